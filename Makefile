@@ -1,0 +1,53 @@
+# make run    start the gateway here        make check  what must hold before a commit
+# make test   run every test                make bench  side-by-side comparisons
+PYTHON ?= python3
+CACHE  ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/huskies
+BIN    := .venv/bin
+SYNAPSE := $(CACHE)/synapse-$(shell cksum requirements/synapse.txt | cut -d' ' -f1)
+
+.PHONY: run test check bench install locks docs
+run: install
+	$(BIN)/huskies run
+
+install: .venv/all.done
+
+test: .venv/dev.done $(SYNAPSE)/done
+	HUSKIES_SYNAPSE_PYTHON=$(SYNAPSE)/bin/python $(BIN)/pytest $(ARGS)
+
+check: .venv/dev.done
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m commands.page --check docs/commands.md
+
+bench: .venv/dev.done
+	$(BIN)/python benchmarks/dispatch.py
+	$(BIN)/python benchmarks/start.py
+
+docs: .venv/dev.done
+	$(BIN)/python -m commands.page docs/commands.md
+
+.venv/all.done: requirements/all.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "huskies needs Python 3.11 or newer")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --require-hashes -r requirements/all.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	touch $@
+
+.venv/dev.done: requirements/dev.txt .venv/all.done
+	$(BIN)/pip install --quiet --require-hashes -r requirements/dev.txt
+	touch $@
+
+# A homeserver for the tests, in an environment of its own.
+$(SYNAPSE)/done: requirements/synapse.txt
+	$(PYTHON) -m venv $(SYNAPSE)
+	$(SYNAPSE)/bin/pip install --quiet --require-hashes -r requirements/synapse.txt
+	touch $@
+
+# Hashes without addresses: any index that has the packages will do.
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
+locks:
+	$(COMPILE) pyproject.toml requirements/build.in --extra all -o requirements/all.txt
+	$(COMPILE) pyproject.toml requirements/build.in --extra dev -o requirements/dev.txt
+	$(COMPILE) requirements/synapse.in -o requirements/synapse.txt
