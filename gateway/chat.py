@@ -1,0 +1,169 @@
+"""The nouns of chat and the seam to a platform.
+
+A transport turns platform events into `Message` and `Withdrawal`, hands them to its `Receiver`, and sends, edits and
+marks what it is told. It knows nothing of projects, commands or agents; nothing else knows its platform.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+class Fate(StrEnum):
+    """Where a message stands. The last five are final."""
+
+    RECEIVED = "received"  # committed, not yet routed
+    QUEUED = "queued"  # in a coalesce window, or waiting for a run to end
+    RUNNING = "running"  # part of a turn, or a command at work
+    ANSWERED = "answered"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"  # its run was cut off; `retry` runs it again
+    DISCARDED = "discarded"  # dropped by `stop`, or withdrawn by its sender
+    REFUSED = "refused"  # queue full, no such project, a file we cannot take
+
+    @property
+    def final(self) -> bool:
+        """True when nothing more will happen to the message by itself."""
+        return self not in (Fate.RECEIVED, Fate.QUEUED, Fate.RUNNING)
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """A room, narrowed to a thread where there is one."""
+
+    transport: str
+    room: str
+    thread: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.transport}:{self.room}" + (f"/{self.thread}" if self.thread else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One inbound chat event, as its platform described it.
+
+    Attributes:
+        external_id: the platform's id of the event; with the transport's name it is unique for ever.
+        sender: `<transport>:<account>`, e.g. `matrix:@ana:example.org`; what access lists name.
+        sender_name: how the platform shows the sender; only for display.
+        direct: a chat of one person with the bot: every message counts.
+        addressed: the bot was mentioned, or this replies to it. Meaningless when `direct`.
+        edits: the external id of the earlier message that this one replaces.
+        problem: why the text cannot be had (a file, a lost key); shown to the sender instead of running it.
+    """
+
+    conversation: Conversation
+    external_id: str
+    sender: str
+    text: str
+    sender_name: str = ""
+    direct: bool = True
+    addressed: bool = False
+    edits: str | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawal:
+    """A person took a message back (a redaction, a deletion)."""
+
+    conversation: Conversation
+    external_id: str
+    sender: str
+
+
+Incoming = Message | Withdrawal
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRef:
+    """A message that stands on its platform: ours after a send, or a person's."""
+
+    conversation: Conversation
+    external_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Text for a conversation, in Markdown. It already fits the transport's `max_text`.
+
+    `live` text will be replaced soon: a transport that has a better place for such may show it there.
+    """
+
+    text: str
+    reply_to: str | None = None
+    live: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a platform can do, so that nothing else has to ask which platform it is.
+
+    Attributes:
+        max_text: longest text of one message, in characters; longer replies are split before they reach `send`.
+        edits: a sent message can be replaced; live progress needs it.
+        edit_interval_s: seconds between two edits within one budget scope that the platform tolerates.
+        idempotent: a second `send` with the same key is the same message, also after a restart.
+        marks: fates can be shown on a message (a reaction).
+    """
+
+    max_text: int
+    edits: bool
+    edit_interval_s: float
+    idempotent: bool
+    marks: bool
+
+
+class Receiver(Protocol):
+    """What a transport hands its events to."""
+
+    async def accept(self, incoming: Sequence[Incoming], cursor: str | None = None) -> None:
+        """Commit all of `incoming`, and `cursor` with them, in one transaction; return once they are durable.
+
+        Call it before the platform is acknowledged. Events that were accepted before are recognised and skipped.
+
+        Raises:
+            StateError: nothing was committed; do not acknowledge, try again.
+        """
+
+    async def cursor(self, transport: str) -> str | None:
+        """The cursor last committed for `transport`."""
+
+
+class Transport(Protocol):
+    """A chat platform."""
+
+    @property
+    def name(self) -> str:
+        """The word that access lists, conversations and the configuration use."""
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    async def run(self, receiver: Receiver) -> None:
+        """Receive until cancelled, recovering from outages by itself.
+
+        Raises:
+            TransportRefused: the account is no good; run again only after a pause.
+        """
+
+    @property
+    def serving(self) -> bool:
+        """True while the platform is connected and events flow."""
+
+    async def send(self, conversation: Conversation, reply: Reply, key: str) -> MessageRef:
+        """Post `reply`. `key` is the same for each try of one message.
+
+        Raises:
+            TransportDown, DeliveryRefused, OutcomeUnknown, TransportRefused.
+        """
+
+    async def edit(self, ref: MessageRef, reply: Reply, key: str) -> None:
+        """Replace the text of our message `ref`. Raises as `send` does."""
+
+    async def mark(self, ref: MessageRef, fate: Fate) -> None:
+        """Show `fate` on a person's message. Best effort: failures are logged, never raised."""

@@ -1,0 +1,102 @@
+"""Every error that huskies raises on purpose.
+
+The tree::
+
+    HuskiesError
+    ├── UserError              its text is shown to the person who caused it
+    │   └── ConfigError        one line at start-up: what is wrong and what to type
+    ├── StateError             the state directory cannot be used
+    │   ├── StateLocked        another gateway holds it
+    │   └── StateTooNew        its database was written by a newer version
+    ├── TransportError         a chat platform
+    │   ├── TransportDown      not reachable or rate limited now; worth another try
+    │   ├── DeliveryRefused    the platform will never take this message
+    │   ├── OutcomeUnknown     the platform may or may not have taken it
+    │   └── TransportRefused   the account or its token is no good: a person must act
+    ├── EngineError            the engine that runs sleds
+    │   └── EngineDown         it does not answer
+    └── SledError              a project's sled
+        ├── SledAway           it is not connected
+        └── SledRefused        it answered that it could not do what was asked
+
+A class's docstring is its default message. SDK exceptions never leave the module that imports the SDK.
+"""
+
+from __future__ import annotations
+
+import inspect
+
+
+class HuskiesError(Exception):
+    """Something went wrong."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or inspect.cleandoc(type(self).__doc__ or ""))
+
+
+class UserError(HuskiesError):
+    """That did not work.
+
+    The text must say what was wrong and what to type next; it is sent as it is.
+    """
+
+
+class ConfigError(UserError):
+    """The configuration cannot be used."""
+
+
+class StateError(HuskiesError):
+    """The state directory cannot be used."""
+
+
+class StateLocked(StateError):
+    """Another gateway is running on this state directory."""
+
+
+class StateTooNew(StateError):
+    """This state directory was written by a newer version of huskies."""
+
+
+class TransportError(HuskiesError):
+    """A chat platform failed."""
+
+
+class TransportDown(TransportError):
+    """The chat platform cannot be reached now."""
+
+    def __init__(self, message: str | None = None, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        #: Seconds that the platform asked us to wait, when it said so.
+        self.retry_after_s = retry_after_s
+
+
+class DeliveryRefused(TransportError):
+    """The chat platform refused the message."""
+
+
+class OutcomeUnknown(TransportError):
+    """It is not known whether the chat platform took the message."""
+
+
+class TransportRefused(TransportError):
+    """The chat platform refused the account."""
+
+
+class EngineError(HuskiesError):
+    """The engine failed."""
+
+
+class EngineDown(EngineError):
+    """The engine does not answer."""
+
+
+class SledError(HuskiesError):
+    """The project's sled failed."""
+
+
+class SledAway(SledError):
+    """The project's sled is not connected."""
+
+
+class SledRefused(SledError):
+    """The project's sled could not do that."""

@@ -1,0 +1,129 @@
+"""The inbox: what came in is committed here, once, before its platform hears that we have it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from sqlalchemy import Connection
+
+from gateway import faults
+from gateway.access import Access, Role
+from gateway.chat import Fate, Incoming, Message, Withdrawal
+from gateway.store import Store, conversations, messages
+from gateway.store.conversations import StoredConversation
+from gateway.store.messages import StoredMessage
+
+#: Characters of one message; longer ones are answered with this limit.
+MAX_MESSAGE = 100_000
+
+
+class Inbox:
+    """Where all transports hand in their events.
+
+    `on_accepted` gets each new message after its commit, in order; `on_withdrawn` each message that its sender took
+    back while it waited. Both must return at once.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        access: Access,
+        on_accepted: Callable[[StoredMessage], None],
+        on_withdrawn: Callable[[StoredMessage], None],
+    ) -> None:
+        self._store = store
+        self._access = access
+        self._on_accepted = on_accepted
+        self._on_withdrawn = on_withdrawn
+        self.accepted = 0
+        self.duplicates = 0
+
+    def of(self, transport: str) -> TransportInbox:
+        """The inbox as one transport sees it."""
+        return TransportInbox(self, self._store, transport)
+
+    async def accept(self, transport: str, incoming: Sequence[Incoming], cursor: str | None) -> list[int]:
+        """Commit, then hand on; the ids of the new messages.
+
+        What strangers write, and chatter that is not for us, is not even stored.
+        """
+        known = [item for item in incoming if self._access.role(item.sender) is not Role.NOBODY]
+        if not known and cursor is None:
+            return []
+        # No await between the commit and the hand-over: the router relies on their order.
+        accepted, withdrawn = await self._store.write(lambda c: self._commit(c, transport, known, cursor))
+        faults.reach("inbox.committed")
+        self.accepted += len(accepted)
+        for message in withdrawn:
+            self._on_withdrawn(message)
+        for message in accepted:
+            self._on_accepted(message)
+        return [message.id for message in accepted]
+
+    async def recover(self) -> None:
+        """Hand out again what was committed but not yet routed when the gateway ended."""
+        for message in await self._store.read(lambda c: messages.with_fate(c, Fate.RECEIVED)):
+            self._on_accepted(message)
+
+    def _commit(
+        self, connection: Connection, transport: str, incoming: Sequence[Incoming], cursor: str | None
+    ) -> tuple[list[StoredMessage], list[StoredMessage]]:
+        accepted: list[StoredMessage] = []
+        withdrawn: list[StoredMessage] = []
+        for item in incoming:
+            if isinstance(item, Withdrawal):
+                taken_back = messages.withdraw(connection, transport, item.external_id)
+                withdrawn += [taken_back] if taken_back else []
+            elif item.edits is not None:
+                messages.replace_text(connection, item)
+            else:
+                new = self._add(connection, item)
+                accepted += [new] if new else []
+        if cursor is not None:
+            conversations.set_cursor(connection, transport, cursor)
+        return accepted, withdrawn
+
+    def _add(self, connection: Connection, message: Message) -> StoredMessage | None:
+        message = _storable(message)
+        here = conversations.find(connection, message.conversation)
+        if not _meant_for_us(message, here):
+            return None
+        if here is None or here.direct != message.direct:
+            here = conversations.ensure(connection, message.conversation, direct=message.direct)
+        message_id = messages.add(connection, message, here.id, here.project_id)
+        if message_id is None:
+            self.duplicates += 1
+            return None
+        return messages.by_id(connection, message_id)
+
+
+class TransportInbox:
+    """Implements `gateway.chat.Receiver`."""
+
+    def __init__(self, inbox: Inbox, store: Store, transport: str) -> None:
+        self._inbox = inbox
+        self._store = store
+        self._transport = transport
+
+    async def accept(self, incoming: Sequence[Incoming], cursor: str | None = None) -> None:
+        await self._inbox.accept(self._transport, incoming, cursor)
+
+    async def cursor(self, transport: str) -> str | None:
+        return await self._store.read(lambda c: conversations.cursor(c, transport))
+
+
+def _storable(message: Message) -> Message:
+    """The message as the database can hold it, and as an agent should read it."""
+    text = message.text.encode("utf-8", "replace").decode()  # lone surrogates have no encoding
+    if len(text) <= MAX_MESSAGE:
+        return message if text == message.text else replace(message, text=text)
+    told = f"Your message has {len(text):,} characters; the most is {MAX_MESSAGE:,}. Put it into a file of the project."
+    return replace(message, text=text[:1000], problem=told)
+
+
+def _meant_for_us(message: Message, here: StoredConversation | None) -> bool:
+    """In a group the bot wants a mention, but not in a room that is ambient, nor in a thread it takes part in."""
+    if message.direct or message.addressed:
+        return True
+    return here is not None and (here.ambient or bool(message.conversation.thread))

@@ -1,0 +1,274 @@
+"""The outbox: what goes out is committed first, then sent in order, again and again until its platform has it.
+
+One worker per conversation, while it has something to send, is the only caller of the transport for that conversation:
+so a late progress edit can never overtake the answer that replaces it. A platform that recognises a repeated key is
+simply sent to again after a crash; for one that does not, a row that was in the air is reported as unknown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from sqlalchemy import Connection
+
+from gateway import faults
+from gateway.chat import Capabilities, Conversation, Fate, MessageRef, Reply, Transport
+from gateway.errors import (
+    DeliveryRefused,
+    OutcomeUnknown,
+    StateError,
+    TransportDown,
+    TransportError,
+    TransportRefused,
+)
+from gateway.store import Store
+from gateway.store import outbox as rows
+from gateway.store.outbox import Outgoing
+from gateway.text import split
+
+log = logging.getLogger(__name__)
+
+#: Seconds that a reply is tried for while its platform is down.
+GIVE_UP_S = 24 * 3600.0
+_BACK_OFF_S = (0.2, 30.0)
+#: For a transport that is not configured any more: replies are kept, in parts that any platform takes.
+_OFF = Capabilities(max_text=1500, edits=False, edit_interval_s=0.0, idempotent=False, marks=False)
+
+
+class Outbox:
+    """Sends for all conversations."""
+
+    def __init__(self, store: Store, transports: Mapping[str, Transport]) -> None:
+        self._store = store
+        self._transports = transports
+        self._workers: dict[Conversation, _Worker] = {}
+        self._marks: set[asyncio.Task[None]] = set()
+        self._closing = False
+        self.sent = 0
+
+    def add(
+        self,
+        connection: Connection,
+        conversation: Conversation,
+        conversation_id: int,
+        text: str,
+        *,
+        reply_to: str = "",
+        message_id: int | None = None,
+        turn_id: int | None = None,
+        replaces: int | None = None,
+        kind: rows.Kind = "reply",
+    ) -> list[int]:
+        """Within a unit: store `text`, cut to what the platform takes. Call `wake` after the commit."""
+        return rows.add(
+            connection,
+            conversation_id,
+            split(text, self._capabilities(conversation).max_text),
+            reply_to=reply_to,
+            message_id=message_id,
+            turn_id=turn_id,
+            replaces=replaces,
+            kind=kind,
+        )
+
+    def wake(self, conversation: Conversation) -> None:
+        """There is something new to send."""
+        if not self._closing and conversation.transport in self._transports:
+            self._worker(conversation).wake()
+
+    async def say(self, conversation: Conversation, conversation_id: int, text: str) -> None:
+        """Commit a message of the bot's own accord, and send it."""
+        await self._store.write(lambda c: self.add(c, conversation, conversation_id, text))
+        self.wake(conversation)
+
+    def can_edit(self, conversation: Conversation) -> bool:
+        """True when live progress can be shown there."""
+        return self._capabilities(conversation).edits
+
+    def show(self, conversation: Conversation, row_id: int, text: str) -> None:
+        """Let progress row `row_id` read `text` as soon as the platform's pace allows; only the newest text counts."""
+        if not self._closing:
+            self._worker(conversation).show(row_id, text)
+
+    def mark(self, refs: Sequence[MessageRef], fate: Fate) -> None:
+        """Show a fate on people's messages, where the platform can; in the background."""
+        for ref in refs:
+            transport = self._transports.get(ref.conversation.transport)
+            if transport is not None and transport.capabilities.marks and not self._closing:
+                task = asyncio.create_task(transport.mark(ref, fate))
+                self._marks.add(task)
+                task.add_done_callback(self._marks.discard)
+
+    async def recover(self) -> None:
+        """Send what was left unsent when the gateway ended."""
+        for conversation in await self._store.read(rows.waiting):
+            self.wake(conversation)
+
+    async def drain(self, within_s: float) -> bool:
+        """Wait until everything is sent; False when time ran out first."""
+        deadline = asyncio.get_running_loop().time() + within_s
+        while self._workers:
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                return False
+            await asyncio.wait([worker.task for worker in self._workers.values()], timeout=left)
+        return True
+
+    async def close(self) -> None:
+        """Stop sending; what is unsent stays committed."""
+        self._closing = True
+        tasks = [*(worker.task for worker in self._workers.values()), *self._marks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _capabilities(self, conversation: Conversation) -> Capabilities:
+        transport = self._transports.get(conversation.transport)
+        return _OFF if transport is None else transport.capabilities
+
+    def _worker(self, conversation: Conversation) -> _Worker:
+        worker = self._workers.get(conversation)
+        if worker is None:
+            transport = self._transports[conversation.transport]
+            worker = self._workers[conversation] = _Worker(self._store, transport, conversation, self._done)
+        return worker
+
+    def _done(self, worker: _Worker) -> None:
+        self.sent += worker.sent
+        if self._workers.get(worker.conversation) is worker:
+            del self._workers[worker.conversation]
+
+
+class _Worker:
+    """Sends one conversation's rows, oldest first, and between them the live edits."""
+
+    def __init__(
+        self, store: Store, transport: Transport, conversation: Conversation, done: Callable[[_Worker], None]
+    ) -> None:
+        self._store = store
+        self._transport = transport
+        self.conversation = conversation
+        self._done = done
+        self._news = asyncio.Event()
+        self._live: dict[int, str] = {}
+        self._refs: dict[int, MessageRef] = {}
+        self._next_edit = 0.0
+        self._failures = 0
+        self.sent = 0
+        self.task = asyncio.create_task(self._run())
+
+    def wake(self) -> None:
+        self._news.set()
+
+    def show(self, row_id: int, text: str) -> None:
+        self._live[row_id] = text
+        self._news.set()
+
+    async def _run(self) -> None:
+        try:
+            # The check and the end are one step without an await: a wake-up in between is not lost.
+            while self._news.is_set() or self._live:
+                self._news.clear()
+                try:
+                    while row := await self._store.read(lambda c: rows.next_pending(c, self.conversation)):
+                        await self._deliver(row)
+                    await self._edit_live()
+                except StateError:
+                    # Nothing is lost: the row is as it was. Try again when the disk may have recovered.
+                    await asyncio.sleep(_BACK_OFF_S[0] * 5)
+                    self._news.set()
+        finally:
+            self._done(self)
+
+    async def _deliver(self, row: Outgoing) -> None:
+        if row.state == "sending":
+            await self._settle(row, "unknown", error="the gateway ended while this was being sent")
+            return
+        if not self._transport.capabilities.idempotent:
+            await self._settle(row, "sending")
+        try:
+            ref = await self._hand_over(row)
+        except DeliveryRefused as error:
+            log.warning("%s refused message %s: %s", self._transport.name, row.id, error)
+            await self._settle(row, "failed", error=str(error))
+        except OutcomeUnknown as error:
+            log.warning("%s may have taken message %s: %s", self._transport.name, row.id, error)
+            await self._settle(row, "unknown", error=str(error))
+        except (TransportDown, TransportRefused) as error:
+            if time.time() - row.created_at > GIVE_UP_S:
+                await self._settle(row, "failed", error=str(error))
+                return
+            await self._settle(row, "pending", error=str(error))
+            await self._back_off(error)
+        else:
+            faults.reach("outbox.sent")
+            self._failures = 0
+            self.sent += 1
+            self._refs[row.id] = ref
+            await self._settle(row, "sent", external_id=ref.external_id)
+
+    async def _hand_over(self, row: Outgoing) -> MessageRef:
+        reply = Reply(row.text, row.reply_to or None, live=row.kind == "progress")
+        if row.replaces is not None:
+            self._live.pop(row.replaces, None)
+            replaced = await self._ref(row.replaces)
+            if replaced is not None:
+                await self._transport.edit(replaced, reply, row.key)
+                return replaced
+        return await self._transport.send(self.conversation, reply, row.key)
+
+    async def _ref(self, row_id: int) -> MessageRef | None:
+        """Where a sent row stands; None when it never arrived."""
+        if row_id not in self._refs:
+            row = await self._store.read(lambda c: rows.by_id(c, row_id))
+            if row.state != "sent":
+                return None
+            self._refs[row_id] = MessageRef(self.conversation, row.external_id)
+        return self._refs[row_id]
+
+    async def _edit_live(self) -> None:
+        """One live edit, if its time has come; else wait for that time, or for news."""
+        if not self._live:
+            return
+        loop = asyncio.get_running_loop()
+        if (early := self._next_edit - loop.time()) > 0:
+            await _wait(self._news, early)
+            return
+        row_id, text = next(iter(self._live.items()))
+        del self._live[row_id]
+        ref = await self._ref(row_id)
+        if ref is None:
+            return
+        try:
+            await self._transport.edit(ref, Reply(text, live=True), f"live-{row_id}-{time.time_ns()}")
+            pause = self._transport.capabilities.edit_interval_s
+        except TransportDown as error:
+            pause = error.retry_after_s or _BACK_OFF_S[1]
+        except TransportError as error:
+            log.info("a progress edit failed: %s", error)
+            pause = _BACK_OFF_S[1]
+        self._next_edit = loop.time() + pause
+
+    async def _back_off(self, error: TransportError) -> None:
+        self._failures += 1
+        shortest, longest = _BACK_OFF_S
+        pause = min(longest, shortest * 2 ** min(self._failures, 10)) * random.uniform(0.5, 1)
+        if isinstance(error, TransportDown) and error.retry_after_s is not None:
+            pause = error.retry_after_s
+        await asyncio.sleep(pause)
+
+    async def _settle(
+        self, row: Outgoing, state: rows.State, *, external_id: str | None = None, error: str = ""
+    ) -> None:
+        await self._store.write(lambda c: rows.set_state(c, row.id, state, external_id=external_id, error=error))
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return

@@ -1,0 +1,261 @@
+"""The configuration: TOML sections, each overridable by `HUSKIES_SECTION__KEY` in the environment.
+
+`config.example.toml` documents every key; a test holds the two together. An unknown key is an error that names the
+nearest known one: a typo must not silently mean the default.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from gateway.errors import ConfigError
+
+
+def _address(value: str) -> str:
+    if not re.fullmatch(r"\S+:\d{1,5}", value):
+        raise ValueError("must be host:port, e.g. 127.0.0.1:8700")
+    return value
+
+
+def _sender(value: str) -> str:
+    if not re.fullmatch(r"[a-z]+:\S+", value):
+        raise ValueError("must be transport:account, e.g. matrix:@ana:example.org")
+    return value
+
+
+UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
+Sender = Annotated[str, AfterValidator(_sender)]
+
+
+class Section(BaseModel):
+    """A section takes the keys that it knows and no others."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GatewaySection(Section):
+    """The process itself."""
+
+    bot_name: str = "huskies"
+    state_dir: UserPath = Field(Path("~/.huskies"), validate_default=True)
+    listen: Annotated[str, AfterValidator(_address)] = "127.0.0.1:8700"
+    keep_days: int = Field(90, ge=1)
+    log_format: Literal["text", "json"] = "text"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class DispatcherSection(Section):
+    """How messages become turns."""
+
+    coalesce_window_ms: int = Field(1500, ge=0)
+    coalesce_max_ms: int = Field(10000, ge=0)
+    queue_limit: int = Field(100, ge=1)
+    mode: Literal["collect", "steer", "interrupt"] = "collect"
+    runs_per_project: int = Field(1, ge=1)
+    max_runs: int = Field(8, ge=1)
+
+
+class AccessSection(Section):
+    """Who may speak to the bot. An empty list is nobody."""
+
+    operators: list[Sender] = []
+    members: list[Sender] = []
+
+
+class Person(Section):
+    """How the agent should speak of somebody."""
+
+    name: str
+    pronouns: str = ""
+
+
+class GitSection(Section):
+    """The identity of commits made in projects."""
+
+    user_name: str = ""
+    user_email: str = ""
+    default_branch: str = "main"
+
+
+class EngineSection(Section):
+    """What runs the sleds."""
+
+    kind: Literal["auto", "process"] = "auto"
+    allow_unsandboxed: bool = False
+    reconcile_s: float = Field(10.0, gt=0)
+
+
+class ProjectsSection(Section):
+    """Where sources live."""
+
+    root: UserPath = Field(Path("~/huskies"), validate_default=True)
+    allowed_roots: list[UserPath] = []
+
+
+class AgentSection(Section):
+    """What answers."""
+
+    kind: Literal["auto", "claude", "scripted"] = "auto"
+    model: str = ""
+    permissions: Literal["auto", "ask", "allow"] = "auto"
+    silence_timeout_s: float = Field(420.0, gt=0)
+    turn_limit_s: float = Field(3600.0, gt=0)
+    warm_s: float = Field(600.0, ge=0)
+    api_key: SecretStr = SecretStr("")
+    oauth_token: SecretStr = SecretStr("")
+    api_base_url: str = "https://api.anthropic.com"
+
+    @property
+    def chosen(self) -> str:
+        """The agent's name: Claude needs a key, and where there is none the scripted agent answers."""
+        if self.kind != "auto":
+            return self.kind
+        return "claude" if self.api_key.get_secret_value() or self.oauth_token.get_secret_value() else "scripted"
+
+
+class ConsoleSection(Section):
+    """The terminal that the gateway runs in."""
+
+    enabled: bool = True
+
+
+class MatrixSection(Section):
+    """A Matrix account of the bot's own."""
+
+    enabled: bool = True
+    homeserver: str
+    user_id: str
+    access_token: SecretStr = SecretStr("")
+    password: SecretStr = SecretStr("")
+    device_id: str = ""
+    encryption: bool = True
+
+
+class TransportsSection(Section):
+    """A platform whose section is present is on."""
+
+    console: ConsoleSection = ConsoleSection()
+    matrix: MatrixSection | None = None
+
+
+class Settings(BaseSettings):
+    """All of it."""
+
+    model_config = SettingsConfigDict(env_prefix="HUSKIES_", env_nested_delimiter="__", extra="forbid", frozen=True)
+
+    gateway: GatewaySection = GatewaySection()
+    dispatcher: DispatcherSection = DispatcherSection()
+    access: AccessSection = AccessSection()
+    people: dict[str, Person] = {}
+    git: GitSection = GitSection()
+    engine: EngineSection = EngineSection()
+    projects: ProjectsSection = ProjectsSection()
+    agent: AgentSection = AgentSection()
+    transports: TransportsSection = TransportsSection()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment beats the file."""
+        return env_settings, init_settings
+
+    @property
+    def remote_transports(self) -> list[str]:
+        """The transports that people elsewhere can reach."""
+        matrix = self.transports.matrix
+        return ["matrix"] if matrix is not None and matrix.enabled else []
+
+
+def find_file(given: Path | None) -> Path | None:
+    """The configuration file to use; None for the built-in defaults.
+
+    Raises ConfigError when the given one does not exist.
+    """
+    if given is not None:
+        if not given.is_file():
+            raise ConfigError(f"there is no configuration file {given}; copy config.example.toml there")
+        return given
+    candidates = (Path("config.toml"), Path("~/.huskies/config.toml").expanduser())
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def load(file: Path | None) -> Settings:
+    """Read the configuration.
+
+    Raises:
+        ConfigError: it cannot be used; one line that names the file, the key and what to write instead.
+    """
+    where = str(file) if file else "the environment"
+    values: dict[str, Any] = {}
+    if file is not None:
+        try:
+            values = tomllib.loads(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(f"{where} cannot be read: {error}") from error
+        if file.stat().st_mode & 0o077 and _names_a_secret(values):
+            raise ConfigError(f"{where} holds secrets that others can read; type: chmod 600 {file}")
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {_explain(error)}") from error
+    except ValueError as error:  # pydantic-settings: an environment variable that is no JSON
+        raise ConfigError(f"the environment: {error}") from error
+
+
+_SECRETS = ("api_key", "oauth_token", "access_token", "password", "token")
+
+
+def _names_a_secret(values: dict[str, Any]) -> bool:
+    return any(
+        (key in _SECRETS and bool(value)) or (isinstance(value, dict) and _names_a_secret(value))
+        for key, value in values.items()
+    )
+
+
+def _explain(error: ValidationError) -> str:
+    problems = []
+    for detail in error.errors(include_input=False, include_url=False):
+        path = [str(part) for part in detail["loc"]]
+        key = ".".join(path)
+        if detail["type"] == "extra_forbidden":
+            known = known_keys(Settings, path[:-1])
+            near = difflib.get_close_matches(path[-1], known, 1, 0.5)
+            hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+            problems.append(f"unknown key {key}; {hint}")
+        elif detail["type"] == "missing":
+            problems.append(f"{key} is missing")
+        else:
+            problems.append(f"{key}: {detail['msg'].removeprefix('Value error, ')}")
+    return "; ".join(problems)
+
+
+def known_keys(model: type[BaseModel], path: list[str]) -> list[str]:
+    """The keys that a section takes; `path` leads to it."""
+    for part in path:
+        field = model.model_fields.get(part)
+        options = [] if field is None else [field.annotation, *getattr(field.annotation, "__args__", ())]
+        inner = [t for t in options if isinstance(t, type) and issubclass(t, BaseModel)]
+        if not inner:
+            return []
+        model = inner[0]
+    return list(model.model_fields)
+
+
+def host_environment() -> dict[str, str]:
+    """The part of the gateway's environment that a sled may see; no secret is in it."""
+    wanted = ("PATH", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS")
+    return {name: os.environ[name] for name in wanted if name in os.environ}

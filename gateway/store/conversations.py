@@ -1,0 +1,124 @@
+"""Conversations: where people write, and which project each has active."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from gateway.chat import Conversation
+from gateway.store.tables import conversations, cursors, projects
+
+
+@dataclass(frozen=True, slots=True)
+class StoredConversation:
+    """A conversation as the gateway knows it. `project_id` is the active one, the room's for a thread without."""
+
+    id: int
+    conversation: Conversation
+    direct: bool
+    ambient: bool
+    project_id: int | None
+
+
+def find(connection: Connection, conversation: Conversation) -> StoredConversation | None:
+    """The stored form of `conversation`; None when the bot never took part in it."""
+    own = _row(connection, conversation)
+    return None if own is None else _stored(connection, conversation, own)
+
+
+def ensure(connection: Connection, conversation: Conversation, *, direct: bool) -> StoredConversation:
+    """The stored form of `conversation`, made if need be."""
+    own = _row(connection, conversation)
+    if own is None:
+        connection.execute(
+            insert(conversations).values(
+                transport=conversation.transport,
+                room=conversation.room,
+                thread=conversation.thread,
+                direct=direct,
+                ambient=False,
+            )
+        )
+        own = _row(connection, conversation)
+        assert own is not None
+    elif own.direct != direct:
+        connection.execute(update(conversations).where(conversations.c.id == own.id).values(direct=direct))
+    return _stored(connection, conversation, own)
+
+
+def by_id(connection: Connection, conversation_id: int) -> StoredConversation:
+    """The conversation with this id."""
+    row = connection.execute(select(conversations).where(conversations.c.id == conversation_id)).one()
+    return _stored(connection, Conversation(row.transport, row.room, row.thread), row)
+
+
+def in_room(connection: Connection, conversation: Conversation) -> list[int]:
+    """The ids of a room and of all its threads."""
+    return list(
+        connection.scalars(
+            select(conversations.c.id).where(
+                conversations.c.transport == conversation.transport, conversations.c.room == conversation.room
+            )
+        )
+    )
+
+
+def using(connection: Connection, project_id: int) -> list[int]:
+    """The ids of the conversations that have a project active."""
+    return list(connection.scalars(select(conversations.c.id).where(conversations.c.project_id == project_id)))
+
+
+def switch(connection: Connection, conversation_id: int, project_id: int | None) -> None:
+    """Make a project the active one."""
+    connection.execute(update(conversations).where(conversations.c.id == conversation_id).values(project_id=project_id))
+
+
+def leave(connection: Connection, project_id: int) -> None:
+    """No conversation has this project active any more."""
+    connection.execute(update(conversations).where(conversations.c.project_id == project_id).values(project_id=None))
+
+
+def set_ambient(connection: Connection, conversation: Conversation, on: bool) -> None:
+    """Whether every message of a room counts, not only those that mention the bot."""
+    connection.execute(
+        update(conversations)
+        .where(conversations.c.transport == conversation.transport, conversations.c.room == conversation.room)
+        .values(ambient=on)
+    )
+
+
+def cursor(connection: Connection, transport: str) -> str | None:
+    """How far `transport` has read."""
+    return connection.scalar(select(cursors.c.value).where(cursors.c.transport == transport))
+
+
+def set_cursor(connection: Connection, transport: str, value: str) -> None:
+    """Remember how far `transport` has read."""
+    statement = upsert(cursors).values(transport=transport, value=value)
+    connection.execute(statement.on_conflict_do_update(index_elements=["transport"], set_={"value": value}))
+
+
+def _row(connection: Connection, conversation: Conversation) -> Row[tuple[object, ...]] | None:
+    return connection.execute(
+        select(conversations).where(
+            conversations.c.transport == conversation.transport,
+            conversations.c.room == conversation.room,
+            conversations.c.thread == conversation.thread,
+        )
+    ).one_or_none()
+
+
+def _stored(connection: Connection, conversation: Conversation, own: Row[tuple[object, ...]]) -> StoredConversation:
+    project_id, ambient = own.project_id, own.ambient
+    if conversation.thread:
+        room = _row(connection, Conversation(conversation.transport, conversation.room))
+        project_id = project_id or (room.project_id if room else None)
+        ambient = ambient or bool(room and room.ambient)
+    return StoredConversation(own.id, conversation, bool(own.direct), bool(ambient), project_id)
+
+
+def active_project_name(connection: Connection, stored: StoredConversation) -> str | None:
+    """The name of a conversation's active project."""
+    return connection.scalar(select(projects.c.name).where(projects.c.id == stored.project_id))

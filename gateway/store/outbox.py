@@ -1,0 +1,180 @@
+"""Outgoing messages: committed before they are sent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlalchemy import Connection, Row, Select, func, insert, select, update
+
+from gateway.chat import Conversation
+from gateway.store.tables import conversations, outbox
+
+#: reply: an answer, sent once. progress: a live message that a reply replaces when the turn ends.
+Kind = Literal["reply", "progress"]
+#: sending: handed to a platform that cannot recognise a second try. dropped: not needed any more.
+State = Literal["pending", "sending", "sent", "failed", "unknown", "dropped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A row of the outbox."""
+
+    id: int
+    conversation: Conversation
+    conversation_id: int
+    kind: Kind
+    text: str
+    reply_to: str
+    replaces: int | None
+    state: State
+    external_id: str
+    created_at: float
+
+    @property
+    def key(self) -> str:
+        """The same for every try: what makes a resend recognisable."""
+        return f"huskies-{self.id}-{int(self.created_at)}"
+
+
+def add(
+    connection: Connection,
+    conversation_id: int,
+    parts: Sequence[str],
+    *,
+    reply_to: str = "",
+    message_id: int | None = None,
+    turn_id: int | None = None,
+    replaces: int | None = None,
+    kind: Kind = "reply",
+) -> list[int]:
+    """Store what shall be sent; the first part takes the place of progress row `replaces`."""
+    ids = []
+    for number, part in enumerate(parts):
+        first = number == 0
+        ids.append(
+            connection.scalar(
+                insert(outbox)
+                .values(
+                    conversation_id=conversation_id,
+                    message_id=message_id,
+                    turn_id=turn_id,
+                    kind=kind,
+                    text=part,
+                    reply_to=reply_to if first else "",
+                    replaces=replaces if first else None,
+                    state="pending",
+                    created_at=time.time(),
+                )
+                .returning(outbox.c.id)
+            )
+        )
+    if replaces is not None:
+        drop_unsent(connection, replaces)
+    return [row for row in ids if row is not None]
+
+
+def drop_unsent(connection: Connection, row_id: int) -> None:
+    """A progress message that was never sent need not be sent any more."""
+    connection.execute(update(outbox).where(outbox.c.id == row_id, outbox.c.state == "pending").values(state="dropped"))
+
+
+def next_pending(connection: Connection, conversation: Conversation) -> Outgoing | None:
+    """The oldest row of a conversation that is not sent yet."""
+    row = connection.execute(
+        _select()
+        .where(
+            conversations.c.transport == conversation.transport,
+            conversations.c.room == conversation.room,
+            conversations.c.thread == conversation.thread,
+            outbox.c.state.in_(("pending", "sending")),
+        )
+        .order_by(outbox.c.id)
+        .limit(1)
+    ).one_or_none()
+    return None if row is None else _outgoing(row)
+
+
+def by_id(connection: Connection, row_id: int) -> Outgoing:
+    """The row with this id."""
+    return _outgoing(connection.execute(_select().where(outbox.c.id == row_id)).one())
+
+
+def waiting(connection: Connection) -> list[Conversation]:
+    """The conversations that have something to send."""
+    rows = connection.execute(
+        select(conversations.c.transport, conversations.c.room, conversations.c.thread)
+        .join_from(outbox, conversations, outbox.c.conversation_id == conversations.c.id)
+        .where(outbox.c.state.in_(("pending", "sending")))
+        .distinct()
+    ).all()
+    return [Conversation(*row) for row in rows]
+
+
+def set_state(
+    connection: Connection, row_id: int, state: State, *, external_id: str | None = None, error: str = ""
+) -> None:
+    """Record how a delivery stands."""
+    values: dict[str, object] = {"state": state, "error": error}
+    if state == "sent":
+        values["sent_at"] = time.time()
+    if external_id is not None:
+        values["external_id"] = external_id
+    connection.execute(update(outbox).where(outbox.c.id == row_id).values(**values))
+
+
+def own_event(connection: Connection, conversation: Conversation, external_id: str) -> bool:
+    """True when the bot sent that message."""
+    return (
+        connection.scalar(
+            select(outbox.c.id)
+            .join_from(outbox, conversations, outbox.c.conversation_id == conversations.c.id)
+            .where(conversations.c.transport == conversation.transport, outbox.c.external_id == external_id)
+            .limit(1)
+        )
+        is not None
+    )
+
+
+def texts_for(connection: Connection, message_id: int, turn_id: int | None) -> list[str]:
+    """The replies to a message, in order: its own, and those of the turn that took it."""
+    matches = outbox.c.message_id == message_id
+    if turn_id is not None:
+        matches = matches | (outbox.c.turn_id == turn_id)
+    where = (matches, outbox.c.kind == "reply")
+    return list(connection.scalars(select(outbox.c.text).where(*where).order_by(outbox.c.id)))
+
+
+def undelivered(connection: Connection, conversation_id: int) -> int:
+    """How many replies of a conversation never arrived, or may not have."""
+    return (
+        connection.scalar(
+            select(func.count())
+            .select_from(outbox)
+            .where(outbox.c.conversation_id == conversation_id, outbox.c.state.in_(("failed", "unknown")))
+        )
+        or 0
+    )
+
+
+def _select() -> Select[tuple[object, ...]]:
+    return select(outbox, conversations.c.transport, conversations.c.room, conversations.c.thread).join_from(
+        outbox, conversations, outbox.c.conversation_id == conversations.c.id
+    )
+
+
+def _outgoing(row: Row[tuple[object, ...]]) -> Outgoing:
+    return Outgoing(
+        id=row.id,
+        conversation=Conversation(row.transport, row.room, row.thread),
+        conversation_id=row.conversation_id,
+        kind=row.kind,
+        text=row.text,
+        reply_to=row.reply_to,
+        replaces=row.replaces,
+        state=row.state,
+        external_id=row.external_id,
+        created_at=row.created_at,
+    )

@@ -1,0 +1,128 @@
+"""Projects: what people asked for, and the tombstones of what they deleted."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from sqlalchemy import Connection, Row, delete, insert, select, update
+
+from gateway.store import conversations
+from gateway.store.tables import messages, outbox, projects, sessions, turns
+
+Desired = Literal["up", "down", "deleted"]
+Permissions = Literal["auto", "ask", "allow"]
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A project as it is stored. `token` opens its wire."""
+
+    id: int
+    name: str
+    path: Path
+    adopted: bool
+    made_source: bool
+    revived: bool
+    stack: str
+    token: str
+    permissions: Permissions
+    desired: Desired
+    ready_at: float | None
+    last_error: str
+    created_by: str
+    created_at: float
+
+
+def reserve(
+    connection: Connection,
+    *,
+    name: str,
+    path: Path,
+    adopted: bool,
+    made_source: bool,
+    stack: str,
+    token: str,
+    permissions: str,
+    created_by: str,
+) -> Project:
+    """Take a name: a new row, or the tombstone of an earlier project of that name.
+
+    Raises IntegrityError when a living project has it.
+    """
+    values = {
+        "path": str(path),
+        "adopted": adopted,
+        "made_source": made_source,
+        "stack": stack,
+        "token": token,
+        "permissions": permissions,
+        "desired": "up",
+        "ready_at": None,
+        "last_error": "",
+        "created_by": created_by,
+        "created_at": time.time(),
+    }
+    grave = update(projects).where(projects.c.name == name, projects.c.desired == "deleted")
+    if connection.execute(grave.values(revived=True, **values)).rowcount == 0:
+        connection.execute(insert(projects).values(name=name, revived=False, **values))
+    found = by_name(connection, name)
+    assert found is not None
+    return found
+
+
+def by_name(connection: Connection, name: str) -> Project | None:
+    """The project or tombstone of that name."""
+    row = connection.execute(select(projects).where(projects.c.name == name)).one_or_none()
+    return None if row is None else _project(row)
+
+
+def all_projects(connection: Connection) -> list[Project]:
+    """Every project and tombstone, by name."""
+    return [_project(row) for row in connection.execute(select(projects).order_by(projects.c.name))]
+
+
+def change(connection: Connection, project_id: int, **values: object) -> Project:
+    """Set columns of a project; the project as it is now."""
+    connection.execute(update(projects).where(projects.c.id == project_id).values(**values))
+    return _project(connection.execute(select(projects).where(projects.c.id == project_id)).one())
+
+
+def bury(connection: Connection, project_id: int) -> Project:
+    """Make a project a tombstone: name, path and history stay."""
+    conversations.leave(connection, project_id)
+    return change(connection, project_id, desired="deleted", ready_at=None, token="")
+
+
+def erase(connection: Connection, project_id: int) -> None:
+    """Forget a project altogether: its turns, sessions and the binding of its messages go too."""
+    conversations.leave(connection, project_id)
+    connection.execute(
+        update(messages).where(messages.c.project_id == project_id).values(project_id=None, turn_id=None)
+    )
+    of_project = select(turns.c.id).where(turns.c.project_id == project_id)
+    connection.execute(update(outbox).where(outbox.c.turn_id.in_(of_project)).values(turn_id=None))
+    connection.execute(delete(turns).where(turns.c.project_id == project_id))
+    connection.execute(delete(sessions).where(sessions.c.project_id == project_id))
+    connection.execute(delete(projects).where(projects.c.id == project_id))
+
+
+def _project(row: Row[tuple[object, ...]]) -> Project:
+    return Project(
+        id=row.id,
+        name=row.name,
+        path=Path(row.path),
+        adopted=bool(row.adopted),
+        made_source=bool(row.made_source),
+        revived=bool(row.revived),
+        stack=row.stack,
+        token=row.token,
+        permissions=row.permissions,
+        desired=row.desired,
+        ready_at=row.ready_at,
+        last_error=row.last_error,
+        created_by=row.created_by,
+        created_at=row.created_at,
+    )

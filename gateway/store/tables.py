@@ -1,0 +1,156 @@
+"""The database, table by table. Times are seconds since the epoch, UTC."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+#: The newest migration; a database that names one we do not know is refused.
+SCHEMA = "0001"
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+#: `made_source`: the bootstrap made the folder at `path`. `revived`: it took up a tombstone. They say what undoing it
+#: removes and keeps. `desired` is what people asked for (up, down, deleted: a tombstone that keeps name and history);
+#: `ready_at` is null until the bootstrap succeeded. What a project *is* at the moment is derived, never stored.
+projects = Table(
+    "projects",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String, nullable=False, unique=True),
+    Column("path", String, nullable=False),
+    Column("adopted", Boolean, nullable=False),
+    Column("made_source", Boolean, nullable=False),
+    Column("revived", Boolean, nullable=False),
+    Column("stack", String, nullable=False),
+    Column("token", String, nullable=False),
+    Column("permissions", String, nullable=False),
+    Column("desired", String, nullable=False),
+    Column("ready_at", Float),
+    Column("last_error", Text, nullable=False, server_default=""),
+    Column("created_by", String, nullable=False),
+    Column("created_at", Float, nullable=False),
+)
+
+#: `project_id` is the active project. A thread without one follows its room.
+conversations = Table(
+    "conversations",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("transport", String, nullable=False),
+    Column("room", String, nullable=False),
+    Column("thread", String, nullable=False),
+    Column("direct", Boolean, nullable=False),
+    Column("ambient", Boolean, nullable=False),
+    Column("project_id", ForeignKey("projects.id")),
+    UniqueConstraint("transport", "room", "thread"),
+)
+
+#: One dialogue with the agent; `agent_session` resumes it, `generation` counts its resets.
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
+    Column("conversation_id", ForeignKey("conversations.id"), nullable=False),
+    Column("agent_session", String, nullable=False, server_default=""),
+    Column("generation", Integer, nullable=False, server_default="0"),
+    UniqueConstraint("project_id", "conversation_id"),
+)
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("transport", String, nullable=False),
+    Column("external_id", String, nullable=False),
+    Column("conversation_id", ForeignKey("conversations.id"), nullable=False),
+    Column("project_id", ForeignKey("projects.id")),
+    Column("turn_id", ForeignKey("turns.id")),
+    Column("sender", String, nullable=False),
+    Column("sender_name", String, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("problem", Text, nullable=False, server_default=""),
+    Column("fate", String, nullable=False),
+    Column("received_at", Float, nullable=False),
+    Column("settled_at", Float),
+    UniqueConstraint("transport", "external_id"),
+    Index("ix_messages_waiting", "fate", sqlite_where=text("settled_at IS NULL")),
+    Index("ix_messages_session", "project_id", "conversation_id", "id"),
+    Index("ix_messages_turn_id", "turn_id"),
+)
+
+#: One agent run over one batch. Never two open ones per session, nor per project and slot: the database says so.
+turns = Table(
+    "turns",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("run", String, nullable=False, unique=True),
+    Column("session_id", ForeignKey("sessions.id"), nullable=False),
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
+    Column("slot", Integer, nullable=False),
+    Column("agent", String, nullable=False),
+    Column("journal", String, nullable=False),
+    Column("requested_by", String, nullable=False),
+    Column("stop_reason", String, nullable=False, server_default=""),
+    Column("progress_id", Integer),
+    Column("started_at", Float, nullable=False),
+    Column("ended_at", Float),
+    Column("ending", String, nullable=False, server_default=""),
+    Column("reason", String, nullable=False, server_default=""),
+    Column("error", Text, nullable=False, server_default=""),
+    Column("cost_usd", Float, nullable=False, server_default="0"),
+    Column("input_tokens", Integer, nullable=False, server_default="0"),
+    Column("output_tokens", Integer, nullable=False, server_default="0"),
+    Index("uq_turns_open_session", "session_id", unique=True, sqlite_where=text("ended_at IS NULL")),
+    Index("uq_turns_open_slot", "project_id", "slot", unique=True, sqlite_where=text("ended_at IS NULL")),
+)
+
+#: What goes out. `replaces` is the progress row whose message this text takes the place of.
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("conversation_id", ForeignKey("conversations.id"), nullable=False),
+    Column("message_id", ForeignKey("messages.id")),
+    Column("turn_id", ForeignKey("turns.id")),
+    Column("kind", String, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("reply_to", String, nullable=False, server_default=""),
+    Column("replaces", Integer),
+    Column("state", String, nullable=False),
+    Column("external_id", String, nullable=False, server_default=""),
+    Column("error", Text, nullable=False, server_default=""),
+    Column("created_at", Float, nullable=False),
+    Column("sent_at", Float),
+    Index("ix_outbox_pending", "conversation_id", "id", sqlite_where=text("state IN ('pending', 'sending')")),
+    Index("ix_outbox_message_id", "message_id"),
+    Index("ix_outbox_turn_id", "turn_id"),
+)
+
+#: How far each transport has read, where its platform works that way.
+cursors = Table(
+    "cursors",
+    metadata,
+    Column("transport", String, primary_key=True),
+    Column("value", Text, nullable=False),
+)

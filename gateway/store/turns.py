@@ -1,0 +1,223 @@
+"""Turns and sessions: which run is over which batch, and what came of it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from sqlalchemy import Connection, Row, Select, func, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from gateway.chat import Fate
+from gateway.store import messages
+from gateway.store.messages import StoredMessage
+from gateway.store.tables import messages as messages_table
+from gateway.store.tables import sessions, turns
+from sled.protocol import Finished
+
+
+class SessionKey(NamedTuple):
+    """One dialogue: a project in a conversation."""
+
+    project_id: int
+    conversation_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One agent run over one batch."""
+
+    id: int
+    run: str
+    key: SessionKey
+    session: str  # the session's name on the wire
+    agent: str
+    agent_session: str
+    journal: str
+    requested_by: str
+    stop_reason: str
+    progress_id: int | None
+    started_at: float
+    ended_at: float | None
+    ending: str
+    error: str
+    batch: tuple[StoredMessage, ...] = ()
+
+
+class NoFreeSlot(Exception):
+    """The project has as many runs as it may."""
+
+
+def claim(  # the whole of "a turn begins", in one transaction
+    connection: Connection, key: SessionKey, *, run: str, agent: str, journal: str, slots: int
+) -> Turn | None:
+    """Begin a turn over everything that waits in a session; None when nothing does.
+
+    Raises:
+        NoFreeSlot: the project has `slots` runs already.
+        IntegrityError: the session has a run already.
+    """
+    batch = messages.queued(connection, *key)
+    if not batch:
+        return None
+    session_id = _session(connection, key)
+    taken = set(
+        connection.scalars(select(turns.c.slot).where(turns.c.project_id == key.project_id, turns.c.ended_at.is_(None)))
+    )
+    slot = next((slot for slot in range(slots) if slot not in taken), None)
+    if slot is None:
+        raise NoFreeSlot
+    turn_id = connection.scalar(
+        insert(turns)
+        .values(
+            run=run,
+            session_id=session_id,
+            project_id=key.project_id,
+            slot=slot,
+            agent=agent,
+            journal=journal,
+            requested_by=batch[0].sender,
+            started_at=time.time(),
+        )
+        .returning(turns.c.id)
+    )
+    assert turn_id is not None
+    messages.set_fate(connection, [message.id for message in batch], Fate.RUNNING, turn_id=turn_id)
+    return by_id(connection, turn_id)
+
+
+def finish(connection: Connection, turn: Turn, end: Finished, fate: Fate) -> bool:
+    """Record how a turn ended and give its messages their fate; False when that was done before."""
+    result = connection.execute(
+        update(turns)
+        .where(turns.c.id == turn.id, turns.c.ended_at.is_(None))
+        .values(
+            ended_at=time.time(),
+            ending=end.ending,
+            reason=end.reason,
+            error=end.error,
+            cost_usd=end.cost_usd,
+            input_tokens=end.input_tokens,
+            output_tokens=end.output_tokens,
+        )
+    )
+    if result.rowcount == 0:
+        return False
+    batch = messages.of_turn(connection, turn.id)
+    messages.set_fate(connection, [message.id for message in batch], fate)
+    return True
+
+
+def open_turns(connection: Connection) -> list[Turn]:
+    """The turns that have not ended, oldest first."""
+    rows = connection.execute(_select().where(turns.c.ended_at.is_(None)).order_by(turns.c.id)).all()
+    return [_turn(connection, row) for row in rows]
+
+
+def by_id(connection: Connection, turn_id: int) -> Turn:
+    """The turn with this id, with its batch."""
+    return _turn(connection, connection.execute(_select().where(turns.c.id == turn_id)).one())
+
+
+def last_unfinished_business(connection: Connection, key: SessionKey) -> Turn | None:
+    """The newest turn of a session, if it was interrupted or failed: what `retry` runs again."""
+    row = connection.execute(
+        _select()
+        .where(sessions.c.project_id == key.project_id, sessions.c.conversation_id == key.conversation_id)
+        .order_by(turns.c.id.desc())
+        .limit(1)
+    ).one_or_none()
+    if row is None or row.ended_at is None or row.ending == "answered":
+        return None
+    return _turn(connection, row)
+
+
+def requeue(connection: Connection, turn: Turn) -> None:
+    """Have the batch of an ended turn wait for a new one."""
+    messages.set_fate(connection, [message.id for message in turn.batch], Fate.QUEUED)
+
+
+def set_stop_reason(connection: Connection, turn_id: int, reason: str) -> None:
+    """Remember that a turn shall end, and why, so that a restart does not forget."""
+    connection.execute(update(turns).where(turns.c.id == turn_id).values(stop_reason=reason))
+
+
+def set_progress(connection: Connection, turn_id: int, outbox_id: int) -> None:
+    """Remember which outgoing message shows a turn's progress."""
+    connection.execute(update(turns).where(turns.c.id == turn_id).values(progress_id=outbox_id))
+
+
+def set_agent_session(connection: Connection, key: SessionKey, generation: str, agent_session: str) -> None:
+    """Remember how to resume a dialogue, unless it was reset since (`generation` is the wire's session name)."""
+    session_id, _, number = generation.partition("-")
+    connection.execute(
+        update(sessions)
+        .where(
+            sessions.c.id == int(session_id.removeprefix("s")),
+            sessions.c.project_id == key.project_id,
+            sessions.c.generation == int(number),
+        )
+        .values(agent_session=agent_session)
+    )
+
+
+def reset(connection: Connection, key: SessionKey) -> str:
+    """Begin a new dialogue; the old one's session name on the wire."""
+    session_id = _session(connection, key)
+    row = connection.execute(select(sessions).where(sessions.c.id == session_id)).one()
+    connection.execute(
+        update(sessions).where(sessions.c.id == session_id).values(agent_session="", generation=row.generation + 1)
+    )
+    return f"s{session_id}-{row.generation}"
+
+
+def take(connection: Connection, turn_id: int, message_id: int) -> bool:
+    """Move a queued message into a turn under way (steer); False when it does not wait any more."""
+    result = connection.execute(
+        update(messages_table)
+        .where(messages_table.c.id == message_id, messages_table.c.fate == Fate.QUEUED)
+        .values(fate=Fate.RUNNING, turn_id=turn_id)
+    )
+    return result.rowcount == 1
+
+
+def count(connection: Connection, project_id: int) -> int:
+    """How many turns a project has had."""
+    return connection.scalar(select(func.count()).select_from(turns).where(turns.c.project_id == project_id)) or 0
+
+
+def _session(connection: Connection, key: SessionKey) -> int:
+    connection.execute(upsert(sessions).values(**key._asdict()).on_conflict_do_nothing())
+    found: int | None = connection.scalar(
+        select(sessions.c.id).where(
+            sessions.c.project_id == key.project_id, sessions.c.conversation_id == key.conversation_id
+        )
+    )
+    assert found is not None
+    return found
+
+
+def _select() -> Select[tuple[object, ...]]:
+    columns = (sessions.c.conversation_id, sessions.c.agent_session, sessions.c.generation)
+    return select(turns, *columns).join_from(turns, sessions, turns.c.session_id == sessions.c.id)
+
+
+def _turn(connection: Connection, row: Row[tuple[object, ...]]) -> Turn:
+    return Turn(
+        id=row.id,
+        run=row.run,
+        key=SessionKey(row.project_id, row.conversation_id),
+        session=f"s{row.session_id}-{row.generation}",
+        agent=row.agent,
+        agent_session=row.agent_session,
+        journal=row.journal,
+        requested_by=row.requested_by,
+        stop_reason=row.stop_reason,
+        progress_id=row.progress_id,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        ending=row.ending,
+        error=row.error,
+        batch=tuple(messages.of_turn(connection, row.id)),
+    )

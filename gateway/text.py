@@ -1,0 +1,85 @@
+"""Text for people: cut into parts that a platform takes, and short forms."""
+
+from __future__ import annotations
+
+import re
+
+_FENCE = re.compile(r"^( {0,3})(`{3,}|~{3,})(.*)$")
+#: Lines that a closing and a reopening fence may add to a part.
+_FENCE_ROOM = 160
+
+
+def split(text: str, limit: int) -> list[str]:
+    """Cut Markdown into parts of at most `limit` characters.
+
+    Cuts fall between paragraphs where possible, else between lines, else between words. A code fence that is open at
+    a cut is closed there and opened again, with its language, in the next part.
+    """
+    if len(text) <= limit:
+        return [text] if text else []
+    parts: list[str] = []
+    fence = ""  # the opening line of the fence we are in
+    rest = text
+    while rest:
+        opening = f"{fence}\n" if fence else ""
+        if len(opening) + len(rest) <= limit:
+            parts.append(opening + rest)
+            break
+        room = limit - len(opening) - (_FENCE_ROOM if limit > 4 * _FENCE_ROOM else 8)
+        cut = _cut(rest, room)
+        piece, rest = rest[:cut].rstrip("\n"), rest[cut:].lstrip("\n") if not fence else rest[cut:]
+        fence = _open_fence(opening + piece)
+        closing = f"\n{_marker(fence)}" if fence else ""
+        parts.append(opening + piece + closing)
+        if fence:
+            rest = rest.removeprefix("\n")
+    return parts
+
+
+def shorten(text: str, limit: int) -> str:
+    """One line of at most `limit` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
+
+
+def quote(text: str, limit: int = 60) -> str:
+    """A message named in another: its beginning, in quotes."""
+    return f"“{shorten(text, limit)}”"
+
+
+def seconds(value: float) -> str:
+    """A duration for people: 8 s, 3 min, 2 h 5 min."""
+    whole = round(value)
+    if whole < 90:
+        return f"{whole} s"
+    minutes = whole // 60
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _cut(text: str, room: int) -> int:
+    """Where to cut so that at most `room` characters come before."""
+    head = text[:room]
+    for separator in ("\n\n", "\n", " "):
+        at = head.rfind(separator)
+        if at > room // 2:
+            return at + len(separator)
+    return room
+
+
+def _open_fence(text: str) -> str:
+    fence = ""
+    for line in text.split("\n"):
+        match = _FENCE.match(line)
+        if match is None:
+            continue
+        if not fence:
+            fence = line[:120]
+        elif match[2].startswith(_marker(fence)) and not match[3].strip():
+            fence = ""
+    return fence
+
+
+def _marker(fence: str) -> str:
+    match = _FENCE.match(fence)
+    assert match is not None
+    return match[2]
