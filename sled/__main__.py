@@ -1,0 +1,177 @@
+"""The sled process. Its whole configuration is in the environment, set by the engine:
+
+HUSKIES_WIRE        path of the gateway's socket
+HUSKIES_TOKEN       the project's token; it opens this project's wire and nothing else
+HUSKIES_WORKSPACE   the project's source
+HOME                the project's home
+HUSKIES_MODEL_AUTH  "api_key" or "oauth": as what Claude presents the token to the relay
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from sled import agents
+from sled.jobs import JobFailed, Jobs
+from sled.journal import Journal
+from sled.link import Link, Refused
+from sled.processes import Reaper, become_subreaper
+from sled.protocol import Ack, Answer, Call, Forget, FromGateway, Run, Steer, Stop
+from sled.relay import Relay
+from sled.supervisor import Supervisor
+
+log = logging.getLogger("sled")
+
+#: Exit codes: nothing to do here, start no other.
+EXIT_LOCKED = 75
+EXIT_REFUSED = 77
+
+
+@dataclass(frozen=True)
+class Config:
+    """See the module."""
+
+    wire: Path
+    token: str
+    workspace: Path
+    home: Path
+    model_auth: str
+
+    @classmethod
+    def from_environment(cls) -> Config:
+        """Raises KeyError for what is missing."""
+        return cls(
+            wire=Path(os.environ["HUSKIES_WIRE"]),
+            token=os.environ["HUSKIES_TOKEN"],
+            workspace=Path(os.environ["HUSKIES_WORKSPACE"]),
+            home=Path(os.environ["HOME"]),
+            model_auth=os.environ.get("HUSKIES_MODEL_AUTH", "api_key"),
+        )
+
+
+def runner_environment(config: Config, relay_url: str) -> dict[str, str]:
+    """What an agent sees: the sled's environment without its settings, and Claude pointed at the relay."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("HUSKIES_")}
+    temporary = config.home / ".huskies" / "tmp"
+    token_name = "CLAUDE_CODE_OAUTH_TOKEN" if config.model_auth == "oauth" else "ANTHROPIC_AUTH_TOKEN"
+    return {
+        **inherited,
+        "TMPDIR": str(temporary),
+        "CLAUDE_CODE_TMPDIR": str(temporary),
+        "CLAUDE_CONFIG_DIR": str(config.home / ".claude"),
+        "ANTHROPIC_BASE_URL": relay_url,
+        token_name: config.token,
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        "DISABLE_TELEMETRY": "1",
+        "DISABLE_AUTOUPDATER": "1",
+        "DISABLE_ERROR_REPORTING": "1",
+    }
+
+
+class Sled:
+    """The parts of one sled, wired."""
+
+    def __init__(self, config: Config, relay_url: str) -> None:
+        state = config.home / ".huskies"
+        self._journal = Journal(state / "journal")
+        self._link = Link(config.wire, config.token, self._journal, agents.available(), self._take)
+        environment = runner_environment(config, relay_url)
+        self._supervisor = Supervisor(self._journal, config.workspace, environment, self._link.publish)
+        self._jobs = Jobs(self._supervisor, config.workspace, environment)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Until cancelled; then every run is ended."""
+        await self._supervisor.recover()
+        try:
+            await self._link.run()
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await self._supervisor.close()
+
+    async def _take(self, frame: FromGateway) -> None:
+        match frame:
+            case Run():
+                await self._supervisor.start(frame)
+            case Steer():
+                await self._supervisor.steer(frame)
+            case Forget():
+                await self._supervisor.forget(frame)
+            case Ack():
+                self._journal.forget(frame.run)
+            case Stop():
+                # Seconds long; the frames behind it must not wait.
+                self._in_background(self._supervisor.stop(frame))
+            case Call():
+                self._in_background(self._call(frame))
+            case _:
+                log.warning("unexpected frame %s", type(frame).__name__)
+
+    async def _call(self, call: Call) -> None:
+        try:
+            answer = Answer(call=call.call, ok=True, text=await self._jobs.init(call.arguments))
+        except (JobFailed, OSError) as error:
+            answer = Answer(call=call.call, ok=False, text=str(error))
+        self._link.answer(answer)
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def take_lock(home: Path) -> int | None:
+    """One sled per home: the open, locked file, which names its holder; None when another sled holds it."""
+    (home / ".huskies" / "tmp").mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(home / ".huskies" / "sled.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, f"{os.getpid()} {psutil.Process().create_time()}\n".encode())
+    return descriptor
+
+
+async def main(config: Config) -> int:
+    """Run the sled until SIGTERM; the exit code."""
+    become_subreaper()
+    relay = Relay(config.wire, config.token)
+    background = asyncio.create_task(Reaper().run())
+    work = asyncio.create_task(Sled(config, await relay.start()).run())
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
+    try:
+        await work
+    except asyncio.CancelledError:
+        log.info("told to end")
+    except Refused:
+        log.error("the gateway does not know this project; ending")
+        return EXIT_REFUSED
+    finally:
+        background.cancel()
+        await relay.close()
+    return 0
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s sled %(levelname)s %(message)s")
+    settings = Config.from_environment()
+    if take_lock(settings.home) is None:
+        log.error("another sled runs on %s", settings.home)
+        sys.exit(EXIT_LOCKED)
+    with contextlib.suppress(KeyboardInterrupt):
+        sys.exit(asyncio.run(main(settings)))

@@ -1,0 +1,53 @@
+"""Agents: what answers a prompt. A runner hosts one agent for one session, turn after turn.
+
+An agent is chosen by name from `AGENTS`; its module is imported only by the runner that hosts it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Protocol
+
+from sled.protocol import Body, Finished, Run
+
+Emit = Callable[[Body], Awaitable[None]]
+
+#: name -> (module with a `create(workspace)` function, package that must be installed for it)
+AGENTS = {
+    "scripted": ("sled.agents.scripted", ""),
+    "claude": ("sled.agents.claude", "claude_agent_sdk"),
+}
+
+
+class Agent(Protocol):
+    """One dialogue. Calls of one agent never overlap, but for `interrupt` and `steer` during `run`."""
+
+    async def run(self, run: Run, emit: Emit) -> Finished:
+        """Answer `run.prompt`: emit `Started` first, then what happens, and return how it ended.
+
+        What goes wrong in the agent or its model is an ending (`failed`), not an exception.
+        """
+
+    async def interrupt(self) -> None:
+        """Ask the run to end now; `run` then returns with ending `interrupted`, reason `stopped`."""
+
+    async def steer(self, text: str) -> bool:
+        """Hand `text` into the run that is under way; False when this agent cannot."""
+
+    async def close(self) -> None:
+        """Let go of everything; the agent is not used again."""
+
+
+def available() -> list[str]:
+    """The agents that can run here."""
+    return [name for name, (_, needs) in AGENTS.items() if not needs or importlib.util.find_spec(needs)]
+
+
+def create(name: str, workspace: Path) -> Agent:
+    """A fresh agent working in `workspace`. Raises KeyError (unknown name), ImportError (its SDK is missing)."""
+    module, _ = AGENTS[name]
+    agent: Agent = importlib.import_module(module).create(workspace)
+    return agent

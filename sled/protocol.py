@@ -1,0 +1,245 @@
+"""The wire's frames: what a gateway and a sled say to each other, version 1.
+
+Both directions are JSON objects in WebSocket text messages over the project's Unix socket, at `GET /sled`, tagged by
+`type`. The sled dials and authenticates with `Authorization: Bearer <project token>`; then::
+
+    sled      -> Hello      who I am, which runs I hold, how far each got
+    gateway   -> Welcome    from which event on it wants each run replayed
+    gateway   -> Run, Steer, Stop, Ack, Call
+    sled      -> Event (numbered from 1 within its run), Answer
+
+A run is journaled by the sled before its agent starts, so `Hello` tells a gateway that lost its memory, or a frame,
+what became of each run: listed - take its events; unlisted by the same journal - it never arrived, send it again;
+another journal - the sled lost its state, the run is interrupted. `Ack` lets the sled forget a finished run.
+
+Every frame from a sled is untrusted: `MAX_FRAME` bounds it, the types below bound its parts, and a run id of another
+project is ignored.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+VERSION = 1
+#: Bytes of one frame; longer ones close the connection.
+MAX_FRAME = 4 * 2**20
+#: Characters of one answer that travel; the rest stays in the agent's transcript, and the answer says so.
+MAX_TEXT = 2**20
+
+Id = Annotated[str, Meta(min_length=1, max_length=80)]
+Short = Annotated[str, Meta(max_length=2000)]
+Text = Annotated[str, Meta(max_length=MAX_TEXT)]
+Seq = Annotated[int, Meta(ge=0)]
+
+#: How a run ended. `interrupted`: cut off by a stop or a crash.
+Ending = Literal["answered", "failed", "interrupted"]
+#: Why, where a person can do something about it.
+Reason = Literal["", "stopped", "crashed", "model_key", "context_lost", "limit", "no_agent"]
+
+
+class Frame(Struct, frozen=True, kw_only=True, tag_field="type"):
+    """Base of all frames."""
+
+
+# --- what happens in a run -------------------------------------------------------------------------------------------
+
+
+class Started(Frame, frozen=True, tag="started"):
+    """The agent took the prompt. `agent_session` resumes this dialogue in a later run."""
+
+    agent_session: Id
+
+
+class TextDelta(Frame, frozen=True, tag="text"):
+    """More of the answer. Live only: `Finished` has the whole."""
+
+    delta: Text
+
+
+class Tool(Frame, frozen=True, tag="tool"):
+    """The agent began to use a tool. `detail` is what a person wants to know of it (a file, a command)."""
+
+    id: Id
+    name: Short
+    detail: Short = ""
+
+
+class ToolDone(Frame, frozen=True, tag="tool_done"):
+    """That tool ended; the model is awaited again."""
+
+    id: Id
+    failed: bool = False
+
+
+class Note(Frame, frozen=True, tag="note"):
+    """Something a person should see while it happens: a retry of the model's API, a lost context."""
+
+    text: Short
+
+
+class Steered(Frame, frozen=True, tag="steered"):
+    """The agent took message `message` into this run."""
+
+    message: int
+
+
+class Finished(Frame, frozen=True, tag="finished"):
+    """The run is over and its processes are gone, but for `survivors` (process ids)."""
+
+    ending: Ending
+    text: Text = ""
+    reason: Reason = ""
+    error: Short = ""
+    agent_session: str = ""
+    cost_usd: float = 0.0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    survivors: list[int] = []
+
+
+Body = Started | TextDelta | Tool | ToolDone | Note | Steered | Finished
+
+# --- sled -> gateway -------------------------------------------------------------------------------------------------
+
+
+class RunState(Struct, frozen=True, kw_only=True):
+    """A run that the sled holds: `last` is the number of its newest event."""
+
+    run: Id
+    last: Seq
+    finished: bool
+
+
+class Hello(Frame, frozen=True, tag="hello"):
+    """First frame of each connection. `journal` changes only when the sled lost its journal."""
+
+    version: int
+    journal: Id
+    runs: Annotated[list[RunState], Meta(max_length=1000)]
+    agents: Annotated[list[Id], Meta(max_length=20)] = []
+
+
+class Event(Frame, frozen=True, tag="event"):
+    """Event number `seq` of a run."""
+
+    run: Id
+    seq: Seq
+    body: Body
+
+
+class Answer(Frame, frozen=True, tag="answer"):
+    """What became of a `Call`."""
+
+    call: Id
+    ok: bool
+    text: Text = ""
+
+
+FromSled = Hello | Event | Answer
+
+# --- gateway -> sled -------------------------------------------------------------------------------------------------
+
+
+class Welcome(Frame, frozen=True, tag="welcome"):
+    """Replay each run after the event that stands here; runs that are missing, from the start."""
+
+    seen: dict[str, int] = {}
+
+
+class Run(Frame, frozen=True, tag="run"):
+    """Run the agent over `prompt`. A run id that the sled holds already is ignored.
+
+    `session` names the dialogue within the project: runs of one session share a warm runner. `resume` is the
+    `agent_session` to go on with. `warm_s`: seconds that the runner outlives this run. `context`: standing facts for
+    the agent (who writes, from where), apart from the prompt.
+    """
+
+    run: Id
+    session: Id
+    prompt: str
+    agent: Id
+    resume: str = ""
+    permissions: Literal["auto", "ask", "allow"] = "auto"
+    isolated: bool = False
+    model: str = ""
+    context: str = ""
+    warm_s: float = 0.0
+
+
+class Steer(Frame, frozen=True, tag="steer"):
+    """Hand `text` into a run; `Steered` confirms it. An agent that cannot, or an ended run, stays silent."""
+
+    run: Id
+    message: int
+    text: str
+
+
+class Stop(Frame, frozen=True, tag="stop"):
+    """End a run: interrupt, wait `grace_s` seconds, kill what it started, verify; `Finished` tells."""
+
+    run: Id
+    grace_s: float = 1.0
+
+
+class Forget(Frame, frozen=True, tag="forget"):
+    """End the warm runner of a session, if there is one (`reset`)."""
+
+    session: Id
+
+
+class Ack(Frame, frozen=True, tag="ack"):
+    """The end of `run` is committed: drop it from the journal."""
+
+    run: Id
+
+
+class Call(Frame, frozen=True, tag="call"):
+    """A small job in the project, see `sled.jobs` for each one's arguments."""
+
+    call: Id
+    job: Literal["init"]
+    arguments: dict[str, str] = {}
+
+
+FromGateway = Welcome | Run | Steer | Stop | Forget | Ack | Call
+
+T = TypeVar("T")
+
+_encoder = msgspec.json.Encoder()
+_from_sled: msgspec.json.Decoder[FromSled] = msgspec.json.Decoder(FromSled)
+_from_gateway: msgspec.json.Decoder[FromGateway] = msgspec.json.Decoder(FromGateway)
+_body: msgspec.json.Decoder[Body] = msgspec.json.Decoder(Body)
+
+
+class BadFrame(Exception):
+    """The other side sent something that is no frame of this version."""
+
+
+def encode(frame: Frame) -> str:
+    """One frame as the text of a WebSocket message."""
+    return _encoder.encode(frame).decode()
+
+
+def decode_from_sled(data: str | bytes) -> FromSled:
+    """Read a sled's frame. Raises BadFrame."""
+    return _decode(_from_sled, data)
+
+
+def decode_from_gateway(data: str | bytes) -> FromGateway:
+    """Read a gateway's frame. Raises BadFrame."""
+    return _decode(_from_gateway, data)
+
+
+def decode_body(data: str | bytes) -> Body:
+    """Read one journaled event. Raises BadFrame."""
+    return _decode(_body, data)
+
+
+def _decode(decoder: msgspec.json.Decoder[T], data: str | bytes) -> T:
+    try:
+        return decoder.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise BadFrame(str(error)) from error

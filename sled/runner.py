@@ -1,0 +1,85 @@
+"""A runner: the process that hosts the agent of one warm session.
+
+It is a subreaper, so everything its agent starts stays below it; it dies with the sled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+from pathlib import Path
+
+import psutil
+
+from sled import agents
+from sled.channel import FD_VARIABLE, Baseline, Channel
+from sled.processes import Reaper, become_subreaper, descendants, die_with
+from sled.protocol import Body, Finished, Run, Started, Steer, Steered, Stop
+
+log = logging.getLogger(__name__)
+
+
+class Runner:
+    """Takes one run after another from the sled and plays each to the agent."""
+
+    def __init__(self, channel: Channel, workspace: Path) -> None:
+        self._channel = channel
+        self._workspace = workspace
+        self._agent: agents.Agent | None = None
+
+    async def serve(self) -> None:
+        """Until the sled closes the channel."""
+        turn: asyncio.Task[None] | None = None
+        while frame := await self._channel.from_sled():
+            if isinstance(frame, Run):
+                if turn is not None:
+                    await turn
+                turn = asyncio.create_task(self._turn(frame))
+            elif isinstance(frame, Steer):
+                await self._steer(frame)
+            elif isinstance(frame, Stop) and self._agent is not None:
+                await self._agent.interrupt()
+
+    async def _turn(self, run: Run) -> None:
+        try:
+            if self._agent is None:
+                self._agent = agents.create(run.agent, self._workspace)
+            end = await self._agent.run(run, self._emit)
+        except (KeyError, ImportError) as error:
+            end = Finished(ending="failed", reason="no_agent", error=f"agent {run.agent}: {error}"[:2000])
+        except Exception as error:
+            # The last line of defence around code that drives a foreign program: the run ends, the reason is kept.
+            log.exception("run %s", run.run)
+            end = Finished(ending="failed", error=f"{type(error).__name__}: {error}"[:2000])
+        await self._emit(end)
+
+    async def _steer(self, steer: Steer) -> None:
+        if self._agent is not None and await self._agent.steer(steer.text):
+            await self._emit(Steered(message=steer.message))
+
+    async def _emit(self, body: Body) -> None:
+        if isinstance(body, Started):
+            own = descendants(psutil.Process())
+            await self._channel.send(Baseline(pids=[process.pid for process in own]))
+        await self._channel.send(body)
+
+
+async def main() -> None:
+    """Serve the sled that started this process."""
+    die_with(int(sys.argv[1]))
+    become_subreaper()
+    sock = socket.socket(fileno=int(os.environ.pop(FD_VARIABLE)))
+    sock.set_inheritable(False)
+    reaper = asyncio.create_task(Reaper().run())
+    try:
+        await Runner(await Channel.open(sock), Path.cwd()).serve()
+    finally:
+        reaper.cancel()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s runner %(levelname)s %(message)s")
+    asyncio.run(main())
