@@ -1,0 +1,596 @@
+"""The dispatcher: messages become turns, one at a time per session. The heart of huskies; read it alone.
+
+A prompt opens a *window* for its session; each further message extends it, up to a limit. When it closes, the session
+stands in line for a place; when it has one, everything that waits in the session is claimed as one turn, in one
+transaction, and its run goes to the project's sled. Messages that come in during the run wait, and go together when it
+ends. An idle session has no object here, no task and no timer.
+
+What must never break is held by the database, not by this memory: a message is claimed once because its fate changes
+with the claim; a session never has two runs because an index says so. Memory holds what can be rebuilt: windows, the
+line, and for each open turn the frame to send again. `recover` rebuilds it, and each sled's hello says what became of
+the runs meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from sqlalchemy import Connection
+
+from gateway import faults
+from gateway.batch import answer, compose, fate_of, standing_facts
+from gateway.chat import Conversation, Fate
+from gateway.errors import StateError, UserError
+from gateway.fates import Fates
+from gateway.outbox import Outbox
+from gateway.progress import Live
+from gateway.settings import Person
+from gateway.store import Store, messages, turns
+from gateway.store.messages import StoredMessage
+from gateway.store.turns import NoFreeSlot, SessionKey, Turn
+from gateway.text import quote, seconds
+from sled.protocol import (
+    Ack,
+    Body,
+    Event,
+    Finished,
+    Forget,
+    Frame,
+    Hello,
+    Run,
+    Started,
+    Steer,
+    Steered,
+    Stop,
+    Tool,
+    ToolDone,
+    Welcome,
+)
+
+log = logging.getLogger(__name__)
+
+#: Seconds that `stop` waits for the sled's word that the run's processes are gone.
+STOP_WITHIN_S = 2.5
+#: Seconds that an agent gets to end by itself before it is killed.
+GRACE_S = 1.0
+_RETRY_WRITE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How messages become turns; see the configuration."""
+
+    window_s: float = 1.5
+    window_max_s: float = 10.0
+    queue: int = 100
+    mode: Literal["collect", "steer", "interrupt"] = "collect"
+    runs_per_project: int = 1
+    runs: int = 8
+    silence_s: float = 420.0
+    turn_s: float = 3600.0
+    warm_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """What a project's runs are like; asked anew for each turn."""
+
+    project: str
+    agent: str
+    permissions: Literal["auto", "ask", "allow"]
+    isolated: bool
+    model: str
+
+
+class Wire(Protocol):
+    """The sleds, as the dispatcher sees them."""
+
+    def journal(self, project_id: int) -> str | None:
+        """The journal of a project's sled; None while it is away."""
+
+    async def send(self, project_id: int, frame: Frame) -> bool:
+        """False when the sled is away; its next hello asks again."""
+
+
+@dataclass(slots=True)
+class _Lane:
+    """A session with something in its window or in line."""
+
+    key: SessionKey
+    conversation: Conversation
+    reply_to: str
+    opened_at: float
+    timer: asyncio.TimerHandle | None = None
+    live: Live | None = None
+
+
+@dataclass(slots=True)
+class _Running:
+    """An open turn."""
+
+    turn: Turn
+    frame: Run
+    live: Live
+    began_at: float
+    heard_at: float
+    seen: int = 0
+    tools: set[str] = field(default_factory=set)
+    stop_reason: str = ""
+    quiet: bool = False  # whoever stopped it tells of it
+    finishing: bool = False
+    timer: asyncio.TimerHandle | None = None
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """What `stop` did."""
+
+    discarded: list[StoredMessage]
+    ended: list[Turn]
+    unanswered: list[Turn]  # the sled did not report in time
+
+    @property
+    def told(self) -> str:
+        """What people must know of it: every discarded message is named. Empty, or lines behind a line break."""
+        lines = []
+        if self.ended:
+            lines.append("Stopped the run." if len(self.ended) == 1 else f"Stopped {len(self.ended)} runs.")
+        if self.discarded:
+            lines.append("Discarded: " + ", ".join(quote(message.text) for message in self.discarded))
+        if self.unanswered:
+            lines.append("A run has not ended yet: its sled does not answer. `restart` ends it by force.")
+        return "".join(f"\n{line}" for line in lines)
+
+
+class Dispatcher:
+    """See the module. Use from one event loop."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        outbox: Outbox,
+        fates: Fates,
+        wire: Wire,
+        limits: Limits,
+        run_settings: Callable[[int], RunSettings],
+        people: Mapping[str, Person],
+    ) -> None:
+        self._store = store
+        self._outbox = outbox
+        self._fates = fates
+        self._wire = wire
+        self._limits = limits
+        self._run_settings = run_settings
+        self._people = people
+        self._lanes: dict[SessionKey, _Lane] = {}
+        self._line: dict[SessionKey, _Lane] = {}  # in order of arrival: first come, first served
+        self._starting: set[SessionKey] = set()
+        self._running: dict[str, _Running] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._closing = False
+
+    # --- a message comes in ------------------------------------------------------------------------------------------
+
+    def submit(self, message: StoredMessage, project_id: int) -> None:
+        """Take a prompt for a project. Returns at once; the message waits in the database from here on."""
+        key = SessionKey(project_id, message.conversation_id)
+        taken = self._store.write(lambda c: self._enqueue(c, message, project_id))
+        self._in_background(self._queued(message, key, taken))
+        self._open_window(key, message)
+
+    def _enqueue(self, connection: Connection, message: StoredMessage, project_id: int) -> bool:
+        if messages.count_queued(connection, project_id, message.conversation_id) >= self._limits.queue:
+            messages.set_fate(connection, [message.id], Fate.REFUSED)
+            text = f"The queue is full ({self._limits.queue} messages wait). Send it again later, or `stop`."
+            self._reply(connection, message, text)
+            return False
+        messages.bind(connection, message.id, project_id)
+        messages.set_fate(connection, [message.id], Fate.QUEUED)
+        return True
+
+    async def _queued(self, message: StoredMessage, key: SessionKey, taken: asyncio.Future[bool]) -> None:
+        try:
+            fate = Fate.QUEUED if await taken else Fate.REFUSED
+        except StateError:
+            log.error("message %s stays received until the next start", message.id)
+            return
+        self._fates.changed([message], fate)
+        if fate is Fate.REFUSED:
+            self._outbox.wake(message.conversation)
+        elif running := self._run_of(key):
+            if self._limits.mode == "steer":
+                text = compose([message], self._people)
+                await self._wire.send(key.project_id, Steer(run=running.frame.run, message=message.id, text=text))
+            elif self._limits.mode == "interrupt" and message.id > running.turn.batch[-1].id:
+                await self._end(running, "Interrupted by a newer message.")
+
+    def withdrawn(self, message: StoredMessage) -> None:
+        """A waiting message was taken back; its session's claim will not find it."""
+        self._fates.changed([message], Fate.DISCARDED)
+
+    # --- the window, and the line for a place ------------------------------------------------------------------------
+
+    def _open_window(self, key: SessionKey, message: StoredMessage) -> None:
+        loop = asyncio.get_running_loop()
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = _Lane(key, message.conversation, message.external_id, loop.time())
+            self._lanes[key] = lane
+        if key in self._line or self._busy(key):
+            return  # no window: the turn takes what there is when the place, or the session, is free
+        if lane.timer is not None:
+            lane.timer.cancel()
+        left = lane.opened_at + self._limits.window_max_s - loop.time()
+        delay = min(self._limits.window_s, left)
+        if delay <= 0:
+            self._stand_in_line(lane)
+        else:
+            lane.timer = loop.call_later(delay, self._stand_in_line, lane)
+
+    def _stand_in_line(self, lane: _Lane) -> None:
+        if lane.timer is not None:
+            lane.timer.cancel()
+            lane.timer = None
+        self._line[lane.key] = lane
+        self._fill()
+
+    def _fill(self) -> None:
+        """Give free places to whoever is first in line and can use one."""
+        if self._closing:
+            return
+        load = Counter(key.project_id for key in (*self._starting, *(r.turn.key for r in self._running.values())))
+        ahead = 0
+        for key, lane in list(self._line.items()):
+            full = load.total() >= self._limits.runs or load[key.project_id] >= self._limits.runs_per_project
+            away = self._wire.journal(key.project_id) is None
+            if full or away or self._busy(key):
+                place = f"Waiting for a free place: number {ahead + 1} in line."
+                self._show_waiting(lane, "Waiting for the project to be up." if away else place)
+                ahead += 1
+                continue
+            load[key.project_id] += 1
+            del self._line[key], self._lanes[key]
+            self._starting.add(key)
+            self._in_background(self._start(lane))
+
+    def _show_waiting(self, lane: _Lane, why: str) -> None:
+        if lane.live is None:
+            lane.live = Live(self._store, self._outbox, lane.conversation, lane.key.conversation_id, lane.reply_to)
+        lane.live.waiting(why)
+
+    def place(self, key: SessionKey) -> int | None:
+        """How many sessions are ahead of this one in line; None when it does not stand in line."""
+        return list(self._line).index(key) if key in self._line else None
+
+    # --- a turn begins -----------------------------------------------------------------------------------------------
+
+    async def _start(self, lane: _Lane) -> None:
+        key = lane.key
+        settings = self._run_settings(key.project_id)
+        journal = self._wire.journal(key.project_id) or ""
+        run_id = f"r{secrets.token_hex(10)}"
+        try:
+            turn = await self._store.write(
+                lambda c: turns.claim(
+                    c, key, run=run_id, agent=settings.agent, journal=journal, slots=self._limits.runs_per_project
+                )
+            )
+        except (StateError, NoFreeSlot) as error:
+            log.error("a turn could not begin: %s", error)
+            self._starting.discard(key)
+            self._lanes[key] = lane
+            asyncio.get_running_loop().call_later(_RETRY_WRITE_S, self._stand_in_line, lane)
+            return
+        faults.reach("turn.claimed")
+        self._starting.discard(key)
+        if turn is None:  # everything was withdrawn, or taken by an earlier turn
+            if lane.live is not None:
+                await lane.live.retire("(Nothing is left to do.)")
+            if (later := self._lanes.get(key)) is not None:
+                self._line[key] = later
+            self._fill()
+            return
+        live = lane.live or Live(self._store, self._outbox, lane.conversation, key.conversation_id, lane.reply_to)
+        running = self._adopt(turn, live, settings, elapsed_s=0.0)
+        live.begin(turn.id)
+        self._fates.changed(turn.batch, Fate.RUNNING)
+        await self._wire.send(key.project_id, running.frame)
+
+    def _adopt(self, turn: Turn, live: Live, settings: RunSettings, elapsed_s: float) -> _Running:
+        frame = Run(
+            run=turn.run,
+            session=turn.session,
+            prompt=compose(turn.batch, self._people),
+            agent=turn.agent,
+            resume=turn.agent_session,
+            permissions=settings.permissions,
+            isolated=settings.isolated,
+            model=settings.model,
+            context=standing_facts(settings.project, turn.batch, self._people),
+            warm_s=self._limits.warm_s,
+        )
+        now = asyncio.get_running_loop().time()
+        running = _Running(turn, frame, live, now - elapsed_s, now, stop_reason=turn.stop_reason)
+        self._running[turn.run] = running
+        self._watch(running)
+        return running
+
+    # --- the sled speaks ---------------------------------------------------------------------------------------------
+
+    def on_hello(self, project_id: int, hello: Hello) -> tuple[Welcome, list[Frame]]:
+        """Settle with a sled that connected what became of every run."""
+        held = {state.run: state for state in hello.runs}
+        seen: dict[str, int] = {}
+        then: list[Frame] = []
+        for running in [r for r in self._running.values() if r.turn.key.project_id == project_id]:
+            run = running.turn.run
+            running.heard_at = asyncio.get_running_loop().time()
+            if run in held:
+                seen[run] = running.seen
+            elif running.turn.journal == hello.journal:
+                then.append(running.frame)  # it never arrived
+            else:
+                lost = Finished(ending="interrupted", reason="crashed")
+                self._in_background(self._finish(running, lost))
+                continue
+            if running.stop_reason:
+                then.append(Stop(run=run, grace_s=GRACE_S))
+        for run, state in held.items():
+            if run not in self._running:
+                then.append(Ack(run=run) if state.finished else Stop(run=run, grace_s=GRACE_S))
+        return Welcome(seen=seen), then
+
+    def on_connected(self, project_id: int) -> None:
+        """A sled can be sent to: sessions of its project may have waited for it."""
+        self._fill()
+
+    async def on_event(self, project_id: int, event: Event) -> None:
+        """An event of a run; known ones are skipped, for a sled replays what it is not sure of."""
+        running = self._running.get(event.run)
+        if running is None or running.turn.key.project_id != project_id:
+            if isinstance(event.body, Finished):
+                await self._wire.send(project_id, Ack(run=event.run))
+            return
+        if event.seq <= running.seen:
+            return
+        running.seen = event.seq
+        running.heard_at = asyncio.get_running_loop().time()
+        await self._take(running, event.body)
+
+    async def _take(self, running: _Running, body: Body) -> None:
+        turn = running.turn
+        match body:
+            case Started(agent_session=session):
+                await self._store.write(lambda c: turns.set_agent_session(c, turn.key, turn.session, session))
+            case Steered(message=message_id):
+                if await self._store.write(lambda c: turns.take(c, turn.id, message_id)):
+                    message = await self._store.read(lambda c: messages.by_id(c, message_id))
+                    self._fates.changed([message], Fate.RUNNING)
+            case Finished():
+                await self._finish(running, body)
+            case Tool(id=tool):
+                running.tools.add(tool)
+            case ToolDone(id=tool):
+                running.tools.discard(tool)
+        running.live.take(body)
+
+    # --- a turn ends -------------------------------------------------------------------------------------------------
+
+    async def _finish(self, running: _Running, end: Finished) -> None:
+        if running.finishing:
+            return
+        running.finishing = True
+        turn, fate = running.turn, fate_of(end)
+        if running.timer is not None:
+            running.timer.cancel()
+        text = answer(end, running.stop_reason)
+        replaces = await running.live.close()
+        told_already = running.quiet and replaces is None and not end.text and not end.survivors
+
+        def unit(connection: Connection) -> tuple[StoredMessage, ...]:
+            if turns.finish(connection, turn, end, fate):
+                if end.agent_session:
+                    turns.set_agent_session(connection, turn.key, turn.session, end.agent_session)
+                if not told_already:
+                    self._reply(connection, turn.batch[0], text, turn_id=turn.id, replaces=replaces)
+            return tuple(messages.of_turn(connection, turn.id))
+
+        batch = await self._insist(unit)
+        faults.reach("turn.finished")
+        self._running.pop(turn.run, None)
+        running.over.set()
+        self._fates.changed(batch, fate)
+        self._outbox.wake(turn.batch[0].conversation)
+        await self._wire.send(turn.key.project_id, Ack(run=turn.run))
+        if (lane := self._lanes.get(turn.key)) is not None and lane.timer is None:
+            self._line[turn.key] = lane
+        self._fill()
+
+    async def _insist(self, unit: Callable[[Connection], tuple[StoredMessage, ...]]) -> tuple[StoredMessage, ...]:
+        """Commit, however long the database refuses: the sled keeps the run until we acknowledge its end."""
+        while True:
+            try:
+                return await self._store.write(unit)
+            except StateError:
+                await asyncio.sleep(_RETRY_WRITE_S)
+
+    async def _end(self, running: _Running, reason: str) -> None:
+        """Have a run end. The reason is committed first, so that a restart does not forget the wish."""
+        if running.stop_reason:
+            return
+        running.stop_reason = reason
+        await self._store.write(lambda c: turns.set_stop_reason(c, running.turn.id, reason))
+        await self._wire.send(running.turn.key.project_id, Stop(run=running.turn.run, grace_s=GRACE_S))
+
+    def _watch(self, running: _Running) -> None:
+        """End a run that is silent for too long while its model is awaited, or that goes on for too long."""
+        loop = asyncio.get_running_loop()
+        if running.tools or self._wire.journal(running.turn.key.project_id) is None:
+            running.heard_at = loop.time()  # the model is not awaited, or cannot be heard
+        silence = running.heard_at + self._limits.silence_s - loop.time()
+        whole = running.began_at + self._limits.turn_s - loop.time()
+        if silence <= 0:
+            told = f"Ended: the agent was silent for {seconds(self._limits.silence_s)}. `retry` runs it again."
+            self._in_background(self._end(running, told))
+        elif whole <= 0:
+            told = f"Ended: the run took longer than {seconds(self._limits.turn_s)}. `retry` runs it again."
+            self._in_background(self._end(running, told))
+        else:
+            running.timer = loop.call_later(min(silence, whole) + 0.01, self._watch, running)
+
+    # --- what people ask for -----------------------------------------------------------------------------------------
+
+    async def stop(self, reason: str, *, project_id: int | None = None, conversations: list[int]) -> Stopped:
+        """Empty windows and queues and end runs, of one project or of some conversations.
+
+        Returns when the processes of each run are verified gone, or after `STOP_WITHIN_S`.
+        """
+
+        def concerns(key: SessionKey) -> bool:
+            return key.project_id == project_id or key.conversation_id in conversations
+
+        for key in [key for key in self._lanes if concerns(key)]:
+            lane = self._lanes.pop(key)
+            self._line.pop(key, None)
+            if lane.timer is not None:
+                lane.timer.cancel()
+            if lane.live is not None:
+                self._in_background(lane.live.retire("⏹ Stopped."))
+
+        def discard(connection: Connection) -> list[StoredMessage]:
+            waiting = [
+                message
+                for message in messages.with_fate(connection, Fate.QUEUED)
+                if message.project_id is not None and concerns(SessionKey(message.project_id, message.conversation_id))
+            ]
+            messages.set_fate(connection, [message.id for message in waiting], Fate.DISCARDED)
+            return waiting
+
+        # Claims handed in before this unit have resolved when it has: their runs are in `_running` by now.
+        discarded = await self._store.write(discard)
+        self._fates.changed(discarded, Fate.DISCARDED)
+        ending = [running for running in self._running.values() if concerns(running.turn.key)]
+        for running in ending:
+            running.quiet = True
+            await self._end(running, reason)
+        if ending:
+            await asyncio.wait([asyncio.create_task(running.over.wait()) for running in ending], timeout=STOP_WITHIN_S)
+        return Stopped(
+            discarded,
+            [running.turn for running in ending if running.over.is_set()],
+            [running.turn for running in ending if not running.over.is_set()],
+        )
+
+    async def retry(self, key: SessionKey) -> Turn:
+        """Run a session's last turn again, if it was interrupted or failed. Raises UserError."""
+        if self._busy(key):
+            raise UserError("A run is under way; `stop` it first, or wait for it.")
+
+        def unit(connection: Connection) -> Turn | None:
+            turn = turns.last_unfinished_business(connection, key)
+            if turn is not None:
+                turns.requeue(connection, turn)
+            return turn
+
+        turn = await self._store.write(unit)
+        if turn is None:
+            raise UserError("There is no interrupted or failed run here to run again.")
+        first = turn.batch[0]
+        loop = asyncio.get_running_loop()
+        lane = self._lanes.setdefault(key, _Lane(key, first.conversation, first.external_id, loop.time()))
+        self._stand_in_line(lane)
+        return turn
+
+    async def reset(self, key: SessionKey) -> None:
+        """The session's next turn begins a new dialogue. Stop it first."""
+        old = await self._store.write(lambda c: turns.reset(c, key))
+        await self._wire.send(key.project_id, Forget(session=old))
+
+    def running_in(self, project_id: int) -> list[Turn]:
+        """The open turns of a project."""
+        return [r.turn for r in self._running.values() if r.turn.key.project_id == project_id]
+
+    def interrupt_all(self, project_id: int) -> list[Coroutine[Any, Any, None]]:
+        """The project's sled is gone for good: what ends its open turns."""
+        gone = Finished(ending="interrupted", reason="crashed")
+        return [self._finish(r, gone) for r in self._running.values() if r.turn.key.project_id == project_id]
+
+    @property
+    def load(self) -> tuple[int, int]:
+        """Runs under way, and sessions in line."""
+        return len(self._running), len(self._line)
+
+    # --- start and end of the process --------------------------------------------------------------------------------
+
+    async def recover(self) -> None:
+        """Take up what another gateway process left: open turns, and messages that wait."""
+        open_turns = await self._store.read(turns.open_turns)
+        for turn in open_turns:
+            live = Live.resumed(self._store, self._outbox, turn)
+            settings = self._run_settings(turn.key.project_id)
+            self._adopt(turn, live, settings, elapsed_s=time.time() - turn.started_at)
+            self._fates.changed(turn.batch, Fate.RUNNING)
+        for message in await self._store.read(lambda c: messages.with_fate(c, Fate.QUEUED)):
+            if message.project_id is not None:
+                self._fates.changed([message], Fate.QUEUED)
+                self._open_window(SessionKey(message.project_id, message.conversation_id), message)
+
+    async def close(self) -> None:
+        """Forget everything in memory; runs go on in their sleds."""
+        self._closing = True
+        for lane in self._lanes.values():
+            if lane.timer is not None:
+                lane.timer.cancel()
+        for running in self._running.values():
+            if running.timer is not None:
+                running.timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # --- small parts -------------------------------------------------------------------------------------------------
+
+    def _busy(self, key: SessionKey) -> bool:
+        return key in self._starting or self._run_of(key) is not None
+
+    def _run_of(self, key: SessionKey) -> _Running | None:
+        return next((running for running in self._running.values() if running.turn.key == key), None)
+
+    def _reply(
+        self,
+        connection: Connection,
+        message: StoredMessage,
+        text: str,
+        *,
+        turn_id: int | None = None,
+        replaces: int | None = None,
+    ) -> None:
+        self._outbox.add(
+            connection,
+            message.conversation,
+            message.conversation_id,
+            text,
+            reply_to=message.external_id,
+            message_id=message.id,
+            turn_id=turn_id,
+            replaces=replaces,
+        )
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("the dispatcher stumbled", exc_info=error)

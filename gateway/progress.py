@@ -1,0 +1,142 @@
+"""Sled events become one live message per turn: what the agent does now, then its answer in its place."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from gateway.chat import Conversation
+from gateway.outbox import Outbox
+from gateway.store import Store, turns
+from gateway.text import seconds, shorten
+from sled.protocol import Body, Note, TextDelta, Tool, ToolDone
+
+#: A turn that ends sooner than this gets its answer only: seconds.
+SHOW_AFTER_S = 1.0
+#: Characters of the growing answer that are shown while it grows.
+_TAIL = 600
+_KEPT_TOOLS = 3
+
+
+class Live:
+    """The live message of one session: from its wait for a free place to the end of its turn."""
+
+    def __init__(
+        self, store: Store, outbox: Outbox, conversation: Conversation, conversation_id: int, reply_to: str
+    ) -> None:
+        self._store = store
+        self._outbox = outbox
+        self._conversation = conversation
+        self._conversation_id = conversation_id
+        self._reply_to = reply_to
+        self._turn_id: int | None = None
+        self._began = time.monotonic()
+        self._text = ""
+        self._tools: list[str] = []
+        self._note = ""
+        self._timer: asyncio.TimerHandle | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._enabled = outbox.can_edit(conversation)
+        self._closed = False
+        #: The outbox row that shows it; what the answer replaces.
+        self.row_id: int | None = None
+
+    @classmethod
+    def resumed(cls, store: Store, outbox: Outbox, turn: turns.Turn) -> Live:
+        """The live message of a turn that another gateway process began."""
+        first = turn.batch[0]
+        live = cls(store, outbox, first.conversation, first.conversation_id, first.external_id)
+        live._turn_id = turn.id
+        live.row_id = turn.progress_id
+        return live
+
+    def waiting(self, why: str) -> None:
+        """The session waits; say for what."""
+        if why != self._note:
+            self._note = why
+            self._refresh()
+
+    def begin(self, turn_id: int) -> None:
+        """The turn began; show it unless it is over soon."""
+        self._turn_id = turn_id
+        self._note = ""
+        self._began = time.monotonic()
+        if self.row_id is not None:
+            self._refresh()
+        elif self._enabled:
+            self._timer = asyncio.get_running_loop().call_later(SHOW_AFTER_S, self._refresh)
+
+    def take(self, body: Body) -> None:
+        """Something happened in the run."""
+        match body:
+            case TextDelta(delta=delta):
+                self._text = (self._text + delta)[-4 * _TAIL :]
+            case Tool(name=name, detail=detail):
+                self._tools = [*self._tools[-_KEPT_TOOLS + 1 :], shorten(f"{name} {detail}", 120)]
+                self._text = ""
+            case ToolDone(failed=True) if self._tools:
+                self._tools[-1] += " (failed)"
+            case Note(text=text):
+                self._note = shorten(text, 200)
+            case _:
+                return
+        if self.row_id is not None:
+            self._refresh()
+
+    async def close(self) -> int | None:
+        """Show nothing more; the row that the answer replaces, when there is one."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._opening is not None:
+            await asyncio.wait([self._opening])
+        return self.row_id
+
+    async def retire(self, text: str) -> None:
+        """No turn comes of this: leave `text` where something was shown."""
+        row_id = await self.close()
+        if row_id is None:
+            return
+        await self._store.write(
+            lambda c: self._outbox.add(c, self._conversation, self._conversation_id, text, replaces=row_id)
+        )
+        self._outbox.wake(self._conversation)
+
+    def render(self) -> str:
+        """The message as it is now."""
+        lines = [f"⏳ Working, {seconds(time.monotonic() - self._began)}" if self._turn_id else "⏳"]
+        if self._note:
+            lines.append(self._note)
+        lines += [f"› {tool}" for tool in self._tools]
+        if self._text.strip():
+            lines += ["", "…" + self._text[-_TAIL:] if len(self._text) > _TAIL else self._text]
+        return "\n".join(lines)
+
+    def _refresh(self) -> None:
+        if not self._enabled or self._closed:
+            return
+        if self.row_id is not None:
+            self._outbox.show(self._conversation, self.row_id, self.render())
+        elif self._opening is None:
+            self._opening = asyncio.create_task(self._open())
+
+    async def _open(self) -> None:
+        """Commit the message itself; only then can it be edited, and replaced by the answer."""
+        text, turn_id = self.render(), self._turn_id
+        (row_id,) = await self._store.write(
+            lambda c: self._outbox.add(
+                c,
+                self._conversation,
+                self._conversation_id,
+                text,
+                reply_to=self._reply_to,
+                turn_id=turn_id,
+                kind="progress",
+            )
+        )
+        self.row_id = row_id
+        if self._turn_id is not None:
+            turn = self._turn_id
+            await self._store.write(lambda c: turns.set_progress(c, turn, row_id))
+        self._outbox.wake(self._conversation)
+        self._refresh()

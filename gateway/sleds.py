@@ -1,0 +1,261 @@
+"""The wire's server: a Unix socket per project, and the registry of the sleds that are connected.
+
+A request's identity is the socket it came by; the project's token is the second lock. So one project's sled can
+neither see nor name another's runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import itertools
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from aiohttp import WSMsgType, web
+
+from gateway.errors import SledAway, SledRefused, UserError
+from sled.protocol import (
+    MAX_FRAME,
+    VERSION,
+    Answer,
+    BadFrame,
+    Call,
+    Event,
+    Frame,
+    Hello,
+    Welcome,
+    decode_from_sled,
+    encode,
+)
+
+log = logging.getLogger(__name__)
+
+#: Seconds between pings; a sled that does not answer for half as long again is gone.
+HEARTBEAT_S = 5.0
+_HELLO_WITHIN_S = 10.0
+#: The kernel's limit on a socket's path, in bytes.
+_MAX_SOCKET_PATH = 107
+
+
+class Listener(Protocol):
+    """Who wants to know what the sleds say: the dispatcher."""
+
+    def on_hello(self, project_id: int, hello: Hello) -> tuple[Welcome, list[Frame]]:
+        """A sled is connecting: what to welcome it with, and what to send next."""
+
+    def on_connected(self, project_id: int) -> None:
+        """The sled can be sent to."""
+
+    async def on_event(self, project_id: int, event: Event) -> None:
+        """A sled reports an event of a run."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wire:
+    project_id: int
+    token: str
+    site: web.UnixSite
+
+
+@dataclass(slots=True)
+class _Connected:
+    socket: web.WebSocketResponse
+    journal: str
+    agents: tuple[str, ...]
+    calls: dict[str, asyncio.Future[Answer]]
+
+
+class Sleds:
+    """Every project's wire. `routes` adds what else the wire carries (the model proxy)."""
+
+    def __init__(self) -> None:
+        self._listener: Listener | None = None
+        self._runner: web.AppRunner | None = None
+        self._wires: dict[str, _Wire] = {}
+        self._connected: dict[int, _Connected] = {}
+        self._arrivals: dict[int, asyncio.Event] = {}
+        self._numbers = itertools.count(1)
+
+    async def start(
+        self,
+        listener: Listener,
+        routes: Callable[[Callable[[web.Request], str | None]], Iterable[web.RouteDef]] | None = None,
+    ) -> None:
+        """Get ready to open wires."""
+        self._listener = listener
+        app = web.Application()
+        app.router.add_get("/sled", self._serve)
+        if routes is not None:
+            app.router.add_routes(routes(self.authenticate))
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, handler_cancellation=True)
+        await self._runner.setup()
+
+    async def open(self, project_id: int, token: str, path: Path) -> None:
+        """Listen on a project's socket.
+
+        Raises:
+            UserError: its path is longer than the kernel allows.
+        """
+        if len(bytes(path)) > _MAX_SOCKET_PATH:
+            raise UserError(
+                f"the socket path {path} has more than {_MAX_SOCKET_PATH} bytes; "
+                "set gateway.state_dir to a shorter folder"
+            )
+        if str(path) in self._wires:
+            return
+        assert self._runner is not None
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        site = web.UnixSite(self._runner, str(path))
+        self._wires[str(path)] = _Wire(project_id, token, site)
+        await site.start()
+        path.chmod(0o600)
+
+    async def close(self, path: Path) -> None:
+        """Stop listening there, and drop the sled that came by it."""
+        wire = self._wires.pop(str(path), None)
+        if wire is None:
+            return
+        if connected := self._connected.get(wire.project_id):
+            await connected.socket.close()
+        await wire.site.stop()
+        path.unlink(missing_ok=True)
+
+    async def stop(self) -> None:
+        """Close every wire; sleds go on and come back."""
+        for connected in list(self._connected.values()):
+            await connected.socket.close()
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    def authenticate(self, request: web.Request) -> str | None:
+        """The project (its id, as text) that a request on the wire speaks for."""
+        wire = self._wire(request)
+        return None if wire is None else str(wire.project_id)
+
+    def journal(self, project_id: int) -> str | None:
+        """The journal of the project's sled; None while it is not connected."""
+        connected = self._connected.get(project_id)
+        return None if connected is None else connected.journal
+
+    def agents(self, project_id: int) -> tuple[str, ...]:
+        """The agents that the project's sled can run."""
+        connected = self._connected.get(project_id)
+        return () if connected is None else connected.agents
+
+    async def arrival(self, project_id: int, within_s: float) -> None:
+        """Wait until the project's sled is connected. Raises SledAway."""
+        event = self._arrivals.setdefault(project_id, asyncio.Event())
+        if project_id in self._connected:
+            return
+        try:
+            await asyncio.wait_for(event.wait(), within_s)
+        except TimeoutError:
+            raise SledAway(f"its sled did not report within {within_s:.0f} s") from None
+
+    async def send(self, project_id: int, frame: Frame) -> bool:
+        """Send a frame; False when the sled is not there (its next hello tells what to do)."""
+        connected = self._connected.get(project_id)
+        if connected is None:
+            return False
+        try:
+            await connected.socket.send_str(encode(frame))
+        except ConnectionError:
+            return False
+        return True
+
+    async def call(self, project_id: int, call: Call, within_s: float) -> str:
+        """Have the sled do a job and wait for its answer.
+
+        Raises:
+            SledAway: it is not connected, or went away, or took too long.
+            SledRefused: it could not do it; the text says why.
+        """
+        connected = self._connected.get(project_id)
+        if connected is None:
+            raise SledAway
+        future = asyncio.get_running_loop().create_future()
+        connected.calls[call.call] = future
+        try:
+            await self.send(project_id, call)
+            answer: Answer = await asyncio.wait_for(future, within_s)
+        except TimeoutError:
+            raise SledAway(f"its sled did not answer within {within_s:.0f} s") from None
+        finally:
+            connected.calls.pop(call.call, None)
+        if not answer.ok:
+            raise SledRefused(answer.text)
+        return answer.text
+
+    def new_call_id(self) -> str:
+        """A fresh id for a `Call`."""
+        return f"c{next(self._numbers)}"
+
+    def _wire(self, request: web.Request) -> _Wire | None:
+        name = request.transport.get_extra_info("sockname") if request.transport else None
+        wire = self._wires.get(name) if isinstance(name, str) else None
+        header = request.headers.get("Authorization", "")
+        offered = header.removeprefix("Bearer ") or request.headers.get("x-api-key", "")
+        if wire is None or not hmac.compare_digest(offered.encode(), wire.token.encode()):
+            return None
+        return wire
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        wire = self._wire(request)
+        if wire is None:
+            return web.Response(status=401, text="unknown project token\n")
+        socket = web.WebSocketResponse(heartbeat=HEARTBEAT_S, max_msg_size=MAX_FRAME)
+        await socket.prepare(request)
+        try:
+            hello = decode_from_sled(await asyncio.wait_for(socket.receive_str(), _HELLO_WITHIN_S))
+            if not isinstance(hello, Hello):
+                raise BadFrame("the first frame must be a hello")
+            if hello.version != VERSION:
+                raise BadFrame(f"the sled speaks version {hello.version} of the wire, not {VERSION}")
+            await self._converse(wire.project_id, socket, hello)
+        except (BadFrame, TimeoutError, TypeError) as error:
+            log.warning("the sled of project %s: %s", wire.project_id, error)
+            await socket.close(code=1002, message=str(error).encode()[:100])
+        return socket
+
+    async def _converse(self, project_id: int, socket: web.WebSocketResponse, hello: Hello) -> None:
+        assert self._listener is not None
+        if before := self._connected.pop(project_id, None):
+            # The older connection is half-open, or a second sled; either way the newer hello is the truth.
+            await before.socket.close()
+        connected = _Connected(socket, hello.journal, tuple(hello.agents), {})
+        # No await between the listener's decision and the registration: what it decides later is sent later.
+        welcome, then = self._listener.on_hello(project_id, hello)
+        self._connected[project_id] = connected
+        for frame in (welcome, *then):
+            await socket.send_str(encode(frame))
+        self._listener.on_connected(project_id)
+        arrival = self._arrivals.setdefault(project_id, asyncio.Event())
+        arrival.set()
+        try:
+            await self._listen(project_id, connected)
+        finally:
+            if self._connected.get(project_id) is connected:
+                del self._connected[project_id]
+                self._arrivals.pop(project_id, None)
+            for future in connected.calls.values():
+                if not future.done():
+                    future.set_exception(SledAway("its sled went away"))
+
+    async def _listen(self, project_id: int, connected: _Connected) -> None:
+        assert self._listener is not None
+        async for message in connected.socket:
+            if message.type is not WSMsgType.TEXT:
+                raise BadFrame("a frame is text")
+            frame = decode_from_sled(message.data)
+            if isinstance(frame, Event):
+                await self._listener.on_event(project_id, frame)
+            elif isinstance(frame, Answer):
+                with contextlib.suppress(KeyError, asyncio.InvalidStateError):
+                    connected.calls[frame.call].set_result(frame)
+            else:
+                raise BadFrame("a second hello")

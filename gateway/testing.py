@@ -1,0 +1,211 @@
+"""Fakes that ship, behind the real interfaces: for tests of ours and of whoever adds a transport or an engine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gateway.chat import Capabilities, Conversation, Fate, Message, MessageRef, Receiver, Reply
+from gateway.dispatcher import Dispatcher
+from gateway.engine import SledSpec
+from gateway.errors import TransportError
+from sled.journal import Journal
+from sled.link import Link
+from sled.protocol import (
+    Ack,
+    Answer,
+    Body,
+    Call,
+    Event,
+    Finished,
+    Frame,
+    FromGateway,
+    Hello,
+    Run,
+    RunState,
+    Started,
+    Steer,
+    Stop,
+)
+
+
+_EVERYTHING = Capabilities(max_text=2000, edits=True, edit_interval_s=0.0, idempotent=True, marks=True)
+
+
+@dataclass
+class FakeTransport:
+    """A platform in memory. `sent` is what people see, in order; edits change it, a repeated key does not add to it.
+
+    `faults` are raised by the next calls of `send`, one each; `lose_answer` makes a send succeed and then fail.
+    """
+
+    name: str = "fake"
+    capabilities: Capabilities = _EVERYTHING
+    sent: list[tuple[str, str]] = field(default_factory=list)
+    marks: list[tuple[str, Fate]] = field(default_factory=list)
+    faults: list[TransportError] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)
+    serving: bool = False
+    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+    _keys: dict[str, str] = field(default_factory=dict)
+    _ids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+
+    async def run(self, receiver: Receiver) -> None:
+        self.serving = True
+        await asyncio.Event().wait()
+
+    def message(self, text: str, external_id: str, *, sender: str = "fake:ana", room: str = "room") -> Message:
+        """What a person wrote."""
+        name = sender.partition(":")[2].capitalize()
+        return Message(Conversation(self.name, room), external_id, sender, text, sender_name=name)
+
+    async def send(self, conversation: Conversation, reply: Reply, key: str) -> MessageRef:
+        self.calls.append(key)
+        if self.faults:
+            raise self.faults.pop(0)
+        if key not in self._keys:
+            self._keys[key] = f"out{next(self._ids)}"
+            self.sent.append((self._keys[key], reply.text))
+        await self._tell()
+        return MessageRef(conversation, self._keys[key])
+
+    async def edit(self, ref: MessageRef, reply: Reply, key: str) -> None:
+        self.sent = [(i, reply.text if i == ref.external_id else text) for i, text in self.sent]
+        await self._tell()
+
+    async def mark(self, ref: MessageRef, fate: Fate) -> None:
+        self.marks.append((ref.external_id, fate))
+
+    @property
+    def texts(self) -> list[str]:
+        """What people read now."""
+        return [text for _, text in self.sent]
+
+    async def until(self, condition: Callable[[list[str]], bool], within_s: float = 10.0) -> list[str]:
+        """Wait until what people read satisfies `condition`. Raises TimeoutError."""
+        async with asyncio.timeout(within_s), self.changed:
+            await self.changed.wait_for(lambda: condition(self.texts))
+        return self.texts
+
+    async def _tell(self) -> None:
+        async with self.changed:
+            self.changed.notify_all()
+
+
+class ScriptedSled:
+    """The sleds of all projects, as the dispatcher sees them; the test plays the agents."""
+
+    def __init__(self) -> None:
+        self.journals: dict[int, str] = {}
+        self.frames: list[tuple[int, Frame]] = []
+        self.runs: asyncio.Queue[tuple[int, Run]] = asyncio.Queue()
+        self.stops: asyncio.Queue[Stop] = asyncio.Queue()
+        self.steers: asyncio.Queue[Steer] = asyncio.Queue()
+        self.dispatcher: Dispatcher | None = None
+        self._numbers: dict[str, int] = {}
+
+    def journal(self, project_id: int) -> str | None:
+        return self.journals.get(project_id)
+
+    async def send(self, project_id: int, frame: Frame) -> bool:
+        if project_id not in self.journals:
+            return False
+        self.frames.append((project_id, frame))
+        match frame:
+            case Run():
+                self.runs.put_nowait((project_id, frame))
+            case Stop():
+                self.stops.put_nowait(frame)
+            case Steer():
+                self.steers.put_nowait(frame)
+        return True
+
+    def connect(self, project_id: int, *, journal: str = "j1", runs: list[RunState] | None = None) -> None:
+        """The project's sled says hello; what the dispatcher answers is sent like any frame."""
+        assert self.dispatcher is not None
+        _, then = self.dispatcher.on_hello(project_id, Hello(version=1, journal=journal, runs=runs or []))
+        self.journals[project_id] = journal
+        for frame in then:
+            self.frames.append((project_id, frame))
+            if isinstance(frame, Run):
+                self.runs.put_nowait((project_id, frame))
+            elif isinstance(frame, Stop):
+                self.stops.put_nowait(frame)
+        self.dispatcher.on_connected(project_id)
+
+    def disconnect(self, project_id: int) -> None:
+        """The project's sled goes away."""
+        self.journals.pop(project_id, None)
+
+    async def say(self, project_id: int, run: str, body: Body) -> None:
+        """The next event of a run."""
+        assert self.dispatcher is not None
+        number = self._numbers[run] = self._numbers.get(run, 0) + 1
+        await self.dispatcher.on_event(project_id, Event(run=run, seq=number, body=body))
+
+    async def finish(self, project_id: int, run: Run, text: str = "done") -> None:
+        """The run is answered."""
+        await self.say(project_id, run.run, Finished(ending="answered", text=text, agent_session="a1"))
+
+
+class InMemoryEngine:
+    """An engine whose sleds are tasks of this process, on the real wire: they echo each prompt at once."""
+
+    kind = "memory"
+    isolated = False
+
+    def __init__(self) -> None:
+        self._sleds: dict[str, asyncio.Task[None]] = {}
+        #: The runs that reached a sled, in order.
+        self.runs: list[Run] = []
+        self.fail_start: Exception | None = None
+
+    async def check(self) -> str:
+        return "memory: sleds are tasks of this process"
+
+    async def start(self, spec: SledSpec) -> None:
+        if self.fail_start is not None:
+            raise self.fail_start
+        if spec.project not in self._sleds:
+            self._sleds[spec.project] = asyncio.create_task(self._sled(spec))
+
+    async def stop(self, spec: SledSpec) -> None:
+        if (task := self._sleds.pop(spec.project, None)) is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def is_running(self, spec: SledSpec) -> bool:
+        return spec.project in self._sleds
+
+    async def logs(self, spec: SledSpec, lines: int) -> str:
+        return ""
+
+    async def _sled(self, spec: SledSpec) -> None:
+        environment = spec.environment
+        await echo_sled(Path(environment["HUSKIES_WIRE"]), environment["HUSKIES_TOKEN"], spec.paths.home, self.runs.append)
+
+
+async def echo_sled(wire: Path, token: str, home: Path, on_run: Callable[[Run], None]) -> None:
+    """A sled without processes, on the real wire and with the real journal, that answers each prompt with itself."""
+    journal = Journal(home / ".huskies" / "journal")
+
+    async def take(frame: FromGateway) -> None:
+        match frame:
+            case Run() if frame.run not in journal:
+                on_run(frame)
+                journal.begin(frame.run)
+                journal.append(frame.run, Started(agent_session="echo"))
+                journal.append(frame.run, Finished(ending="answered", text=frame.prompt, agent_session="echo"))
+                link.publish(frame.run)
+            case Ack():
+                journal.forget(frame.run)
+            case Call():
+                link.answer(Answer(call=frame.call, ok=True))
+
+    link = Link(wire, token, journal, ["scripted"], take)
+    await link.run()

@@ -1,0 +1,148 @@
+"""What every test may use. Each test starts clean, in folders of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from gateway.access import Access
+from gateway.chat import Fate
+from gateway.dispatcher import Dispatcher, Limits, RunSettings
+from gateway.fates import Fates
+from gateway.inbox import Inbox
+from gateway.outbox import Outbox
+from gateway.store import Store, conversations, messages, projects, schema
+from gateway.store.messages import StoredMessage
+from gateway.store.turns import SessionKey
+from gateway.testing import FakeTransport, ScriptedSled
+from sled.protocol import Run
+
+
+@dataclass
+class World:
+    """The heart of a gateway: real store, inbox, outbox and dispatcher; a fake platform, and sleds the test plays."""
+
+    store: Store
+    transport: FakeTransport
+    outbox: Outbox
+    fates: Fates
+    sleds: ScriptedSled
+    dispatcher: Dispatcher
+    inbox: Inbox
+    accepted: list[StoredMessage]
+    projects: dict[str, int]
+
+    async def project(self, name: str = "demo") -> int:
+        """A project that is ready, its sled connected."""
+        made = await self.store.write(
+            lambda c: projects.reserve(
+                c,
+                name=name,
+                path=Path("/nowhere") / name,
+                adopted=False,
+                made_source=True,
+                stack="minimal",
+                token="t",
+                permissions="auto",
+                created_by="fake:ana",
+            )
+        )
+        self.projects[name] = made.id
+        self.sleds.connect(made.id)
+        return made.id
+
+    async def activate(self, project_id: int, room: str = "room") -> None:
+        """Make a project active in a room."""
+        conversation = self.transport.message("", "", room=room).conversation
+        await self.store.write(
+            lambda c: conversations.switch(c, conversations.ensure(c, conversation, direct=True).id, project_id)
+        )
+
+    async def say(self, text: str, external_id: str, *, room: str = "room", sender: str = "fake:ana") -> None:
+        """A message arrives and is submitted to the active project."""
+        message = self.transport.message(text, external_id, room=room, sender=sender)
+        before = len(self.accepted)
+        await self.inbox.accept("fake", [message], None)
+        for stored in self.accepted[before:]:
+            assert stored.project_id is not None
+            self.dispatcher.submit(stored, stored.project_id)
+
+    async def next_run(self, within_s: float = 5.0) -> tuple[int, Run]:
+        """The next run that a sled was given."""
+        return await asyncio.wait_for(self.sleds.runs.get(), within_s)
+
+    async def fate(self, external_id: str) -> Fate:
+        """Where a message stands, in the database."""
+        for stored in self.accepted:
+            if stored.external_id == external_id:
+                return (await self.store.read(lambda c: messages.by_id(c, stored.id))).fate
+        raise AssertionError(external_id)
+
+    async def settled(self, external_id: str, within_s: float = 5.0) -> Fate:
+        """Wait for a message's final fate."""
+        stored = next(m for m in self.accepted if m.external_id == external_id)
+        current = await self.fate(external_id)
+        if current.final:
+            return current
+        return await asyncio.wait_for(self.fates.settled(stored.id), within_s)
+
+    def key(self, project_id: int) -> SessionKey:
+        """The session of the first message's conversation."""
+        return SessionKey(project_id, self.accepted[0].conversation_id)
+
+
+FAST = Limits(window_s=0.05, window_max_s=0.2, silence_s=60, turn_s=60)
+
+
+async def make_world(path: Path, limits: Limits = FAST, transport: FakeTransport | None = None) -> World:
+    """Build one; `close_world` ends it."""
+    store = await Store.open(path / "huskies.db")
+    transport = transport or FakeTransport(serving=True)
+    outbox = Outbox(store, {"fake": transport})
+    fates = Fates(outbox)
+    sleds = ScriptedSled()
+    names: dict[str, int] = {}
+    dispatcher = Dispatcher(
+        store=store,
+        outbox=outbox,
+        fates=fates,
+        wire=sleds,
+        limits=limits,
+        run_settings=lambda _: RunSettings("demo", "scripted", "auto", isolated=False, model=""),
+        people={},
+    )
+    sleds.dispatcher = dispatcher
+    accepted: list[StoredMessage] = []
+    inbox = Inbox(store, Access(["fake:ana", "fake:ben"], []), accepted.append, dispatcher.withdrawn)
+    return World(store, transport, outbox, fates, sleds, dispatcher, inbox, accepted, names)
+
+
+async def close_world(world: World) -> None:
+    """End it as a gateway ends: what is in memory is forgotten."""
+    await world.dispatcher.close()
+    await world.outbox.close()
+    await world.store.close()
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated database without rows; migrating anew for each test would take longer than the tests."""
+    path = tmp_path_factory.mktemp("database") / "huskies.db"
+    schema.prepare(path)
+    return path
+
+
+@pytest_asyncio.fixture
+async def world(tmp_path: Path, empty_database: Path, request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    """A world; `@pytest.mark.parametrize("world", [dict(...)], indirect=True)` changes its limits."""
+    shutil.copy(empty_database, tmp_path / "huskies.db")
+    limits = replace(FAST, **getattr(request, "param", {}))
+    made = await make_world(tmp_path, limits)
+    yield made
+    await close_world(made)

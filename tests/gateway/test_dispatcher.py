@@ -1,0 +1,383 @@
+"""The dispatcher against a real database, with sleds that the test plays."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from sqlalchemy import insert, select
+from sqlalchemy.exc import IntegrityError
+
+from gateway.chat import Fate
+from gateway.store.tables import messages, sessions, turns
+from sled.protocol import Finished, Run, RunState, Started, Steered, Tool, ToolDone
+from tests.conftest import FAST, World, close_world, make_world
+
+
+async def started(world: World) -> int:
+    project = await world.project()
+    await world.activate(project)
+    return project
+
+
+async def test_messages_within_the_window_become_one_turn(world: World) -> None:
+    project = await started(world)
+    for number in range(3):
+        await world.say(f"part {number}", f"m{number}")
+    _, run = await world.next_run()
+    assert run.prompt == "part 0\n\npart 1\n\npart 2"
+    await world.sleds.finish(project, run, "all three")
+    assert await world.settled("m2") is Fate.ANSWERED
+    assert await world.transport.until(lambda texts: bool(texts)) == ["all three"]
+    assert world.sleds.runs.empty()
+
+
+@pytest.mark.parametrize("world", [{"window_s": 0.15, "window_max_s": 0.3}], indirect=True)
+async def test_the_window_is_extended_but_not_for_ever(world: World) -> None:
+    """Messages every 0.1 s never let a 0.15 s window close; its limit does, with what came until then."""
+    project = await started(world)
+    runs: list[Run] = []
+    for number in range(8):
+        await world.say(f"{number}", f"m{number}")
+        await asyncio.sleep(0.1)  # this is the input's pace, not a wait for a result
+    while not world.sleds.runs.empty() or len(" ".join(r.prompt for r in runs).split()) < 8:
+        _, run = await world.next_run()
+        runs.append(run)
+        await world.sleds.finish(project, run)
+    assert 2 <= len(runs[0].prompt.split()) <= 5
+    assert " ".join(run.prompt for run in runs).split() == [str(n) for n in range(8)]
+
+
+async def test_messages_during_a_run_go_together_when_it_ends(world: World) -> None:
+    project = await started(world)
+    await world.say("first", "m1")
+    _, run = await world.next_run()
+    await world.say("second", "m2")
+    await world.say("third", "m3")
+    await asyncio.sleep(0.15)  # longer than the window: nothing may start now
+    assert world.sleds.runs.empty()
+    assert await world.fate("m2") is Fate.QUEUED
+    loop = asyncio.get_running_loop()
+    ended = loop.time()
+    await world.sleds.finish(project, run)
+    _, after = await world.next_run()
+    assert after.prompt == "second\n\nthird"
+    assert loop.time() - ended < FAST.window_s, "a batch that waited for a run needs no window"
+    await world.sleds.finish(project, after)
+    assert await world.settled("m3") is Fate.ANSWERED
+
+
+async def test_senders_are_named_when_several_wrote(world: World) -> None:
+    await started(world)
+    await world.say("red", "m1", sender="fake:ana")
+    await world.say("blue", "m2", sender="fake:ben")
+    _, run = await world.next_run()
+    assert run.prompt == "Ana: red\n\nBen: blue"
+
+
+async def test_a_session_never_has_two_runs_says_the_database(world: World) -> None:
+    project = await started(world)
+    await world.say("one", "m1")
+    await world.next_run()
+    key = world.key(project)
+
+    def second(connection):
+        session = connection.scalar(select(sessions.c.id).where(sessions.c.project_id == key.project_id))
+        connection.execute(
+            insert(turns).values(
+                run="x",
+                session_id=session,
+                project_id=key.project_id,
+                slot=1,
+                agent="a",
+                journal="j",
+                requested_by="p",
+                started_at=0.0,
+            )
+        )
+
+    with pytest.raises(IntegrityError, match=r"turns\.session_id"):
+        await world.store.write(second)
+
+
+@pytest.mark.parametrize("world", [{"window_s": 0.0}], indirect=True)
+async def test_a_burst_over_many_rooms_keeps_one_run_per_session_and_project(world: World) -> None:
+    project = await world.project()
+    rooms = [f"room{n}" for n in range(5)]
+    for room in rooms:
+        await world.activate(project, room)
+    await asyncio.gather(*(world.say(f"{room} {n}", f"{room}-{n}", room=room) for room in rooms for n in range(10)))
+    said: list[str] = []
+    while len(said) < 50:
+        _, run = await world.next_run()
+        assert world.sleds.runs.empty(), "runs_per_project is 1"
+        said += run.prompt.split("\n\n")
+        await world.sleds.finish(project, run)
+    assert len(set(said)) == 50
+    for room in rooms:
+        mine = [int(text.split()[1]) for text in said if text.startswith(f"{room} ")]
+        assert mine == sorted(mine), "arrival order within a session"
+
+
+@pytest.mark.parametrize("world", [{"window_s": 0.0, "runs": 2}], indirect=True)
+async def test_places_are_given_first_come_first_served(world: World) -> None:
+    ids = []
+    for number in range(5):
+        project = await world.project(f"p{number}")
+        await world.activate(project, f"room{number}")
+        ids.append(project)
+    for number in range(5):
+        await world.say(f"{number}", f"m{number}", room=f"room{number}")
+    first = [await world.next_run(), await world.next_run()]
+    assert [project for project, _ in first] == ids[:2]
+    assert world.sleds.runs.empty()
+    told = await world.transport.until(lambda texts: sum("in line" in text for text in texts) == 3)
+    assert any("number 3 in line" in text for text in told)
+    order = []
+    for project, run in first:
+        await world.sleds.finish(project, run)
+    while len(order) < 3:
+        project, run = await world.next_run()
+        order.append(project)
+        await world.sleds.finish(project, run)
+    assert order == ids[2:]
+
+
+async def test_stop_in_the_window_discards_and_names(world: World) -> None:
+    await started(world)
+    await world.say("never mind this", "m1")
+    stopped = await world.dispatcher.stop("Stopped.", conversations=[world.accepted[0].conversation_id])
+    assert [m.text for m in stopped.discarded] == ["never mind this"]
+    assert "never mind this" in stopped.told
+    assert await world.fate("m1") is Fate.DISCARDED
+    await asyncio.sleep(FAST.window_s * 2)
+    assert world.sleds.runs.empty()
+
+
+async def test_stop_in_run_and_queue(world: World) -> None:
+    project = await started(world)
+    await world.say("work", "m1")
+    _, run = await world.next_run()
+    await world.say("later", "m2")
+    stopping = asyncio.create_task(
+        world.dispatcher.stop("Stopped.", conversations=[world.accepted[0].conversation_id])
+    )
+    stop = await asyncio.wait_for(world.sleds.stops.get(), 2)
+    assert stop.run == run.run
+    assert await world.fate("m1") is Fate.RUNNING, "free only once the sled says that the processes are gone"
+    await world.sleds.say(project, run.run, Finished(ending="interrupted", reason="stopped"))
+    stopped = await stopping
+    assert [m.text for m in stopped.discarded] == ["later"]
+    assert len(stopped.ended) == 1
+    assert (await world.fate("m1"), await world.fate("m2")) == (Fate.INTERRUPTED, Fate.DISCARDED)
+    await world.say("next", "m3")
+    _, after = await world.next_run()
+    assert after.prompt == "next"
+
+
+@pytest.mark.parametrize("world", [{"mode": "interrupt"}], indirect=True)
+async def test_mode_interrupt_ends_the_run_first(world: World) -> None:
+    project = await started(world)
+    await world.say("old", "m1")
+    _, run = await world.next_run()
+    await world.say("new", "m2")
+    stop = await asyncio.wait_for(world.sleds.stops.get(), 2)
+    assert stop.run == run.run
+    assert world.sleds.runs.empty()
+    await world.sleds.say(project, run.run, Finished(ending="interrupted", reason="stopped"))
+    _, after = await world.next_run()
+    assert after.prompt == "new"
+    assert await world.settled("m1") is Fate.INTERRUPTED
+
+
+@pytest.mark.parametrize("world", [{"mode": "steer"}], indirect=True)
+async def test_mode_steer_hands_in_and_falls_back_to_the_queue(world: World) -> None:
+    project = await started(world)
+    await world.say("start", "m1")
+    _, run = await world.next_run()
+    await world.say("steered", "m2")
+    steer = await asyncio.wait_for(world.sleds.steers.get(), 2)
+    assert (steer.run, steer.text) == (run.run, "steered")
+    await world.sleds.say(project, run.run, Steered(message=steer.message))
+    await world.say("too late", "m3")
+    await asyncio.wait_for(world.sleds.steers.get(), 2)
+    await world.sleds.finish(project, run)
+    assert await world.settled("m2") is Fate.ANSWERED
+    _, after = await world.next_run()
+    assert after.prompt == "too late", "what the agent did not take goes as the next batch"
+
+
+@pytest.mark.parametrize("world", [{"queue": 3}], indirect=True)
+async def test_a_full_queue_refuses_visibly(world: World) -> None:
+    await started(world)
+    await world.say("run", "m0")
+    await world.next_run()
+    for number in range(1, 6):
+        await world.say(f"{number}", f"m{number}")
+    assert await world.settled("m4") is Fate.REFUSED
+    assert await world.settled("m5") is Fate.REFUSED
+    assert await world.fate("m3") is Fate.QUEUED
+    texts = await world.transport.until(lambda texts: sum("queue is full" in t for t in texts) == 2)
+    assert "3 messages wait" in texts[0]
+
+
+@pytest.mark.parametrize("world", [{"silence_s": 0.1}], indirect=True)
+async def test_a_silent_run_is_ended_and_reported_but_not_during_a_tool(world: World) -> None:
+    project = await started(world)
+    await world.say("go", "m1")
+    _, run = await world.next_run()
+    await world.sleds.say(project, run.run, Started(agent_session="a"))
+    await world.sleds.say(project, run.run, Tool(id="t", name="Bash", detail="sleep"))
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(world.sleds.stops.get(), 0.4)
+    await world.sleds.say(project, run.run, ToolDone(id="t"))
+    await asyncio.wait_for(world.sleds.stops.get(), 2)
+    await world.sleds.say(project, run.run, Finished(ending="interrupted", reason="stopped"))
+    texts = await world.transport.until(lambda texts: bool(texts))
+    assert "silent for" in texts[-1]
+    assert "`retry`" in texts[-1]
+
+
+@pytest.mark.parametrize("world", [{"turn_s": 0.1}], indirect=True)
+async def test_a_run_past_its_limit_is_ended(world: World) -> None:
+    project = await started(world)
+    await world.say("go", "m1")
+    _, run = await world.next_run()
+    await world.sleds.say(project, run.run, Tool(id="t", name="Bash"))
+    await asyncio.wait_for(world.sleds.stops.get(), 2)
+    await world.sleds.say(project, run.run, Finished(ending="interrupted", reason="stopped"))
+    texts = await world.transport.until(lambda texts: bool(texts))
+    assert "took longer than" in texts[-1]
+
+
+async def test_retry_is_a_new_turn_over_the_same_batch(world: World) -> None:
+    project = await started(world)
+    await world.say("fragile", "m1")
+    _, run = await world.next_run()
+    await world.sleds.say(project, run.run, Finished(ending="interrupted", reason="crashed"))
+    assert await world.settled("m1") is Fate.INTERRUPTED
+    texts = await world.transport.until(lambda texts: bool(texts))
+    assert "`retry`" in texts[-1]
+    assert world.sleds.runs.empty(), "never silently repeated"
+    await world.dispatcher.retry(world.key(project))
+    _, again = await world.next_run()
+    assert (again.prompt, again.run == run.run) == ("fragile", False)
+    await world.sleds.finish(project, again)
+    assert await world.settled("m1") is Fate.ANSWERED
+
+
+async def test_an_edit_of_a_waiting_message_replaces_it_and_a_later_one_does_not(world: World) -> None:
+    project = await started(world)
+    await world.say("teh text", "m1")
+    edit = world.transport.message("the text", "e1")
+    await world.inbox.accept("fake", [_editing(edit, "m1")], None)
+    _, run = await world.next_run()
+    assert run.prompt == "the text"
+    await world.inbox.accept("fake", [_editing(edit, "m1", text="too late")], None)
+    await world.sleds.finish(project, run)
+    await world.settled("m1")
+    stored = await world.store.read(lambda c: c.scalar(select(messages.c.text).where(messages.c.external_id == "m1")))
+    assert stored == "the text"
+    assert world.sleds.runs.empty()
+
+
+def _editing(message, target, text=None):
+    from dataclasses import replace
+
+    return replace(message, edits=target, text=text or message.text)
+
+
+async def test_an_unknown_run_is_sent_again_and_a_held_one_is_not(world: World) -> None:
+    """The gateway loses its memory between claim and send: the sled's hello decides."""
+    project = await started(world)
+    await world.say("one", "m1")
+    _, run = await world.next_run()
+    world.sleds.disconnect(project)
+    world.sleds.connect(project, journal="j1", runs=[])
+    _, again = await world.next_run()
+    assert again == run, "the very same frame"
+    world.sleds.disconnect(project)
+    world.sleds.connect(project, journal="j1", runs=[RunState(run=run.run, last=1, finished=False)])
+    assert world.sleds.runs.empty()
+    await world.sleds.finish(project, run)
+    assert await world.settled("m1") is Fate.ANSWERED
+
+
+async def test_a_lost_journal_interrupts(world: World) -> None:
+    project = await started(world)
+    await world.say("one", "m1")
+    await world.next_run()
+    world.sleds.disconnect(project)
+    world.sleds.connect(project, journal="another", runs=[])
+    assert await world.settled("m1") is Fate.INTERRUPTED
+    assert world.sleds.runs.empty()
+
+
+async def test_a_replayed_finish_answers_once(world: World) -> None:
+    project = await started(world)
+    await world.say("one", "m1")
+    _, run = await world.next_run()
+    await world.sleds.finish(project, run, "answer")
+    await world.settled("m1")
+    await world.sleds.finish(project, run, "answer")
+    await world.say("two", "m2")
+    _, second = await world.next_run()
+    await world.sleds.finish(project, second, "other")
+    assert await world.transport.until(lambda texts: "other" in texts) == ["answer", "other"]
+
+
+async def test_another_projects_sled_cannot_finish_a_run(world: World) -> None:
+    project = await started(world)
+    stranger = await world.project("stranger")
+    await world.say("one", "m1")
+    _, run = await world.next_run()
+    await world.sleds.say(stranger, run.run, Finished(ending="answered", text="forged"))
+    assert await world.fate("m1") is Fate.RUNNING
+    world.sleds._numbers.clear()
+    await world.sleds.finish(project, run, "true")
+    assert await world.transport.until(lambda texts: bool(texts)) == ["true"]
+
+
+async def test_a_new_process_takes_up_windows_queue_and_runs(tmp_path) -> None:
+    """What a killed gateway leaves in the database is all that the next one needs."""
+    first = await make_world(tmp_path)
+    project = await started(first)
+    await first.activate(project, "other")
+    await first.say("running", "m1")
+    _, run = await first.next_run()
+    await first.say("queued behind", "m2")
+    await first.say("in its window", "m3", room="other")
+    await first.store.read(lambda c: None)
+    await close_world(first)
+
+    second = await make_world(tmp_path)
+    await second.dispatcher.recover()
+    second.sleds.connect(project, runs=[RunState(run=run.run, last=0, finished=False)])
+    await second.sleds.finish(project, run, "from before")
+    prompts = []
+    for _ in range(2):
+        _, later = await second.next_run()
+        prompts.append(later.prompt)
+        await second.sleds.finish(project, later, f"re: {later.prompt}")
+    texts = await second.transport.until(lambda texts: len(texts) == 3)
+    assert sorted(prompts) == ["in its window", "queued behind"]
+    assert sorted(texts) == ["from before", "re: in its window", "re: queued behind"]
+    await close_world(second)
+
+
+async def test_idle_sessions_leave_nothing_in_memory(world: World) -> None:
+    project = await started(world)
+    for number in range(20):
+        await world.activate(project, f"r{number}")
+        await world.say("hi", f"m{number}", room=f"r{number}")
+        _, run = await world.next_run()
+        await world.sleds.finish(project, run)
+        await world.settled(f"m{number}")
+    dispatcher = world.dispatcher
+    assert not dispatcher._lanes
+    assert not dispatcher._line
+    assert not dispatcher._running
+    assert not dispatcher._starting
+    assert await world.outbox.drain(5)
+    await asyncio.gather(*dispatcher._tasks)
+    assert not dispatcher._tasks
