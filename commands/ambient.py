@@ -1,0 +1,22 @@
+"""ambient: whether a group must mention the bot."""
+
+from __future__ import annotations
+
+from gateway.access import Role
+from gateway.command import CommandContext
+from gateway.store import conversations
+
+
+class Ambient:
+    """`ambient on`: every message of this room counts, without a mention. `ambient off`: only those that mention
+    the bot, and replies in threads that it takes part in. A direct chat always counts."""
+
+    usage = "ambient <on|off>"
+    summary = "in a group: take every message, or only mentions"
+    role = Role.OPERATOR
+    repeatable = True
+
+    async def run(self, ctx: CommandContext) -> str:
+        on = ctx.arguments["on|off"] == "on"
+        await ctx.services.store.write(lambda c: conversations.set_ambient(c, ctx.message.conversation, on))
+        return "Every message here counts now." if on else "Only messages that mention me count now."

@@ -1,0 +1,21 @@
+"""confirm: answers a question of the bot's."""
+
+from __future__ import annotations
+
+from gateway.access import Role
+from gateway.command import CommandContext
+
+
+class Confirm:
+    """Answers a question that changes things, with the code that it showed. Codes are good for a minute, for whoever
+    was asked, where they were asked."""
+
+    usage = "confirm <code> [name]"
+    summary = "answer a question of the bot's"
+    role = Role.MEMBER
+    repeatable = False
+
+    async def run(self, ctx: CommandContext) -> str:
+        code, word = ctx.arguments["code"], ctx.get("name") or ""
+        ctx.release()
+        return await ctx.services.confirmations.answer(code, word, ctx.message.sender, ctx.message.conversation_id)

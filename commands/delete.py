@@ -1,0 +1,37 @@
+"""delete: end a project, after asking."""
+
+from __future__ import annotations
+
+from gateway.access import Role
+from gateway.command import CommandContext
+
+
+class Delete:
+    """Asks first. Then ends the project; source, home with its sessions, and history stay, and `new project` with the
+    same name takes them up again. `--purge` removes these too (never an adopted source), and wants the name typed
+    once more."""
+
+    usage = "delete <project> [--purge]"
+    summary = "end a project; its source stays"
+    role = Role.OPERATOR
+    repeatable = True
+
+    async def run(self, ctx: CommandContext) -> str:
+        project = ctx.services.projects.get(ctx.arguments["project"])
+        purge = ctx.get("purge") is not None
+
+        async def act() -> str:
+            stopped, removed, kept = await ctx.services.projects.delete(project, purge=purge)
+            receipt = [f"**{project.name}** is deleted.", f"- removed: {', '.join(removed)}"]
+            if kept:
+                receipt.append(f"- kept: {', '.join(kept)}")
+            if not purge:
+                receipt.append(f"`new project {project.name}` takes up what was kept.")
+            return "\n".join(receipt) + stopped.told
+
+        word = project.name if purge else ""
+        type_this = ctx.services.confirmations.ask(ctx.message.sender, ctx.message.conversation_id, act, word=word)
+        loss = f"source ({project.path}), home and history go too" if purge else "its source and sessions stay"
+        if purge and project.adopted:
+            loss = "home and history go too, the adopted source stays"
+        return f"Delete {project.name}? Its processes end; {loss}. Reply `{type_this}` within 60 s."

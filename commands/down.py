@@ -1,0 +1,21 @@
+"""down: have a project rest."""
+
+from __future__ import annotations
+
+from gateway.access import Role
+from gateway.command import CommandContext
+
+
+class Down:
+    """Ends the project's sled and everything in it; a run under way is stopped first. Files and sessions stay."""
+
+    usage = "down [project]"
+    summary = "end a project's processes; files stay"
+    role = Role.OPERATOR
+    repeatable = True
+
+    async def run(self, ctx: CommandContext) -> str:
+        project = await ctx.services.active_project(ctx)
+        ctx.release()
+        stopped = await ctx.services.projects.down(project)
+        return f"{project.name} is down. `up {project.name}` starts it again.{stopped.told}"

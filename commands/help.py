@@ -1,0 +1,38 @@
+"""help: what can be typed, read from the table."""
+
+from __future__ import annotations
+
+from gateway.access import Role
+from gateway.command import Command, CommandContext
+from gateway.errors import UserError
+
+_INTRODUCTION = (
+    "Plain text goes to the agent of the active project; `prompt <words>` sends words that look like a command. "
+    "Commands:"
+)
+
+
+class Help:
+    """Without a word: every command that you may use. With one: what that command does."""
+
+    usage = "help [command]"
+    summary = "what can be typed here"
+    role = Role.MEMBER
+    repeatable = True
+
+    async def run(self, ctx: CommandContext) -> str:
+        mine = [command for command in ctx.services.commands if command.role <= ctx.role]
+        wanted = ctx.get("command")
+        if wanted is None:
+            lines = [f"- `{command.usage}` - {command.summary}" for command in mine]
+            return "\n".join([_INTRODUCTION, "", *lines])
+        for command in mine:
+            if wanted.lower() in command.usage.split():
+                return describe(command)
+        raise UserError(f"There is no command {wanted}. Type `help`.")
+
+
+def describe(command: Command) -> str:
+    """The long help of a command: its usage and its docstring."""
+    words = " ".join((type(command).__doc__ or "").split())
+    return f"`{command.usage}`\n\n{words}"

@@ -1,0 +1,48 @@
+"""`docs/commands.md`, made from the table, so that it cannot lie.
+
+    python -m commands.page FILE            write it
+    python -m commands.page --check FILE    fail if it is not up to date
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from commands.help import describe
+from commands.table import ALIASES, COMMANDS
+from gateway.access import Role
+
+_HEAD = """# Commands
+
+Made from the code by `make docs`. Commands are plain words, in any case; everything else goes to the agent of the
+active project. A message is a command only if all of it fits; a leading `/` forces one, `prompt <words>` forces words
+to the agent. A near miss is answered with what you may have meant, and nothing is done.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    parts = [_HEAD]
+    for command in COMMANDS:
+        who = " Operators only." if command.role is Role.OPERATOR else ""
+        parts.append(f"## {command.usage.split(' <')[0].split(' [')[0]}\n\n{describe(command)}{who}\n")
+    aliases = ", ".join(f"`{alias}` means `{words}`" for alias, words in ALIASES.items())
+    parts.append(f"## Other names\n\n{aliases}.\n")
+    return "\n".join(parts)
+
+
+def main(arguments: list[str]) -> int:
+    """Write or check the page; the exit code."""
+    file = Path(arguments[-1])
+    if "--check" not in arguments:
+        file.write_text(page())
+        return 0
+    if file.is_file() and file.read_text() == page():
+        return 0
+    sys.stderr.write(f"{file} is not up to date; type: make docs\n")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,25 @@
+"""projects: all of them."""
+
+from __future__ import annotations
+
+from gateway.access import Role
+from gateway.command import CommandContext
+
+
+class ListProjects:
+    """One line per project: its state, its stack, its runs."""
+
+    usage = "projects"
+    summary = "all projects and how they are"
+    role = Role.MEMBER
+    repeatable = True
+
+    async def run(self, ctx: CommandContext) -> str:
+        services = ctx.services
+        lines = []
+        for project in services.projects.all():
+            running = len(services.dispatcher.running_in(project.id))
+            stack = project.stack or "stack not known yet"
+            runs = f", {running} running" if running else ""
+            lines.append(f"- **{project.name}**: {services.projects.state(project)}, {stack}{runs}")
+        return "\n".join(lines) if lines else "There is no project yet. Type `new project <name>`."

@@ -1,0 +1,23 @@
+"""reset: a new dialogue."""
+
+from __future__ import annotations
+
+from gateway.access import Role
+from gateway.command import CommandContext
+from gateway.store.turns import SessionKey
+
+
+class Reset:
+    """The agent forgets this conversation; files stay. A run under way is stopped first."""
+
+    usage = "reset"
+    summary = "begin a new dialogue; files stay"
+    role = Role.MEMBER
+    repeatable = False
+
+    async def run(self, ctx: CommandContext) -> str:
+        project = await ctx.services.active_project(ctx)
+        here = ctx.message.conversation_id
+        stopped = await ctx.services.dispatcher.stop("Stopped by `reset`.", conversations=[here])
+        await ctx.services.dispatcher.reset(SessionKey(project.id, here))
+        return f"The next message begins a new dialogue with {project.name}'s agent.{stopped.told}"

@@ -1,0 +1,21 @@
+"""restart: down and up."""
+
+from __future__ import annotations
+
+from gateway.access import Role
+from gateway.command import CommandContext
+
+
+class Restart:
+    """Ends the project's sled with everything in it and starts a fresh one. Files and sessions stay."""
+
+    usage = "restart [project]"
+    summary = "end a project's processes and start afresh"
+    role = Role.OPERATOR
+    repeatable = True
+
+    async def run(self, ctx: CommandContext) -> str:
+        project = await ctx.services.active_project(ctx)
+        ctx.release()
+        stopped = await ctx.services.projects.restart(project)
+        return f"{project.name} was restarted.{stopped.told}"

@@ -1,0 +1,23 @@
+"""retry: an interrupted turn, again."""
+
+from __future__ import annotations
+
+from gateway.access import Role
+from gateway.command import CommandContext
+from gateway.store.turns import SessionKey
+from gateway.text import quote
+
+
+class Retry:
+    """Runs this conversation's last turn again, if it was interrupted or failed. Nothing is ever repeated without
+    your asking: it may have had effects already."""
+
+    usage = "retry [project]"
+    summary = "run an interrupted or failed turn again"
+    role = Role.MEMBER
+    repeatable = False
+
+    async def run(self, ctx: CommandContext) -> str:
+        project = await ctx.services.active_project(ctx)
+        turn = await ctx.services.dispatcher.retry(SessionKey(project.id, ctx.message.conversation_id))
+        return f"Running again: {quote(turn.batch[0].text)}"

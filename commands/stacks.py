@@ -1,0 +1,25 @@
+"""stacks: the toolchains there are."""
+
+from __future__ import annotations
+
+from gateway.access import Role
+from gateway.command import CommandContext
+from stacks.catalog import catalog
+
+
+class Stacks:
+    """Lists the stacks and the files by which each is recognised."""
+
+    usage = "stacks"
+    summary = "the stacks there are"
+    role = Role.MEMBER
+    repeatable = True
+
+    async def run(self, ctx: CommandContext) -> str:
+        lines = []
+        for stack in catalog():
+            markers = f" ({', '.join(stack.markers)})" if stack.markers else ""
+            lines.append(f"- **{stack.name}**: {stack.summary}{markers}")
+        if not ctx.services.projects.engine.isolated:
+            lines.append("The process engine installs none of them: agents use what this host has.")
+        return "\n".join(lines)

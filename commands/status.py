@@ -1,0 +1,52 @@
+"""status: how a project is."""
+
+from __future__ import annotations
+
+import time
+
+from sqlalchemy import Connection
+
+from gateway.access import Role
+from gateway.chat import Fate
+from gateway.command import CommandContext
+from gateway.store import messages, outbox
+from gateway.store.turns import SessionKey
+from gateway.text import quote, seconds
+
+
+class Status:
+    """State, source, engine, permissions, the runs under way and what waits behind them, here and elsewhere."""
+
+    usage = "status [project]"
+    summary = "a project's state, runs and queue"
+    role = Role.MEMBER
+    repeatable = True
+
+    async def run(self, ctx: CommandContext) -> str:
+        services = ctx.services
+        project = await services.active_project(ctx)
+        projects, dispatcher = services.projects, services.dispatcher
+        lines = [f"**{project.name}**: {projects.state(project)}"]
+        if project.last_error:
+            lines.append(f"- last error: {project.last_error}")
+        lines.append(f"- source: `{project.path}`")
+        mode = project.permissions
+        stack = project.stack or "not known yet"
+        lines.append(f"- stack {stack}, engine {projects.engine.kind}, permissions {mode}")
+        for turn in dispatcher.running_in(project.id):
+            age = seconds(time.time() - turn.started_at)
+            lines.append(f"- running for {age}: {quote(turn.batch[0].text)}")
+
+        def waiting(connection: Connection) -> tuple[list[messages.StoredMessage], int]:
+            queued = [m for m in messages.with_fate(connection, Fate.QUEUED) if m.project_id == project.id]
+            return queued, outbox.undelivered(connection, ctx.message.conversation_id)
+
+        queued, undelivered = await services.store.read(waiting)
+        if queued:
+            lines.append(f"- waiting: {', '.join(quote(message.text, 40) for message in queued[:5])}")
+        place = dispatcher.place(SessionKey(project.id, ctx.message.conversation_id))
+        if place is not None:
+            lines.append(f"- this conversation is number {place + 1} in line")
+        if undelivered:
+            lines.append(f"- {undelivered} replies in this conversation could not be delivered for certain")
+        return "\n".join(lines)

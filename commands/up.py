@@ -1,0 +1,21 @@
+"""up: have a project run."""
+
+from __future__ import annotations
+
+from gateway.access import Role
+from gateway.command import CommandContext
+
+
+class Up:
+    """Starts the project's sled; messages that waited go on."""
+
+    usage = "up [project]"
+    summary = "start a project"
+    role = Role.OPERATOR
+    repeatable = True
+
+    async def run(self, ctx: CommandContext) -> str:
+        project = await ctx.services.active_project(ctx)
+        ctx.release()
+        await ctx.services.projects.up(project)
+        return f"{project.name} is up."

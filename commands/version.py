@@ -1,0 +1,21 @@
+"""version: which huskies answers."""
+
+from __future__ import annotations
+
+from gateway import __version__
+from gateway.access import Role
+from gateway.command import CommandContext
+
+
+class Version:
+    """Says the gateway's version, its engine and the agent that answers."""
+
+    usage = "version"
+    summary = "this gateway's version, engine and agent"
+    role = Role.MEMBER
+    repeatable = True
+
+    async def run(self, ctx: CommandContext) -> str:
+        engine = ctx.services.projects.engine
+        isolation = "" if engine.isolated else " (no isolation)"
+        return f"huskies {__version__}, engine {engine.kind}{isolation}. {ctx.services.agent_line()}"

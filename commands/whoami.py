@@ -1,0 +1,23 @@
+"""whoami: how the gateway knows you."""
+
+from __future__ import annotations
+
+from gateway.access import Role
+from gateway.command import CommandContext
+from gateway.store import conversations
+
+
+class WhoAmI:
+    """Says under which name the access lists know you, what you may do, and where you are."""
+
+    usage = "whoami"
+    summary = "how the gateway knows you, and what you may do"
+    role = Role.MEMBER
+    repeatable = True
+
+    async def run(self, ctx: CommandContext) -> str:
+        message = ctx.message
+        here = await ctx.services.store.read(lambda c: conversations.by_id(c, message.conversation_id))
+        project = ctx.services.projects.by_id(here.project_id) if here.project_id is not None else None
+        where = f"active project {project.name}" if project else "no active project"
+        return f"{message.sender}, {ctx.role.name.lower()}. Conversation {message.conversation}: {where}."

@@ -1,0 +1,95 @@
+"""The `huskies` command: reads its arguments, says errors in one line, and exits."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from gateway import __version__
+from gateway.errors import HuskiesError
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    arguments = make_parser().parse_args()
+    try:
+        code = arguments.act(arguments)
+    except HuskiesError as error:
+        print(f"huskies: {error}", file=sys.stderr)
+        code = 1
+    except (KeyboardInterrupt, BrokenPipeError):
+        code = 130
+    sys.exit(code)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line. What a subcommand needs is imported when it is used."""
+    parser = argparse.ArgumentParser(prog="huskies", description="Text your sandboxed coding agents.")
+    parser.add_argument("--config", type=Path, help="configuration file; else ./config.toml, ~/.huskies/config.toml")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="start the gateway")
+    run.add_argument("--config", type=Path, default=argparse.SUPPRESS)
+    run.add_argument("--pipe", action="store_true", help="a message per line of stdin; ends when all is answered")
+    run.set_defaults(act=_run)
+
+    send = commands.add_parser("send", help="send a message to the running gateway and print the reply")
+    send.add_argument("text")
+    send.add_argument("--conversation", default="default", help="which conversation of the command line it belongs to")
+    send.add_argument("--timeout", type=float, default=3600.0, help="seconds to wait for the reply")
+    send.set_defaults(act=_ask("send"))
+
+    projects = commands.add_parser("projects", help="list the projects")
+    projects.add_argument("--json", action="store_true")
+    projects.set_defaults(act=_ask("projects"))
+
+    status = commands.add_parser("status", help="show a project")
+    status.add_argument("name")
+    status.add_argument("--json", action="store_true")
+    status.set_defaults(act=_ask("status"))
+
+    ssh = commands.add_parser("ssh", help="open a shell in a project's container")
+    ssh.add_argument("name")
+    ssh.add_argument("command", nargs=argparse.REMAINDER)
+    ssh.set_defaults(act=_ask("ssh"))
+
+    doctor = commands.add_parser("doctor", help="one line per part: ok, or what is wrong and what to type")
+    doctor.set_defaults(act=_ask("doctor"))
+
+    version = commands.add_parser("version", help="print the version")
+    version.set_defaults(act=_version)
+    return parser
+
+
+def _version(_: argparse.Namespace) -> int:
+    print(f"huskies {__version__}")
+    return 0
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from gateway import log, settings
+    from gateway.app import serve
+
+    file = settings.find_file(arguments.config)
+    values = settings.load(file)
+    log.configure(values)
+    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    asyncio.run(serve(values, file, pipe=arguments.pipe, terminal=terminal))
+    return 0
+
+
+def _ask(subcommand: str) -> Callable[[argparse.Namespace], int]:
+    def act(arguments: argparse.Namespace) -> int:
+        from gateway import cli, settings
+
+        values = settings.load(settings.find_file(arguments.config))
+        return asyncio.run(cli.SUBCOMMANDS[subcommand](values, arguments))
+
+    return act
+
+
+if __name__ == "__main__":
+    main()

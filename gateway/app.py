@@ -1,0 +1,417 @@
+"""The composition root: the only place that names concrete classes, and the order in which things start and end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import getpass
+import logging
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from commands.table import ALIASES, COMMANDS
+from gateway import git_identity, housekeeping
+from gateway.access import Access
+from gateway.chat import Transport
+from gateway.command import Parser
+from gateway.confirmations import Confirmations
+from gateway.dispatcher import Dispatcher, Limits, RunSettings
+from gateway.engine.process import ProcessEngine
+from gateway.errors import ConfigError, StateError, StateLocked, TransportRefused
+from gateway.fates import Fates
+from gateway.health import Part, look
+from gateway.inbox import Inbox
+from gateway.outbox import Outbox
+from gateway.places import Places
+from gateway.projects import Projects, Setup
+from gateway.proxy import ModelProxy
+from gateway.router import Router
+from gateway.services import Services
+from gateway.settings import Settings, host_environment
+from gateway.sleds import Sleds
+from gateway.store import Store
+from gateway.web import health
+from gateway.web.local import LocalApi
+from gateway.web.metrics import Metrics
+from transports.cli import Cli
+from transports.console import Console
+
+log = logging.getLogger(__name__)
+
+#: Seconds that a gateway told to end waits for its replies to be sent.
+DRAIN_S = 10.0
+#: Seconds between two tries with an account that its platform refused.
+_REFUSED_PAUSE_S = 60.0
+
+
+def make_limits(settings: Settings) -> Limits:
+    """The dispatcher's limits, from the configuration."""
+    dispatcher, agent = settings.dispatcher, settings.agent
+    return Limits(
+        window_s=dispatcher.coalesce_window_ms / 1000,
+        window_max_s=dispatcher.coalesce_max_ms / 1000,
+        queue=dispatcher.queue_limit,
+        mode=dispatcher.mode,
+        runs_per_project=dispatcher.runs_per_project,
+        runs=dispatcher.max_runs,
+        silence_s=agent.silence_timeout_s,
+        turn_s=agent.turn_limit_s,
+        warm_s=agent.warm_s,
+    )
+
+
+def check(settings: Settings) -> None:
+    """What no single key shows. Raises ConfigError."""
+    remote = settings.remote_transports
+    if remote and not settings.engine.allow_unsandboxed:
+        raise ConfigError(
+            f"the process engine has no isolation, and {', '.join(remote)} lets people elsewhere use it. "
+            "Set engine.allow_unsandboxed = true if you mean that"
+        )
+
+
+def agent_line(settings: Settings) -> str:
+    """One line about the agent that answers."""
+    if settings.agent.chosen == "claude":
+        return f"Claude answers{f' ({settings.agent.model})' if settings.agent.model else ''}."
+    return (
+        "The scripted agent answers: it only repeats what you write. For Claude, set agent.api_key in the "
+        "configuration or HUSKIES_AGENT__API_KEY in the environment."
+    )
+
+
+@dataclass
+class App:
+    """A gateway, wired; `run` lives until it is told to end."""
+
+    settings: Settings
+    store: Store
+    engine: ProcessEngine
+    sleds: Sleds
+    proxy: ModelProxy
+    outbox: Outbox
+    fates: Fates
+    projects: Projects
+    dispatcher: Dispatcher
+    router: Router
+    inbox: Inbox
+    services: Services
+    transports: dict[str, Transport]
+    console: Console | None
+    cli: Cli
+    config_file: Path | None
+    troubles: dict[str, str] = field(default_factory=dict)
+    draining: bool = False
+    started: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def run(self, end: asyncio.Event) -> None:
+        """Start everything in the order in which each part needs the others; end it in reverse."""
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(self.store.close)
+            stack.push_async_callback(self.proxy.close)
+            await self.sleds.start(self.dispatcher, self.proxy.routes)
+            stack.push_async_callback(self.sleds.stop)
+            stack.push_async_callback(self.outbox.close)
+            stack.push_async_callback(self.dispatcher.close)
+            stack.push_async_callback(self.router.close)
+            await self._take_up()
+            await stack.enter_async_context(self._serve_http())
+            reconciling = self.projects.reconcile_forever(self.settings.engine.reconcile_s)
+            sweeping = housekeeping.sweep_forever(self.store, self.settings.gateway.keep_days)
+            work: list[asyncio.Task[Any]] = [asyncio.create_task(coroutine) for coroutine in (reconciling, sweeping)]
+            work += [asyncio.create_task(self._receive(t)) for t in self.transports.values()]
+            stack.push_async_callback(_cancel, work)
+            self.started.set()
+            await self._until_end(end)
+
+    async def parts(self) -> list[Part]:
+        """How everything is."""
+        chosen, refused = self.settings.agent.chosen, self.proxy.key_problem
+        agent = Part("agent", not refused, refused or chosen)
+        return await look(self.store, self.engine, self.transports, self.troubles, agent, draining=self.draining)
+
+    async def _take_up(self) -> None:
+        """What another process left: projects first, then runs, then commands and messages that wait."""
+        await self.projects.recover()
+        await self.dispatcher.recover()
+        for stopped in await self.projects.undo_unfinished():
+            for message in stopped.discarded:
+                told = f"The project was not finished when the gateway ended.{stopped.told}"
+                await self.outbox.say(message.conversation, message.conversation_id, told)
+        await self.router.recover()
+        await self.inbox.recover()
+        await self.outbox.recover()
+
+    async def _receive(self, transport: Transport) -> None:
+        """Run one transport for ever; its trouble is not the others'."""
+        while True:
+            try:
+                await transport.run(self.inbox.of(transport.name))
+                return
+            except TransportRefused as error:
+                self.troubles[transport.name] = str(error)
+                log.error("%s: %s", transport.name, error)
+            except Exception as error:
+                self.troubles[transport.name] = f"{type(error).__name__}: {error}"
+                log.exception("%s ended; starting it again", transport.name)
+            await asyncio.sleep(_REFUSED_PAUSE_S)
+
+    async def _until_end(self, end: asyncio.Event) -> None:
+        waits: list[asyncio.Task[Any]] = [asyncio.create_task(end.wait())]
+        if self.console is not None:
+            waits.append(asyncio.create_task(self._console_ended()))
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        await _cancel(waits)
+        self.draining = True
+        if not await self.outbox.drain(DRAIN_S):
+            log.warning("some replies are not sent yet; the next start sends them")
+
+    async def _console_ended(self) -> None:
+        assert self.console is not None
+        await self.console.ended()
+        if not self.console.capabilities.edits:
+            await self.fates.all_settled()  # a pipe: what was asked is answered before we go
+
+    @contextlib.asynccontextmanager
+    async def _serve_http(self) -> AsyncIterator[None]:
+        host, _, port = self.settings.gateway.listen.rpartition(":")
+        metrics = Metrics(
+            store=self.store,
+            inbox=self.inbox,
+            outbox=self.outbox,
+            fates=self.fates,
+            dispatcher=self.dispatcher,
+            projects=self.projects,
+        )
+        public = web.Application(client_max_size=2**20)
+        public.router.add_routes(health.routes(self.parts, metrics.collect))
+        local = web.Application(client_max_size=2**24)
+        api = LocalApi(self.services, self.inbox, self.fates, self.cli.message, self.parts)
+        local.router.add_routes(api.routes())
+        runners = [web.AppRunner(app, access_log=None, shutdown_timeout=1.0) for app in (public, local)]
+        for runner in runners:
+            await runner.setup()
+        try:
+            try:
+                await web.TCPSite(runners[0], host.strip("[]"), int(port)).start()
+            except OSError as error:
+                raise ConfigError(
+                    f"gateway.listen {self.settings.gateway.listen} cannot be used: {error.strerror}; "
+                    "choose another address, or end what uses it"
+                ) from error
+            socket = cli_socket(self.settings.gateway.state_dir)
+            await web.UnixSite(runners[1], str(socket)).start()
+            socket.chmod(0o600)
+            yield
+        finally:
+            for runner in runners:
+                await runner.cleanup()
+
+
+async def build(settings: Settings, config_file: Path | None, *, pipe: bool, terminal: bool) -> App:
+    """Open the state and wire everything. Raises ConfigError, StateError."""
+    check(settings)
+    state_dir = settings.gateway.state_dir
+    store = await Store.open(state_dir / ".gateway" / "huskies.db")
+    user = getpass.getuser()
+    cli = Cli(user)
+    transports: dict[str, Transport] = {"cli": cli}
+    console: Console | None = None
+    if settings.transports.console.enabled and (pipe or terminal):
+        history = state_dir / ".gateway" / "history"
+        console = Console(user, pipe=pipe, history=history)
+        transports["console"] = console
+    local = {cli.sender, f"console:{user}"}
+    access = Access(settings.access.operators, settings.access.members, local)
+    if settings.transports.matrix is not None and settings.transports.matrix.enabled:
+        transports["matrix"] = _matrix(settings, access)
+    outbox = Outbox(store, transports)
+    fates = Fates(outbox)
+    sleds = Sleds()
+    engine = ProcessEngine()
+    projects = Projects(store, engine, sleds, _setup(settings, config_file))
+
+    def run_settings(project_id: int) -> RunSettings:
+        project = projects.by_id(project_id)
+        return RunSettings(
+            project=project.name if project else "",
+            agent=settings.agent.chosen,
+            permissions=project.permissions if project else "ask",
+            isolated=engine.isolated,
+            model=settings.agent.model,
+        )
+
+    dispatcher = Dispatcher(
+        store=store,
+        outbox=outbox,
+        fates=fates,
+        wire=projects,
+        limits=make_limits(settings),
+        run_settings=run_settings,
+        people=settings.people,
+    )
+    projects.attach(dispatcher)
+    router = Router(
+        store=store,
+        outbox=outbox,
+        fates=fates,
+        access=access,
+        dispatcher=dispatcher,
+        projects=projects,
+        parser=Parser(COMMANDS, ALIASES),
+    )
+    inbox = Inbox(store, access, router.route, dispatcher.withdrawn)
+    services = Services(
+        settings=settings,
+        store=store,
+        access=access,
+        outbox=outbox,
+        dispatcher=dispatcher,
+        projects=projects,
+        confirmations=Confirmations(),
+        transports=transports,
+        commands=COMMANDS,
+        agent_line=lambda: agent_line(settings),
+    )
+    router.attach(services)
+    agent = settings.agent
+    proxy = ModelProxy(
+        api_base_url=agent.api_base_url,
+        api_key=agent.api_key.get_secret_value(),
+        oauth_token=agent.oauth_token.get_secret_value(),
+    )
+    return App(
+        settings=settings,
+        store=store,
+        engine=engine,
+        sleds=sleds,
+        proxy=proxy,
+        outbox=outbox,
+        fates=fates,
+        projects=projects,
+        dispatcher=dispatcher,
+        router=router,
+        inbox=inbox,
+        services=services,
+        transports=transports,
+        console=console,
+        cli=cli,
+        config_file=config_file,
+    )
+
+
+def _matrix(settings: Settings, access: Access) -> Transport:
+    from transports.matrix import MatrixConfig, MatrixTransport
+
+    section = settings.transports.matrix
+    assert section is not None
+    config = MatrixConfig(
+        homeserver=section.homeserver,
+        user_id=section.user_id,
+        access_token=section.access_token.get_secret_value(),
+        password=section.password.get_secret_value(),
+        device_id=section.device_id,
+        encryption=section.encryption,
+        store=settings.gateway.state_dir / ".gateway" / "matrix",
+        bot_name=settings.gateway.bot_name,
+    )
+    return MatrixTransport(config, may_invite=lambda sender: access.role(sender) > 0)
+
+
+def _setup(settings: Settings, config_file: Path | None) -> Setup:
+    state_dir = settings.gateway.state_dir
+    forbidden = [state_dir, *([config_file] if config_file else [])]
+    return Setup(
+        state_dir=state_dir,
+        places=Places(settings.projects.root, settings.projects.allowed_roots, forbidden),
+        permissions=settings.agent.permissions,
+        oauth=bool(settings.agent.oauth_token.get_secret_value()) and not settings.agent.api_key.get_secret_value(),
+        host_environment=host_environment(),
+        git_identity=git_identity.finder(settings.git),
+        default_branch=settings.git.default_branch,
+    )
+
+
+def cli_socket(state_dir: Path) -> Path:
+    """Where the `huskies` command reaches the gateway of a state directory."""
+    return state_dir / ".gateway" / "cli.sock"
+
+
+@contextlib.contextmanager
+def lock_state(state_dir: Path) -> Iterator[None]:
+    """Be the only gateway on a state directory; make it, 0700, if need be. Raises StateLocked, StateError."""
+    folder = state_dir / ".gateway"
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        state_dir.chmod(0o700)
+        folder.mkdir(exist_ok=True, mode=0o700)
+        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise StateError(
+            f"the state directory {state_dir} cannot be used: {error.strerror}; set gateway.state_dir"
+        ) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.pread(descriptor, 20, 0).decode().strip() or "unknown"
+            raise StateLocked(
+                f"another gateway (process {holder}) runs on {state_dir}; end it, or set another gateway.state_dir"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+async def serve(settings: Settings, config_file: Path | None, *, pipe: bool, terminal: bool) -> None:
+    """Run a gateway until a signal, or the end of its console. A second signal ends the process at once."""
+    os.umask(0o077)
+    began = time.monotonic()
+    with lock_state(settings.gateway.state_dir):
+        app = await build(settings, config_file, pipe=pipe, terminal=terminal)
+        end = asyncio.Event()
+
+        def told() -> None:
+            if end.is_set():
+                os._exit(1)
+            end.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, told)
+        announcing = asyncio.create_task(_announce(app, began))
+        try:
+            await app.run(end)
+        finally:
+            announcing.cancel()
+
+
+async def _announce(app: App, began: float) -> None:
+    await app.started.wait()
+    settings = app.settings
+    log.info(
+        "huskies is ready after %.2f s on http://%s, state in %s, engine %s (no isolation). %s",
+        time.monotonic() - began,
+        settings.gateway.listen,
+        settings.gateway.state_dir,
+        app.engine.kind,
+        agent_line(settings),
+    )
+
+
+async def _cancel(tasks: list[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+__all__ = ["App", "build", "cli_socket", "lock_state", "serve"]

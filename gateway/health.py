@@ -1,0 +1,48 @@
+"""How each part of a gateway is, in a line that says what to type when it is broken."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gateway.chat import Transport
+from gateway.engine import Engine
+from gateway.errors import EngineError
+from gateway.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part, as `doctor` and `/readyz` show it."""
+
+    name: str
+    ok: bool
+    text: str
+
+
+async def look(
+    store: Store,
+    engine: Engine,
+    transports: Mapping[str, Transport],
+    troubles: Mapping[str, str],
+    agent: Part,
+    *,
+    draining: bool,
+) -> list[Part]:
+    """Every part of a running gateway. `troubles` says why a transport does not serve, where that is known."""
+    parts = [Part("gateway", not draining, "shutting down" if draining else "ok")]
+    try:
+        await asyncio.wait_for(store.write(lambda c: c.exec_driver_sql("SELECT 1").close()), 10)
+        parts.append(Part("state", True, "ok"))
+    except (Exception, TimeoutError) as error:  # noqa: BLE001 - whatever it is, it is what the line must say
+        parts.append(Part("state", False, f"the database refuses writes: {error}; free some space on its disk"))
+    try:
+        parts.append(Part("engine", True, await engine.check()))
+    except EngineError as error:
+        parts.append(Part("engine", False, str(error)))
+    parts.append(agent)
+    for name, transport in transports.items():
+        trouble = troubles.get(name) or "not connected yet; see the log"
+        parts.append(Part(name, transport.serving, "ok" if transport.serving else trouble))
+    return parts

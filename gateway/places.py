@@ -1,0 +1,90 @@
+"""Where a project may live: names and host paths, checked before anything is touched."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.errors import UserError
+
+NAME = re.compile(r"[a-z][a-z0-9-]{0,38}[a-z0-9]")
+NAME_RULE = "2 to 40 small letters a-z, digits and dashes; a letter first, no dash last"
+
+
+def check_name(name: str) -> None:
+    """Raises UserError when `name` is no name for a project."""
+    if not NAME.fullmatch(name):
+        shown = name.encode("ascii", "backslashreplace").decode()[:60]
+        raise UserError(f"“{shown}” cannot be a project's name: {NAME_RULE}. For example: `new project my-app`")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a new project's files are to be."""
+
+    path: Path
+    adopted: bool
+    exists: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The roots that sources may be in, and the places that they may not touch."""
+
+    root: Path
+    allowed_roots: Collection[Path]
+    forbidden: Collection[Path]
+
+    def choose(self, name: str, given: str | None, *, adopt: bool, taken: Collection[Path]) -> Source:
+        """The source of a new project.
+
+        `given` is a path that a person typed; `taken` are other projects' sources. Links are resolved first, so that
+        what is checked is what will be used. Raises UserError.
+        """
+        roots = [root.resolve() for root in (self.root, *self.allowed_roots)]
+        path = _resolve(given) if given is not None else roots[0] / name
+        # Outside of the roots nothing is looked up: no answer tells what the host has there.
+        if not any(root in path.parents for root in roots):
+            allowed = ", ".join(map(str, roots))
+            raise UserError(f"{path} is not inside an allowed folder ({allowed}). See projects.allowed_roots")
+        for place in (place.resolve() for place in self.forbidden):
+            if path == place or place in path.parents or path in place.parents:
+                raise UserError(f"{path} is part of the gateway's own state; choose another folder")
+        for other in taken:
+            if path == other or other in path.parents or path in other.parents:
+                raise UserError(f"{path} overlaps {other}, another project's source; choose another folder")
+        return _inspect(path, name, adopt=adopt)
+
+
+def _resolve(given: str) -> Path:
+    if "\0" in given or any(ord(letter) < 32 for letter in given):
+        raise UserError("A path cannot hold control characters.")
+    try:
+        path = Path(given).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{given} cannot be resolved: {error}") from error
+    if not path.is_absolute():
+        raise UserError(f"--path wants a whole path from /, not {given}")
+    try:
+        return path.resolve()
+    except OSError as error:
+        raise UserError(f"{given} cannot be resolved: {error.strerror}") from error
+
+
+def _inspect(path: Path, name: str, *, adopt: bool) -> Source:
+    try:
+        if not path.exists():
+            if adopt:
+                raise UserError(f"There is no folder {path} to adopt.")
+            return Source(path, adopted=False, exists=False)
+        if not path.is_dir():
+            raise UserError(f"{path} is not a folder")
+        if adopt:
+            return Source(path, adopted=True, exists=True)
+        if any(path.iterdir()):
+            raise UserError(f"{path} is not empty. To take it as it is: `new project {name} --path {path} --adopt`")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    return Source(path, adopted=False, exists=True)

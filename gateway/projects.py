@@ -1,0 +1,459 @@
+"""Projects: bootstrap, life and end. What people asked for is stored; reconciling makes it so.
+
+`create` is the line of one `new project`::
+
+    validate -> reserve (the conversation is switched; prompts wait) -> folders -> start -> hello -> init -> READY
+
+Whatever fails or is killed on the way is undone, by the same code at once or at the next start: a row without
+`ready_at` is a bootstrap that did not finish.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import shutil
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from gateway import faults
+from gateway.dispatcher import Dispatcher, Stopped
+from gateway.engine import Engine, SledSpec
+from gateway.engine.spec import ProjectPaths, sled_spec
+from gateway.errors import EngineError, HuskiesError, SledAway, SledError, UserError
+from gateway.places import Places, check_name
+from gateway.sleds import Sleds
+from gateway.store import Store, conversations
+from gateway.store import projects as rows
+from gateway.store.projects import Project
+from sled.protocol import Call, Frame
+from stacks.catalog import catalog, detect
+
+log = logging.getLogger(__name__)
+
+#: Seconds until a sled that was started has to have reported.
+HELLO_WITHIN_S = 30.0
+_JOB_WITHIN_S = 60.0
+
+Tell = Callable[[str], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What every project gets from the configuration."""
+
+    state_dir: Path
+    places: Places
+    permissions: str
+    oauth: bool
+    host_environment: dict[str, str]
+    git_identity: Callable[[], Awaitable[tuple[str, str]]]
+    default_branch: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One `new project`."""
+
+    name: str
+    by: str
+    conversation_id: int
+    stack: str | None = None
+    path: str | None = None
+    adopt: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """A project that is READY."""
+
+    project: Project
+    stack_because: str
+    taken_up: bool
+
+
+class Projects:
+    """All projects of the gateway. Also the dispatcher's `Wire`: a sled counts once its project is READY."""
+
+    def __init__(self, store: Store, engine: Engine, sleds: Sleds, setup: Setup) -> None:
+        self._store = store
+        self._engine = engine
+        self._sleds = sleds
+        self._setup = setup
+        self._dispatcher: Dispatcher | None = None
+        self._living: dict[int, Project] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    def attach(self, dispatcher: Dispatcher) -> None:
+        """The dispatcher, which in turn needs this object."""
+        self._dispatcher = dispatcher
+
+    @property
+    def engine(self) -> Engine:
+        """What runs the sleds."""
+        return self._engine
+
+    # --- looking -----------------------------------------------------------------------------------------------------
+
+    def names(self) -> set[str]:
+        """The names of all projects."""
+        return {project.name for project in self._living.values()}
+
+    def all(self) -> list[Project]:
+        """All projects, by name."""
+        return sorted(self._living.values(), key=lambda project: project.name)
+
+    def get(self, name: str) -> Project:
+        """The project of that name. Raises UserError."""
+        for project in self._living.values():
+            if project.name == name:
+                return project
+        raise UserError(f"There is no project {name}. `projects` lists those there are.")
+
+    def by_id(self, project_id: int) -> Project | None:
+        """The project with this id, unless it is gone."""
+        return self._living.get(project_id)
+
+    def state(self, project: Project) -> str:
+        """What a project is right now: derived, never stored."""
+        if project.ready_at is None:
+            return "creating"
+        if project.desired == "down":
+            return "down"
+        if self._sleds.journal(project.id) is not None:
+            return "ready"
+        return "failed" if project.last_error else "starting"
+
+    def paths(self, project: Project) -> ProjectPaths:
+        """The project's places below the state directory."""
+        return ProjectPaths.of(self._setup.state_dir, project.name)
+
+    async def logs(self, project: Project, lines: int) -> str:
+        """The last lines of the project's sled and agents."""
+        return await self._engine.logs(self._spec(project), lines)
+
+    # --- the dispatcher's wire ---------------------------------------------------------------------------------------
+
+    def journal(self, project_id: int) -> str | None:
+        """See `gateway.dispatcher.Wire`."""
+        project = self._living.get(project_id)
+        if project is None or project.ready_at is None or project.desired != "up":
+            return None
+        return self._sleds.journal(project_id)
+
+    async def send(self, project_id: int, frame: Frame) -> bool:
+        """See `gateway.dispatcher.Wire`."""
+        return await self._sleds.send(project_id, frame)
+
+    # --- create ------------------------------------------------------------------------------------------------------
+
+    async def create(self, request: Request, reserved: Callable[[], None], tell: Tell) -> Created:
+        """Bootstrap a project. `reserved` is called once the name is taken and the conversation switched.
+
+        Raises:
+            UserError: nothing is left of the attempt, the name is free; the text says which step failed and why.
+        """
+        check_name(request.name)
+        async with self._lock(request.name):
+            project, taken_up, before = await self._reserve(request)
+            reserved()
+            faults.reach("project.reserved")
+            step = "start the sled"
+            try:
+                await tell(f"Creating {project.name} in {project.path} …")
+                await asyncio.to_thread(_make_source, project.path)
+                faults.reach("project.folder")
+                await self._bring_up(project)
+                faults.reach("project.started")
+                step = "prepare the workspace"
+                because = await self._init(project)
+                faults.reach("project.prepared")
+                project = await self._change(project, ready_at=time.time())
+            except (HuskiesError, OSError, asyncio.CancelledError) as error:
+                stopped = await asyncio.shield(self._undo(project, before))
+                if isinstance(error, asyncio.CancelledError):
+                    raise
+                log.warning("creating %s failed: %s", project.name, error)
+                raise UserError(
+                    f"Creating {project.name} failed at: {step}. {error}\nNothing was left behind; "
+                    f"put that right and type `new project {project.name}` again.{stopped.told}"
+                ) from error
+        faults.reach("project.ready")
+        self._kick(project)
+        return Created(project, because, taken_up)
+
+    async def _reserve(self, request: Request) -> tuple[Project, bool, int | None]:
+        stacks = {stack.name for stack in catalog()}
+        if request.stack is not None and request.stack not in stacks:
+            raise UserError(f"There is no stack {request.stack}. There are: {', '.join(sorted(stacks))}.")
+        if request.name in self.names():
+            raise UserError(
+                f"There is a project {request.name} already. `switch {request.name}` goes there, "
+                "or choose another name."
+            )
+        grave = await self._store.read(lambda c: rows.by_name(c, request.name))
+        taken = [project.path for project in self._living.values()]
+        if grave is not None and request.path is None and grave.path.is_dir():
+            # What `delete` kept is taken up again: source, home and history.
+            path, adopted, made, taken_up = grave.path, grave.adopted, False, True
+        else:
+            source = await asyncio.to_thread(
+                self._setup.places.choose, request.name, request.path, adopt=request.adopt, taken=taken
+            )
+            path, adopted, made, taken_up = source.path, source.adopted, not source.adopted, False
+        token = secrets.token_urlsafe(32)
+
+        def unit(connection: Connection) -> tuple[Project, int | None]:
+            project = rows.reserve(
+                connection,
+                name=request.name,
+                path=path,
+                adopted=adopted,
+                made_source=made,
+                stack=request.stack or "",
+                token=token,
+                permissions=self._setup.permissions,
+                created_by=request.by,
+            )
+            before = conversations.by_id(connection, request.conversation_id).project_id
+            conversations.switch(connection, request.conversation_id, project.id)
+            return project, before
+
+        try:
+            project, before = await self._store.write(unit)
+        except IntegrityError:
+            raise UserError(f"There is a project {request.name} already.") from None
+        self._living[project.id] = project
+        return project, taken_up, before
+
+    async def _init(self, project: Project) -> str:
+        """Have the sled prepare the workspace; which file decided the stack."""
+        names = await asyncio.to_thread(_names_in, project.path)
+        stack, because = project.stack, "asked for"
+        if not stack:
+            stack, because = detect(names, catalog())
+            await self._change(project, stack=stack)
+        user_name, user_email = await self._setup.git_identity()
+        arguments = {
+            "git": "no" if project.adopted else "yes",
+            "branch": self._setup.default_branch,
+            "user_name": user_name,
+            "user_email": user_email,
+            "project_toml": f'# What huskies found when the project was made.\nstack = "{stack}"\n',
+        }
+        call = Call(call=self._sleds.new_call_id(), job="init", arguments=arguments)
+        await self._sleds.call(project.id, call, _JOB_WITHIN_S)
+        return because
+
+    async def _undo(self, project: Project, before: int | None = None) -> Stopped:
+        """Remove what a bootstrap made. A project that was taken up again becomes a tombstone again."""
+        self._living.pop(project.id, None)
+        await self._take_down(project)
+        stopped = await self._stop_runs(project, "The project could not be created.")
+
+        def unit(connection: Connection) -> None:
+            using = conversations.using(connection, project.id)
+            if project.revived:
+                rows.bury(connection, project.id)
+            else:
+                rows.erase(connection, project.id)
+            for conversation_id in using:
+                conversations.switch(connection, conversation_id, before)
+
+        await self._store.write(unit)
+        if project.made_source:
+            await asyncio.to_thread(shutil.rmtree, project.path, ignore_errors=True)
+        if not project.revived:
+            await asyncio.to_thread(shutil.rmtree, self.paths(project).folder, ignore_errors=True)
+        return stopped
+
+    # --- up, down, restart, delete -----------------------------------------------------------------------------------
+
+    async def up(self, project: Project) -> None:
+        """Have the project run. Raises UserError."""
+        async with self._lock(project.name):
+            project = await self._change(project, desired="up")
+            await self._up_or_explain(project)
+
+    async def down(self, project: Project) -> Stopped:
+        """Have the project not run; its runs are stopped. Raises UserError."""
+        async with self._lock(project.name):
+            stopped = await self._stop_runs(project, f"{project.name} was taken down.")
+            project = await self._change(project, desired="down")
+            await self._down_or_explain(project)
+        return stopped
+
+    async def restart(self, project: Project) -> Stopped:
+        """End the sled and start a fresh one. Raises UserError."""
+        async with self._lock(project.name):
+            stopped = await self._stop_runs(project, f"{project.name} was restarted.")
+            await self._down_or_explain(project)
+            project = await self._change(project, desired="up")
+            await self._up_or_explain(project)
+        return stopped
+
+    async def delete(self, project: Project, *, purge: bool) -> tuple[Stopped, list[str], list[str]]:
+        """End a project: what was stopped, what is gone, what is kept. Raises UserError."""
+        async with self._lock(project.name):
+            stopped = await self._stop_runs(project, f"{project.name} was deleted.")
+            # The tombstone first: a gateway killed from here on goes on deleting, and resurrects nothing.
+            await self._store.write(lambda c: rows.bury(c, project.id))
+            self._living.pop(project.id, None)
+            await self._down_or_explain(project)
+            removed, kept = await asyncio.to_thread(self._clear, project, purge=purge)
+            if purge:
+                await self._store.write(lambda c: rows.erase(c, project.id))
+            else:
+                kept.append("history")
+        return stopped, removed, kept
+
+    def _clear(self, project: Project, *, purge: bool) -> tuple[list[str], list[str]]:
+        paths = self.paths(project)
+        removed, kept = ["sled", "wire"], []
+        shutil.rmtree(paths.wire, ignore_errors=True)
+        if purge:
+            shutil.rmtree(paths.folder, ignore_errors=True)
+            removed += [f"home with its sessions ({paths.home})", "history"]
+        else:
+            kept.append(f"home with its sessions ({paths.home})")
+        if purge and not project.adopted:
+            shutil.rmtree(project.path, ignore_errors=True)
+            removed.append(f"source ({project.path})")
+        else:
+            kept.append(f"source ({project.path})")
+        return removed, kept
+
+    async def set_permissions(self, project: Project, mode: str) -> None:
+        """Choose what the project's agents may do."""
+        await self._change(project, permissions=mode)
+
+    # --- convergence -------------------------------------------------------------------------------------------------
+
+    async def recover(self) -> None:
+        """At start-up: open the wires, undo bootstraps that did not finish, finish deletions."""
+        everything = await self._store.read(rows.all_projects)
+        for project in everything:
+            if project.desired == "deleted":
+                if await self._engine.is_running(self._spec(project)):
+                    await self._take_down(project)
+            else:
+                self._living[project.id] = project
+
+    async def undo_unfinished(self) -> list[Stopped]:
+        """At start-up, once the dispatcher can stop runs: undo bootstraps that did not finish."""
+        stopped = []
+        for project in self.all():
+            if project.ready_at is None:
+                log.warning("undoing the unfinished bootstrap of %s", project.name)
+                stopped.append(await self._undo(project))
+        return stopped
+
+    async def reconcile_forever(self, every_s: float) -> None:
+        """Make it so, again and again: sleds that should run, run."""
+        while True:
+            for project in self.all():
+                await self.reconcile(project)
+            await asyncio.sleep(every_s)
+
+    async def reconcile(self, project: Project) -> None:
+        """Have one project's sled run if it should. Never raises for one project's trouble."""
+        lock = self._lock(project.name)
+        if lock.locked() or project.ready_at is None:
+            return  # somebody is at it
+        async with lock:
+            current = self._living.get(project.id)
+            if current is None or current.desired != "up":
+                return
+            try:
+                await self._open_wire(current)
+                if not await self._engine.is_running(self._spec(current)):
+                    log.info("starting the sled of %s", current.name)
+                    await self._engine.start(self._spec(current))
+                if current.last_error:
+                    await self._change(current, last_error="")
+            except (HuskiesError, OSError) as error:
+                if str(error) != current.last_error:
+                    log.error("%s: %s", current.name, error)
+                    await self._change(current, last_error=str(error))
+
+    async def close_wires(self) -> None:
+        """At the end of the process; sleds go on."""
+        await self._sleds.stop()
+
+    # --- small parts -------------------------------------------------------------------------------------------------
+
+    def _lock(self, name: str) -> asyncio.Lock:
+        return self._locks.setdefault(name, asyncio.Lock())
+
+    def _spec(self, project: Project) -> SledSpec:
+        return sled_spec(
+            project=project.name,
+            paths=self.paths(project),
+            source=project.path,
+            token=project.token,
+            oauth=self._setup.oauth,
+            host_environment=self._setup.host_environment,
+        )
+
+    async def _open_wire(self, project: Project) -> None:
+        await self._sleds.open(project.id, project.token, self.paths(project).socket)
+
+    async def _bring_up(self, project: Project) -> None:
+        await self._open_wire(project)
+        await self._engine.start(self._spec(project))
+        try:
+            await self._sleds.arrival(project.id, HELLO_WITHIN_S)
+        except SledAway as error:
+            last = await self._engine.logs(self._spec(project), 5)
+            raise EngineError(f"{error}; its last words: {last or 'none'}") from error
+
+    async def _take_down(self, project: Project) -> None:
+        await self._engine.stop(self._spec(project))
+        await self._sleds.close(self.paths(project).socket)
+
+    async def _up_or_explain(self, project: Project) -> None:
+        try:
+            await self._bring_up(project)
+        except (EngineError, SledError, OSError) as error:
+            await self._change(project, last_error=str(error))
+            raise UserError(f"{project.name} did not come up: {error} See `logs {project.name}`.") from error
+        await self._change(project, last_error="")
+        self._kick(project)
+
+    async def _down_or_explain(self, project: Project) -> None:
+        try:
+            await self._take_down(project)
+        except EngineError as error:
+            raise UserError(f"{project.name} did not go down: {error}") from error
+        assert self._dispatcher is not None
+        for work in self._dispatcher.interrupt_all(project.id):
+            await work
+
+    async def _stop_runs(self, project: Project, reason: str) -> Stopped:
+        assert self._dispatcher is not None
+        return await self._dispatcher.stop(reason, project_id=project.id, conversations=[])
+
+    async def _change(self, project: Project, **values: object) -> Project:
+        changed = await self._store.write(lambda c: rows.change(c, project.id, **values))
+        self._living[project.id] = changed
+        return changed
+
+    def _kick(self, project: Project) -> None:
+        assert self._dispatcher is not None
+        self._dispatcher.on_connected(project.id)
+
+
+def _make_source(path: Path) -> None:
+    if not path.is_dir():
+        path.mkdir(parents=True)
+        path.chmod(0o755)
+
+
+def _names_in(path: Path) -> set[str]:
+    return {entry.name for entry in path.iterdir()}

@@ -1,0 +1,212 @@
+"""The router: what is a command runs, everything else goes to the agent.
+
+Messages of one room are routed in the order in which they came. A command runs at once, beside whatever the agents do;
+the messages behind it wait only until it releases them, which a long one does early. Errors are caught here, once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections import deque
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Connection
+
+from gateway.access import Access, Role
+from gateway.chat import Fate
+from gateway.command import Command, CommandContext, NearMiss, Parsed, Parser, Verbatim
+from gateway.dispatcher import Dispatcher
+from gateway.errors import StateError, UserError
+from gateway.fates import Fates
+from gateway.outbox import Outbox
+from gateway.projects import Projects
+from gateway.services import Services, no_active_project
+from gateway.store import Store, conversations, messages
+from gateway.store.messages import StoredMessage
+
+log = logging.getLogger(__name__)
+
+
+class Router:
+    """See the module. `route` is the inbox's `on_accepted`."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        outbox: Outbox,
+        fates: Fates,
+        access: Access,
+        dispatcher: Dispatcher,
+        projects: Projects,
+        parser: Parser,
+    ) -> None:
+        self._store = store
+        self._outbox = outbox
+        self._fates = fates
+        self._access = access
+        self._dispatcher = dispatcher
+        self._projects = projects
+        self._parser = parser
+        self._services: Services | None = None
+        self._rooms: dict[tuple[str, str], deque[StoredMessage]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def attach(self, services: Services) -> None:
+        """What commands get; made after the router."""
+        self._services = services
+
+    def route(self, message: StoredMessage) -> None:
+        """Take a committed message. Returns at once."""
+        self._fates.changed([message], Fate.RECEIVED)
+        room = (message.conversation.transport, message.conversation.room)
+        waiting = self._rooms.get(room)
+        if waiting is not None:
+            waiting.append(message)
+            return
+        # The common case, a prompt with nothing before it, costs no task. Its project was read when it was
+        # committed; no command was at work in the room since, so that is still the active one.
+        if message.project_id is not None and self._is_plain_prompt(message):
+            self._dispatcher.submit(message, message.project_id)
+            return
+        self._rooms[room] = deque([message])
+        self._in_background(self._work_off(room))
+
+    async def recover(self) -> None:
+        """Commands that were cut off by the end of the last process: run again what may be, tell of the others."""
+        for message in await self._store.read(lambda c: messages.with_fate(c, Fate.RUNNING)):
+            if message.turn_id is not None:
+                continue
+            self._fates.changed([message], Fate.RUNNING)
+            parsed = self._parse(message)
+            if isinstance(parsed, Parsed) and parsed.command.repeatable:
+                self._in_background(self._run(message, parsed, asyncio.Event()))
+            else:
+                told = f"The gateway was restarted while “{message.text[:60]}” was at work. Look, and send it again."
+                await self._settle(message, Fate.INTERRUPTED, told)
+
+    async def close(self) -> None:
+        """Cut off what is at work; the next start takes it up."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _is_plain_prompt(self, message: StoredMessage) -> bool:
+        allowed = self._access.role(message.sender) is not Role.NOBODY and not message.problem
+        known = message.project_id is not None and self._projects.by_id(message.project_id) is not None
+        return allowed and known and self._parse(message) is None
+
+    def _parse(self, message: StoredMessage) -> Parsed | NearMiss | Verbatim | UserError | None:
+        try:
+            return self._parser.parse(message.text.strip(), self._projects.names())
+        except UserError as error:
+            return error
+
+    async def _work_off(self, room: tuple[str, str]) -> None:
+        waiting = self._rooms[room]
+        try:
+            while waiting:
+                await self._handle(waiting[0])
+                waiting.popleft()
+        finally:
+            del self._rooms[room]
+
+    async def _handle(self, message: StoredMessage) -> None:
+        """Route one message; return when the next one may be routed."""
+        try:
+            if self._access.role(message.sender) is Role.NOBODY:
+                await self._settle(message, Fate.REFUSED, "")  # known when it was committed, not any more
+                return
+            if message.problem:
+                await self._settle(message, Fate.REFUSED, message.problem)
+                return
+            parsed = self._parse(message)
+            if isinstance(parsed, Parsed):
+                released = asyncio.Event()
+                work = self._in_background(self._run(message, parsed, released))
+                wait_released = asyncio.create_task(released.wait())
+                await asyncio.wait([work, wait_released], return_when=asyncio.FIRST_COMPLETED)
+                wait_released.cancel()
+            elif isinstance(parsed, NearMiss):
+                told = (
+                    f"Did you mean `{parsed.text}`? Nothing was done. Type it like that, or "
+                    f"`prompt {message.text.strip()[:60]}` to send your words to the agent."
+                )
+                await self._settle(message, Fate.REFUSED, told)
+            elif isinstance(parsed, UserError):
+                await self._settle(message, Fate.REFUSED, str(parsed))
+            elif isinstance(parsed, Verbatim):
+                await self._store.write(lambda c: messages.set_text(c, message.id, parsed.text))
+                await self._prompt(replace(message, text=parsed.text))
+            else:
+                await self._prompt(message)
+        except StateError as error:
+            log.error("message %s stays received until the next start: %s", message.id, error)
+
+    async def _prompt(self, message: StoredMessage) -> None:
+        here = await self._store.read(lambda c: conversations.by_id(c, message.conversation_id))
+        project = self._projects.by_id(here.project_id) if here.project_id is not None else None
+        if project is None:
+            await self._settle(message, Fate.REFUSED, no_active_project(self._projects))
+        elif project.desired == "down":
+            told = f"{project.name} is down. Type `up {project.name}`, then send it again."
+            await self._settle(message, Fate.REFUSED, told)
+        else:
+            self._dispatcher.submit(message, project.id)
+
+    async def _run(self, message: StoredMessage, parsed: Parsed, released: asyncio.Event) -> None:
+        command: Command = parsed.command
+        role = self._access.role(message.sender)
+        assert self._services is not None
+        fate = Fate.ANSWERED
+        try:
+            if role < command.role:
+                raise UserError(f"Only an operator may do `{command.usage.split(' <')[0].split(' [')[0]}`.")
+            await self._store.write(lambda c: messages.set_fate(c, [message.id], Fate.RUNNING))
+            self._fates.changed([message], Fate.RUNNING)
+            ctx = CommandContext(message, role, parsed.arguments, self._services, released.set)
+            told = await command.run(ctx)
+        except UserError as error:
+            told, fate = str(error), Fate.REFUSED
+        except StateError as error:
+            log.error("a command of message %s: %s", message.id, error)
+            return  # it is committed as it was; the next start takes it up
+        except Exception:
+            # The one place where the unexpected is caught: the person gets a reference, the log the rest.
+            reference = secrets.token_hex(2)
+            log.exception("ref %s: message %s", reference, message.id)
+            told, fate = f"Something went wrong (ref {reference}).", Fate.FAILED
+        await self._settle(message, fate, told)
+
+    async def _settle(self, message: StoredMessage, fate: Fate, told: str) -> None:
+        """Commit a message's fate together with the reply to it."""
+
+        def unit(connection: Connection) -> None:
+            messages.set_fate(connection, [message.id], fate)
+            self._outbox.add(
+                connection,
+                message.conversation,
+                message.conversation_id,
+                told,
+                reply_to=message.external_id,
+                message_id=message.id,
+            )
+
+        await self._store.write(unit)
+        self._fates.changed([message], fate)
+        self._outbox.wake(message.conversation)
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a message stays as it is until the next start", exc_info=error)

@@ -1,0 +1,63 @@
+"""What commands may use, in one bundle; made by `gateway.app`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from gateway.access import Access
+from gateway.chat import Transport
+from gateway.command import Command, CommandContext
+from gateway.confirmations import Confirmations
+from gateway.dispatcher import Dispatcher
+from gateway.errors import UserError
+from gateway.outbox import Outbox
+from gateway.projects import Projects
+from gateway.settings import Settings
+from gateway.store import Store, conversations
+from gateway.store.projects import Project
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """See the module."""
+
+    settings: Settings
+    store: Store
+    access: Access
+    outbox: Outbox
+    dispatcher: Dispatcher
+    projects: Projects
+    confirmations: Confirmations
+    transports: Mapping[str, Transport]
+    commands: tuple[Command, ...]
+    #: One line about the agent that answers, for people.
+    agent_line: Callable[[], str]
+
+    async def active_project(self, ctx: CommandContext) -> Project:
+        """The project that a command is about: the one it names, else the conversation's. Raises UserError."""
+        if (name := ctx.get("project")) is not None:
+            return self.projects.get(name)
+        here = await self.store.read(lambda c: conversations.by_id(c, ctx.message.conversation_id))
+        project = self.projects.by_id(here.project_id) if here.project_id is not None else None
+        if project is None:
+            raise UserError(no_active_project(self.projects))
+        return project
+
+    def teller(self, ctx: CommandContext) -> Callable[[str], Awaitable[None]]:
+        """Sends lines into the command's conversation while it is at work."""
+
+        async def tell(line: str) -> None:
+            await self.outbox.say(ctx.message.conversation, ctx.message.conversation_id, line)
+
+        return tell
+
+
+def no_active_project(projects: Projects) -> str:
+    """What to type when a conversation has no project."""
+    names = [project.name for project in projects.all()]
+    if not names:
+        return "There is no project yet. Type `new project <name>`, for example `new project demo`."
+    return (
+        f"No project is active here. There are: {', '.join(names)}. Type `switch {names[0]}`, or `new project <name>`."
+    )

@@ -1,0 +1,109 @@
+"""What the `huskies` command asks of the running gateway, over a socket that only its user can open."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+from sqlalchemy import Connection, select
+
+from gateway.chat import Fate, Message
+from gateway.errors import StateError, UserError
+from gateway.fates import Fates
+from gateway.health import Part
+from gateway.inbox import Inbox
+from gateway.services import Services
+from gateway.store import Store, messages, outbox
+from gateway.store.projects import Project
+from gateway.store.tables import messages as messages_table
+
+
+class LocalApi:
+    """`make_message` turns text into a message of the command line's own transport."""
+
+    def __init__(
+        self,
+        services: Services,
+        inbox: Inbox,
+        fates: Fates,
+        make_message: Callable[[str, str, str], Message],
+        parts: Callable[[], Awaitable[list[Part]]],
+    ) -> None:
+        self._services = services
+        self._store: Store = services.store
+        self._inbox = inbox
+        self._fates = fates
+        self._make_message = make_message
+        self._parts = parts
+
+    def routes(self) -> list[web.RouteDef]:
+        """The routes of the socket."""
+        return [
+            web.post("/send", self._send),
+            web.get("/projects", self._projects),
+            web.get("/projects/{name}", self._project),
+            web.get("/doctor", self._doctor),
+        ]
+
+    async def _send(self, request: web.Request) -> web.Response:
+        """Accept a message (once per id), wait until it is settled, answer with its replies."""
+        body = await request.json()
+        text, conversation, external_id = (str(body[key]) for key in ("text", "conversation", "id"))
+        message = self._make_message(text, conversation, external_id)
+        try:
+            # Settling needs the loop; there is no await between the hand-over and the question for the fate.
+            accepted = await self._inbox.accept(message.conversation.transport, [message], None)
+            if accepted:
+                await self._fates.settled(accepted[0])
+            stored = await self._store.read(lambda c: _find(c, message))
+            while not stored.fate.final:  # sent before, by a call that was cut off
+                await asyncio.sleep(0.2)
+                stored = await self._store.read(lambda c: _find(c, message))
+            replies = await self._store.read(lambda c: outbox.texts_for(c, stored.id, stored.turn_id))
+        except StateError as error:
+            return web.json_response({"error": str(error)}, status=503)
+        return web.json_response({"fate": stored.fate, "replies": replies, "ok": stored.fate is Fate.ANSWERED})
+
+    async def _projects(self, _: web.Request) -> web.Response:
+        return web.json_response([self._describe(project) for project in self._services.projects.all()])
+
+    async def _project(self, request: web.Request) -> web.Response:
+        try:
+            project = self._services.projects.get(request.match_info["name"])
+        except UserError as error:
+            return web.json_response({"error": str(error)}, status=404)
+        return web.json_response(self._describe(project))
+
+    async def _doctor(self, _: web.Request) -> web.Response:
+        parts = await self._parts()
+        return web.json_response([{"name": p.name, "ok": p.ok, "text": p.text} for p in parts])
+
+    def _describe(self, project: Project) -> dict[str, object]:
+        projects = self._services.projects
+        now = time.time()
+        return {
+            "name": project.name,
+            "state": projects.state(project),
+            "path": str(project.path),
+            "stack": project.stack,
+            "engine": projects.engine.kind,
+            "permissions": project.permissions,
+            "last_error": project.last_error,
+            "running": [
+                {"for_s": round(now - turn.started_at, 1), "by": turn.requested_by}
+                for turn in self._services.dispatcher.running_in(project.id)
+            ],
+        }
+
+
+def _find(connection: Connection, message: Message) -> messages.StoredMessage:
+    found = connection.scalar(
+        select(messages_table.c.id).where(
+            messages_table.c.transport == message.conversation.transport,
+            messages_table.c.external_id == message.external_id,
+        )
+    )
+    assert found is not None
+    return messages.by_id(connection, found)

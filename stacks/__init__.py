@@ -1,0 +1,1 @@
+"""Stacks: toolchains as folders of data, and the pure code that reads them."""
