@@ -1,0 +1,121 @@
+"""How Claude is started for a run: permissions, settings and what it is told besides the prompt."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from claude_agent_sdk import (
+    ClaudeAgentOptions,
+    PermissionResultAllow,
+    PermissionResultDeny,
+    ToolPermissionContext,
+)
+from claude_agent_sdk.types import CanUseTool, SystemPromptPreset
+
+from sled.protocol import Run
+
+#: Bytes of CLAUDE.md that are passed on.
+MAX_MEMORY = 64 * 2**10
+#: Bytes of one line of the CLI: a large image is one line, and the SDK's default of 1 MiB kills the run.
+_MAX_LINE = 2**25
+
+#: These outlive the turn or begin turns by themselves, when no run could answer for them.
+_UNATTENDED = ["CronCreate", "CronDelete", "CronList", "Monitor", "ScheduleWakeup", "Workflow"]
+
+_NO_QUESTIONS = "questions cannot be asked yet; state your question in your answer"
+_DENIED = (
+    "This project's permission mode ({mode}) does not allow {tool}. A person can type `permissions allow` in "
+    "the chat to allow such tools. Do not try to get round this: tell them so, and say what you wanted to do."
+)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a connected client was started with; a run that wants another setup needs another client."""
+
+    model: str
+    permissions: Literal["auto", "ask", "allow"]
+    isolated: bool
+
+    @classmethod
+    def of(cls, run: Run) -> Setup:
+        return cls(run.model, run.permissions, run.isolated)
+
+    @property
+    def allows(self) -> bool:
+        """Whether tools that write or run are allowed."""
+        return self.permissions == "allow" or (self.permissions == "auto" and self.isolated)
+
+    @property
+    def trusts_project(self) -> bool:
+        """Whether the repository's own settings count; their hooks run before any permission is asked."""
+        return self.isolated and self.permissions in ("auto", "allow")
+
+
+def options(
+    setup: Setup, workspace: Path, resume: str, running: Callable[[], bool], stderr: Callable[[str], None]
+) -> ClaudeAgentOptions:
+    """The SDK's options. `running` tells whether a run is under way: outside of one nothing is allowed."""
+    prompt = SystemPromptPreset(type="preset", preset="claude_code", snapshot=False)
+    memory = "" if setup.trusts_project else project_memory(workspace)
+    if memory:
+        prompt["append"] = f"The project's CLAUDE.md says:\n\n{memory}"
+    return ClaudeAgentOptions(
+        cwd=workspace,
+        model=setup.model or None,
+        resume=resume or None,
+        system_prompt=prompt,
+        setting_sources=["project"] if setup.trusts_project else [],
+        strict_mcp_config=not setup.trusts_project,
+        can_use_tool=_permission(setup, running),
+        disallowed_tools=_UNATTENDED,
+        include_partial_messages=True,
+        max_buffer_size=_MAX_LINE,
+        env={"CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1"},
+        stderr=stderr,
+    )
+
+
+def _permission(setup: Setup, running: Callable[[], bool]) -> CanUseTool:
+    async def decide(
+        tool: str, given: dict[str, Any], context: ToolPermissionContext
+    ) -> PermissionResultAllow | PermissionResultDeny:
+        if tool == "AskUserQuestion":
+            return PermissionResultDeny(message=_NO_QUESTIONS)
+        if not running():
+            return PermissionResultDeny(message="no run is under way")
+        if setup.allows:
+            return PermissionResultAllow(updated_input=given)
+        return PermissionResultDeny(message=_DENIED.format(mode=setup.permissions, tool=tool))
+
+    return decide
+
+
+def project_memory(workspace: Path) -> str:
+    """The text of the workspace's CLAUDE.md, cut at MAX_MEMORY; empty unless it is a regular file."""
+    try:
+        # No link is followed, and a FIFO in its place does not block.
+        handle = os.open(workspace / "CLAUDE.md", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    with os.fdopen(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            return ""
+        raw = file.read(MAX_MEMORY + 1)
+    text = raw[:MAX_MEMORY].decode(errors="replace").replace("\0", "").strip()  # it travels as an argument
+    return f"{text}\n[CLAUDE.md goes on; read the file for the rest.]" if len(raw) > MAX_MEMORY else text
+
+
+def prompt_content(prompt: str, context: str) -> str | list[dict[str, str]]:
+    """What is sent as the user's message: standing facts stand before the prompt, apart from it.
+
+    A prompt with a leading slash is a command of the CLI's and must stand alone to be one.
+    """
+    if not context or prompt.startswith("/"):
+        return prompt
+    return [{"type": "text", "text": f"<context>\n{context}\n</context>"}, {"type": "text", "text": prompt}]

@@ -1,0 +1,199 @@
+"""What Claude's messages mean, and what Claude is told: no process is started here."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from claude_agent_sdk.types import (
+    AssistantMessage,
+    RateLimitEvent,
+    RateLimitInfo,
+    ResultMessage,
+    StreamEvent,
+    SystemMessage,
+    TextBlock,
+    ToolResultBlock,
+    ToolUseBlock,
+    UserMessage,
+)
+
+from sled.agents.claude_client import cost_before
+from sled.agents.claude_events import MAX_RETRY_NOTES, Reader, clip, cut, tool_detail
+from sled.agents.claude_options import MAX_MEMORY, project_memory, prompt_content
+from sled.protocol import MAX_TEXT, Note, Started, Tool, ToolDone
+
+
+def result(**fields: object) -> ResultMessage:
+    basis = {"subtype": "success", "duration_ms": 1, "duration_api_ms": 1, "is_error": False, "num_turns": 1}
+    return ResultMessage(**{**basis, "session_id": "s1", "result": "done", **fields})  # type: ignore[arg-type]
+
+
+def assistant(*blocks: TextBlock | ToolUseBlock, **fields: object) -> AssistantMessage:
+    return AssistantMessage(content=list(blocks), model="m", **fields)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def reader() -> Reader:
+    return Reader(Path("/w"), 1.0)
+
+
+def test_started_is_told_once_by_the_first_message_that_knows(reader: Reader) -> None:
+    init = SystemMessage(subtype="init", data={"session_id": "s1"})
+    assert reader.read(UserMessage(content="hi")) == []
+    assert reader.read(init) == [Started(agent_session="s1")]
+    assert reader.read(init) == []
+
+
+def test_a_result_tells_cost_and_tokens_of_this_run_only(reader: Reader) -> None:
+    usage = {
+        "input_tokens": 1,
+        "cache_creation_input_tokens": 2,
+        "cache_read_input_tokens": None,
+        "output_tokens": 4,
+    }
+    reader.read(result(total_cost_usd=1.25, usage=usage))
+    finished = reader.finished()
+    assert (finished.cost_usd, finished.input_tokens, finished.output_tokens) == (0.25, 3, 4)
+
+    reader.read(result(total_cost_usd=0.5))  # after `/clear`
+    assert reader.finished().cost_usd == 0.75
+
+
+def test_subagents_speak_through_their_tools_only(reader: Reader) -> None:
+    delta = {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "hi"}}
+    assert reader.read(StreamEvent(uuid="u", session_id="", event=delta, parent_tool_use_id="t")) == []
+    said = assistant(TextBlock(text="inner"), ToolUseBlock(id="t2", name="Grep", input={"pattern": "x"}))
+    said.parent_tool_use_id = "t"
+    assert reader.read(said) == [Tool(id="t2", name="Grep", detail="x")]
+    assert reader.finished(stopped=True).text == ""
+
+
+def test_what_was_said_is_kept_by_a_run_that_is_cut(reader: Reader) -> None:
+    reader.read(assistant(TextBlock(text="so far")))
+    reader.read(assistant(TextBlock(text="API Error: no"), error="server_error"))
+    finished = reader.finished(crash="killed")
+    assert (finished.ending, finished.reason, finished.text) == ("failed", "crashed", "so far")
+
+
+def test_tool_results_end_tools(reader: Reader) -> None:
+    blocks = [
+        ToolResultBlock(tool_use_id="a", is_error=True),
+        ToolResultBlock(tool_use_id="b"),
+        TextBlock(text="x"),
+    ]
+    assert reader.read(UserMessage(content=list(blocks))) == [ToolDone(id="a", failed=True), ToolDone(id="b")]
+
+
+def test_retries_are_noted_a_few_times(reader: Reader) -> None:
+    retry = SystemMessage(
+        subtype="api_retry", data={"attempt": 1, "error_status": 529, "retry_delay_ms": 1500}
+    )
+    notes = [note for _ in range(10) for note in reader.read(retry)]
+    assert len(notes) == MAX_RETRY_NOTES
+    assert notes[0] == Note(text="The model's API failed (529), attempt 1; trying again in 1.5 s")
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_key_is_known_from_retry_and_result(reader: Reader, status: int) -> None:
+    assert reader.read(SystemMessage(subtype="api_retry", data={"error_status": status})) == []
+    assert reader.key_refused
+    other = Reader(Path("/w"), 0.0)
+    other.read(result(is_error=True, api_error_status=status))
+    assert other.finished().reason == "model_key"
+    assert other.finished(stopped=True).reason == "stopped"
+
+
+def test_only_a_rejected_limit_is_a_limit(reader: Reader) -> None:
+    failed = result(is_error=True, result="You've hit your limit\nmore")
+    reader.read(
+        RateLimitEvent(rate_limit_info=RateLimitInfo(status="allowed_warning"), uuid="u", session_id="")
+    )
+    reader.read(failed)
+    assert reader.finished().reason == ""
+    rejected = RateLimitEvent(rate_limit_info=RateLimitInfo(status="rejected"), uuid="u", session_id="")
+    assert [*reader.read(rejected), *reader.read(rejected)] == [
+        Note(text="The provider's usage limit is reached")
+    ]
+    reader.read(failed)
+    assert (reader.finished().reason, reader.finished().error) == ("limit", "You've hit your limit")
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "detail"),
+    [
+        ("Bash", {"command": "\nmake test \\\n  -j2"}, "make test \\"),
+        ("Bash", {"command": "x" * 500}, "x" * 199 + "…"),
+        ("Bash", {"command": None}, ""),
+        ("Read", {"file_path": "/w/src/a.py"}, "src/a.py"),
+        ("Edit", {"file_path": "/etc/hosts"}, "/etc/hosts"),
+        ("Write", {"file_path": "a.py"}, "a.py"),
+        ("Glob", {"pattern": "**/*.py"}, "**/*.py"),
+        ("Agent", {"description": "look around", "prompt": "long"}, "look around"),
+        ("mcp__x__y", {"secret": "x"}, ""),
+    ],
+)
+def test_tool_detail(name: str, given: dict[str, object], detail: str) -> None:
+    assert tool_detail(name, given, Path("/w")) == detail
+
+
+def test_a_turn_that_the_cli_began_by_itself_costs_but_answers_nobody(reader: Reader) -> None:
+    reader.read(result(result="noticed", total_cost_usd=1.5, origin={"kind": "task-notification"}))
+    reader.read(result(total_cost_usd=2.0, user_message_uuids=["u1"]))
+    assert (reader.finished().text, reader.finished().cost_usd) == ("done", 1.0)
+
+
+def test_text_always_fits_a_frame() -> None:
+    long = cut("ä" * MAX_TEXT)
+    assert len(long.encode()) <= MAX_TEXT
+    assert long.endswith("too long to send.]")
+    assert cut("half \ud83d") == "half ?"
+    assert clip("abc", 2) == "a…"
+
+
+# --- what is told besides -----------------------------------------------------------------------------------
+
+
+def test_project_memory_is_a_plain_file_of_bounded_size(tmp_path: Path) -> None:
+    memory = tmp_path / "CLAUDE.md"
+    assert project_memory(tmp_path) == ""
+    memory.write_bytes(b"a\0b\xff\n")
+    assert project_memory(tmp_path) == "ab\ufffd"
+    memory.write_text("x" * (MAX_MEMORY + 1))
+    assert project_memory(tmp_path).startswith("x" * MAX_MEMORY + "\n[CLAUDE.md goes on")
+    memory.unlink()
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    memory.symlink_to(secret)
+    assert project_memory(tmp_path) == ""
+    memory.unlink()
+    os.mkfifo(memory)
+    assert project_memory(tmp_path) == ""
+
+
+def test_a_command_of_the_cli_stands_alone() -> None:
+    assert prompt_content("/compact", "Ana writes.") == "/compact"
+    assert prompt_content("hi", "") == "hi"
+    told = prompt_content("hi", "Ana writes.")
+    assert [part["text"] for part in told if isinstance(part, dict)] == [
+        "<context>\nAna writes.\n</context>",
+        "hi",
+    ]
+
+
+def test_costs_go_on_from_the_last_state_in_the_transcript(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLAUDE_CONFIG_DIR", str(tmp_path))
+    transcript = tmp_path / "projects" / "-workspace" / "s1.jsonl"
+    transcript.parent.mkdir(parents=True)
+    transcript.write_text(
+        '{"type":"cost-state","totalCostUSD":0.1}\n'
+        '{"type":"cost-state","totalCostUSD":0.2}\n'
+        '{"type":"user","message":"\\"cost-state\\""}\n'
+        '{"type":"user","message":{"type": "cost-state"}, "x":"cost-state"}\n'
+        '{"type":"cost-state","totalCost'
+    )
+    assert cost_before("s1") == 0.2
+    assert cost_before("s2") == cost_before("*") == cost_before("../s1") == cost_before("") == 0.0
