@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from gateway.chat import Transport
 from gateway.command import Parser
 from gateway.confirmations import Confirmations
 from gateway.dispatcher import Dispatcher, Limits, RunSettings
+from gateway.engine import Engine
 from gateway.engine.process import ProcessEngine
 from gateway.errors import ConfigError, StateError, StateLocked, TransportRefused
 from gateway.fates import Fates
@@ -36,7 +37,7 @@ from gateway.proxy import ModelProxy
 from gateway.router import Router
 from gateway.services import Services
 from gateway.settings import Settings, host_environment
-from gateway.sleds import Sleds
+from gateway.sleds import MAX_SOCKET_PATH, Sleds
 from gateway.store import Store
 from gateway.web import health
 from gateway.web.local import LocalApi
@@ -76,6 +77,12 @@ def check(settings: Settings) -> None:
             f"the process engine has no isolation, and {', '.join(remote)} lets people elsewhere use it. "
             "Set engine.allow_unsandboxed = true if you mean that"
         )
+    socket = cli_socket(settings.gateway.state_dir)
+    if len(bytes(socket)) > MAX_SOCKET_PATH:
+        raise ConfigError(
+            f"gateway.state_dir is too long: the socket {socket} would have more than {MAX_SOCKET_PATH} bytes; "
+            "choose a shorter folder"
+        )
 
 
 def agent_line(settings: Settings) -> str:
@@ -94,7 +101,7 @@ class App:
 
     settings: Settings
     store: Store
-    engine: ProcessEngine
+    engine: Engine
     sleds: Sleds
     proxy: ModelProxy
     outbox: Outbox
@@ -134,7 +141,8 @@ class App:
 
     async def parts(self) -> list[Part]:
         """How everything is."""
-        chosen, refused = self.settings.agent.chosen, self.proxy.key_problem
+        chosen = self.settings.agent.chosen
+        refused = self.proxy.key_problem if chosen == "claude" else ""
         agent = Part("agent", not refused, refused or chosen)
         return await look(self.store, self.engine, self.transports, self.troubles, agent, draining=self.draining)
 
@@ -216,14 +224,22 @@ class App:
                 await runner.cleanup()
 
 
-async def build(settings: Settings, config_file: Path | None, *, pipe: bool, terminal: bool) -> App:
+async def build(
+    settings: Settings,
+    config_file: Path | None,
+    *,
+    pipe: bool = False,
+    terminal: bool = False,
+    engine: Engine | None = None,
+    more_transports: Mapping[str, Transport] | None = None,
+) -> App:
     """Open the state and wire everything. Raises ConfigError, StateError."""
     check(settings)
     state_dir = settings.gateway.state_dir
     store = await Store.open(state_dir / ".gateway" / "huskies.db")
     user = getpass.getuser()
     cli = Cli(user)
-    transports: dict[str, Transport] = {"cli": cli}
+    transports: dict[str, Transport] = {"cli": cli, **(more_transports or {})}
     console: Console | None = None
     if settings.transports.console.enabled and (pipe or terminal):
         history = state_dir / ".gateway" / "history"
@@ -236,7 +252,7 @@ async def build(settings: Settings, config_file: Path | None, *, pipe: bool, ter
     outbox = Outbox(store, transports)
     fates = Fates(outbox)
     sleds = Sleds()
-    engine = ProcessEngine()
+    engine = engine or ProcessEngine()
     projects = Projects(store, engine, sleds, _setup(settings, config_file))
 
     def run_settings(project_id: int) -> RunSettings:

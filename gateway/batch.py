@@ -49,8 +49,9 @@ def answer(end: Finished, stop_reason: str) -> str:
         told = text or "(The agent ended without a word.)"
     elif end.reason == "model_key":
         told = (
-            "The model key was refused. An operator can set another one: agent.api_key in the configuration, or "
-            "HUSKIES_AGENT__API_KEY in the gateway's environment, and start the gateway again. Then `retry`."
+            "The model key was refused, or none is set. An operator can set another one: agent.api_key in the "
+            "configuration, or HUSKIES_AGENT__API_KEY in the gateway's environment; start the gateway again. "
+            "Then `retry`."
         )
     elif end.ending == "failed":
         told = _with(text, f"The run failed: {end.error or 'no reason was given'}. `retry` runs it again.")

@@ -97,8 +97,9 @@ class Router:
 
     def _is_plain_prompt(self, message: StoredMessage) -> bool:
         allowed = self._access.role(message.sender) is not Role.NOBODY and not message.problem
-        known = message.project_id is not None and self._projects.by_id(message.project_id) is not None
-        return allowed and known and self._parse(message) is None
+        project = self._projects.by_id(message.project_id) if message.project_id is not None else None
+        takes = project is not None and project.desired == "up"
+        return allowed and takes and self._parse(message) is None
 
     def _parse(self, message: StoredMessage) -> Parsed | NearMiss | Verbatim | UserError | None:
         try:

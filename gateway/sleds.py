@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 HEARTBEAT_S = 5.0
 _HELLO_WITHIN_S = 10.0
 #: The kernel's limit on a socket's path, in bytes.
-_MAX_SOCKET_PATH = 107
+MAX_SOCKET_PATH = 107
 
 
 class Listener(Protocol):
@@ -88,7 +88,7 @@ class Sleds:
     ) -> None:
         """Get ready to open wires."""
         self._listener = listener
-        app = web.Application()
+        app = web.Application(client_max_size=2**26)
         app.router.add_get("/sled", self._serve)
         if routes is not None:
             app.router.add_routes(routes(self.authenticate))
@@ -101,9 +101,9 @@ class Sleds:
         Raises:
             UserError: its path is longer than the kernel allows.
         """
-        if len(bytes(path)) > _MAX_SOCKET_PATH:
+        if len(bytes(path)) > MAX_SOCKET_PATH:
             raise UserError(
-                f"the socket path {path} has more than {_MAX_SOCKET_PATH} bytes; "
+                f"the socket path {path} has more than {MAX_SOCKET_PATH} bytes; "
                 "set gateway.state_dir to a shorter folder"
             )
         if str(path) in self._wires:

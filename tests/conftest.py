@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -146,3 +147,12 @@ async def world(tmp_path: Path, empty_database: Path, request: pytest.FixtureReq
     made = await make_world(tmp_path, limits)
     yield made
     await close_world(made)
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """A port of the loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,83 @@
+"""What is accepted, once, and what is not even stored."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import func, select
+
+from gateway.chat import Conversation, Fate, Withdrawal
+from gateway.inbox import MAX_MESSAGE
+from gateway.store import conversations
+from gateway.store.tables import messages
+from tests.conftest import World
+
+
+async def count(world: World) -> int:
+    return await world.store.read(lambda c: c.scalar(select(func.count()).select_from(messages)))
+
+
+async def test_the_same_event_is_accepted_once_also_within_one_batch(world: World) -> None:
+    message = world.transport.message("hi", "m1")
+    await world.inbox.accept("fake", [message, message], None)
+    await world.inbox.accept("fake", [message], None)
+    assert len(world.accepted) == 1
+    assert (world.inbox.accepted, world.inbox.duplicates) == (1, 2)
+
+
+async def test_strangers_are_not_even_stored(world: World) -> None:
+    await world.inbox.accept("fake", [world.transport.message("hi", "m1", sender="fake:eve")], None)
+    assert await count(world) == 0
+
+
+async def test_messages_and_cursor_are_one_transaction(world: World) -> None:
+    receiver = world.inbox.of("fake")
+    await receiver.accept([world.transport.message("hi", "m1")], cursor="s1")
+    assert await receiver.cursor("fake") == "s1"
+    await receiver.accept([], cursor="s2")
+    assert await receiver.cursor("fake") == "s2"
+    assert await receiver.cursor("other") is None
+
+
+async def test_a_group_wants_a_mention_but_its_threads_do_not(world: World) -> None:
+    group = replace(world.transport.message("chatter", "m1"), direct=False)
+    thread = Conversation("fake", "room", "t1")
+    in_thread = replace(group, external_id="m2", conversation=thread)
+    mention = replace(in_thread, external_id="m3", addressed=True)
+    reply = replace(in_thread, external_id="m4")
+    await world.inbox.accept("fake", [group, in_thread, mention, reply], None)
+    assert [m.external_id for m in world.accepted] == ["m3", "m4"]
+
+
+async def test_an_ambient_room_counts_every_message(world: World) -> None:
+    mention = replace(world.transport.message("hi", "m1"), direct=False, addressed=True)
+    await world.inbox.accept("fake", [mention], None)
+    await world.store.write(lambda c: conversations.set_ambient(c, mention.conversation, True))
+    await world.inbox.accept("fake", [replace(mention, external_id="m2", addressed=False)], None)
+    assert len(world.accepted) == 2
+
+
+async def test_a_withdrawn_message_is_discarded_while_it_waits(world: World) -> None:
+    project = await world.project()
+    await world.activate(project)
+    await world.say("oops", "m1")
+    await world.inbox.accept("fake", [Withdrawal(Conversation("fake", "room"), "m1", "fake:ana")], None)
+    assert await world.fate("m1") is Fate.DISCARDED
+    await world.say("next", "m2")
+    _, run = await world.next_run()
+    assert run.prompt == "next"
+    await world.inbox.accept("fake", [Withdrawal(Conversation("fake", "room"), "m2", "fake:ana")], None)
+    assert await world.fate("m2") is Fate.RUNNING
+
+
+async def test_a_megabyte_is_answered_with_the_limit(world: World) -> None:
+    await world.inbox.accept("fake", [world.transport.message("x" * 2**20, "m1")], None)
+    assert f"{MAX_MESSAGE:,}" in world.accepted[0].problem
+    assert len(world.accepted[0].text) == 1000
+
+
+@pytest.mark.parametrize("text", ["\udc80 lone surrogate", "nul \x00 byte", "‮ bidi", "🐺" * 100])
+async def test_odd_text_is_stored_and_comes_back(world: World, text: str) -> None:
+    await world.inbox.accept("fake", [world.transport.message(text, "m1")], None)
+    assert world.accepted[0].text == text.encode("utf-8", "replace").decode()

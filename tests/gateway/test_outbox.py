@@ -1,0 +1,151 @@
+"""Delivery: in order, once, again after trouble."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+from sqlalchemy import select
+
+from gateway.chat import Conversation
+from gateway.errors import DeliveryRefused, OutcomeUnknown, TransportDown
+from gateway.store import conversations
+from gateway.store import outbox as rows
+from gateway.store.tables import outbox
+from gateway.testing import FakeTransport
+from tests.conftest import World, close_world, make_world
+
+ROOM = Conversation("fake", "room")
+
+
+async def room_id(world: World, conversation: Conversation = ROOM) -> int:
+    return (await world.store.write(lambda c: conversations.ensure(c, conversation, direct=True))).id
+
+
+async def states(world: World) -> list[str]:
+    return list(await world.store.read(lambda c: c.scalars(select(outbox.c.state).order_by(outbox.c.id)).all()))
+
+
+async def test_replies_are_sent_in_order(world: World) -> None:
+    here = await room_id(world)
+    for number in range(20):
+        await world.outbox.say(ROOM, here, str(number))
+    assert await world.outbox.drain(5)
+    assert world.transport.texts == [str(n) for n in range(20)]
+
+
+async def test_an_outage_delays_and_keeps_the_order(world: World) -> None:
+    here = await room_id(world)
+    world.transport.faults = [TransportDown(), TransportDown(retry_after_s=0.05)]
+    await world.outbox.say(ROOM, here, "one")
+    await world.outbox.say(ROOM, here, "two")
+    assert await world.outbox.drain(5)
+    assert world.transport.texts == ["one", "two"]
+    assert world.transport.calls[0] == world.transport.calls[1] == world.transport.calls[2], "one key for all tries"
+
+
+async def test_one_conversations_outage_does_not_hold_up_another(world: World) -> None:
+    here = await room_id(world)
+    other = Conversation("fake", "other")
+    there = await room_id(world, other)
+    world.transport.faults = [TransportDown(retry_after_s=3600)]
+    await world.outbox.say(ROOM, here, "stuck")
+    while world.transport.faults:
+        await world.store.read(lambda c: None)
+    await world.outbox.say(other, there, "free")
+    assert await world.transport.until(lambda texts: bool(texts)) == ["free"]
+
+
+async def test_a_refused_reply_fails_and_the_next_goes_on(world: World) -> None:
+    here = await room_id(world)
+    world.transport.faults = [DeliveryRefused("too odd")]
+    await world.outbox.say(ROOM, here, "odd")
+    await world.outbox.say(ROOM, here, "fine")
+    assert await world.outbox.drain(5)
+    assert world.transport.texts == ["fine"]
+    assert await states(world) == ["failed", "sent"]
+    assert await world.store.read(lambda c: rows.undelivered(c, here)) == 1
+
+
+async def test_an_unknown_outcome_is_not_repeated(world: World) -> None:
+    here = await room_id(world)
+    world.transport.faults = [OutcomeUnknown("hung")]
+    await world.outbox.say(ROOM, here, "maybe")
+    assert await world.outbox.drain(5)
+    assert await states(world) == ["unknown"]
+
+
+async def left_in_the_air(tmp_path, *, idempotent: bool) -> World:
+    """A gateway ended between handing a reply over and recording it; the next one takes up the same platform."""
+    transport = FakeTransport(serving=True)
+    transport.capabilities = replace(transport.capabilities, idempotent=idempotent)
+    first = await make_world(tmp_path, transport=transport)
+    here = await room_id(first)
+    (row,) = await first.store.write(lambda c: first.outbox.add(c, ROOM, here, "hello"))
+    stored = await first.store.read(lambda c: rows.by_id(c, row))
+    if not idempotent:
+        await first.store.write(lambda c: rows.set_state(c, row, "sending"))
+    from gateway.chat import Reply
+
+    await transport.send(ROOM, Reply("hello"), stored.key)
+    await close_world(first)
+    second = await make_world(tmp_path, transport=transport)
+    await second.outbox.recover()
+    assert await second.outbox.drain(5)
+    return second
+
+
+async def test_a_resend_is_recognised_by_an_idempotent_platform(tmp_path, empty_database) -> None:
+    shutil.copy(empty_database, tmp_path / "huskies.db")
+    world = await left_in_the_air(tmp_path, idempotent=True)
+    assert len(world.transport.calls) == 2
+    assert world.transport.texts == ["hello"]
+    assert await states(world) == ["sent"]
+    await close_world(world)
+
+
+async def test_without_idempotence_it_is_reported_as_unknown(tmp_path, empty_database) -> None:
+    shutil.copy(empty_database, tmp_path / "huskies.db")
+    world = await left_in_the_air(tmp_path, idempotent=False)
+    assert world.transport.texts == ["hello"]
+    assert len(world.transport.calls) == 1
+    assert await states(world) == ["unknown"]
+    await close_world(world)
+
+
+async def test_an_answer_takes_the_place_of_the_progress_message(world: World) -> None:
+    here = await room_id(world)
+    (progress,) = await world.store.write(lambda c: world.outbox.add(c, ROOM, here, "working", kind="progress"))
+    world.outbox.wake(ROOM)
+    await world.transport.until(lambda texts: texts == ["working"])
+    world.outbox.show(ROOM, progress, "working harder")
+    await world.transport.until(lambda texts: texts == ["working harder"])
+    world.outbox.show(ROOM, progress, "late edit")
+    await world.store.write(lambda c: world.outbox.add(c, ROOM, here, "the answer", replaces=progress))
+    world.outbox.wake(ROOM)
+    assert await world.outbox.drain(5)
+    assert world.transport.texts == ["the answer"]
+
+
+async def test_a_progress_message_that_was_never_sent_is_dropped(world: World) -> None:
+    here = await room_id(world)
+
+    def unit(connection):
+        (progress,) = world.outbox.add(connection, ROOM, here, "working", kind="progress")
+        world.outbox.add(connection, ROOM, here, "the answer", replaces=progress)
+
+    await world.store.write(unit)
+    world.outbox.wake(ROOM)
+    assert await world.outbox.drain(5)
+    assert world.transport.texts == ["the answer"]
+    assert await states(world) == ["dropped", "sent"]
+
+
+async def test_a_long_reply_goes_in_parts(world: World) -> None:
+    here = await room_id(world)
+    text = "\n\n".join(f"paragraph {n} " + "x" * 300 for n in range(20))
+    await world.outbox.say(ROOM, here, text)
+    assert await world.outbox.drain(5)
+    assert len(world.transport.texts) > 2
+    assert all(len(part) <= 2000 for part in world.transport.texts)
+    assert "\n\n".join(world.transport.texts).split() == text.split()

@@ -1,0 +1,158 @@
+"""The database: durability, group commit, and refusals."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, insert, select
+
+from gateway.errors import StateError, StateTooNew
+from gateway.store import Store, schema
+from gateway.store.tables import SCHEMA, cursors, metadata
+
+
+@pytest_asyncio.fixture
+async def store(tmp_path: Path, empty_database: Path):
+    shutil.copy(empty_database, tmp_path / "huskies.db")
+    opened = await Store.open(tmp_path / "huskies.db")
+    yield opened
+    await opened.close()
+
+
+def put(name: str):
+    return lambda c: c.execute(insert(cursors).values(transport=name, value="1"))
+
+
+async def test_units_that_wait_together_share_a_transaction(store: Store) -> None:
+    """The first commit takes time; what is handed in meanwhile goes in one more."""
+    before = store.commits
+    await asyncio.gather(*(store.write(put(f"t{n}")) for n in range(200)))
+    assert store.units >= 200
+    assert store.commits - before < 20
+
+
+async def test_a_failing_unit_takes_nothing_with_it(store: Store) -> None:
+    results = await asyncio.gather(
+        store.write(put("a")), store.write(put("a")), store.write(put("b")), return_exceptions=True
+    )
+    assert [isinstance(r, Exception) for r in results] == [False, True, False]
+    names = await store.read(lambda c: c.scalars(select(cursors.c.transport)).all())
+    assert sorted(names) == ["a", "b"]
+
+
+async def test_units_run_in_the_order_they_were_handed_in(store: Store) -> None:
+    order: list[int] = []
+    await asyncio.gather(*(store.write(lambda c, n=n: order.append(n)) for n in range(500)))
+    assert order == list(range(500))
+
+
+async def test_what_a_write_returned_survives_kill_9(tmp_path: Path) -> None:
+    """A process commits, says so, and is killed with a second unit half done."""
+    program = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from sqlalchemy import insert
+from gateway.store import Store
+from gateway.store.tables import cursors
+async def main():
+    store = await Store.open(Path(sys.argv[1]))
+    await store.write(lambda c: c.execute(insert(cursors).values(transport="kept", value="1")))
+    def half(c):
+        c.execute(insert(cursors).values(transport="lost", value="1"))
+        os.kill(os.getpid(), signal.SIGKILL)
+    await store.write(half)
+asyncio.run(main())
+"""
+    database = tmp_path / "huskies.db"
+    done = subprocess.run([sys.executable, "-c", program, str(database)], check=False, timeout=60)
+    assert done.returncode == -9
+    opened = await Store.open(database)
+    names = await opened.read(lambda c: c.scalars(select(cursors.c.transport)).all())
+    await opened.close()
+    assert list(names) == ["kept"]
+
+
+async def test_a_locked_database_refuses_and_recovers(store: Store, tmp_path: Path, monkeypatch) -> None:
+    """Another process holds the write lock for longer than we wait."""
+    await store.write(lambda c: c.exec_driver_sql("PRAGMA busy_timeout=50").close())
+    with closing(sqlite3.connect(tmp_path / "huskies.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StateError, match="locked"):
+            await store.write(put("a"))
+        assert store.problem
+        other.execute("ROLLBACK")
+    await store.write(put("a"))
+    assert not store.problem
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+async def test_a_full_disk_refuses_and_recovers(tmp_path: Path, empty_database: Path) -> None:
+    """A real file system of 1 MiB, filled to the brim."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], check=True)
+    try:
+        shutil.copy(empty_database, disk / "huskies.db")
+        opened = await Store.open(disk / "huskies.db")
+        await opened.write(put("before"))
+        filler = disk / "filler"
+        with pytest.raises(OSError, match="space"):
+            filler.write_bytes(b"x" * 2**20)
+        big = "y" * 200_000
+        with pytest.raises(StateError):
+            for n in range(20):
+                await opened.write(lambda c, n=n: c.execute(insert(cursors).values(transport=f"b{n}", value=big)))
+        filler.unlink()
+        await opened.write(put("after"))
+        names = await opened.read(lambda c: c.scalars(select(cursors.c.transport)).all())
+        assert {"before", "after"} <= set(names)
+        await opened.close()
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+async def test_a_database_from_a_newer_version_is_refused_untouched(tmp_path: Path, empty_database: Path) -> None:
+    database = tmp_path / "huskies.db"
+    shutil.copy(empty_database, database)
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.commit()
+    before = database.read_bytes()
+    with pytest.raises(StateTooNew, match="9999"):
+        await Store.open(database)
+    assert database.read_bytes() == before
+
+
+def test_a_reshaping_migration_keeps_one_copy(tmp_path: Path, empty_database: Path) -> None:
+    database, copy = tmp_path / "huskies.db", tmp_path / "copy"
+    shutil.copy(empty_database, database)
+    schema.back_up(database, copy)
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("INSERT INTO cursors VALUES ('later', '1')")
+        connection.commit()
+    schema.back_up(database, copy)
+    with closing(sqlite3.connect(copy)) as connection:
+        assert connection.execute("SELECT count(*) FROM cursors").fetchone() == (0,)
+    assert copy.stat().st_mode & 0o077 == 0
+
+
+def test_the_migrations_make_the_tables_of_the_code(empty_database: Path) -> None:
+    with create_engine(f"sqlite:///{empty_database}").connect() as connection:
+        differences = compare_metadata(MigrationContext.configure(connection), metadata)
+    assert differences == []
+
+
+def test_the_schemas_name_is_alembics_head() -> None:
+    assert ScriptDirectory(str(schema.MIGRATIONS)).get_heads() == [SCHEMA]
