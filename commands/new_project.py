@@ -30,6 +30,7 @@ class NewProject:
             name=ctx.arguments["new-name"],
             by=ctx.message.sender,
             conversation_id=ctx.message.conversation_id,
+            asked_at=ctx.message.received_at,
             stack=ctx.get("stack"),
             path=ctx.get("path"),
             adopt=ctx.get("adopt") is not None,

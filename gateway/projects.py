@@ -64,6 +64,7 @@ class Request:
     name: str
     by: str
     conversation_id: int
+    asked_at: float
     stack: str | None = None
     path: str | None = None
     adopt: bool = False
@@ -71,7 +72,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """A project that is READY."""
+    """A project that is READY; `stack_because` is the file that decided its stack."""
 
     project: Project
     stack_because: str
@@ -161,6 +162,8 @@ class Projects:
         """
         check_name(request.name)
         async with self._lock(request.name):
+            if (own := self._made_by(request)) is not None:
+                return Created(own, "", own.revived)
             project, taken_up, before = await self._reserve(request)
             reserved()
             faults.reach("project.reserved")
@@ -187,6 +190,14 @@ class Projects:
         faults.reach("project.ready")
         self._kick(project)
         return Created(project, because, taken_up)
+
+    def _made_by(self, request: Request) -> Project | None:
+        """The project that this very request made before the gateway was killed, READY but not yet told of."""
+        for project in self._living.values():
+            same = project.name == request.name and project.created_by == request.by
+            if same and project.ready_at is not None and project.created_at >= request.asked_at:
+                return project
+        return None
 
     async def _reserve(self, request: Request) -> tuple[Project, bool, int | None]:
         stacks = {stack.name for stack in catalog()}

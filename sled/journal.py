@@ -17,6 +17,9 @@ from sled.protocol import BadFrame, Body, Event, Finished, RunState, Started, St
 _KEPT = (Started, Steered, Finished)
 #: Live events kept in memory for a gateway that comes back; older ones are dropped, `Finished` has the whole text.
 _LIVE_EVENTS = 256
+#: Added to a run's last number when its journal is read: more than the live events that were sent and never kept, so
+#: that what a new sled says of the run is newer than anything the gateway has seen of it.
+_LOST_EVENTS = 10**9
 
 
 @dataclass
@@ -100,4 +103,6 @@ class Journal:
                 record.events.append(event)
                 record.last = event.seq
                 record.finished = isinstance(event.body, Finished)
+        if not record.finished:
+            record.last += _LOST_EVENTS
         return record
