@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -23,6 +25,7 @@ from gateway.store.messages import StoredMessage
 from gateway.store.turns import SessionKey
 from gateway.testing import FakeTransport, ScriptedSled
 from sled.protocol import Run
+from tests.support.synapse import Synapse, python_of_synapse
 
 
 @dataclass
@@ -156,3 +159,37 @@ def unused_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+@pytest.fixture(scope="session")
+def synapse_python() -> str:
+    """The interpreter that has Synapse; without one the test is skipped, on CI it fails."""
+    python = python_of_synapse()
+    if not python:
+        missing = "set HUSKIES_SYNAPSE_PYTHON to a Python that has matrix-synapse (make test does)"
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return python
+
+
+@pytest.fixture(scope="session")
+def synapse(synapse_python: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Synapse]:
+    """The homeserver of this test run, without rate limits. Tests make their own users."""
+    server = Synapse(synapse_python, tmp_path_factory.mktemp("synapse")).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def own_synapse(synapse_python: str, tmp_path: Path) -> Iterator[Callable[..., Synapse]]:
+    """Make a homeserver for one test, not started yet, that the test may kill."""
+    servers: list[Synapse] = []
+
+    def make(**options: Any) -> Synapse:
+        servers.append(Synapse(synapse_python, tmp_path / f"synapse{len(servers)}", **options))
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        server.stop()

@@ -1,0 +1,160 @@
+"""Matrix events as the nouns of chat. Pure: events are plain dictionaries, decrypted where they could be."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.chat import Conversation, Incoming, Message, Withdrawal
+from transports.matrix.config import NAME
+
+NO_FILES = "Files cannot be taken yet; send text."
+NO_KEY = (
+    "I could not decrypt your message: its key did not reach me. Please send it again; "
+    "if that keeps happening, log out and in again in your client."
+)
+NO_SUCH_KIND = "This kind of message cannot be taken; send text."
+
+_TEXTS = ("m.text", "m.emote")
+_FILES = ("m.image", "m.file", "m.audio", "m.video")
+_QUOTE = re.compile(r"> (?:\* )?<@[^>\n]+>[^\n]*(?:\n>[^\n]*)*\n\n?")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an event stood, as it was when the event came."""
+
+    room_id: str
+    direct: bool
+    sender_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Me:
+    """The bot, and what people call it."""
+
+    user_id: str
+    names: tuple[str, ...]
+
+    def unaddressed(self, text: str) -> tuple[str, bool]:
+        """`text` without a leading "huskies:", "@huskies" or user id, and whether it had one."""
+        localpart = self.user_id[1:].partition(":")[0]
+        names = sorted({self.user_id, *self.names, localpart} - {""}, key=len, reverse=True)
+        either = "|".join(re.escape(name) for name in names)
+        found = re.match(rf"\s*@?(?:{either})(?:[:,]+(?=\s|$)|(?=\s|$))\s*", text, re.IGNORECASE)
+        return (text[found.end() :], True) if found else (text, False)
+
+
+def mapping(value: object) -> Mapping[str, Any]:
+    """`value` where it is a JSON object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def relation(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What an event says about its relation to another, or an empty mapping."""
+    return mapping(mapping(event.get("content")).get("m.relates_to"))
+
+
+def replied_to(event: Mapping[str, Any]) -> str:
+    """The id of the event that this one answers, or nothing; threads quote one just for old clients."""
+    relates = relation(event)
+    if relates.get("rel_type") == "m.thread" and relates.get("is_falling_back"):
+        return ""
+    return _string(mapping(relates.get("m.in_reply_to")).get("event_id"))
+
+
+def undecryptable(event: Mapping[str, Any], place: Place) -> Message:
+    """What stands in for an event whose key never came."""
+    return _message(event, place, text="", problem=NO_KEY)
+
+
+def incoming(event: Mapping[str, Any], place: Place, me: Me, ours: Callable[[str], bool]) -> Incoming | None:
+    """What a person did, or None for an event that is none of our business.
+
+    Args:
+        event: with its content in the clear.
+        place: the room as it was.
+        me: the bot.
+        ours: whether an event id is a message of the bot's.
+    """
+    if event["sender"] == me.user_id or "state_key" in event:
+        return None
+    if "redacted_because" in mapping(event.get("unsigned")):
+        return None
+    kind = event.get("type")
+    if kind == "m.room.encrypted":
+        return undecryptable(event, place)
+    if kind == "m.room.redaction":
+        target = _string(event.get("redacts")) or _string(mapping(event.get("content")).get("redacts"))
+        return Withdrawal(_conversation(event, place), target, _sender(event)) if target else None
+    if kind == "m.room.message":
+        return _from_message(event, place, me, ours)
+    return None
+
+
+def _from_message(event: Mapping[str, Any], place: Place, me: Me, ours: Callable[[str], bool]) -> Message | None:
+    content, edits = mapping(event.get("content")), None
+    relates = relation(event)
+    if relates.get("rel_type") == "m.replace":
+        edits = _string(relates.get("event_id"))
+        replaced = content.get("m.new_content")
+        if not edits or not isinstance(replaced, dict):
+            return None
+        content = {"m.mentions": content.get("m.mentions"), **replaced}
+    kind, body = content.get("msgtype"), content.get("body")
+    if kind in _FILES and not edits:
+        return _message(event, place, text="", problem=NO_FILES)
+    if kind == "m.location" and not edits:
+        return _message(event, place, text="", problem=NO_SUCH_KIND)
+    if kind not in _TEXTS or not isinstance(body, str):
+        return None
+    answered = replied_to(event)
+    quote = _QUOTE.match(body) if answered else None
+    if quote:
+        body = body[quote.end() :]
+    text, named = me.unaddressed(body)
+    addressed = named or _mentions(content, me.user_id) or me.user_id in body or bool(answered and ours(answered))
+    return _message(event, place, text=text, addressed=addressed, edits=edits)
+
+
+def _message(
+    event: Mapping[str, Any],
+    place: Place,
+    *,
+    text: str,
+    problem: str = "",
+    addressed: bool = False,
+    edits: str | None = None,
+) -> Message:
+    return Message(
+        conversation=_conversation(event, place),
+        external_id=event["event_id"],
+        sender=_sender(event),
+        text=text,
+        sender_name=place.sender_name,
+        direct=place.direct,
+        addressed=addressed,
+        edits=edits,
+        problem=problem,
+    )
+
+
+def _mentions(content: Mapping[str, Any], user_id: str) -> bool:
+    users = mapping(content.get("m.mentions")).get("user_ids")
+    return isinstance(users, list) and user_id in users
+
+
+def _conversation(event: Mapping[str, Any], place: Place) -> Conversation:
+    relates = relation(event)
+    thread = _string(relates.get("event_id")) if relates.get("rel_type") == "m.thread" else ""
+    return Conversation(NAME, place.room_id, thread)
+
+
+def _sender(event: Mapping[str, Any]) -> str:
+    return f"{NAME}:{event['sender']}"
+
+
+def _string(value: object) -> str:
+    return value if isinstance(value, str) else ""

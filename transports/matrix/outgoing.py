@@ -1,0 +1,82 @@
+"""Posting: one queue per room, encrypted where the room is, the same request for the same key."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from typing import Any
+from urllib.parse import quote
+
+from gateway.chat import Conversation, MessageRef, Reply
+from gateway.errors import DeliveryRefused, TransportDown
+from transports.matrix import content
+from transports.matrix.budget import Budget
+from transports.matrix.client import Client
+from transports.matrix.keys import Keys
+
+_MESSAGE = "m.room.message"
+
+
+class Outgoing:
+    """What one logged-in client sends."""
+
+    def __init__(self, client: Client, keys: Keys | None, budget: Budget) -> None:
+        self._client = client
+        self._keys = keys
+        self._budget = budget
+        # Concurrent requests would be reordered.
+        self._queues: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def send(self, conversation: Conversation, reply: Reply, key: str) -> MessageRef:
+        """Post a message. Raises as `Transport.send`."""
+        _afford(self._budget.pause_s())
+        body = content.message(reply.text, thread=conversation.thread, reply_to=reply.reply_to)
+        event_id = await self._put(
+            conversation.room, _MESSAGE, body, content.transaction("send", conversation.room, key)
+        )
+        return MessageRef(conversation, event_id)
+
+    async def edit(self, ref: MessageRef, reply: Reply, key: str) -> None:
+        """Replace a message of ours, when the budget allows. Raises as `Transport.send`."""
+        _afford(self._budget.wait_s())
+        room_id = ref.conversation.room
+        body = content.replacement(reply.text, ref.external_id)
+        await self._put(room_id, _MESSAGE, body, content.transaction("edit", room_id, key))
+        self._budget.spent()
+
+    async def react(self, ref: MessageRef, emoji: str) -> None:
+        """Put an emoji on a message, when the budget allows. Raises as `Transport.send`."""
+        _afford(self._budget.wait_s())
+        room_id = ref.conversation.room
+        body = content.reaction(ref.external_id, emoji)
+        key = content.transaction("react", room_id, f"{ref.external_id} {emoji}")
+        await self._put(room_id, "m.reaction", body, key)
+        self._budget.spent()
+
+    async def _put(self, room_id: str, kind: str, body: dict[str, Any], transaction: str) -> str:
+        """Send one event and return its id."""
+        async with self._queues[room_id]:
+            room = self._client.rooms.get(room_id)
+            if room is None:
+                # Where the bot is not, the question is refused; otherwise it came in just now.
+                await self._client.call(self._client.joined_members(room_id))
+                raise TransportDown(f"the state of {room_id} is not here yet")
+            # Reactions are never encrypted in Matrix.
+            if room.encrypted and kind == _MESSAGE:
+                if self._keys is None:
+                    raise DeliveryRefused("the room is encrypted: set transports.matrix.encryption = true")
+                body = await self._keys.encrypt(room_id, kind, body)
+                kind = "m.room.encrypted"
+            path = f"/_matrix/client/v3/rooms/{quote(room_id, safe='')}/send/{kind}/{transaction}"
+            try:
+                answer = await self._client.api("PUT", path, body)
+            except TransportDown as error:
+                if error.retry_after_s is not None:
+                    self._budget.limited(error.retry_after_s)
+                raise
+        return str(answer["event_id"])
+
+
+def _afford(wait_s: float) -> None:
+    if wait_s > 0:
+        raise TransportDown("the homeserver limits this account", retry_after_s=wait_s)
