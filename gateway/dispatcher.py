@@ -188,14 +188,13 @@ class Dispatcher:
         self._open_window(key, message)
 
     def _enqueue(self, connection: Connection, message: StoredMessage, project_id: int) -> bool:
-        if messages.count_queued(connection, project_id, message.conversation_id) >= self._limits.queue:
-            messages.set_fate(connection, [message.id], Fate.REFUSED)
-            text = f"The queue is full ({self._limits.queue} messages wait). Send it again later, or `stop`."
-            self._reply(connection, message, text)
-            return False
-        messages.bind(connection, message.id, project_id)
-        messages.set_fate(connection, [message.id], Fate.QUEUED)
-        return True
+        key = SessionKey(project_id, message.conversation_id)
+        if messages.enqueue(connection, message.id, key, self._limits.queue):
+            return True
+        messages.set_fate(connection, [message.id], Fate.REFUSED)
+        text = f"The queue is full ({self._limits.queue} messages wait). Send it again later, or `stop`."
+        self._reply(connection, message, text)
+        return False
 
     async def _queued(self, message: StoredMessage, key: SessionKey, taken: asyncio.Future[bool]) -> None:
         try:

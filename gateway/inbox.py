@@ -73,7 +73,9 @@ class Inbox:
         withdrawn: list[StoredMessage] = []
         for item in incoming:
             if isinstance(item, Withdrawal):
-                taken_back = messages.withdraw(connection, transport, item.external_id)
+                # An operator may take back anybody's message, as moderators do.
+                by = None if self._access.role(item.sender) is Role.OPERATOR else item.sender
+                taken_back = messages.withdraw(connection, transport, item.external_id, by)
                 withdrawn += [taken_back] if taken_back else []
             elif item.edits is not None:
                 messages.replace_text(connection, item)
@@ -91,11 +93,10 @@ class Inbox:
             return None
         if here is None or here.direct != message.direct:
             here = conversations.ensure(connection, message.conversation, direct=message.direct)
-        message_id = messages.add(connection, message, here.id, here.project_id)
-        if message_id is None:
+        stored = messages.add(connection, message, here.id, here.project_id, direct=message.direct)
+        if stored is None:
             self.duplicates += 1
-            return None
-        return messages.by_id(connection, message_id)
+        return stored
 
 
 class TransportInbox:

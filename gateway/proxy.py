@@ -214,9 +214,7 @@ async def _read(request: web.Request) -> bytes | None:
     return bytes(body)
 
 
-async def _while_connected(
-    request: web.Request, work: Coroutine[None, None, web.StreamResponse]
-) -> web.StreamResponse:
+async def _while_connected(request: web.Request, work: Coroutine[None, None, web.StreamResponse]) -> web.StreamResponse:
     """Do `work`, or cancel it when the client goes away, however the server treats its handlers."""
     task = asyncio.create_task(work)
     try:

@@ -11,10 +11,10 @@ import contextlib
 import hmac
 import itertools
 import logging
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from aiohttp import WSMsgType, web
 
@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 #: Seconds between pings; a sled that does not answer for half as long again is gone.
 HEARTBEAT_S = 5.0
 _HELLO_WITHIN_S = 10.0
+#: Seconds that a closing sled gets to say so; a half-open one never does.
+_CLOSE_S = 1.0
 #: The kernel's limit on a socket's path, in bytes.
 MAX_SOCKET_PATH = 107
 
@@ -67,7 +69,21 @@ class _Connected:
     socket: web.WebSocketResponse
     journal: str
     agents: tuple[str, ...]
-    calls: dict[str, asyncio.Future[Answer]]
+    calls: dict[str, asyncio.Future[Answer]] = field(default_factory=dict)
+    #: One frame after the other, the welcome first, also while a large one waits for a slow sled.
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def send(self, *frames: Frame) -> None:
+        """Send frames with no other between them. Raises ConnectionError."""
+        async with self.turn:
+            for frame in frames:
+                await self.socket.send_str(encode(frame))
+
+    def give_up(self, why: str) -> None:
+        """Tell whoever waits for an answer that none will come."""
+        for future in self.calls.values():
+            if not future.done():
+                future.set_exception(SledAway(why))
 
 
 class Sleds:
@@ -79,6 +95,7 @@ class Sleds:
         self._wires: dict[str, _Wire] = {}
         self._connected: dict[int, _Connected] = {}
         self._arrivals: dict[int, asyncio.Event] = {}
+        self._talks: set[asyncio.Task[None]] = set()
         self._numbers = itertools.count(1)
 
     async def start(
@@ -100,6 +117,7 @@ class Sleds:
 
         Raises:
             UserError: its path is longer than the kernel allows.
+            OSError: it cannot be made.
         """
         if len(bytes(path)) > MAX_SOCKET_PATH:
             raise UserError(
@@ -112,8 +130,12 @@ class Sleds:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         site = web.UnixSite(self._runner, str(path))
         self._wires[str(path)] = _Wire(project_id, token, site)
-        await site.start()
-        path.chmod(0o600)
+        try:
+            await site.start()
+            path.chmod(0o600)
+        except OSError:
+            del self._wires[str(path)]
+            raise
 
     async def close(self, path: Path) -> None:
         """Stop listening there, and drop the sled that came by it."""
@@ -127,8 +149,11 @@ class Sleds:
 
     async def stop(self) -> None:
         """Close every wire; sleds go on and come back."""
-        for connected in list(self._connected.values()):
-            await connected.socket.close()
+        await asyncio.gather(*(connected.socket.close() for connected in list(self._connected.values())))
+        if self._talks:
+            _, stuck = await asyncio.wait(self._talks, timeout=_CLOSE_S)
+            for talk in stuck:
+                talk.cancel()
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -163,7 +188,7 @@ class Sleds:
         if connected is None:
             return False
         try:
-            await connected.socket.send_str(encode(frame))
+            await connected.send(frame)
         except ConnectionError:
             return False
         return True
@@ -181,8 +206,10 @@ class Sleds:
         future = asyncio.get_running_loop().create_future()
         connected.calls[call.call] = future
         try:
-            await self.send(project_id, call)
+            await connected.send(call)
             answer: Answer = await asyncio.wait_for(future, within_s)
+        except ConnectionError:
+            raise SledAway("its sled went away") from None
         except TimeoutError:
             raise SledAway(f"its sled did not answer within {within_s:.0f} s") from None
         finally:
@@ -208,43 +235,53 @@ class Sleds:
         wire = self._wire(request)
         if wire is None:
             return web.Response(status=401, text="unknown project token\n")
-        socket = web.WebSocketResponse(heartbeat=HEARTBEAT_S, max_msg_size=MAX_FRAME)
+        socket = web.WebSocketResponse(timeout=_CLOSE_S, heartbeat=HEARTBEAT_S, max_msg_size=MAX_FRAME)
         await socket.prepare(request)
-        try:
-            hello = decode_from_sled(await asyncio.wait_for(socket.receive_str(), _HELLO_WITHIN_S))
-            if not isinstance(hello, Hello):
-                raise BadFrame("the first frame must be a hello")
-            if hello.version != VERSION:
-                raise BadFrame(f"the sled speaks version {hello.version} of the wire, not {VERSION}")
-            await self._converse(wire.project_id, socket, hello)
-        except (BadFrame, TimeoutError, TypeError) as error:
-            log.warning("the sled of project %s: %s", wire.project_id, error)
-            await socket.close(code=1002, message=str(error).encode()[:100])
+        # A task of its own: aiohttp cancels the handler when the sled hangs up, and what the sled said before must be
+        # taken in to its end, its last Finished above all.
+        await asyncio.shield(self._in_background(self._talk(wire.project_id, socket)))
         return socket
+
+    def _in_background(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.create_task(work)
+        self._talks.add(task)
+        task.add_done_callback(self._talks.discard)
+        return task
+
+    async def _talk(self, project_id: int, socket: web.WebSocketResponse) -> None:
+        try:
+            await self._converse(project_id, socket, await _hello(socket))
+        except ConnectionError as error:
+            log.info("the sled of project %s: %s", project_id, error)
+        except BadFrame as error:
+            log.warning("the sled of project %s: %s", project_id, error)
+            await socket.close(code=1002, message=str(error).encode()[:100])
+        except Exception:
+            # Not the sled's fault; its next hello starts afresh from what is known for certain.
+            log.exception("the sled of project %s", project_id)
+            await socket.close(code=1011)
 
     async def _converse(self, project_id: int, socket: web.WebSocketResponse, hello: Hello) -> None:
         assert self._listener is not None
-        if before := self._connected.pop(project_id, None):
-            # The older connection is half-open, or a second sled; either way the newer hello is the truth.
-            await before.socket.close()
-        connected = _Connected(socket, hello.journal, tuple(hello.agents), {})
+        connected = _Connected(socket, hello.journal, tuple(hello.agents))
         # No await between the listener's decision and the registration: what it decides later is sent later.
         welcome, then = self._listener.on_hello(project_id, hello)
+        before = self._connected.get(project_id)
         self._connected[project_id] = connected
-        for frame in (welcome, *then):
-            await socket.send_str(encode(frame))
-        self._listener.on_connected(project_id)
-        arrival = self._arrivals.setdefault(project_id, asyncio.Event())
-        arrival.set()
         try:
+            if before is not None:
+                # The older connection is half-open, or a second sled; either way the newer hello is the truth.
+                before.give_up("its sled connected anew")
+                self._in_background(before.socket.close())
+            await connected.send(welcome, *then)
+            self._listener.on_connected(project_id)
+            self._arrivals.setdefault(project_id, asyncio.Event()).set()
             await self._listen(project_id, connected)
         finally:
             if self._connected.get(project_id) is connected:
                 del self._connected[project_id]
                 self._arrivals.pop(project_id, None)
-            for future in connected.calls.values():
-                if not future.done():
-                    future.set_exception(SledAway("its sled went away"))
+            connected.give_up("its sled went away")
 
     async def _listen(self, project_id: int, connected: _Connected) -> None:
         assert self._listener is not None
@@ -252,6 +289,8 @@ class Sleds:
             if message.type is not WSMsgType.TEXT:
                 raise BadFrame("a frame is text")
             frame = decode_from_sled(message.data)
+            if self._connected.get(project_id) is not connected:
+                return  # replaced: the newer connection replays what this one still holds
             if isinstance(frame, Event):
                 await self._listener.on_event(project_id, frame)
             elif isinstance(frame, Answer):
@@ -259,3 +298,19 @@ class Sleds:
                     connected.calls[frame.call].set_result(frame)
             else:
                 raise BadFrame("a second hello")
+
+
+async def _hello(socket: web.WebSocketResponse) -> Hello:
+    """The first frame. Raises BadFrame."""
+    try:
+        message = await asyncio.wait_for(socket.receive(), _HELLO_WITHIN_S)
+    except TimeoutError:
+        raise BadFrame("no hello came") from None
+    if message.type is not WSMsgType.TEXT:
+        raise BadFrame("the first frame must be a hello")
+    hello = decode_from_sled(message.data)
+    if not isinstance(hello, Hello):
+        raise BadFrame("the first frame must be a hello")
+    if hello.version != VERSION:
+        raise BadFrame(f"the sled speaks version {hello.version} of the wire, not {VERSION}")
+    return hello

@@ -32,7 +32,6 @@ from sled.protocol import (
     Stop,
 )
 
-
 _EVERYTHING = Capabilities(max_text=2000, edits=True, edit_interval_s=0.0, idempotent=True, marks=True)
 
 
@@ -187,7 +186,9 @@ class InMemoryEngine:
 
     async def _sled(self, spec: SledSpec) -> None:
         environment = spec.environment
-        await echo_sled(Path(environment["HUSKIES_WIRE"]), environment["HUSKIES_TOKEN"], spec.paths.home, self.runs.append)
+        await echo_sled(
+            Path(environment["HUSKIES_WIRE"]), environment["HUSKIES_TOKEN"], spec.paths.home, self.runs.append
+        )
 
 
 async def echo_sled(wire: Path, token: str, home: Path, on_run: Callable[[Run], None]) -> None:

@@ -1,14 +1,16 @@
 """The process engine: a sled is a plain process of this host. No isolation, and it says so.
 
-A sled outlives the gateway: it has a session of its own, and its lock file names it (pid and start time), so that the
-next gateway finds it again. There is no second source of that truth.
+A sled outlives the gateway: it has a session of its own, and it holds its home's lock, so that the next gateway finds
+it again by asking the kernel who does. There is no second source of that truth.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -17,11 +19,15 @@ import psutil
 
 from gateway.engine.spec import SledSpec
 from gateway.errors import EngineError
+from sled.processes import Process, descendants, end_marked, end_tree, gone
+from sled.supervisor import MARK
 
 #: Seconds that a sled gets to end its runs by itself.
 _TERM_S = 4.0
 _KILL_S = 2.0
 _LOG_BYTES = 2**20
+#: The kernel's `struct flock`: type, whence, start, length, pid (and padding).
+_FLOCK = struct.Struct("hhqqi4x")
 
 
 class ProcessEngine:
@@ -42,13 +48,11 @@ class ProcessEngine:
         await asyncio.to_thread(self._spawn, spec)
 
     async def stop(self, spec: SledSpec) -> None:
-        survivors = await asyncio.to_thread(self._end, spec)
-        if survivors:
+        if survivors := await self._end(spec):
             raise EngineError(f"these processes of {spec.project} could not be ended: {survivors}")
 
     async def is_running(self, spec: SledSpec) -> bool:
-        self._reap(spec)
-        return find(spec.paths.home) is not None
+        return bool(self._sleds(spec))
 
     async def logs(self, spec: SledSpec, lines: int) -> str:
         return await asyncio.to_thread(tail, spec.paths.log, lines)
@@ -77,27 +81,28 @@ class ProcessEngine:
         except OSError as error:
             raise EngineError(f"the sled of {spec.project} did not start: {error}") from error
 
-    def _end(self, spec: SledSpec) -> list[int]:
-        if (child := self._children.get(spec.project)) is not None and find(spec.paths.home) is None:
-            child.kill()  # started a moment ago: it has not even taken its lock
-            child.wait()
-        root = find(spec.paths.home)
-        if root is None:
-            self._reap(spec)
-            return []
-        with contextlib.suppress(psutil.NoSuchProcess):
-            family = root.children(recursive=True)
-            root.terminate()
-            with contextlib.suppress(psutil.TimeoutExpired):
-                psutil.wait_procs([root], timeout=_TERM_S)
-            family = [p for p in {*family, *_children(root)} if p.is_running()]
-            for process in [*family, root]:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
-            _, alive = psutil.wait_procs([*family, root], timeout=_KILL_S)
-            self._reap(spec)
-            return sorted(p.pid for p in alive if _lives(p))
-        return []
+    async def _end(self, spec: SledSpec) -> list[int]:
+        """Have the sled end its runs and itself, or else end it; then whatever a sled of this home ever left behind."""
+        survivors = []
+        for sled in self._sleds(spec):
+            family = descendants(sled)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                sled.terminate()
+            await gone(sled, _TERM_S)
+            for process in (sled, *family):
+                survivors += await end_tree(process, within_s=_KILL_S)
+        with contextlib.suppress(FileNotFoundError):
+            if journal := (spec.paths.home / ".huskies" / "journal" / "id").read_text():
+                survivors += await end_marked(MARK, journal, within_s=_KILL_S)
+        self._reap(spec)
+        return sorted(set(survivors))
+
+    def _sleds(self, spec: SledSpec) -> set[Process]:
+        """The sled, and a child of ours that was started a moment ago and has not taken its lock yet."""
+        self._reap(spec)
+        child = self._children.get(spec.project)
+        found = set() if child is None else {Process(child.pid)}
+        return found if (holder := find(spec.paths.home)) is None else found | {holder}
 
     def _reap(self, spec: SledSpec) -> None:
         child = self._children.get(spec.project)
@@ -105,16 +110,29 @@ class ProcessEngine:
             del self._children[spec.project]
 
 
-def find(home: Path) -> psutil.Process | None:
-    """The living sled of a home, by its lock file; None when there is none."""
+def find(home: Path) -> Process | None:
+    """The living sled of a home: whoever holds its lock; None when nobody does."""
+    lock = home / ".huskies" / "sled.lock"
     try:
-        pid, created = (home / ".huskies" / "sled.lock").read_text().split()
-        process = psutil.Process(int(pid))
-        # The start time tells a sled from a later process that got its pid.
-        same = abs(process.create_time() - float(created)) < 0.02
-    except (OSError, ValueError, psutil.Error):
+        pid = _holder(lock)
+        if pid <= 0:
+            return None
+        process = Process(pid)
+        # Asked again: it held the lock when its start time was read, so this is no later process with its pid.
+        return process if _holder(lock) == pid else None
+    except (OSError, psutil.NoSuchProcess):
         return None
-    return process if same and _lives(process) else None
+
+
+def _holder(lock: Path) -> int:
+    """Who holds a POSIX lock on the file; 0 when nobody does. Raises OSError."""
+    descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_GETLK, asked))
+    finally:
+        os.close(descriptor)
+    return 0 if kind == fcntl.F_UNLCK else int(pid)
 
 
 def tail(path: Path, lines: int) -> str:
@@ -126,20 +144,6 @@ def tail(path: Path, lines: int) -> str:
     except OSError:
         return ""
     return "\n".join(text.splitlines()[-lines:])
-
-
-def _children(root: psutil.Process) -> list[psutil.Process]:
-    try:
-        return list(root.children(recursive=True))
-    except psutil.NoSuchProcess:
-        return []
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and bool(process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _rotate(log: Path) -> None:

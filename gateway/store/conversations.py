@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from gateway.chat import Conversation
-from gateway.store.tables import conversations, cursors, projects
+from gateway.store.tables import conversations, cursors
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +101,8 @@ def set_cursor(connection: Connection, transport: str, value: str) -> None:
 
 
 def _row(connection: Connection, conversation: Conversation) -> Row[tuple[object, ...]] | None:
-    return connection.execute(
-        select(conversations).where(
-            conversations.c.transport == conversation.transport,
-            conversations.c.room == conversation.room,
-            conversations.c.thread == conversation.thread,
-        )
-    ).one_or_none()
+    values = {"transport": conversation.transport, "room": conversation.room, "thread": conversation.thread}
+    return connection.execute(_FIND, values).one_or_none()
 
 
 def _stored(connection: Connection, conversation: Conversation, own: Row[tuple[object, ...]]) -> StoredConversation:
@@ -119,6 +114,9 @@ def _stored(connection: Connection, conversation: Conversation, own: Row[tuple[o
     return StoredConversation(own.id, conversation, bool(own.direct), bool(ambient), project_id)
 
 
-def active_project_name(connection: Connection, stored: StoredConversation) -> str | None:
-    """The name of a conversation's active project."""
-    return connection.scalar(select(projects.c.name).where(projects.c.id == stored.project_id))
+# Every message is looked up: the statement is built once.
+_FIND = select(conversations).where(
+    conversations.c.transport == bindparam("transport"),
+    conversations.c.room == bindparam("room"),
+    conversations.c.thread == bindparam("thread"),
+)

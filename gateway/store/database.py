@@ -113,9 +113,14 @@ class Store:
         outcomes: list[tuple[asyncio.Future[Any], Any, BaseException | None]] = []
         try:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
-            for unit, future in group:
-                outcomes.append((future, *_in_savepoint(connection, unit)))
-            connection.exec_driver_sql("COMMIT")
+            if len(group) == 1:  # the common case needs no savepoint: the transaction is the unit
+                ((unit, future),) = group
+                result, error = _attempt(connection, unit)
+                outcomes.append((future, result, error))
+                connection.exec_driver_sql("COMMIT" if error is None else "ROLLBACK")
+            else:
+                outcomes += [(future, *_in_savepoint(connection, unit)) for unit, future in group]
+                connection.exec_driver_sql("COMMIT")
             self.commits += 1
             self.units += len(group)
             self.problem = ""
@@ -144,16 +149,20 @@ def connect(path: Path) -> Engine:
 
 def _in_savepoint(connection: Connection, unit: Unit[T]) -> tuple[T | None, BaseException | None]:
     connection.exec_driver_sql("SAVEPOINT unit")
+    result, error = _attempt(connection, unit)
+    if error is not None:
+        connection.exec_driver_sql("ROLLBACK TO unit")
+    connection.exec_driver_sql("RELEASE unit")
+    return result, error
+
+
+def _attempt(connection: Connection, unit: Unit[T]) -> tuple[T | None, BaseException | None]:
     try:
-        result = unit(connection)
+        return unit(connection), None
     except OperationalError:
         raise  # the disk or the lock, not the unit: the whole transaction is lost
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the unit's own, and goes to its caller
-        connection.exec_driver_sql("ROLLBACK TO unit")
-        connection.exec_driver_sql("RELEASE unit")
         return None, error
-    connection.exec_driver_sql("RELEASE unit")
-    return result, None
 
 
 def _roll_back(connection: Connection) -> None:

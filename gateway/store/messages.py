@@ -6,7 +6,7 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Row, Select, func, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, func, select, true, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from gateway.chat import Conversation, Fate, Message, MessageRef
@@ -40,27 +40,43 @@ class StoredMessage:
         return MessageRef(self.conversation, self.external_id)
 
 
-def add(connection: Connection, message: Message, conversation_id: int, project_id: int | None) -> int | None:
+def add(
+    connection: Connection, message: Message, conversation_id: int, project_id: int | None, *, direct: bool
+) -> StoredMessage | None:
     """Store a new message, bound to a project; None when the platform sent it before."""
-    statement = (
-        upsert(messages)
-        .values(
-            transport=message.conversation.transport,
-            external_id=message.external_id,
-            conversation_id=conversation_id,
-            project_id=project_id,
-            sender=message.sender,
-            sender_name=message.sender_name,
-            text=message.text,
-            problem=message.problem,
-            fate=Fate.RECEIVED,
-            received_at=time.time(),
-        )
-        .on_conflict_do_nothing(index_elements=["transport", "external_id"])
-        .returning(messages.c.id)
+    received_at = time.time()
+    message_id = connection.scalar(
+        _ADD,
+        {
+            "transport": message.conversation.transport,
+            "external_id": message.external_id,
+            "conversation_id": conversation_id,
+            "project_id": project_id,
+            "sender": message.sender,
+            "sender_name": message.sender_name,
+            "text": message.text,
+            "problem": message.problem,
+            "fate": Fate.RECEIVED,
+            "received_at": received_at,
+        },
     )
-    message_id: int | None = connection.scalar(statement)
-    return message_id
+    if message_id is None:
+        return None
+    return StoredMessage(
+        id=message_id,
+        conversation_id=conversation_id,
+        conversation=message.conversation,
+        direct=direct,
+        project_id=project_id,
+        external_id=message.external_id,
+        sender=message.sender,
+        sender_name=message.sender_name,
+        text=message.text,
+        problem=message.problem,
+        fate=Fate.RECEIVED,
+        turn_id=None,
+        received_at=received_at,
+    )
 
 
 def replace_text(connection: Connection, message: Message) -> bool:
@@ -78,14 +94,16 @@ def replace_text(connection: Connection, message: Message) -> bool:
     return result.rowcount == 1
 
 
-def withdraw(connection: Connection, transport: str, external_id: str) -> StoredMessage | None:
-    """Discard a message that still waits; None when there is none such."""
+def withdraw(connection: Connection, transport: str, external_id: str, sender: str | None) -> StoredMessage | None:
+    """Discard a message of `sender` (None: of anybody) that still waits; None when there is none such."""
+    ours = messages.c.sender == sender if sender is not None else true()
     message_id = connection.scalar(
         update(messages)
         .where(
             messages.c.transport == transport,
             messages.c.external_id == external_id,
             messages.c.fate.in_(_WAITING),
+            ours,
         )
         .values(fate=Fate.DISCARDED, settled_at=time.time())
         .returning(messages.c.id)
@@ -106,30 +124,15 @@ def with_fate(connection: Connection, fate: Fate) -> list[StoredMessage]:
 
 def queued(connection: Connection, project_id: int, conversation_id: int) -> list[StoredMessage]:
     """The messages of one session that wait for a turn, oldest first."""
-    return _all(
-        connection,
-        _select().where(
-            messages.c.project_id == project_id,
-            messages.c.conversation_id == conversation_id,
-            messages.c.fate == Fate.QUEUED,
-        ),
-    )
+    rows = connection.execute(_QUEUED, {"project": project_id, "conversation": conversation_id})
+    return [_message(row) for row in rows]
 
 
-def count_queued(connection: Connection, project_id: int, conversation_id: int) -> int:
-    """How many messages of one session wait for a turn."""
-    return (
-        connection.scalar(
-            select(func.count())
-            .select_from(messages)
-            .where(
-                messages.c.project_id == project_id,
-                messages.c.conversation_id == conversation_id,
-                messages.c.fate == Fate.QUEUED,
-            )
-        )
-        or 0
-    )
+def enqueue(connection: Connection, message_id: int, key: tuple[int, int], limit: int) -> bool:
+    """Have a message wait for a turn of session `key` (project, conversation); False when `limit` others do."""
+    project_id, conversation_id = key
+    values = {"message": message_id, "project": project_id, "conversation": conversation_id, "most": limit}
+    return connection.execute(_ENQUEUE, values).rowcount == 1
 
 
 def of_turn(connection: Connection, turn_id: int) -> list[StoredMessage]:
@@ -148,19 +151,6 @@ def set_fate(connection: Connection, ids: Collection[int], fate: Fate, *, turn_i
 def set_text(connection: Connection, message_id: int, text: str) -> None:
     """Change what a message says."""
     connection.execute(update(messages).where(messages.c.id == message_id).values(text=text))
-
-
-def bind(connection: Connection, message_id: int, project_id: int) -> None:
-    """Tie a message to the project whose agent shall answer it."""
-    connection.execute(update(messages).where(messages.c.id == message_id).values(project_id=project_id))
-
-
-def last_from_people(connection: Connection, conversation_id: int) -> float | None:
-    """When somebody last wrote in a conversation."""
-    latest: float | None = connection.scalar(
-        select(func.max(messages.c.received_at)).where(messages.c.conversation_id == conversation_id)
-    )
-    return latest
 
 
 def _select() -> Select[tuple[object, ...]]:
@@ -193,3 +183,30 @@ def _message(row: Row[tuple[object, ...]]) -> StoredMessage:
         turn_id=row.turn_id,
         received_at=row.received_at,
     )
+
+
+# What every message runs is built once: building a statement costs as much as running it.
+_ADD = upsert(messages).on_conflict_do_nothing(index_elements=["transport", "external_id"]).returning(messages.c.id)
+_IN_SESSION = (
+    (messages.c.project_id == bindparam("project"))
+    & (messages.c.conversation_id == bindparam("conversation"))
+    & (messages.c.fate == Fate.QUEUED)
+)
+_QUEUED = _select().where(_IN_SESSION).order_by(messages.c.id)
+_others = messages.alias("others")
+_ENQUEUE = (
+    update(messages)
+    .where(
+        messages.c.id == bindparam("message"),
+        select(func.count())
+        .select_from(_others)
+        .where(
+            _others.c.project_id == bindparam("project"),
+            _others.c.conversation_id == bindparam("conversation"),
+            _others.c.fate == Fate.QUEUED,
+        )
+        .scalar_subquery()
+        < bindparam("most"),
+    )
+    .values(project_id=bindparam("project"), fate=Fate.QUEUED)
+)

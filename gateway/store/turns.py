@@ -6,8 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import Connection, Row, Select, func, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import Connection, Row, Select, bindparam, insert, select, update
 
 from gateway.chat import Fate
 from gateway.store import messages
@@ -61,30 +60,44 @@ def claim(  # the whole of "a turn begins", in one transaction
     batch = messages.queued(connection, *key)
     if not batch:
         return None
-    session_id = _session(connection, key)
-    taken = set(
-        connection.scalars(select(turns.c.slot).where(turns.c.project_id == key.project_id, turns.c.ended_at.is_(None)))
-    )
+    session = _session(connection, key)
+    taken = set(connection.scalars(_TAKEN, {"project": key.project_id}))
     slot = next((slot for slot in range(slots) if slot not in taken), None)
     if slot is None:
         raise NoFreeSlot
+    started_at, requested_by = time.time(), batch[0].sender
     turn_id = connection.scalar(
-        insert(turns)
-        .values(
-            run=run,
-            session_id=session_id,
-            project_id=key.project_id,
-            slot=slot,
-            agent=agent,
-            journal=journal,
-            requested_by=batch[0].sender,
-            started_at=time.time(),
-        )
-        .returning(turns.c.id)
+        _BEGIN,
+        {
+            "run": run,
+            "session_id": session.id,
+            "project_id": key.project_id,
+            "slot": slot,
+            "agent": agent,
+            "journal": journal,
+            "requested_by": requested_by,
+            "started_at": started_at,
+        },
     )
     assert turn_id is not None
     messages.set_fate(connection, [message.id for message in batch], Fate.RUNNING, turn_id=turn_id)
-    return by_id(connection, turn_id)
+    return Turn(
+        id=turn_id,
+        run=run,
+        key=key,
+        session=f"s{session.id}-{session.generation}",
+        agent=agent,
+        agent_session=session.agent_session,
+        journal=journal,
+        requested_by=requested_by,
+        stop_reason="",
+        progress_id=None,
+        started_at=started_at,
+        ended_at=None,
+        ending="",
+        error="",
+        batch=tuple(batch),
+    )
 
 
 def finish(connection: Connection, turn: Turn, end: Finished, fate: Fate) -> bool:
@@ -164,12 +177,11 @@ def set_agent_session(connection: Connection, key: SessionKey, generation: str, 
 
 def reset(connection: Connection, key: SessionKey) -> str:
     """Begin a new dialogue; the old one's session name on the wire."""
-    session_id = _session(connection, key)
-    row = connection.execute(select(sessions).where(sessions.c.id == session_id)).one()
+    row = _session(connection, key)
     connection.execute(
-        update(sessions).where(sessions.c.id == session_id).values(agent_session="", generation=row.generation + 1)
+        update(sessions).where(sessions.c.id == row.id).values(agent_session="", generation=row.generation + 1)
     )
-    return f"s{session_id}-{row.generation}"
+    return f"s{row.id}-{row.generation}"
 
 
 def take(connection: Connection, turn_id: int, message_id: int) -> bool:
@@ -182,20 +194,13 @@ def take(connection: Connection, turn_id: int, message_id: int) -> bool:
     return result.rowcount == 1
 
 
-def count(connection: Connection, project_id: int) -> int:
-    """How many turns a project has had."""
-    return connection.scalar(select(func.count()).select_from(turns).where(turns.c.project_id == project_id)) or 0
-
-
-def _session(connection: Connection, key: SessionKey) -> int:
-    connection.execute(upsert(sessions).values(**key._asdict()).on_conflict_do_nothing())
-    found: int | None = connection.scalar(
-        select(sessions.c.id).where(
-            sessions.c.project_id == key.project_id, sessions.c.conversation_id == key.conversation_id
-        )
-    )
-    assert found is not None
-    return found
+def _session(connection: Connection, key: SessionKey) -> Row[tuple[object, ...]]:
+    values = {"project": key.project_id, "conversation": key.conversation_id}
+    row = connection.execute(_SESSION, values).one_or_none()
+    if row is None:
+        connection.execute(insert(sessions).values(**key._asdict()))
+        row = connection.execute(_SESSION, values).one()
+    return row
 
 
 def _select() -> Select[tuple[object, ...]]:
@@ -221,3 +226,11 @@ def _turn(connection: Connection, row: Row[tuple[object, ...]]) -> Turn:
         error=row.error,
         batch=tuple(messages.of_turn(connection, row.id)),
     )
+
+
+# What every turn runs is built once: building a statement costs as much as running it.
+_SESSION = select(sessions).where(
+    sessions.c.project_id == bindparam("project"), sessions.c.conversation_id == bindparam("conversation")
+)
+_TAKEN = select(turns.c.slot).where(turns.c.project_id == bindparam("project"), turns.c.ended_at.is_(None))
+_BEGIN = insert(turns).returning(turns.c.id)

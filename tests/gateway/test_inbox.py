@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import func, select
 
+from gateway.access import Access
 from gateway.chat import Conversation, Fate, Withdrawal
 from gateway.inbox import MAX_MESSAGE
 from gateway.store import conversations
@@ -81,3 +82,20 @@ async def test_a_megabyte_is_answered_with_the_limit(world: World) -> None:
 async def test_odd_text_is_stored_and_comes_back(world: World, text: str) -> None:
     await world.inbox.accept("fake", [world.transport.message(text, "m1")], None)
     assert world.accepted[0].text == text.encode("utf-8", "replace").decode()
+
+
+async def test_only_the_sender_or_an_operator_withdraws_or_edits(world: World) -> None:
+    world.inbox._access = Access(["fake:ana"], ["fake:ben", "fake:cat"])
+    project = await world.project()
+    await world.activate(project)
+    await world.say("mine", "m1", sender="fake:ben")
+    room = Conversation("fake", "room")
+    await world.inbox.accept("fake", [Withdrawal(room, "m1", "fake:cat")], None)
+    forged = replace(world.transport.message("forged", "e1", sender="fake:cat"), edits="m1")
+    await world.inbox.accept("fake", [forged], None)
+    assert await world.fate("m1") is not Fate.DISCARDED
+    _, run = await world.next_run()
+    assert run.prompt == "mine"
+    await world.say("also mine", "m2", sender="fake:ben")
+    await world.inbox.accept("fake", [Withdrawal(room, "m2", "fake:ana")], None)
+    assert await world.fate("m2") is Fate.DISCARDED

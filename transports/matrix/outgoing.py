@@ -37,12 +37,16 @@ class Outgoing:
         return MessageRef(conversation, event_id)
 
     async def edit(self, ref: MessageRef, reply: Reply, key: str) -> None:
-        """Replace a message of ours, when the budget allows. Raises as `Transport.send`."""
-        _afford(self._budget.wait_s())
+        """Replace a message of ours: an answer as soon as a send could go, live text when the budget allows.
+
+        Raises as `Transport.send`.
+        """
+        _afford(self._budget.wait_s() if reply.live else self._budget.pause_s())
         room_id = ref.conversation.room
         body = content.replacement(reply.text, ref.external_id)
         await self._put(room_id, _MESSAGE, body, content.transaction("edit", room_id, key))
-        self._budget.spent()
+        if reply.live:
+            self._budget.spent()
 
     async def react(self, ref: MessageRef, emoji: str) -> None:
         """Put an emoji on a message, when the budget allows. Raises as `Transport.send`."""
