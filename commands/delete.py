@@ -26,7 +26,7 @@ class Delete:
             if kept:
                 receipt.append(f"- kept: {', '.join(kept)}")
             if not purge:
-                receipt.append(f"`new project {project.name}` takes up what was kept.")
+                receipt.append(f"\n`new project {project.name}` takes up what was kept.")
             return "\n".join(receipt) + stopped.told
 
         word = project.name if purge else ""

@@ -49,5 +49,6 @@ class NewProject:
         if made.taken_up:
             lines.append("- taken up again: its source, sessions and history")
         lines.append(f"- {ctx.services.agent_line()}")
+        lines.append("")  # ends the list
         lines.append(f"Verify with `status {project.name}`. What you write here now goes to its agent.")
         return "\n".join(lines)

@@ -1,7 +1,7 @@
 """`docs/commands.md`, made from the table, so that it cannot lie.
 
-    python -m commands.page FILE            write it
-    python -m commands.page --check FILE    fail if it is not up to date
+python -m commands.page FILE            write it
+python -m commands.page --check FILE    fail if it is not up to date
 """
 
 from __future__ import annotations

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import getpass
 import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,18 +25,20 @@ from gateway.confirmations import Confirmations
 from gateway.dispatcher import Dispatcher, Limits, RunSettings
 from gateway.engine import Engine
 from gateway.engine.process import ProcessEngine
-from gateway.errors import ConfigError, StateError, StateLocked, TransportRefused
+from gateway.errors import ConfigError, TransportRefused
 from gateway.fates import Fates
 from gateway.health import Part, look
 from gateway.inbox import Inbox
 from gateway.outbox import Outbox
 from gateway.places import Places
-from gateway.projects import Projects, Setup
+from gateway.projects import Projects
 from gateway.proxy import ModelProxy
+from gateway.registry import Setup
 from gateway.router import Router
 from gateway.services import Services
 from gateway.settings import Settings, host_environment
-from gateway.sleds import MAX_SOCKET_PATH, Sleds
+from gateway.sleds import Sleds
+from gateway.startup import agent_line, check, cli_socket, lock_state
 from gateway.store import Store
 from gateway.web import health
 from gateway.web.local import LocalApi
@@ -66,32 +67,6 @@ def make_limits(settings: Settings) -> Limits:
         silence_s=agent.silence_timeout_s,
         turn_s=agent.turn_limit_s,
         warm_s=agent.warm_s,
-    )
-
-
-def check(settings: Settings) -> None:
-    """What no single key shows. Raises ConfigError."""
-    remote = settings.remote_transports
-    if remote and not settings.engine.allow_unsandboxed:
-        raise ConfigError(
-            f"the process engine has no isolation, and {', '.join(remote)} lets people elsewhere use it. "
-            "Set engine.allow_unsandboxed = true if you mean that"
-        )
-    socket = cli_socket(settings.gateway.state_dir)
-    if len(bytes(socket)) > MAX_SOCKET_PATH:
-        raise ConfigError(
-            f"gateway.state_dir is too long: the socket {socket} would have more than {MAX_SOCKET_PATH} bytes; "
-            "choose a shorter folder"
-        )
-
-
-def agent_line(settings: Settings) -> str:
-    """One line about the agent that answers."""
-    if settings.agent.chosen == "claude":
-        return f"Claude answers{f' ({settings.agent.model})' if settings.agent.model else ''}."
-    return (
-        "The scripted agent answers: it only repeats what you write. For Claude, set agent.api_key in the "
-        "configuration or HUSKIES_AGENT__API_KEY in the environment."
     )
 
 
@@ -150,9 +125,17 @@ class App:
         """What another process left: projects first, then runs, then commands and messages that wait."""
         await self.projects.recover()
         await self.dispatcher.recover()
-        for stopped in await self.projects.undo_unfinished():
-            for message in stopped.discarded:
-                told = f"The project was not finished when the gateway ended.{stopped.told}"
+        stopped = await self.projects.undo_unfinished()
+        for project_id in self.dispatcher.projects_with_work():
+            project = self.projects.by_id(project_id)
+            if project is None or project.desired != "up":  # killed in the middle of a `down` or `delete`
+                for work in self.dispatcher.interrupt_all(project_id):
+                    await work
+            if project is None:
+                stopped.append(await self.dispatcher.stop("", project_id=project_id, conversations=[]))
+        for gone in stopped:
+            for message in gone.discarded:
+                told = f"The project is gone.{gone.told}"
                 await self.outbox.say(message.conversation, message.conversation_id, told)
         await self.router.recover()
         await self.inbox.recover()
@@ -356,39 +339,6 @@ def _setup(settings: Settings, config_file: Path | None) -> Setup:
     )
 
 
-def cli_socket(state_dir: Path) -> Path:
-    """Where the `huskies` command reaches the gateway of a state directory."""
-    return state_dir / ".gateway" / "cli.sock"
-
-
-@contextlib.contextmanager
-def lock_state(state_dir: Path) -> Iterator[None]:
-    """Be the only gateway on a state directory; make it, 0700, if need be. Raises StateLocked, StateError."""
-    folder = state_dir / ".gateway"
-    try:
-        state_dir.mkdir(parents=True, exist_ok=True)
-        state_dir.chmod(0o700)
-        folder.mkdir(exist_ok=True, mode=0o700)
-        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise StateError(
-            f"the state directory {state_dir} cannot be used: {error.strerror}; set gateway.state_dir"
-        ) from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            holder = os.pread(descriptor, 20, 0).decode().strip() or "unknown"
-            raise StateLocked(
-                f"another gateway (process {holder}) runs on {state_dir}; end it, or set another gateway.state_dir"
-            ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        yield
-    finally:
-        os.close(descriptor)
-
-
 async def serve(settings: Settings, config_file: Path | None, *, pipe: bool, terminal: bool) -> None:
     """Run a gateway until a signal, or the end of its console. A second signal ends the process at once."""
     os.umask(0o077)
@@ -428,6 +378,3 @@ async def _cancel(tasks: list[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-__all__ = ["App", "build", "cli_socket", "lock_state", "serve"]

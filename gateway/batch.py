@@ -9,6 +9,9 @@ from gateway.settings import Person
 from gateway.store.messages import StoredMessage
 from sled.protocol import Finished
 
+#: Characters of one answer that people get; more would bury the conversation.
+MAX_ANSWER = 100_000
+
 
 def compose(batch: Sequence[StoredMessage], people: Mapping[str, Person]) -> str:
     """The prompt of a batch: its messages, joined by blank lines.
@@ -45,6 +48,9 @@ def fate_of(end: Finished) -> Fate:
 def answer(end: Finished, stop_reason: str) -> str:
     """What people read when a run is over. `stop_reason` says who or what ended it, when somebody did."""
     text = end.text.strip()
+    if len(text) > MAX_ANSWER:
+        rest = len(text) - MAX_ANSWER
+        text = f"{text[:MAX_ANSWER]}\n\n({rest:,} more characters are not shown. Ask for the part that you need.)"
     if end.ending == "answered":
         told = text or "(The agent ended without a word.)"
     elif end.reason == "model_key":

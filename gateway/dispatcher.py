@@ -61,6 +61,8 @@ STOP_WITHIN_S = 2.5
 #: Seconds that an agent gets to end by itself before it is killed.
 GRACE_S = 1.0
 _RETRY_WRITE_S = 1.0
+#: Who is further back in a line is told their place when they join it, and again when they have come this far.
+_PLACES_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +202,8 @@ class Dispatcher:
         try:
             fate = Fate.QUEUED if await taken else Fate.REFUSED
         except StateError:
-            log.error("message %s stays received until the next start", message.id)
+            await asyncio.sleep(_RETRY_WRITE_S)
+            self.submit(message, key.project_id)  # it is committed as received; take it up again
             return
         self._fates.changed([message], fate)
         if fate is Fate.REFUSED:
@@ -241,6 +244,8 @@ class Dispatcher:
             lane.timer = None
         self._line[lane.key] = lane
         self._fill()
+        if lane.key in self._line and lane.live is None:
+            self._show_waiting(lane, f"Waiting for a free place: number {len(self._line)} in line.")
 
     def _fill(self) -> None:
         """Give free places to whoever is first in line and can use one."""
@@ -249,6 +254,8 @@ class Dispatcher:
         load = Counter(key.project_id for key in (*self._starting, *(r.turn.key for r in self._running.values())))
         ahead = 0
         for key, lane in list(self._line.items()):
+            if load.total() >= self._limits.runs and ahead >= _PLACES_SHOWN:
+                return
             full = load.total() >= self._limits.runs or load[key.project_id] >= self._limits.runs_per_project
             away = self._wire.journal(key.project_id) is None
             if full or away or self._busy(key):
@@ -513,6 +520,12 @@ class Dispatcher:
         """The session's next turn begins a new dialogue. Stop it first."""
         old = await self._store.write(lambda c: turns.reset(c, key))
         await self._wire.send(key.project_id, Forget(session=old))
+
+    def projects_with_work(self) -> set[int]:
+        """The projects that have open turns, or messages that wait."""
+        return {running.turn.key.project_id for running in self._running.values()} | {
+            key.project_id for key in self._lanes
+        }
 
     def running_in(self, project_id: int) -> list[Turn]:
         """The open turns of a project."""

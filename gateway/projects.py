@@ -24,15 +24,15 @@ from sqlalchemy.exc import IntegrityError
 
 from gateway import faults
 from gateway.dispatcher import Dispatcher, Stopped
-from gateway.engine import Engine, SledSpec
-from gateway.engine.spec import ProjectPaths, sled_spec
+from gateway.engine import Engine
 from gateway.errors import EngineError, HuskiesError, SledAway, SledError, UserError
-from gateway.places import Places, check_name
+from gateway.places import check_name
+from gateway.registry import Registry, Setup
 from gateway.sleds import Sleds
 from gateway.store import Store, conversations
 from gateway.store import projects as rows
 from gateway.store.projects import Project
-from sled.protocol import Call, Frame
+from sled.protocol import Call
 from stacks.catalog import catalog, detect
 
 log = logging.getLogger(__name__)
@@ -42,19 +42,6 @@ HELLO_WITHIN_S = 30.0
 _JOB_WITHIN_S = 60.0
 
 Tell = Callable[[str], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """What every project gets from the configuration."""
-
-    state_dir: Path
-    places: Places
-    permissions: str
-    oauth: bool
-    host_environment: dict[str, str]
-    git_identity: Callable[[], Awaitable[tuple[str, str]]]
-    default_branch: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,78 +66,20 @@ class Created:
     taken_up: bool
 
 
-class Projects:
-    """All projects of the gateway. Also the dispatcher's `Wire`: a sled counts once its project is READY."""
+class Projects(Registry):
+    """Makes projects, keeps them running, ends them."""
 
     def __init__(self, store: Store, engine: Engine, sleds: Sleds, setup: Setup) -> None:
-        self._store = store
-        self._engine = engine
-        self._sleds = sleds
-        self._setup = setup
+        super().__init__(store, engine, sleds, setup)
         self._dispatcher: Dispatcher | None = None
-        self._living: dict[int, Project] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
 
     def attach(self, dispatcher: Dispatcher) -> None:
         """The dispatcher, which in turn needs this object."""
         self._dispatcher = dispatcher
 
-    @property
-    def engine(self) -> Engine:
-        """What runs the sleds."""
-        return self._engine
-
-    # --- looking -----------------------------------------------------------------------------------------------------
-
-    def names(self) -> set[str]:
-        """The names of all projects."""
-        return {project.name for project in self._living.values()}
-
-    def all(self) -> list[Project]:
-        """All projects, by name."""
-        return sorted(self._living.values(), key=lambda project: project.name)
-
-    def get(self, name: str) -> Project:
-        """The project of that name. Raises UserError."""
-        for project in self._living.values():
-            if project.name == name:
-                return project
-        raise UserError(f"There is no project {name}. `projects` lists those there are.")
-
-    def by_id(self, project_id: int) -> Project | None:
-        """The project with this id, unless it is gone."""
-        return self._living.get(project_id)
-
-    def state(self, project: Project) -> str:
-        """What a project is right now: derived, never stored."""
-        if project.ready_at is None:
-            return "creating"
-        if project.desired == "down":
-            return "down"
-        if self._sleds.journal(project.id) is not None:
-            return "ready"
-        return "failed" if project.last_error else "starting"
-
-    def paths(self, project: Project) -> ProjectPaths:
-        """The project's places below the state directory."""
-        return ProjectPaths.of(self._setup.state_dir, project.name)
-
     async def logs(self, project: Project, lines: int) -> str:
         """The last lines of the project's sled and agents."""
-        return await self._engine.logs(self._spec(project), lines)
-
-    # --- the dispatcher's wire ---------------------------------------------------------------------------------------
-
-    def journal(self, project_id: int) -> str | None:
-        """See `gateway.dispatcher.Wire`."""
-        project = self._living.get(project_id)
-        if project is None or project.ready_at is None or project.desired != "up":
-            return None
-        return self._sleds.journal(project_id)
-
-    async def send(self, project_id: int, frame: Frame) -> bool:
-        """See `gateway.dispatcher.Wire`."""
-        return await self._sleds.send(project_id, frame)
+        return await self._engine.logs(self.spec(project), lines)
 
     # --- create ------------------------------------------------------------------------------------------------------
 
@@ -351,7 +280,7 @@ class Projects:
         everything = await self._store.read(rows.all_projects)
         for project in everything:
             if project.desired == "deleted":
-                if await self._engine.is_running(self._spec(project)):
+                if await self._engine.is_running(self.spec(project)):
                     await self._take_down(project)
             else:
                 self._living[project.id] = project
@@ -383,9 +312,9 @@ class Projects:
                 return
             try:
                 await self._open_wire(current)
-                if not await self._engine.is_running(self._spec(current)):
+                if not await self._engine.is_running(self.spec(current)):
                     log.info("starting the sled of %s", current.name)
-                    await self._engine.start(self._spec(current))
+                    await self._engine.start(self.spec(current))
                 if current.last_error:
                     await self._change(current, last_error="")
             except (HuskiesError, OSError) as error:
@@ -399,33 +328,20 @@ class Projects:
 
     # --- small parts -------------------------------------------------------------------------------------------------
 
-    def _lock(self, name: str) -> asyncio.Lock:
-        return self._locks.setdefault(name, asyncio.Lock())
-
-    def _spec(self, project: Project) -> SledSpec:
-        return sled_spec(
-            project=project.name,
-            paths=self.paths(project),
-            source=project.path,
-            token=project.token,
-            oauth=self._setup.oauth,
-            host_environment=self._setup.host_environment,
-        )
-
     async def _open_wire(self, project: Project) -> None:
         await self._sleds.open(project.id, project.token, self.paths(project).socket)
 
     async def _bring_up(self, project: Project) -> None:
         await self._open_wire(project)
-        await self._engine.start(self._spec(project))
+        await self._engine.start(self.spec(project))
         try:
             await self._sleds.arrival(project.id, HELLO_WITHIN_S)
         except SledAway as error:
-            last = await self._engine.logs(self._spec(project), 5)
+            last = await self._engine.logs(self.spec(project), 5)
             raise EngineError(f"{error}; its last words: {last or 'none'}") from error
 
     async def _take_down(self, project: Project) -> None:
-        await self._engine.stop(self._spec(project))
+        await self._engine.stop(self.spec(project))
         await self._sleds.close(self.paths(project).socket)
 
     async def _up_or_explain(self, project: Project) -> None:
@@ -449,11 +365,6 @@ class Projects:
     async def _stop_runs(self, project: Project, reason: str) -> Stopped:
         assert self._dispatcher is not None
         return await self._dispatcher.stop(reason, project_id=project.id, conversations=[])
-
-    async def _change(self, project: Project, **values: object) -> Project:
-        changed = await self._store.write(lambda c: rows.change(c, project.id, **values))
-        self._living[project.id] = changed
-        return changed
 
     def _kick(self, project: Project) -> None:
         assert self._dispatcher is not None

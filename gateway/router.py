@@ -30,6 +30,8 @@ from gateway.store.messages import StoredMessage
 
 log = logging.getLogger(__name__)
 
+_RETRY_WRITE_S = 1.0
+
 
 class Router:
     """See the module. `route` is the inbox's `on_accepted`."""
@@ -111,42 +113,48 @@ class Router:
         waiting = self._rooms[room]
         try:
             while waiting:
-                await self._handle(waiting[0])
+                try:
+                    await self._handle(waiting[0])
+                except StateError as error:
+                    log.error("message %s is tried again: %s", waiting[0].id, error)
+                    await asyncio.sleep(_RETRY_WRITE_S)
+                    continue
                 waiting.popleft()
         finally:
             del self._rooms[room]
 
     async def _handle(self, message: StoredMessage) -> None:
-        """Route one message; return when the next one may be routed."""
-        try:
-            if self._access.role(message.sender) is Role.NOBODY:
-                await self._settle(message, Fate.REFUSED, "")  # known when it was committed, not any more
-                return
-            if message.problem:
-                await self._settle(message, Fate.REFUSED, message.problem)
-                return
-            parsed = self._parse(message)
-            if isinstance(parsed, Parsed):
-                released = asyncio.Event()
-                work = self._in_background(self._run(message, parsed, released))
-                wait_released = asyncio.create_task(released.wait())
-                await asyncio.wait([work, wait_released], return_when=asyncio.FIRST_COMPLETED)
-                wait_released.cancel()
-            elif isinstance(parsed, NearMiss):
-                told = (
-                    f"Did you mean `{parsed.text}`? Nothing was done. Type it like that, or "
-                    f"`prompt {message.text.strip()[:60]}` to send your words to the agent."
-                )
-                await self._settle(message, Fate.REFUSED, told)
-            elif isinstance(parsed, UserError):
-                await self._settle(message, Fate.REFUSED, str(parsed))
-            elif isinstance(parsed, Verbatim):
-                await self._store.write(lambda c: messages.set_text(c, message.id, parsed.text))
-                await self._prompt(replace(message, text=parsed.text))
-            else:
-                await self._prompt(message)
-        except StateError as error:
-            log.error("message %s stays received until the next start: %s", message.id, error)
+        """Route one message; return when the next one may be routed. Raises StateError: nothing has changed."""
+        if self._access.role(message.sender) is Role.NOBODY:
+            await self._settle(message, Fate.REFUSED, "")  # known when it was committed, not any more
+            return
+        if message.problem:
+            await self._settle(message, Fate.REFUSED, message.problem)
+            return
+        parsed = self._parse(message)
+        if isinstance(parsed, Parsed):
+            await self._start_command(message, parsed)
+        elif isinstance(parsed, NearMiss):
+            told = (
+                f"Did you mean `{parsed.text}`? Nothing was done. Type it like that, or "
+                f"`prompt {message.text.strip()[:60]}` to send your words to the agent."
+            )
+            await self._settle(message, Fate.REFUSED, told)
+        elif isinstance(parsed, UserError):
+            await self._settle(message, Fate.REFUSED, str(parsed))
+        elif isinstance(parsed, Verbatim):
+            await self._store.write(lambda c: messages.set_text(c, message.id, parsed.text))
+            await self._prompt(replace(message, text=parsed.text))
+        else:
+            await self._prompt(message)
+
+    async def _start_command(self, message: StoredMessage, parsed: Parsed) -> None:
+        """Have a command run; return when it has ended, or has released the messages behind it."""
+        released = asyncio.Event()
+        work = self._in_background(self._run(message, parsed, released))
+        wait_released = asyncio.create_task(released.wait())
+        await asyncio.wait([work, wait_released], return_when=asyncio.FIRST_COMPLETED)
+        wait_released.cancel()
 
     async def _prompt(self, message: StoredMessage) -> None:
         here = await self._store.read(lambda c: conversations.by_id(c, message.conversation_id))

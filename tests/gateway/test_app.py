@@ -10,9 +10,9 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from gateway.app import check, lock_state
 from gateway.chat import Fate
 from gateway.errors import ConfigError, EngineError, StateLocked
+from gateway.startup import check, lock_state
 from gateway.testing import InMemoryEngine
 from tests.support.house import House, house, make_settings
 
@@ -75,7 +75,21 @@ async def test_prompt_sends_what_looks_like_a_command(home: House) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["../x", "a", "Demo", "-x", "x-", "x" * 41, "de\u0301mo", "d\u0435mo", "de\u202emo", "demo\u0000", "de/mo", ".hidden", "1abc"],
+    [
+        "../x",
+        "a",
+        "Demo",
+        "-x",
+        "x-",
+        "x" * 41,
+        "de\u0301mo",
+        "d\u0435mo",
+        "de\u202emo",
+        "demo\u0000",
+        "de/mo",
+        ".hidden",
+        "1abc",
+    ],
 )
 async def test_bad_names_are_refused_with_the_rule(home: House, name: str, tmp_path: Path) -> None:
     told = await home.ask(f"new project {name}")
@@ -306,11 +320,11 @@ async def test_reconcile_starts_what_should_run(tmp_path: Path) -> None:
     async with house(tmp_path, settings=settings) as home:
         await home.ask("new project demo", contains="is ready")
         project = home.app.projects.get("demo")
-        await home.engine.stop(home.app.projects._spec(project))
+        await home.engine.stop(home.app.projects.spec(project))
         assert await home.ask("are you back?", contains="are you back?") == "are you back?"
         await home.ask("down")
         await asyncio.sleep(0.2)  # several rounds: none may start it
-        assert not await home.engine.is_running(home.app.projects._spec(project))
+        assert not await home.engine.is_running(home.app.projects.spec(project))
 
 
 async def test_a_socket_path_that_is_too_long_says_so(tmp_path: Path) -> None:

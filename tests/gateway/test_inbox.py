@@ -78,7 +78,7 @@ async def test_a_megabyte_is_answered_with_the_limit(world: World) -> None:
     assert len(world.accepted[0].text) == 1000
 
 
-@pytest.mark.parametrize("text", ["\udc80 lone surrogate", "nul \x00 byte", "‮ bidi", "🐺" * 100])
+@pytest.mark.parametrize("text", ["\udc80 lone surrogate", "nul \x00 byte", "\u202e bidi", "🐺" * 100])
 async def test_odd_text_is_stored_and_comes_back(world: World, text: str) -> None:
     await world.inbox.accept("fake", [world.transport.message(text, "m1")], None)
     assert world.accepted[0].text == text.encode("utf-8", "replace").decode()

@@ -92,5 +92,5 @@ async def house(
         starting.cancel()
         made.end.set()
         await asyncio.wait_for(running, 20)
-        for spec in [app.projects._spec(project) for project in app.projects.all()]:
+        for spec in [app.projects.spec(project) for project in app.projects.all()]:
             await engine.stop(spec)

@@ -58,5 +58,6 @@ def _attribute(tag: str, name: str, value: str) -> str | None:
 
 @lru_cache(maxsize=1)
 def _markdown() -> MarkdownIt:
-    options = {"html": False, "linkify": False}
+    # A line break in a chat message is meant as one.
+    options = {"html": False, "linkify": False, "breaks": True}
     return MarkdownIt("commonmark", options).enable(["table", "strikethrough"]).disable("image")

@@ -1,0 +1,111 @@
+"""The registry: the projects there are. Each change is committed first, then seen here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.engine import Engine, SledSpec
+from gateway.engine.spec import ProjectPaths, sled_spec
+from gateway.errors import UserError
+from gateway.places import Places
+from gateway.sleds import Sleds
+from gateway.store import Store
+from gateway.store import projects as rows
+from gateway.store.projects import Project
+from sled.protocol import Frame
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What every project gets from the configuration."""
+
+    state_dir: Path
+    places: Places
+    permissions: str
+    oauth: bool
+    host_environment: dict[str, str]
+    git_identity: Callable[[], Awaitable[tuple[str, str]]]
+    default_branch: str
+
+
+class Registry:
+    """Looks projects up. Also the dispatcher's `Wire`: a sled counts once its project is READY."""
+
+    def __init__(self, store: Store, engine: Engine, sleds: Sleds, setup: Setup) -> None:
+        self._store = store
+        self._engine = engine
+        self._sleds = sleds
+        self._setup = setup
+        self._living: dict[int, Project] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    @property
+    def engine(self) -> Engine:
+        """What runs the sleds."""
+        return self._engine
+
+    def names(self) -> set[str]:
+        """The names of all projects."""
+        return {project.name for project in self._living.values()}
+
+    def all(self) -> list[Project]:
+        """All projects, by name."""
+        return sorted(self._living.values(), key=lambda project: project.name)
+
+    def get(self, name: str) -> Project:
+        """The project of that name. Raises UserError."""
+        for project in self._living.values():
+            if project.name == name:
+                return project
+        raise UserError(f"There is no project {name}. `projects` lists those there are.")
+
+    def by_id(self, project_id: int) -> Project | None:
+        """The project with this id, unless it is gone."""
+        return self._living.get(project_id)
+
+    def state(self, project: Project) -> str:
+        """What a project is right now: derived, never stored."""
+        if project.ready_at is None:
+            return "creating"
+        if project.desired == "down":
+            return "down"
+        if self._sleds.journal(project.id) is not None:
+            return "ready"
+        return "failed" if project.last_error else "starting"
+
+    def paths(self, project: Project) -> ProjectPaths:
+        """The project's places below the state directory."""
+        return ProjectPaths.of(self._setup.state_dir, project.name)
+
+    def spec(self, project: Project) -> SledSpec:
+        """What the project's sled is like."""
+        return sled_spec(
+            project=project.name,
+            paths=self.paths(project),
+            source=project.path,
+            token=project.token,
+            oauth=self._setup.oauth,
+            host_environment=self._setup.host_environment,
+        )
+
+    def journal(self, project_id: int) -> str | None:
+        """See `gateway.dispatcher.Wire`."""
+        project = self._living.get(project_id)
+        if project is None or project.ready_at is None or project.desired != "up":
+            return None
+        return self._sleds.journal(project_id)
+
+    async def send(self, project_id: int, frame: Frame) -> bool:
+        """See `gateway.dispatcher.Wire`."""
+        return await self._sleds.send(project_id, frame)
+
+    def _lock(self, name: str) -> asyncio.Lock:
+        return self._locks.setdefault(name, asyncio.Lock())
+
+    async def _change(self, project: Project, **values: object) -> Project:
+        changed = await self._store.write(lambda c: rows.change(c, project.id, **values))
+        self._living[project.id] = changed
+        return changed
