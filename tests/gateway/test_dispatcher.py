@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 
 import pytest
 from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 
+from gateway import progress
 from gateway.chat import Fate
 from gateway.store.tables import messages, sessions, turns
-from sled.protocol import Finished, Run, RunState, Started, Steered, Tool, ToolDone
+from sled.protocol import Finished, Run, RunState, Started, Steered, TextDelta, Tool, ToolDone
 from tests.conftest import FAST, World, close_world, make_world
 
 
@@ -159,9 +161,7 @@ async def test_stop_in_run_and_queue(world: World) -> None:
     await world.say("work", "m1")
     _, run = await world.next_run()
     await world.say("later", "m2")
-    stopping = asyncio.create_task(
-        world.dispatcher.stop("Stopped.", conversations=[world.accepted[0].conversation_id])
-    )
+    stopping = asyncio.create_task(world.dispatcher.stop("Stopped.", conversations=[world.accepted[0].conversation_id]))
     stop = await asyncio.wait_for(world.sleds.stops.get(), 2)
     assert stop.run == run.run
     assert await world.fate("m1") is Fate.RUNNING, "free only once the sled says that the processes are gone"
@@ -381,3 +381,77 @@ async def test_idle_sessions_leave_nothing_in_memory(world: World) -> None:
     assert await world.outbox.drain(5)
     await asyncio.gather(*dispatcher._tasks)
     assert not dispatcher._tasks
+
+
+@pytest.mark.parametrize("world", [{"window_s": 0.0, "runs": 1}], indirect=True)
+async def test_a_long_line_costs_no_edit_storm(world: World) -> None:
+    """Each of 60 sessions is told its place once when it joins, and again only near the head of the line."""
+    ids = {}
+    for number in range(60):
+        project = await world.project(f"p{number}")
+        await world.activate(project, f"room{number}")
+        ids[number] = project
+    edits = 0
+    original = world.transport.edit
+
+    async def counted(*arguments):
+        nonlocal edits
+        edits += 1
+        await original(*arguments)
+
+    world.transport.edit = counted
+    for number in range(60):
+        await world.say(f"{number}", f"m{number}", room=f"room{number}")
+    order = []
+    while len(order) < 60:
+        project, run = await world.next_run()
+        order.append(project)
+        await world.sleds.finish(project, run)
+    assert order == [ids[n] for n in range(60)]
+    assert await world.outbox.drain(10)
+    assert edits < 60 * 30
+    assert sum(text == "done" for text in world.transport.texts) == 60
+
+
+async def test_progress_is_one_message_that_becomes_the_answer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "SHOW_AFTER_S", 0.05)
+    project = await started(world)
+    await world.say("go", "m1")
+    _, run = await world.next_run()
+    await world.transport.until(lambda texts: len(texts) == 1 and "Working" in texts[0])
+    await world.sleds.say(project, run.run, Tool(id="t", name="Bash", detail="pytest -q"))
+    await world.transport.until(lambda texts: "› Bash pytest -q" in texts[0])
+    await world.sleds.say(project, run.run, ToolDone(id="t", failed=True))
+    await world.transport.until(lambda texts: "(failed)" in texts[0])
+    await world.sleds.say(project, run.run, TextDelta(delta="half an ans"))
+    await world.transport.until(lambda texts: "half an ans" in texts[0])
+    await world.sleds.finish(project, run, "the answer")
+    assert await world.transport.until(lambda texts: texts == ["the answer"])
+
+
+async def test_a_quick_turn_shows_no_progress(world: World) -> None:
+    project = await started(world)
+    await world.say("go", "m1")
+    _, run = await world.next_run()
+    await world.sleds.finish(project, run, "quick")
+    await world.settled("m1")
+    assert await world.outbox.drain(5)
+    assert len(world.transport.calls) == 1
+
+
+async def test_a_restart_goes_on_with_the_same_live_message(tmp_path, empty_database, monkeypatch) -> None:
+    monkeypatch.setattr(progress, "SHOW_AFTER_S", 0.01)
+    shutil.copy(empty_database, tmp_path / "huskies.db")
+    first = await make_world(tmp_path)
+    project = await started(first)
+    await first.say("go", "m1")
+    _, run = await first.next_run()
+    await first.transport.until(lambda texts: bool(texts))
+    assert await first.outbox.drain(5)
+    await close_world(first)
+    second = await make_world(tmp_path, transport=first.transport)
+    await second.dispatcher.recover()
+    second.sleds.connect(project, runs=[RunState(run=run.run, last=0, finished=False)])
+    await second.sleds.finish(project, run, "the answer")
+    assert await second.transport.until(lambda texts: texts == ["the answer"])
+    await close_world(second)
