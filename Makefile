@@ -31,6 +31,7 @@ docs: .venv/dev.done
 .venv/all.done: requirements/all.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "huskies needs Python 3.11 or newer")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing what huskies needs into .venv (about a minute) ..."
 	$(BIN)/pip install --quiet --require-hashes -r requirements/all.txt
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
 	touch $@
