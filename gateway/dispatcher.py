@@ -14,6 +14,7 @@ the runs meanwhile.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
@@ -208,11 +209,11 @@ class Dispatcher:
         self._fates.changed([message], fate)
         if fate is Fate.REFUSED:
             self._outbox.wake(message.conversation)
-        elif running := self._run_of(key):
+        elif (running := self._run_of(key)) and message.id > running.turn.batch[-1].id:
             if self._limits.mode == "steer":
                 text = compose([message], self._people)
                 await self._wire.send(key.project_id, Steer(run=running.frame.run, message=message.id, text=text))
-            elif self._limits.mode == "interrupt" and message.id > running.turn.batch[-1].id:
+            elif self._limits.mode == "interrupt":
                 await self._end(running, "Interrupted by a newer message.")
 
     def withdrawn(self, message: StoredMessage) -> None:
@@ -242,10 +243,17 @@ class Dispatcher:
         if lane.timer is not None:
             lane.timer.cancel()
             lane.timer = None
-        self._line[lane.key] = lane
+        self._join_line(lane)
         self._fill()
         if lane.key in self._line and lane.live is None:
             self._show_waiting(lane, f"Waiting for a free place: number {len(self._line)} in line.")
+
+    def _join_line(self, lane: _Lane) -> None:
+        """First come, first served: what counts is when a session's oldest waiting message came."""
+        last = next(reversed(self._line.values()), None)
+        self._line[lane.key] = lane
+        if last is not None and last.opened_at > lane.opened_at:
+            self._line = dict(sorted(self._line.items(), key=lambda item: item[1].opened_at))
 
     def _fill(self) -> None:
         """Give free places to whoever is first in line and can use one."""
@@ -300,9 +308,9 @@ class Dispatcher:
         self._starting.discard(key)
         if turn is None:  # everything was withdrawn, or taken by an earlier turn
             if lane.live is not None:
-                await lane.live.retire("(Nothing is left to do.)")
+                await lane.live.retire("Withdrawn; nothing is left to do.")
             if (later := self._lanes.get(key)) is not None:
-                self._line[key] = later
+                self._join_line(later)
             self._fill()
             return
         live = lane.live or Live(self._store, self._outbox, lane.conversation, key.conversation_id, lane.reply_to)
@@ -368,9 +376,9 @@ class Dispatcher:
             return
         if event.seq <= running.seen:
             return
-        running.seen = event.seq
         running.heard_at = asyncio.get_running_loop().time()
         await self._take(running, event.body)
+        running.seen = event.seq  # only now: what could not be committed is to be replayed
 
     async def _take(self, running: _Running, body: Body) -> None:
         turn = running.turn
@@ -418,7 +426,7 @@ class Dispatcher:
         self._outbox.wake(turn.batch[0].conversation)
         await self._wire.send(turn.key.project_id, Ack(run=turn.run))
         if (lane := self._lanes.get(turn.key)) is not None and lane.timer is None:
-            self._line[turn.key] = lane
+            self._join_line(lane)
         self._fill()
 
     async def _insist(self, unit: Callable[[Connection], tuple[StoredMessage, ...]]) -> tuple[StoredMessage, ...]:
@@ -488,8 +496,10 @@ class Dispatcher:
         for running in ending:
             running.quiet = True
             await self._end(running, reason)
-        if ending:
-            await asyncio.wait([asyncio.create_task(running.over.wait()) for running in ending], timeout=STOP_WITHIN_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_WITHIN_S):
+                for running in ending:
+                    await running.over.wait()
         return Stopped(
             discarded,
             [running.turn for running in ending if running.over.is_set()],
