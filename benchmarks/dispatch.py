@@ -125,7 +125,7 @@ async def gateway(folder: Path) -> AsyncIterator[tuple[App, OtherProcess]]:
             lambda c, n=number: conversations.ensure(c, Conversation("fake", f"room{n}"), direct=True)
         )
         request = Request(name=f"p{number:02}", by="fake:ana", conversation_id=here.id, asked_at=time.time())
-        await app.projects.create(request, lambda: None, _silent)
+        app.projects.begin((await app.projects.create(request, lambda: None, _silent)).project)
     try:
         yield app, engine
     finally:

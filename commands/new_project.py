@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from gateway.access import Role
 from gateway.command import CommandContext
 from gateway.errors import UserError
@@ -37,6 +39,7 @@ class NewProject:
         )
         made = await projects.create(request, ctx.release, ctx.services.teller(ctx))
         project = made.project
+        ctx.afterwards.append(partial(projects.begin, project))
         because = made.stack_because
         read = because if because == "asked for" else f"read from {because}" if because else "no marker found"
         lines = [

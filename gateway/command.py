@@ -27,7 +27,7 @@ class CommandContext:
     """What a command gets.
 
     `release` lets the messages behind this one be routed: a command that takes long calls it as soon as what they
-    depend on (the active project, above all) is settled. `say` sends a line while the command is at work.
+    depend on (the active project, above all) is settled. What is in `afterwards` is called once the reply is committed.
     """
 
     message: StoredMessage
@@ -35,6 +35,7 @@ class CommandContext:
     arguments: Mapping[str, str]
     services: Services
     release: Callable[[], None]
+    afterwards: list[Callable[[], None]] = field(default_factory=list)
 
     def get(self, name: str) -> str | None:
         """An argument; None when it was left out."""

@@ -72,6 +72,7 @@ class Projects(Registry):
     def __init__(self, store: Store, engine: Engine, sleds: Sleds, setup: Setup) -> None:
         super().__init__(store, engine, sleds, setup)
         self._dispatcher: Dispatcher | None = None
+        self._reserving = asyncio.Lock()
 
     def attach(self, dispatcher: Dispatcher) -> None:
         """The dispatcher, which in turn needs this object."""
@@ -86,14 +87,19 @@ class Projects(Registry):
     async def create(self, request: Request, reserved: Callable[[], None], tell: Tell) -> Created:
         """Bootstrap a project. `reserved` is called once the name is taken and the conversation switched.
 
+        Call `begin` when people have been told: what they wrote meanwhile waits for it.
+
         Raises:
             UserError: nothing is left of the attempt, the name is free; the text says which step failed and why.
         """
         check_name(request.name)
         async with self._lock(request.name):
             if (own := self._made_by(request)) is not None:
-                return Created(own, "", own.revived)
-            project, taken_up, before = await self._reserve(request)
+                names = await asyncio.to_thread(_names_in, own.path)
+                because = "asked for" if request.stack else detect(names, catalog())[1]
+                return Created(own, because, own.revived)
+            async with self._reserving:  # two names must not be given one folder
+                project, taken_up, before = await self._reserve(request)
             reserved()
             faults.reach("project.reserved")
             step = "start the sled"
@@ -117,7 +123,6 @@ class Projects(Registry):
                     f"put that right and type `new project {project.name}` again.{stopped.told}"
                 ) from error
         faults.reach("project.ready")
-        self._kick(project)
         return Created(project, because, taken_up)
 
     def _made_by(self, request: Request) -> Project | None:
@@ -351,7 +356,7 @@ class Projects(Registry):
             await self._change(project, last_error=str(error))
             raise UserError(f"{project.name} did not come up: {error} See `logs {project.name}`.") from error
         await self._change(project, last_error="")
-        self._kick(project)
+        self.begin(project)
 
     async def _down_or_explain(self, project: Project) -> None:
         try:
@@ -366,7 +371,8 @@ class Projects(Registry):
         assert self._dispatcher is not None
         return await self._dispatcher.stop(reason, project_id=project.id, conversations=[])
 
-    def _kick(self, project: Project) -> None:
+    def begin(self, project: Project) -> None:
+        """The project is up: what waits for it may start."""
         assert self._dispatcher is not None
         self._dispatcher.on_connected(project.id)
 

@@ -172,12 +172,12 @@ class Router:
         role = self._access.role(message.sender)
         assert self._services is not None
         fate = Fate.ANSWERED
+        ctx = CommandContext(message, role, parsed.arguments, self._services, released.set)
         try:
             if role < command.role:
                 raise UserError(f"Only an operator may do `{command.usage.split(' <')[0].split(' [')[0]}`.")
             await self._store.write(lambda c: messages.set_fate(c, [message.id], Fate.RUNNING))
             self._fates.changed([message], Fate.RUNNING)
-            ctx = CommandContext(message, role, parsed.arguments, self._services, released.set)
             told = await command.run(ctx)
         except UserError as error:
             told, fate = str(error), Fate.REFUSED
@@ -190,6 +190,8 @@ class Router:
             log.exception("ref %s: message %s", reference, message.id)
             told, fate = f"Something went wrong (ref {reference}).", Fate.FAILED
         await self._settle(message, fate, told)
+        for call in ctx.afterwards:
+            call()
 
     async def _settle(self, message: StoredMessage, fate: Fate, told: str) -> None:
         """Commit a message's fate together with the reply to it."""

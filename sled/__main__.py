@@ -21,8 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from sled import agents
 from sled.jobs import JobFailed, Jobs
 from sled.journal import Journal
@@ -66,8 +64,12 @@ def runner_environment(config: Config, relay_url: str) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("HUSKIES_")}
     temporary = config.home / ".huskies" / "tmp"
     token_name = "CLAUDE_CODE_OAUTH_TOKEN" if config.model_auth == "oauth" else "ANTHROPIC_AUTH_TOKEN"
+    # The relay is on this machine's loopback, whatever proxy the project uses for everything else.
+    direct = ",".join(filter(None, (inherited.get("NO_PROXY") or inherited.get("no_proxy"), "127.0.0.1,localhost")))
     return {
         **inherited,
+        "NO_PROXY": direct,
+        "no_proxy": direct,
         "TMPDIR": str(temporary),
         "CLAUDE_CODE_TMPDIR": str(temporary),
         "CLAUDE_CONFIG_DIR": str(config.home / ".claude"),
@@ -134,16 +136,17 @@ class Sled:
 
 
 def take_lock(home: Path) -> int | None:
-    """One sled per home: the open, locked file, which names its holder; None when another sled holds it."""
+    """One sled per home: the open, locked file; None when another sled holds it.
+
+    A POSIX lock: the kernel tells the process engine who holds it, so there is no pid on disk that could be stale.
+    """
     (home / ".huskies" / "tmp").mkdir(parents=True, exist_ok=True)
     descriptor = os.open(home / ".huskies" / "sled.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(descriptor)
         return None
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"{os.getpid()} {psutil.Process().create_time()}\n".encode())
     return descriptor
 
 

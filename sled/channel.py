@@ -3,25 +3,40 @@
     sled   -> runner   Run, Steer, Stop
     runner -> sled     the events of the run under way; Baseline
 
-`Baseline` names the processes that belong to the agent itself when a turn begins: what comes later, the turn started.
+`Baseline` names the processes that were there before the turn began: what comes later, the turn started.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 
 import msgspec
 
-from sled.protocol import MAX_TEXT, Body, Frame, Run, Steer, Stop, encode
+from sled.protocol import MAX_FRAME, MAX_TEXT, Body, Finished, Frame, Note, Run, Steer, Stop, TextDelta, Tool, encode
+
+log = logging.getLogger(__name__)
 
 #: Environment variable that holds the runner's end of the socket pair.
 FD_VARIABLE = "HUSKIES_CHANNEL_FD"
 _LIMIT = 16 * MAX_TEXT
+_MAX_SHORT = 2000
+#: Bytes of one text in JSON; the rest of the frame is for everything else.
+_TEXT_BYTES = MAX_FRAME - 2**16
+_CUT = "\n[the rest was too long and is cut off]"
+
+#: The texts that an agent fills, and how many characters of each the wire takes.
+_TEXTS: dict[type[Frame], dict[str, int]] = {
+    Finished: {"text": MAX_TEXT, "error": _MAX_SHORT},
+    TextDelta: {"delta": MAX_TEXT},
+    Tool: {"name": _MAX_SHORT, "detail": _MAX_SHORT},
+    Note: {"text": _MAX_SHORT},
+}
 
 
 class Baseline(Frame, frozen=True, tag="baseline"):
-    """The agent's own processes, before the turn has started any."""
+    """The runner's processes before the turn has started any."""
 
     pids: list[int]
 
@@ -45,15 +60,23 @@ class Channel:
         """Wrap one half of a socket pair."""
         return cls(*await asyncio.open_connection(sock=sock, limit=_LIMIT))
 
-    async def send(self, frame: Frame) -> None:
-        """Write a frame. Raises ConnectionError when the other end is gone."""
+    def post(self, frame: Frame) -> None:
+        """Write a frame without waiting for the other end, which may be stuck; nothing happens if it is gone."""
         self._writer.write(encode(frame).encode() + b"\n")
+
+    async def send(self, frame: Frame) -> None:
+        """Write a frame, as fast as the other end reads. Raises ConnectionError when it is gone."""
+        self.post(frame)
         await self._writer.drain()
 
     async def from_runner(self) -> FromRunner | None:
-        """The runner's next frame; None when the runner is gone."""
+        """The runner's next frame; None when the runner is gone, or so broken that it sends none."""
         line = await self._line()
-        return _from_runner.decode(line) if line else None
+        try:
+            return _from_runner.decode(line) if line else None
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            log.error("a runner sent no frame: %s", error)
+            return None
 
     async def from_sled(self) -> ToRunner | None:
         """The sled's next frame; None when the sled is gone."""
@@ -69,3 +92,29 @@ class Channel:
 
     def close(self) -> None:
         self._writer.close()
+
+
+def fit(body: Body) -> Body:
+    """Cut the texts of an event so that it fits into a frame, for one that does not would close the wire for ever."""
+    changes = {}
+    for name, characters in _TEXTS.get(type(body), {}).items():
+        text = getattr(body, name)
+        if (cut := _cut(text, characters)) != text:
+            changes[name] = cut
+    return msgspec.structs.replace(body, **changes) if changes else body
+
+
+def _cut(text: str, characters: int) -> str:
+    if not text.isascii():
+        text = text.encode(errors="replace").decode()  # half a surrogate pair is no text
+    if len(text) <= characters and _size(text) <= _TEXT_BYTES:
+        return text
+    text = text[: characters - len(_CUT)]
+    while (size := _size(text)) > _TEXT_BYTES - len(_CUT) - 2:
+        text = text[: len(text) * (_TEXT_BYTES - len(_CUT) - 2) // size]
+    return text + _CUT
+
+
+def _size(text: str) -> int:
+    """Bytes of a text in JSON: a control character takes six."""
+    return len(msgspec.json.encode(text))

@@ -8,25 +8,36 @@ of processes, and a machine that dies takes the run with it.
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 import secrets
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sled.protocol import BadFrame, Body, Event, Finished, RunState, Started, Steered, decode_body, encode
 
+log = logging.getLogger(__name__)
+
 _KEPT = (Started, Steered, Finished)
 #: Live events kept in memory for a gateway that comes back; older ones are dropped, `Finished` has the whole text.
 _LIVE_EVENTS = 256
-#: Added to a run's last number when its journal is read: more than the live events that were sent and never kept, so
-#: that what a new sled says of the run is newer than anything the gateway has seen of it.
-_LOST_EVENTS = 10**9
+#: A gateway has seen live events of a run that no file remembers; what a new sled says of it is numbered beyond them.
+_FORGOTTEN = 2**40
 
 
 @dataclass
 class _Record:
     last: int = 0
     finished: bool = False
-    events: list[Event] = field(default_factory=list)
+    kept: list[Event] = field(default_factory=list)
+    live: deque[Event] = field(default_factory=lambda: deque(maxlen=_LIVE_EVENTS))
+
+    def add(self, event: Event) -> None:
+        """Take the next event."""
+        (self.kept if isinstance(event.body, _KEPT) else self.live).append(event)
+        self.last = event.seq
+        self.finished = isinstance(event.body, Finished)
 
 
 class Journal:
@@ -36,7 +47,7 @@ class Journal:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder = folder
         name = folder / "id"
-        if not name.exists():
+        if not name.exists() or not name.read_text():
             fresh = folder / f"id.{secrets.token_hex(4)}"
             fresh.write_text(secrets.token_hex(16))
             fresh.rename(name)
@@ -47,21 +58,17 @@ class Journal:
         return run in self._records
 
     def begin(self, run: str) -> None:
-        """Note that `run` was taken."""
-        self._path(run).touch()
+        """Note that `run` was taken. Raises OSError: it is known now, but only until this sled ends."""
         self._records[run] = _Record()
+        self._path(run).touch()
 
     def append(self, run: str, body: Body) -> Event:
         """Number `body`, keep it, and return it as an event."""
         record = self._records[run]
         event = Event(run=run, seq=record.last + 1, body=body)
         if isinstance(body, _KEPT):
-            with self._path(run).open("a") as file:
-                file.write(f"{event.seq} {encode(body)}\n")
-        record.last = event.seq
-        record.finished = isinstance(body, Finished)
-        record.events.append(event)
-        self._trim(record)
+            self._write(self._path(run), f"{event.seq} {encode(body)}\n".encode())
+        record.add(event)
         return event
 
     def unfinished(self) -> list[str]:
@@ -73,8 +80,12 @@ class Journal:
         return [RunState(run=run, last=r.last, finished=r.finished) for run, r in self._records.items()]
 
     def since(self, run: str, seq: int) -> list[Event]:
-        """What is left of the events of `run` after number `seq`."""
-        return [event for event in self._records[run].events if event.seq > seq]
+        """What is left of the events of `run` after number `seq`, in order."""
+        record = self._records[run]
+        return sorted(
+            (event for events in (record.kept, record.live) for event in events if event.seq > seq),
+            key=lambda event: event.seq,
+        )
 
     def forget(self, run: str) -> None:
         """Drop `run`: the gateway has committed its end."""
@@ -85,24 +96,37 @@ class Journal:
         return self._folder / f"{run}.jsonl"
 
     @staticmethod
-    def _trim(record: _Record) -> None:
-        live = [event for event in record.events if not isinstance(event.body, _KEPT)]
-        if len(live) > _LIVE_EVENTS:
-            # A quarter at a time, so that trimming does not cost every event.
-            dropped = {event.seq for event in live[: _LIVE_EVENTS // 4]}
-            record.events = [event for event in record.events if event.seq not in dropped]
+    def _write(path: Path, line: bytes) -> None:
+        """Add a line, wholly or not at all.
+
+        On a full disk the run goes on all the same: the line stays in memory, and only a crash of the sled loses it.
+        """
+        size = path.stat().st_size if path.exists() else 0
+        try:
+            with path.open("ab", buffering=0) as file:
+                written = file.write(line)
+            if written != len(line):
+                raise OSError(f"{written} of {len(line)} bytes written")
+        except OSError as error:
+            log.error("%s: %s", path.name, error)
+            with contextlib.suppress(OSError):
+                os.truncate(path, size)
 
     @staticmethod
     def _load(path: Path) -> _Record:
+        """Read a run up to the first line that is none: a crash cut it, and what it said never left the sled."""
         record = _Record()
-        for line in path.read_text().splitlines():
-            # A line cut by a crash ends the file; what it said never left the sled.
-            with contextlib.suppress(BadFrame, ValueError):
-                seq, _, text = line.partition(" ")
-                event = Event(run=path.stem, seq=int(seq), body=decode_body(text))
-                record.events.append(event)
-                record.last = event.seq
-                record.finished = isinstance(event.body, Finished)
+        data = path.read_bytes()
+        good = 0
+        while (end := data.find(b"\n", good)) >= 0:
+            try:
+                seq, _, text = data[good:end].partition(b" ")
+                record.add(Event(run=path.stem, seq=int(seq), body=decode_body(text)))
+            except (BadFrame, ValueError):
+                break
+            good = end + 1
+        if good < len(data):
+            os.truncate(path, good)
         if not record.finished:
-            record.last += _LOST_EVENTS
+            record.last += _FORGOTTEN
         return record

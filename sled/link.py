@@ -27,7 +27,11 @@ log = logging.getLogger(__name__)
 
 #: Seconds between pings; a peer that does not answer for half as long again is gone.
 HEARTBEAT_S = 5.0
+#: Seconds that a closing gateway gets to say so.
+_CLOSE_S = 1.0
 _RETRY_S = 0.2
+#: A gateway that takes the connection but says nothing may be a frozen one; meanwhile another may listen at its place.
+_WELCOME_WITHIN_S = 5.0
 
 
 class Refused(Exception):
@@ -82,35 +86,50 @@ class Link:
                 if error.status == 401:
                     raise Refused from error
                 log.warning("the gateway answered %s", error.status)
-            except (aiohttp.ClientError, ConnectionError, FileNotFoundError, TimeoutError) as error:
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
                 log.debug("no gateway: %s", error)
             except BadFrame as error:
                 log.error("the gateway sent no frame of version %s: %s", VERSION, error)
             await asyncio.sleep(_RETRY_S)
 
     async def _connection(self) -> None:
-        connector = aiohttp.UnixConnector(path=str(self._wire))
-        headers = {"Authorization": f"Bearer {self._token}"}
-        async with (
-            aiohttp.ClientSession(connector=connector) as session,
-            session.ws_connect(
-                "http://wire/sled", headers=headers, heartbeat=HEARTBEAT_S, max_msg_size=MAX_FRAME
-            ) as socket,
-        ):
-            hello = Hello(version=VERSION, journal=self._journal.id, runs=self._journal.states(), agents=self._agents)
-            await socket.send_str(encode(hello))
-            welcome = decode_from_gateway(await socket.receive_str())
-            if not isinstance(welcome, Welcome):
-                raise BadFrame("the first frame must be a welcome")
-            sender = asyncio.create_task(self._send(socket, dict(welcome.seen)))
-            try:
-                async for message in socket:
-                    if message.type is aiohttp.WSMsgType.TEXT:
-                        await self._handle(decode_from_gateway(message.data))
-            finally:
-                sender.cancel()
-                with contextlib.suppress(asyncio.CancelledError, ConnectionError, aiohttp.ClientError):
-                    await sender
+        async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(path=str(self._wire))) as session:
+            async with asyncio.timeout(_WELCOME_WITHIN_S):
+                socket, seen = await self._dial(session)
+            async with socket:
+                receiver = asyncio.create_task(self._receive(socket))
+                sender = asyncio.create_task(self._send(socket, seen))
+                try:
+                    await asyncio.wait({receiver, sender}, return_when=asyncio.FIRST_COMPLETED)
+                    await socket.close()
+                    await receiver  # a frame that it is at is not dropped half-way
+                finally:
+                    await _end(sender)
+                    await _end(receiver)
+
+    async def _dial(self, session: aiohttp.ClientSession) -> tuple[aiohttp.ClientWebSocketResponse, dict[str, int]]:
+        """Say hello; what the gateway has seen of each run."""
+        socket = await session.ws_connect(
+            "http://wire/sled",
+            headers={"Authorization": f"Bearer {self._token}"},
+            heartbeat=HEARTBEAT_S,
+            max_msg_size=MAX_FRAME,
+            timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE_S),
+        )
+        hello = Hello(version=VERSION, journal=self._journal.id, runs=self._journal.states(), agents=self._agents)
+        await socket.send_str(encode(hello))
+        message = await socket.receive()
+        if message.type is not aiohttp.WSMsgType.TEXT:
+            raise ConnectionResetError(f"the gateway did not welcome this sled: {message.extra or message.data}")
+        welcome = decode_from_gateway(message.data)
+        if not isinstance(welcome, Welcome):
+            raise BadFrame("the first frame must be a welcome")
+        return socket, dict(welcome.seen)
+
+    async def _receive(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        async for message in socket:
+            if message.type is aiohttp.WSMsgType.TEXT:
+                await self._handle(decode_from_gateway(message.data))
 
     async def _send(self, socket: aiohttp.ClientWebSocketResponse, seen: dict[str, int]) -> None:
         for state in self._journal.states():
@@ -125,3 +144,10 @@ class Link:
                     await socket.send_str(encode(event))
                     seen[run] = event.seq
             await self._wake.wait()
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Cancel a task and wait for it; a lost connection is no news by then, anything else that ended it is raised."""
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError, ConnectionError, aiohttp.ClientError):
+        await task

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from sled import agents
-from sled.channel import FD_VARIABLE, Baseline, Channel
+from sled.channel import FD_VARIABLE, Baseline, Channel, fit
 from sled.processes import Reaper, become_subreaper, descendants, die_with
 from sled.protocol import Body, Finished, Run, Started, Steer, Steered, Stop
 
@@ -37,23 +37,28 @@ class Runner:
             if isinstance(frame, Run):
                 if turn is not None:
                     await turn
+                # What earlier turns left, a server say, is not this turn's; nor is, once it started, the agent itself.
+                await self._send_baseline()
                 turn = asyncio.create_task(self._turn(frame))
+                # The agent's run begins before the next frame is looked at, which may be its Stop.
+                await asyncio.sleep(0)
             elif isinstance(frame, Steer):
                 await self._steer(frame)
             elif isinstance(frame, Stop) and self._agent is not None:
                 await self._agent.interrupt()
 
     async def _turn(self, run: Run) -> None:
+        """One run; nothing is awaited before the agent's own `run` is under way."""
         try:
             if self._agent is None:
                 self._agent = agents.create(run.agent, self._workspace)
             end = await self._agent.run(run, self._emit)
         except (KeyError, ImportError) as error:
-            end = Finished(ending="failed", reason="no_agent", error=f"agent {run.agent}: {error}"[:2000])
+            end = Finished(ending="failed", reason="no_agent", error=f"agent {run.agent}: {error}")
         except Exception as error:
             # The last line of defence around code that drives a foreign program: the run ends, the reason is kept.
             log.exception("run %s", run.run)
-            end = Finished(ending="failed", error=f"{type(error).__name__}: {error}"[:2000])
+            end = Finished(ending="failed", error=f"{type(error).__name__}: {error}")
         await self._emit(end)
 
     async def _steer(self, steer: Steer) -> None:
@@ -62,9 +67,11 @@ class Runner:
 
     async def _emit(self, body: Body) -> None:
         if isinstance(body, Started):
-            own = descendants(psutil.Process())
-            await self._channel.send(Baseline(pids=[process.pid for process in own]))
-        await self._channel.send(body)
+            await self._send_baseline()
+        await self._channel.send(fit(body))
+
+    async def _send_baseline(self) -> None:
+        await self._channel.send(Baseline(pids=[process.pid for process in descendants(psutil.Process())]))
 
 
 async def main() -> None:

@@ -15,9 +15,9 @@ from typing import Any
 import msgspec
 import psutil
 
-from sled.channel import FD_VARIABLE, Baseline, Channel
+from sled.channel import FD_VARIABLE, Baseline, Channel, FromRunner, fit
 from sled.journal import Journal
-from sled.processes import Process, descendants, end_descendants, end_tree, is_alive, marked
+from sled.processes import Process, descendants, end_descendants, end_marked, end_tree, is_alive
 from sled.protocol import Body, Finished, Forget, Run, Steer, Stop
 
 log = logging.getLogger(__name__)
@@ -26,22 +26,40 @@ log = logging.getLogger(__name__)
 MARK = "HUSKIES_SLED"
 #: Idle runners that stay warm; the one idle for longest goes first.
 MAX_WARM = 8
+#: What Python is told to run as a runner.
+RUNNER = ("-I", "-m", "sled.runner")
+
+
+_CRASHED = Finished(ending="interrupted", reason="crashed")
+_STOPPED = Finished(ending="interrupted", reason="stopped")
+#: Seconds for the death of a runner's tree, and again for that of its orphans; together with the grace below 2.
+_KILL_S = 0.4
+
+
+class _Turn:
+    """A run under way. `obeyed`: the agent ended it after a stop; `over`: its end is journaled."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.stopping = False
+        self.obeyed = asyncio.Event()
+        self.over = asyncio.Event()
 
 
 class _Runner:
     """The process of one session, and the run it is at."""
 
-    def __init__(self, session: str, process: asyncio.subprocess.Process, channel: Channel) -> None:
-        self.session = session
+    def __init__(self, run: Run, process: asyncio.subprocess.Process, root: Process, channel: Channel) -> None:
+        self.session = run.session
+        self.agent = run.agent
         self.process = process
-        self.root = psutil.Process(process.pid)
+        self.root = root
         self.channel = channel
         self.baseline: list[Process] = []
-        self.run: Run | None = None
-        self.stopping = False
-        self.ended = asyncio.Event()
+        self.turn: _Turn | None = None
         self.idle_since = 0.0
         self.expiry: asyncio.TimerHandle | None = None
+        self.ending: asyncio.Task[None] | None = None
 
 
 class Supervisor:
@@ -64,169 +82,179 @@ class Supervisor:
 
     async def recover(self) -> None:
         """Bury what an earlier sled left: its processes first, then its runs."""
-        for process in marked(MARK, self._journal.id):
-            log.warning("killing %s, left by an earlier sled", process.pid)
-            await end_tree(process)
+        if survivors := await end_marked(MARK, self._journal.id):
+            log.error("left by an earlier sled, and not to be killed: %s", survivors)
         for run in self._journal.unfinished():
-            self._record(run, Finished(ending="interrupted", reason="crashed"))
+            self._record(run, msgspec.structs.replace(_CRASHED, survivors=survivors))
 
     async def start(self, run: Run) -> None:
         """Journal the run, then hand it to its session's runner. A run that is known already is left alone."""
         if run.run in self._journal:
             return
-        self._journal.begin(run.run)
-        runner = self._runners.get(run.session)
-        if runner is not None and not is_alive(runner.root):
-            await self._end(runner, None)
-            runner = None
-        if runner is not None and runner.run is not None:
-            self._record(run.run, Finished(ending="failed", error="its session has a run already"))
-            return
         try:
-            runner = runner or await self._open(run.session)
+            self._journal.begin(run.run)
+            runner = await self._runner_for(run)
         except OSError as error:
             self._record(run.run, Finished(ending="failed", error=f"the runner did not start: {error}"))
             return
-        runner.run, runner.stopping = run, False
-        runner.ended.clear()
+        if runner.turn is not None:
+            self._record(run.run, Finished(ending="failed", error="its session has a run already"))
+            return
         if runner.expiry is not None:
             runner.expiry.cancel()
-        with contextlib.suppress(ConnectionError):  # a dead runner is noticed by its reader
-            await runner.channel.send(run)
+        runner.turn = _Turn(run)
+        runner.channel.post(run)
 
     async def spawn(self, *command: str, **options: Any) -> asyncio.subprocess.Process:
         """Start a child that is the sled's own, so that it is never taken for an orphan of a dead runner."""
         async with self._spawning:
             process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL, **options)
+            self._own = {own for own in self._own if is_alive(own)}
             with contextlib.suppress(psutil.NoSuchProcess):
-                self._own.add(psutil.Process(process.pid))
+                self._own.add(Process(process.pid))
         return process
 
     async def steer(self, steer: Steer) -> None:
         """Hand a message into a run that is under way."""
         if runner := self._at(steer.run):
-            with contextlib.suppress(ConnectionError):
-                await runner.channel.send(steer)
+            runner.channel.post(steer)
 
     async def stop(self, stop: Stop) -> None:
         """End a run: ask, wait, kill what it started, verify. Returns when `Finished` is journaled."""
         runner = self._at(stop.run)
-        if runner is None or runner.stopping:
+        if runner is None or runner.turn is None:
             return
-        runner.stopping = True
-        with contextlib.suppress(ConnectionError):
-            await runner.channel.send(stop)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(runner.ended.wait(), stop.grace_s)
-            return
-        log.warning("run %s ignores its interrupt: killing its runner", stop.run)
-        await self._end(runner, Finished(ending="interrupted", reason="stopped"))
+        turn = runner.turn
+        if not turn.stopping:
+            turn.stopping = True
+            runner.channel.post(stop)
+            try:
+                await asyncio.wait_for(turn.obeyed.wait(), stop.grace_s)
+            except TimeoutError:
+                log.warning("run %s ignores its interrupt: killing its runner", stop.run)
+                self._end(runner, _STOPPED)
+        await turn.over.wait()
 
     async def forget(self, forget: Forget) -> None:
         """End the warm runner of a session."""
         runner = self._runners.get(forget.session)
-        if runner is not None and runner.run is None:
-            await self._end(runner, None)
+        if runner is not None and runner.turn is None:
+            await self._end(runner, _STOPPED)
 
     async def close(self) -> None:
         """End everything; runs under way are interrupted."""
-        end = Finished(ending="interrupted", reason="stopped")
-        await asyncio.gather(*(self._end(runner, end) for runner in list(self._runners.values())))
-        for task in self._tasks:
-            task.cancel()
+        for runner in list(self._runners.values()):
+            self._end(runner, _STOPPED)
+        # A runner's end closes its channel, and that ends its listener.
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _at(self, run: str) -> _Runner | None:
-        return next((r for r in self._runners.values() if r.run is not None and r.run.run == run), None)
+        return next((r for r in self._runners.values() if r.turn is not None and r.turn.run.run == run), None)
 
-    async def _open(self, session: str) -> _Runner:
+    async def _runner_for(self, run: Run) -> _Runner:
+        """The session's warm runner, or a new one. Raises OSError."""
+        runner = self._runners.get(run.session)
+        if runner is not None and is_alive(runner.root) and (runner.turn is not None or runner.agent == run.agent):
+            return runner
+        if runner is not None:
+            await self._end(runner, _CRASHED)
+        return await self._open(run)
+
+    async def _open(self, run: Run) -> _Runner:
         ours, theirs = socket.socketpair()
         with theirs:
             process = await self.spawn(
-                *(sys.executable, "-I", "-m", "sled.runner", str(os.getpid())),
+                *(sys.executable, *RUNNER, str(os.getpid())),
                 cwd=self._workspace,
                 env={**self._environment, FD_VARIABLE: str(theirs.fileno())},
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )
-        runner = _Runner(session, process, await Channel.open(ours))
-        self._runners[session] = runner
+        try:
+            root = Process(process.pid)
+        except psutil.NoSuchProcess as error:
+            ours.close()
+            raise OSError("it ended at once") from error
+        runner = self._runners[run.session] = _Runner(run, process, root, await Channel.open(ours))
         self._in_background(self._listen(runner))
         return runner
 
     async def _listen(self, runner: _Runner) -> None:
-        while frame := await runner.channel.from_runner():
-            if isinstance(frame, Baseline):
-                runner.baseline = _processes(frame.pids)
-            elif runner.run is None:
-                log.warning("an event of session %s outside of a run: %s", runner.session, frame)
-            elif isinstance(frame, Finished):
-                await self._finish(runner, frame)
-            else:
-                self._record(runner.run.run, frame)
-        await self._end(runner, Finished(ending="interrupted", reason="crashed"))
+        try:
+            while frame := await runner.channel.from_runner():
+                await self._hear(runner, frame)
+        finally:
+            self._end(runner, _CRASHED)
 
-    async def _finish(self, runner: _Runner, end: Finished) -> None:
+    async def _hear(self, runner: _Runner, frame: FromRunner) -> None:
+        if isinstance(frame, Baseline):
+            runner.baseline = [process for process in descendants(runner.root) if process.pid in frame.pids]
+        elif runner.turn is None:
+            log.warning("an event of session %s outside of a run: %s", runner.session, type(frame).__name__)
+        elif not isinstance(frame, Finished):
+            self._record(runner.turn.run.run, frame)
+        elif runner.ending is None:  # else its processes are being killed, and whoever does that tells the end
+            await self._finish(runner, runner.turn, frame)
+
+    async def _finish(self, runner: _Runner, turn: _Turn, end: Finished) -> None:
         """The agent says that its run is over; after a stop, see to it that what it started is too."""
-        if runner.stopping:
+        if turn.stopping:
+            turn.obeyed.set()
             survivors = await end_descendants(runner.root, spare=runner.baseline)
             end = msgspec.structs.replace(end, survivors=survivors)
-        run, runner.run = runner.run, None
-        if run is None:
-            return
-        self._record(run.run, end)
-        runner.ended.set()
-        self._keep_warm(runner, run.warm_s)
+        self._conclude(runner, turn, end)
+        if runner.ending is None:
+            self._keep_warm(runner, turn.run.warm_s)
+
+    def _conclude(self, runner: _Runner, turn: _Turn, end: Finished) -> None:
+        """Journal the one end of a run."""
+        if runner.turn is turn:
+            runner.turn = None
+            self._record(turn.run.run, end)
+            turn.over.set()
 
     def _keep_warm(self, runner: _Runner, seconds: float) -> None:
         loop = asyncio.get_running_loop()
         runner.idle_since = loop.time()
-        runner.expiry = loop.call_later(seconds, self._expire, runner)
-        idle = sorted((r for r in self._runners.values() if r.run is None), key=lambda r: r.idle_since)
+        runner.expiry = loop.call_later(seconds, self._end, runner, _STOPPED)
+        idle = sorted((r for r in self._runners.values() if r.turn is None), key=lambda r: r.idle_since)
         for surplus in idle[: max(0, len(idle) - MAX_WARM)]:
-            self._expire(surplus)
+            self._end(surplus, _STOPPED)
 
-    def _expire(self, runner: _Runner) -> None:
-        if runner.run is None:
-            self._in_background(self._end(runner, None))
-
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
-    async def _end(self, runner: _Runner, end: Finished | None) -> None:
+    def _end(self, runner: _Runner, end: Finished) -> asyncio.Future[None]:
+        """Begin the end of a runner, once; what is returned may be awaited. It takes no run any more from now on."""
+        if runner.ending is None:
+            if self._runners.get(runner.session) is runner:
+                del self._runners[runner.session]
+            if runner.expiry is not None:
+                runner.expiry.cancel()
+            runner.ending = self._in_background(self._kill(runner, end))
+        return asyncio.shield(runner.ending)
+
+    async def _kill(self, runner: _Runner, end: Finished) -> None:
         """The one kill routine: the runner's whole tree, verified; then, and only then, its run is over."""
-        run, runner.run = runner.run, None
-        if self._runners.get(runner.session) is runner:
-            del self._runners[runner.session]
-        if runner.expiry is not None:
-            runner.expiry.cancel()
-        survivors = await end_tree(runner.root)
-        await runner.process.wait()
+        survivors = await end_tree(runner.root, within_s=_KILL_S)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(runner.process.wait(), _KILL_S)
         # The runner may have died first; what it left was adopted by the sled, its subreaper.
         survivors += await self._end_orphans()
         self._own.discard(runner.root)
         runner.channel.close()
-        if run is not None and end is not None:
-            self._record(run.run, msgspec.structs.replace(end, survivors=survivors))
-        runner.ended.set()
+        if (turn := runner.turn) is not None:
+            end = _STOPPED if turn.stopping else end
+            self._conclude(runner, turn, msgspec.structs.replace(end, survivors=survivors))
 
     async def _end_orphans(self) -> list[int]:
+        """Kill what descends from the sled, but neither is its own nor descends from that."""
         async with self._spawning:
-            spare = set(self._own)
-            for process in self._own:
-                spare |= descendants(process)
-            return await end_descendants(psutil.Process(), spare=spare)
+            return await end_descendants(Process(), apart=self._own, within_s=_KILL_S)
 
     def _record(self, run: str, body: Body) -> None:
-        self._journal.append(run, body)
+        self._journal.append(run, fit(body))
         self._publish(run)
-
-
-def _processes(pids: list[int]) -> list[Process]:
-    found = []
-    for pid in pids:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            found.append(Process(pid))
-    return found

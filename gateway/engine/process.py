@@ -38,14 +38,15 @@ class ProcessEngine:
 
     def __init__(self) -> None:
         self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._starting = asyncio.Lock()
 
     async def check(self) -> str:
         return "process: sleds are plain processes of this host, no isolation"
 
     async def start(self, spec: SledSpec) -> None:
-        if await self.is_running(spec):
-            return
-        await asyncio.to_thread(self._spawn, spec)
+        async with self._starting:
+            if not await self.is_running(spec):
+                await asyncio.to_thread(self._spawn, spec)
 
     async def stop(self, spec: SledSpec) -> None:
         if survivors := await self._end(spec):

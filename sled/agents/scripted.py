@@ -24,6 +24,8 @@ import secrets
 import signal
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from sled.agents import Emit
 from sled.protocol import Finished, Run, Started, TextDelta, Tool, ToolDone
 
@@ -53,28 +55,20 @@ class Scripted:
     async def run(self, run: Run, emit: Emit) -> Finished:
         """Echo the batch and carry out its orders."""
         session = run.resume or f"scripted-{secrets.token_hex(6)}"
-        await emit(Started(agent_session=session))
-        self._answer, self._cost = [], 0.0
-        self._work = asyncio.create_task(self._play(run, emit))
+        self._answer, self._cost, self._steered = [], 0.0, asyncio.Queue()
+        self._work = asyncio.create_task(self._play(run, session, emit))
+        end = Finished(ending="answered", agent_session=session)
         try:
             await self._work
-            ending, error = "answered", ""
         except asyncio.CancelledError:
             if not self._work.cancelled():
                 raise
-            text = "\n".join(self._answer)
-            return Finished(ending="interrupted", reason="stopped", text=text, agent_session=session)
-        except _Failed as failure:
-            ending, error = "failed", str(failure)
+            end = replace(end, ending="interrupted", reason="stopped")
+        except (_Failed, ValueError, OSError) as failure:
+            end = replace(end, ending="failed", error=str(failure))
         finally:
             self._work = None
-        return Finished(
-            ending="failed" if ending == "failed" else "answered",
-            text="\n".join(self._answer),
-            error=error,
-            agent_session=session,
-            cost_usd=self._cost,
-        )
+        return replace(end, text="\n".join(self._answer), cost_usd=self._cost)
 
     async def interrupt(self) -> None:
         if self._work is not None:
@@ -89,7 +83,8 @@ class Scripted:
     async def close(self) -> None:
         await self.interrupt()
 
-    async def _play(self, run: Run, emit: Emit) -> None:
+    async def _play(self, run: Run, session: str, emit: Emit) -> None:
+        await emit(Started(agent_session=session))
         await self._lines(run.prompt, run, emit)
         while not self._steered.empty():
             await self._lines(self._steered.get_nowait(), run, emit)
@@ -150,13 +145,14 @@ class Scripted:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
         )
         try:
             output, _ = await process.communicate()
         except asyncio.CancelledError:
+            # Not waited for: a daemon of its own session may hold the pipe. Whatever is left, the sled ends.
             with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+                os.killpg(process.pid, signal.SIGKILL)
             raise
         await emit(ToolDone(id=tool, failed=process.returncode != 0))
         if text := output.decode(errors="replace").strip():

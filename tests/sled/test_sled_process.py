@@ -1,0 +1,295 @@
+"""A sled as a process: what becomes of its runs when it, its gateway, or what is between them fails."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket as sockets
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from sled.protocol import Call, Finished, Run, Started, Stop
+from sled.supervisor import MARK
+from tests.support.processes import alive, until
+from tests.support.yard import PROJECT, TOKEN, Yard, make_yard
+
+
+@pytest.fixture
+async def yard() -> AsyncIterator[Yard]:
+    async with make_yard() as made:
+        yield made
+
+
+async def test_hello_welcome_run_events_ack(yard):
+    yard.sled()
+    await yard.arrival()
+    hello = yard.gateway.hellos[0]
+    assert hello.runs == [] and "scripted" in hello.agents
+    run = await yard.run("@@say x")
+    await yard.gateway.finished(run)
+    files = yard.home / ".huskies" / "journal"
+    assert (files / f"{run}.jsonl").exists()
+    await yard.ack(run)
+    await until(lambda: not (files / f"{run}.jsonl").exists())
+    assert yard.gateway.sleds.journal(PROJECT) == (files / "id").read_text() == hello.journal
+
+
+async def test_a_job_is_answered(yard):
+    yard.sled()
+    await yard.arrival()
+    arguments = {"git": "yes", "user_name": "Ana", "user_email": "a@example.org", "project_toml": "x = 1\n"}
+    for number in range(2):
+        call = Call(call=f"c{number}", job="init", arguments=arguments)
+        assert await yard.gateway.sleds.call(PROJECT, call, 20) == "ready"
+    assert (yard.workspace / ".huskies" / "project.toml").read_text() == "x = 1\n"
+    assert (yard.workspace / ".git").is_dir()
+
+
+async def test_agents_see_no_setting_of_the_sled_and_reach_their_relay_directly(yard):
+    yard.sled(NO_PROXY="intra.example", HTTPS_PROXY="http://proxy.example")
+    await yard.arrival()
+    text = (await yard.answer("@@run env")).text
+    env = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    assert [name for name in env if name.startswith("HUSKIES_")] == [MARK]
+    assert env["NO_PROXY"] == env["no_proxy"] == "intra.example,127.0.0.1,localhost"
+    assert env["ANTHROPIC_BASE_URL"].startswith("http://127.0.0.1:")
+    assert env["ANTHROPIC_AUTH_TOKEN"] == TOKEN
+    assert Path(env["TMPDIR"]).is_dir()
+
+
+# --- the gateway goes away -------------------------------------------------------------------------------------------
+
+
+async def test_a_gateway_that_restarts_mid_run_misses_nothing_and_gets_nothing_twice(yard):
+    yard.sled()
+    await yard.arrival()
+    run = await yard.run("".join(f"@@say line {n}\n@@sleep 0.02\n" for n in range(100)))
+    for _ in range(3):
+        await until(lambda: len(yard.gateway.of(run)) > 5)
+        await yard.gateway.close()
+        await asyncio.sleep(0.2)  # a part of the run that nobody listens to
+        await yard.gateway.open()
+        await yard.arrival()
+    end = await yard.gateway.finished(run)
+    assert end.text.splitlines() == [f"line {n}" for n in range(100)]
+    assert [e.seq for e in yard.gateway.events] == list(range(1, len(yard.gateway.events) + 1))
+    assert not yard.gateway.replayed
+    assert len(yard.gateway.hellos) == 4
+
+
+async def test_a_gateway_that_forgot_is_told_all_again(yard):
+    yard.sled()
+    await yard.arrival()
+    run = await yard.run("@@say a")
+    await yard.gateway.finished(run)
+    before = list(yard.gateway.events)
+    await yard.gateway.close()
+    yard.gateway.seen.clear()
+    yard.gateway.events.clear()
+    await yard.gateway.open()
+    await yard.gateway.finished(run)
+    assert yard.gateway.events == before
+
+
+async def test_a_gateway_that_is_away_for_the_rest_of_a_run_is_told_its_end(yard):
+    sled = yard.sled()
+    await yard.arrival()
+    run = await yard.run("@@run touch begun; while ! [ -e go ]; do sleep 0.02; done\n@@stream 600\n@@run touch done")
+    await until(lambda: (yard.workspace / "begun").exists())
+    await yard.gateway.close()
+    (yard.workspace / "go").touch()
+    await until(lambda: (yard.workspace / "done").exists())
+    await yard.gateway.open()
+    end = await yard.gateway.finished(run)
+    assert len(end.text.splitlines()) == 600
+    assert sled.is_running()
+
+
+async def test_stop_of_a_run_reaches_a_sled_that_comes_back(yard):
+    yard.sled()
+    await yard.arrival()
+    run = await yard.run("@@run sleep 300")
+    await until(lambda: yard.gateway.of(run))
+    await yard.gateway.close()
+    yard.gateway.then = [Stop(run=run)]
+    await yard.gateway.open()
+    assert (await yard.gateway.finished(run)).reason == "stopped"
+
+
+async def test_a_gateway_that_hangs_up_before_its_welcome_does_no_harm(yard):
+    """It is restarting, or does not like the hello: the sled's runs go on."""
+    sled = yard.sled()
+    await yard.arrival()
+    run = await yard.run("@@run while ! [ -e go ]; do sleep 0.02; done")
+    await until(lambda: yard.gateway.of(run))
+    on_hello = yard.gateway.on_hello
+    refused = []
+
+    def refuse(project_id, hello):
+        refused.append(hello)
+        raise RuntimeError("not now")
+
+    yard.gateway.on_hello = refuse
+    await yard.gateway.close()
+    await yard.gateway.open()
+    await until(lambda: len(refused) > 3)
+    yard.gateway.on_hello = on_hello
+    await yard.arrival()
+    (yard.workspace / "go").touch()
+    assert (await yard.gateway.finished(run)).ending == "answered"
+    assert sled.is_running()
+
+
+FROZEN = """
+import asyncio, sys
+from pathlib import Path
+from tests.support.yard import Gateway
+async def main():
+    gateway = Gateway(Path(sys.argv[1]))
+    await gateway.open()
+    while not gateway.hellos:
+        await asyncio.sleep(0.01)
+    print("welcomed", flush=True)
+    await asyncio.sleep(300)
+asyncio.run(main())
+"""
+
+
+async def test_a_frozen_gateway_is_noticed_and_its_successor_is_found(yard):
+    await yard.gateway.close()
+    root = Path(__file__).parent.parent.parent
+    frozen = yard.animals.start(sys.executable, "-c", FROZEN, str(yard.wire), cwd=root, stdout=subprocess.PIPE)
+    yard.sled()
+    assert frozen.stdout is not None
+    with frozen.stdout:
+        assert await asyncio.to_thread(frozen.stdout.readline) == b"welcomed\n"
+    frozen.send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+    yard.wire.unlink()
+    await yard.gateway.open()
+    await yard.arrival()
+    assert time.monotonic() - began < 9
+    assert (await yard.answer("@@say x")).text == "x"
+
+
+async def test_a_gateway_that_takes_the_call_but_says_nothing_is_left(yard):
+    await yard.gateway.close()
+    yard.wire.unlink(missing_ok=True)
+    with sockets.socket(sockets.AF_UNIX) as mute:
+        mute.bind(str(yard.wire))
+        mute.listen()
+        mute.setblocking(False)
+        yard.sled()
+        connection, _ = await asyncio.wait_for(asyncio.get_running_loop().sock_accept(mute), 20)
+        yard.wire.unlink()
+        began = time.monotonic()
+        await yard.gateway.open()
+        await yard.arrival()
+        assert time.monotonic() - began < 8
+        connection.close()
+
+
+# --- the sled goes away ----------------------------------------------------------------------------------------------
+
+
+async def test_a_killed_sled_is_a_crash_that_the_next_one_reports_and_cleans_up(yard):
+    first = yard.sled()
+    await yard.arrival()
+    run = await yard.run("@@stream 40\n@@run setsid sh -c 'echo $$ > pid; exec sleep 300' & sleep 300")
+    orphan = await yard.process("pid")
+    await yard.gateway.said(run, "chunk 40")
+    (runner,) = yard.runners(first)
+    journal = yard.gateway.hellos[-1].journal
+    first.kill()
+    await until(lambda: not alive(runner.pid), 2)  # PR_SET_PDEATHSIG
+    assert alive(orphan.pid)
+
+    yard.sled()
+    end = await yard.gateway.finished(run)
+
+    assert (end.ending, end.reason) == ("interrupted", "crashed")
+    assert not alive(orphan.pid)
+    assert yard.gateway.hellos[-1].journal == journal
+    assert [type(e.body) for e in yard.gateway.events if isinstance(e.body, Started | Finished)] == [Started, Finished]
+    assert (await yard.answer("@@say x")).text == "x"
+
+
+async def test_a_lost_home_is_another_journal(yard):
+    first = yard.sled()
+    await yard.arrival()
+    first.kill()
+    await asyncio.to_thread(yard.child.wait)
+    (yard.home / ".huskies").rename(yard.home / "lost")
+    await until(lambda: yard.gateway.sleds.journal(PROJECT) is None)
+    yard.sled()
+    await yard.arrival()
+    assert yard.gateway.hellos[0].journal != yard.gateway.hellos[-1].journal
+
+
+async def test_sigterm_ends_the_runs_and_the_next_sled_tells(yard):
+    yard.sled()
+    await yard.arrival()
+    run = await yard.run("@@run setsid env -i sh -c 'echo $$ > pid; exec sleep 300' & sleep 300")
+    orphan = await yard.process("pid")
+    began = time.monotonic()
+    yard.child.terminate()
+    assert await asyncio.to_thread(yard.child.wait, 10) == 0
+    assert time.monotonic() - began < 3
+    assert not alive(orphan.pid)
+    assert not [p for p in yard.animals.marked() if alive(p.pid)]
+    yard.sled()
+    assert (await yard.gateway.finished(run)).ending == "interrupted"
+
+
+async def test_a_second_sled_of_one_home_ends_at_once(yard):
+    first = yard.sled()
+    await yard.arrival()
+    run = await yard.run("@@run sleep 300")
+    await until(lambda: yard.gateway.of(run))
+    yard.sled()
+    assert await asyncio.to_thread(yard.child.wait, 20) == 75
+    assert alive(first.pid)
+    assert yard.gateway.end_of(run) is None
+    assert len(yard.gateway.hellos) == 1
+
+
+async def test_a_wrong_token_ends_the_sled(yard):
+    yard.sled(token="another")
+    assert await asyncio.to_thread(yard.child.wait, 20) == 77
+    assert yard.gateway.hellos == []
+
+
+async def test_a_run_too_long_for_the_pipe_to_its_runner_can_be_stopped(yard):
+    """Its prompt is longer than the channel's buffer, and the runner still starts: nothing waits for it."""
+    yard.sled()
+    await yard.arrival()
+    prompt = "@@sleep 60\n" + "x" * (3 * 2**20)
+    run = await yard.run(prompt)
+    assert (await yard.stop(run)).ending == "interrupted"
+
+
+async def test_a_sled_without_a_gateway_waits(yard):
+    await yard.gateway.close()
+    sled = yard.sled()
+    await until(lambda: (yard.home / ".huskies" / "journal" / "id").exists())
+    await asyncio.sleep(0.5)  # a few attempts
+    assert sled.is_running()
+    await yard.gateway.open()
+    await yard.arrival()
+    await yard.send(Run(run="late", session="s", prompt="@@say x", agent="scripted"))
+    assert (await yard.gateway.finished("late")).text == "x"
+
+
+async def test_nothing_of_the_sled_is_left_open_in_what_it_starts(yard):
+    yard.sled()
+    await yard.arrival()
+    text = (await yard.answer("@@run ls -l /proc/self/fd")).text
+    assert "socket:" not in text and "sled.lock" not in text
+    assert psutil.Process(yard.child.pid).cwd() == os.path.realpath(yard.home)

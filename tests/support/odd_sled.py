@@ -1,0 +1,96 @@
+"""A sled whose runners can host agents that misbehave. Run as a program: with `runner` it is such a runner."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import sys
+import time
+from pathlib import Path
+
+from sled import agents, runner, supervisor
+from sled.agents.scripted import Scripted
+from sled.channel import Channel
+from sled.protocol import Finished, Started, TextDelta
+
+KINDS = ("deaf", "stuck", "garbled", "huge", "raising", "flags", "slow", "late")
+
+
+class Odd(Scripted):
+    """One misbehaviour each."""
+
+    kind = ""
+    stopped = False
+
+    async def run(self, run, emit):
+        self.stopped = False
+        match self.kind:
+            case "deaf":
+                await emit(Started(agent_session="deaf"))
+                return await super().run(run, emit)
+            case "stuck":
+                await emit(Started(agent_session="stuck"))
+                time.sleep(300)  # noqa: ASYNC251 - that is what it is for
+            case "garbled":
+                await emit(Started(agent_session="garbled"))
+                for found in gc.get_objects():
+                    if isinstance(found, Channel):
+                        found._writer.write(run.prompt.encode() + b"\n")
+                await asyncio.sleep(300)
+            case "huge":
+                await emit(TextDelta(delta="\x01" * 2**20))
+                return Finished(ending="answered", text="\x01" * (3 * 2**20), error="e" * 5000)
+            case "raising":
+                raise ValueError("x" * 5000)
+            case "flags":
+                for _ in range(100):
+                    if self.stopped:
+                        return Finished(ending="interrupted", reason="stopped", text="heard")
+                    await asyncio.sleep(0.05)
+                return Finished(ending="answered", text="never heard of a stop")
+            case "late":
+                await emit(Started(agent_session="late"))
+                while not self.stopped:
+                    await asyncio.sleep(0.01)
+                await asyncio.sleep(0.95)
+                return Finished(ending="interrupted", reason="stopped", text="late")
+        return await super().run(run, emit)
+
+    async def interrupt(self):
+        self.stopped = True
+        if self.kind == "slow":
+            await super().interrupt()
+
+
+def create(workspace: Path) -> Odd:
+    made = Odd(workspace)
+    made.kind = KIND
+    return made
+
+
+KIND = ""
+if __name__ == "__main__":
+    here = str(Path(__file__))
+    if sys.argv[1:2] == ["runner"]:
+        del sys.argv[1]
+        real_create = agents.create
+
+        def odd_create(name: str, workspace: Path) -> agents.Agent:
+            global KIND  # noqa: PLW0603
+            if name not in KINDS:
+                return real_create(name, workspace)
+            KIND = name
+            if name == "slow":
+                time.sleep(300)  # an import that takes its time
+            return create(workspace)
+
+        agents.create = odd_create
+        asyncio.run(runner.main())
+    else:
+        from sled import __main__ as program
+
+        supervisor.RUNNER = (here, "runner")
+        config = program.Config.from_environment()
+        lock = program.take_lock(config.home)
+        os._exit(asyncio.run(program.main(config)))
