@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,17 +13,28 @@ from pathlib import Path
 from gateway import __version__
 from gateway.errors import HuskiesError
 
+log = logging.getLogger(__name__)
+
 
 def main() -> None:
     """Entry point of the console script."""
     arguments = make_parser().parse_args()
     try:
         code = arguments.act(arguments)
+        sys.stdout.flush()
     except HuskiesError as error:
         print(f"huskies: {error}", file=sys.stderr)
         code = 1
-    except (KeyboardInterrupt, BrokenPipeError):
+    except BrokenPipeError:
+        # Whoever read our output has gone. Python flushes it once more at its end: into nothing, without complaint.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    except KeyboardInterrupt:
         code = 130
+    except Exception:
+        # Through the log, which blots out secrets; a traceback of Python's own would not.
+        log.exception("huskies ended by a defect of its own")
+        code = 1
     sys.exit(code)
 
 
@@ -30,33 +43,39 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="huskies", description="Text your sandboxed coding agents.")
     parser.add_argument("--config", type=Path, help="configuration file; else ./config.toml, ~/.huskies/config.toml")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    # The same option behind the subcommand; left out there, it keeps what was said before it.
+    config = argparse.ArgumentParser(add_help=False)
+    config.add_argument("--config", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
-    run = commands.add_parser("run", help="start the gateway")
-    run.add_argument("--config", type=Path, default=argparse.SUPPRESS)
+    run = commands.add_parser("run", parents=[config], help="start the gateway")
     run.add_argument("--pipe", action="store_true", help="a message per line of stdin; ends when all is answered")
     run.set_defaults(act=_run)
 
-    send = commands.add_parser("send", help="send a message to the running gateway and print the reply")
+    send = commands.add_parser(
+        "send", parents=[config], help="send a message to the running gateway and print the reply"
+    )
     send.add_argument("text")
     send.add_argument("--conversation", default="default", help="which conversation of the command line it belongs to")
     send.add_argument("--timeout", type=float, default=3600.0, help="seconds to wait for the reply")
     send.set_defaults(act=_ask("send"))
 
-    projects = commands.add_parser("projects", help="list the projects")
+    projects = commands.add_parser("projects", parents=[config], help="list the projects")
     projects.add_argument("--json", action="store_true")
     projects.set_defaults(act=_ask("projects"))
 
-    status = commands.add_parser("status", help="show a project")
+    status = commands.add_parser("status", parents=[config], help="show a project")
     status.add_argument("name")
     status.add_argument("--json", action="store_true")
     status.set_defaults(act=_ask("status"))
 
-    ssh = commands.add_parser("ssh", help="open a shell in a project's container")
+    ssh = commands.add_parser("ssh", parents=[config], help="open a shell in a project's container")
     ssh.add_argument("name")
     ssh.add_argument("command", nargs=argparse.REMAINDER)
     ssh.set_defaults(act=_ask("ssh"))
 
-    doctor = commands.add_parser("doctor", help="one line per part: ok, or what is wrong and what to type")
+    doctor = commands.add_parser(
+        "doctor", parents=[config], help="one line per part: ok, or what is wrong and what to type"
+    )
     doctor.set_defaults(act=_ask("doctor"))
 
     version = commands.add_parser("version", help="print the version")
@@ -75,8 +94,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
     file = settings.find_file(arguments.config)
     values = settings.load(file)
-    log.configure(values)
-    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    terminal = sys.stdin.isatty() and sys.stdout.isatty() and not arguments.pipe
+    log.configure(values, terminal=terminal and values.transports.console.enabled)
     asyncio.run(serve(values, file, pipe=arguments.pipe, terminal=terminal))
     return 0
 
@@ -84,9 +103,11 @@ def _run(arguments: argparse.Namespace) -> int:
 def _ask(subcommand: str) -> Callable[[argparse.Namespace], int]:
     def act(arguments: argparse.Namespace) -> int:
         from gateway import cli, settings
+        from transports.console import inert
 
         values = settings.load(settings.find_file(arguments.config))
-        return asyncio.run(cli.SUBCOMMANDS[subcommand](values, arguments))
+        # What an agent said reaches a terminal here as it does in the console.
+        return asyncio.run(cli.SUBCOMMANDS[subcommand](values, arguments, lambda text: print(inert(text))))
 
     return act
 

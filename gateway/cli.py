@@ -14,18 +14,21 @@ from typing import Any
 import aiohttp
 
 from gateway.errors import UserError
-from gateway.settings import Settings
+from gateway.settings import SET_KEY, AgentSection, Settings
+
+#: Prints a line, or several.
+Say = Callable[[str], None]
 
 
 class NotRunning(UserError):
     """No gateway is running here."""
 
 
-async def send(settings: Settings, arguments: argparse.Namespace) -> int:
+async def send(settings: Settings, arguments: argparse.Namespace, say: Say) -> int:
     """Send a message; print its replies. 0 when it was answered, 1 when not."""
     message = {
-        "text": arguments.text,
-        "conversation": arguments.conversation,
+        "text": _utf8(arguments.text),
+        "conversation": _utf8(arguments.conversation),
         # One id for all tries: a call that is cut off and repeated sends no second message.
         "id": secrets.token_hex(12),
     }
@@ -36,42 +39,42 @@ async def send(settings: Settings, arguments: argparse.Namespace) -> int:
             f"there was no reply within {arguments.timeout:g} s; the message stays with the gateway"
         ) from None
     for reply in answer["replies"]:
-        print(reply)
+        say(reply)
     return 0 if answer["ok"] else 1
 
 
-async def projects(settings: Settings, arguments: argparse.Namespace) -> int:
+async def projects(settings: Settings, arguments: argparse.Namespace, say: Say) -> int:
     """List the projects."""
     found = await _call(settings, "GET", "/projects")
     if arguments.json:
-        print(json.dumps(found, indent=2))
+        say(json.dumps(found, indent=2))
         return 0
     for project in found:
-        print(f"{project['name']:<24} {project['state']:<10} {project['stack']:<10} {project['path']}")
+        say(f"{project['name']:<24} {project['state']:<10} {project['stack']:<10} {project['path']}")
     if not found:
-        print("There is no project yet; type: huskies send 'new project demo'")
+        say("There is no project yet; type: huskies send 'new project demo'")
     return 0
 
 
-async def status(settings: Settings, arguments: argparse.Namespace) -> int:
+async def status(settings: Settings, arguments: argparse.Namespace, say: Say) -> int:
     """Show one project. 0 when it is ready, 1 when not."""
     project = await _call(settings, "GET", f"/projects/{_one_name(arguments.name)}")
     if arguments.json:
-        print(json.dumps(project, indent=2))
+        say(json.dumps(project, indent=2))
     else:
         for key, value in project.items():
             if value not in ("", []):
-                print(f"{key}: {value}")
+                say(f"{key}: {value}")
     return 0 if project["state"] == "ready" else 1
 
 
-async def ssh(settings: Settings, arguments: argparse.Namespace) -> int:
+async def ssh(settings: Settings, arguments: argparse.Namespace, _: Say) -> int:
     """Open a shell in a project's container; the process engine has none."""
     project = await _call(settings, "GET", f"/projects/{_one_name(arguments.name)}")
     raise UserError(f"{project['name']} runs on the process engine, which has no SSH; open {project['path']}")
 
 
-async def doctor(settings: Settings, _: argparse.Namespace) -> int:
+async def doctor(settings: Settings, _: argparse.Namespace, say: Say) -> int:
     """One line per part; 1 if any is broken."""
     try:
         parts = await _call(settings, "GET", "/doctor")
@@ -79,10 +82,11 @@ async def doctor(settings: Settings, _: argparse.Namespace) -> int:
         parts = [
             {"name": "config", "ok": True, "text": "ok"},
             await asyncio.to_thread(_state_part, settings.gateway.state_dir),
+            _agent_part(settings.agent),
             {"name": "gateway", "ok": False, "text": str(error)},
         ]
     for part in parts:
-        print(f"{'ok    ' if part['ok'] else 'BROKEN'} {part['name']}: {part['text']}")
+        say(f"{'ok    ' if part['ok'] else 'BROKEN'} {part['name']}: {part['text']}")
     return 0 if all(part["ok"] for part in parts) else 1
 
 
@@ -93,8 +97,22 @@ def _state_part(state_dir: Path) -> dict[str, object]:
     return {"name": "state", "ok": writable, "text": text}
 
 
+def _agent_part(agent: AgentSection) -> dict[str, object]:
+    has_key = agent.api_key.get_secret_value() or agent.oauth_token.get_secret_value()
+    ok = bool(has_key) or agent.chosen != "claude"
+    return {"name": "agent", "ok": ok, "text": agent.chosen if ok else f"no model key is set; {SET_KEY}"}
+
+
 def _may_write(folder: Path) -> bool:
     return os.access(folder, os.W_OK | os.X_OK)
+
+
+def _utf8(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UserError("that is no UTF-8 text; nothing was sent") from None
+    return text
 
 
 def _one_name(name: str) -> str:
@@ -105,7 +123,8 @@ def _one_name(name: str) -> str:
 
 async def _call(settings: Settings, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
     """Ask the gateway. Raises NotRunning, UserError."""
-    socket = settings.gateway.state_dir / ".gateway" / "cli.sock"
+    state_dir = settings.gateway.state_dir
+    socket = state_dir / ".gateway" / "cli.sock"
     timeout = aiohttp.ClientTimeout(total=None, connect=5)
     connector = aiohttp.UnixConnector(path=str(socket))
     try:
@@ -114,16 +133,18 @@ async def _call(settings: Settings, method: str, path: str, body: dict[str, Any]
             session.request(method, f"http://gateway{path}", json=body) as response,
         ):
             answer = await response.json()
-    except (aiohttp.ClientError, OSError) as error:
-        raise NotRunning(
-            f"no gateway is running on {settings.gateway.state_dir} ({type(error).__name__}); type: huskies run"
-        ) from error
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+        raise NotRunning(f"no gateway is running on {state_dir}; type: huskies run") from error
+    except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError) as error:
+        raise UserError(f"the gateway on {state_dir} ended before it answered; type: huskies run") from error
+    except aiohttp.ContentTypeError as error:
+        raise UserError(f"the gateway could not answer that ({error.status}); its log says why") from error
     if isinstance(answer, dict) and "error" in answer:
         raise UserError(answer["error"])
     return answer
 
 
-SUBCOMMANDS: dict[str, Callable[[Settings, argparse.Namespace], Coroutine[Any, Any, int]]] = {
+SUBCOMMANDS: dict[str, Callable[[Settings, argparse.Namespace, Say], Coroutine[Any, Any, int]]] = {
     "send": send,
     "projects": projects,
     "status": status,

@@ -135,6 +135,7 @@ class Parser:
         self._table = [(read_usage(command.usage), command) for command in commands]
         # Longest first: `new project` before a command that would be called `new`.
         self._table.sort(key=lambda row: -len(row[0].words))
+        self._first_words = {grammar.words[0].lower() for grammar, _ in self._table}
         self._aliases = aliases
 
     def parse(self, text: str, projects: Collection[str]) -> Parsed | NearMiss | Verbatim | None:
@@ -148,6 +149,8 @@ class Parser:
         if verbatim := _VERBATIM.fullmatch(text):
             return Verbatim(verbatim[1])
         text = self._aliases.get(text.lower(), text)
+        if not forced and not self._could_be_command(text):
+            return None
         problems: list[str] = []
         for grammar, command in self._table:
             arguments = _match(grammar, text, projects, problems)
@@ -164,6 +167,13 @@ class Parser:
             hint = f"It goes: `{usages[0]}`." if usages else "Type `help` to see what there is."
             raise UserError(f"There is no command “{text[:60]}”. {hint}")
         return None
+
+    def _could_be_command(self, text: str) -> bool:
+        """A look at the first word: most messages are prompts, and need no more than this."""
+        first = text[:40].split(None, 1)[:1]
+        return bool(first) and (
+            first[0].lower() in self._first_words or any(_near(first[0], word) for word in self._first_words)
+        )
 
     def _correct(self, text: str, projects: Collection[str]) -> str | None:
         tokens = text.split()
@@ -266,13 +276,17 @@ def _takes(slot: Slot, token: str, projects: Collection[str]) -> bool:
 def _near(typed: str, word: str) -> bool:
     """Equal but for one slip (two in a long word): a letter left out, added, changed, or two swapped."""
     typed, word = typed.lower(), word.lower()
-    return typed == word or _distance(typed, word) <= (1 if len(word) <= 5 else 2)
+    slips = 1 if len(word) <= 5 else 2
+    if typed == word:
+        return True
+    # A slip changes at most one letter into another: cheap to see, and it rules out nearly everything.
+    if abs(len(typed) - len(word)) > slips or len(set(typed) ^ set(word)) > 2 * slips:
+        return False
+    return _distance(typed, word) <= slips
 
 
 def _distance(a: str, b: str) -> int:
     """Damerau-Levenshtein distance (adjacent swaps count once)."""
-    if abs(len(a) - len(b)) > 2:
-        return 3
     before: list[int] = []
     row = list(range(len(b) + 1))
     for i, x in enumerate(a, 1):

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import secrets
 import time
@@ -180,6 +181,9 @@ class Dispatcher:
         self._running: dict[str, _Running] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closing = False
+        # Run ids are unique over all processes, and cost no system call each.
+        self._series = secrets.token_hex(8)
+        self._numbers = itertools.count(1)
 
     # --- a message comes in ------------------------------------------------------------------------------------------
 
@@ -274,7 +278,7 @@ class Dispatcher:
             load[key.project_id] += 1
             del self._line[key], self._lanes[key]
             self._starting.add(key)
-            self._in_background(self._start(lane))
+            self._claim(lane)
 
     def _show_waiting(self, lane: _Lane, why: str) -> None:
         if lane.live is None:
@@ -287,17 +291,23 @@ class Dispatcher:
 
     # --- a turn begins -----------------------------------------------------------------------------------------------
 
-    async def _start(self, lane: _Lane) -> None:
+    def _claim(self, lane: _Lane) -> None:
+        """Hand in the claim at once: with a window of 0 it shares the transaction of its last message."""
         key = lane.key
         settings = self._run_settings(key.project_id)
         journal = self._wire.journal(key.project_id) or ""
-        run_id = f"r{secrets.token_hex(10)}"
-        try:
-            turn = await self._store.write(
-                lambda c: turns.claim(
-                    c, key, run=run_id, agent=settings.agent, journal=journal, slots=self._limits.runs_per_project
-                )
+        run_id = f"r{self._series}-{next(self._numbers)}"
+        claimed = self._store.write(
+            lambda c: turns.claim(
+                c, key, run=run_id, agent=settings.agent, journal=journal, slots=self._limits.runs_per_project
             )
+        )
+        self._in_background(self._start(lane, settings, claimed))
+
+    async def _start(self, lane: _Lane, settings: RunSettings, claimed: asyncio.Future[Turn | None]) -> None:
+        key = lane.key
+        try:
+            turn = await claimed
         except (StateError, NoFreeSlot) as error:
             log.error("a turn could not begin: %s", error)
             self._starting.discard(key)

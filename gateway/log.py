@@ -1,13 +1,23 @@
-"""Logging: one line per event, as text or as JSON, and never a secret."""
+"""Logging: one line per event, as text or as JSON, and never a secret.
+
+On stderr; but where the console has the terminal, lines would run across the one being typed. There they go to
+`<state_dir>/.logs/gateway.log`; the screen shows warnings, and that the gateway is ready, above that line.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+import sys
+from io import TextIOWrapper
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
 
 from pydantic import SecretStr
 
 from gateway.settings import Section, Settings
+
+_FILE_BYTES = 8 * 2**20
 
 
 class Redactor(logging.Filter):
@@ -34,6 +44,17 @@ class Redactor(logging.Filter):
         return text
 
 
+class TextFormatter(logging.Formatter):
+    """A line per event. What a message quotes can neither begin a line of its own nor give a terminal orders."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = record.message.replace("\n", "\\n")
+        return super().formatMessage(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _visible(super().format(record))
+
+
 class JsonFormatter(logging.Formatter):
     """An object per line."""
 
@@ -47,18 +68,51 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_text:
             entry["exception"] = record.exc_text
-        return json.dumps(entry, ensure_ascii=False)
+        return json.dumps(entry)
 
 
-def configure(settings: Settings) -> None:
-    """Set up the root logger, on stderr."""
-    handler = logging.StreamHandler()
+class _Screen(logging.Handler):
+    """The part of the log that a person at the console should see, in short."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self._file = file
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno < logging.WARNING and record.name != "gateway.app":
+            return
+        text = _visible(record.getMessage())
+        if record.levelno >= logging.WARNING:
+            text = f"{record.levelname.lower()}: {text}"
+        if record.exc_text:
+            text += f" (more in {self._file})"
+        # As it is now: the console replaces it so that what is written goes above the line being typed.
+        sys.stderr.write(text + "\n")
+
+
+class _File(RotatingFileHandler):
+    """Opened with the first event: by then the gateway has made sure that the state directory is its own."""
+
+    def _open(self) -> TextIOWrapper:
+        Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return super()._open()
+
+
+def configure(settings: Settings, *, terminal: bool = False) -> None:
+    """Set up the root logger. `terminal`: the console uses the terminal that stderr is."""
+    handlers: list[logging.Handler] = [logging.StreamHandler()]
+    if terminal:
+        file = settings.gateway.state_dir / ".logs" / "gateway.log"
+        handlers = [_File(file, maxBytes=_FILE_BYTES, backupCount=1, encoding="utf-8", delay=True), _Screen(file)]
     if settings.gateway.log_format == "json":
-        handler.setFormatter(JsonFormatter())
+        handlers[0].setFormatter(JsonFormatter())
     else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    handler.addFilter(Redactor(secrets_of(settings)))
-    logging.basicConfig(level=settings.gateway.log_level.upper(), handlers=[handler], force=True)
+        handlers[0].setFormatter(TextFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    for handler in handlers:
+        handler.addFilter(Redactor(secrets_of(settings)))
+    logging.basicConfig(level=settings.gateway.log_level.upper(), handlers=handlers, force=True)
+    # An event that cannot be written (a full disk, a closed pipe) is lost; complaining about it on stderr helps no one.
+    logging.raiseExceptions = False
     for chatty in ("asyncio", "aiohttp", "nio", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
@@ -77,3 +131,7 @@ def secrets_of(settings: Settings) -> list[str]:
 
     walk(settings)
     return [secret for secret in found if secret]
+
+
+def _visible(text: str) -> str:
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)

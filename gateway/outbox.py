@@ -198,12 +198,18 @@ class _Worker:
         except OutcomeUnknown as error:
             log.warning("%s may have taken message %s: %s", self._transport.name, row.id, error)
             await self._settle(row, "unknown", error=str(error))
+        except StateError:
+            raise
         except (TransportDown, TransportRefused) as error:
             if time.time() - row.created_at > GIVE_UP_S:
                 await self._settle(row, "failed", error=str(error))
                 return
             await self._settle(row, "pending", error=str(error))
             await self._back_off(error)
+        except Exception as error:
+            # A defect: it would fail again each time, and hold up whatever comes behind it.
+            log.exception("%s stumbled over message %s", self._transport.name, row.id)
+            await self._settle(row, "unknown", error=f"{type(error).__name__}: {error}")
         else:
             faults.reach("outbox.sent")
             self._failures = 0
@@ -250,6 +256,9 @@ class _Worker:
             pause = error.retry_after_s or _BACK_OFF_S[1]
         except TransportError as error:
             log.info("a progress edit failed: %s", error)
+            pause = _BACK_OFF_S[1]
+        except Exception:
+            log.exception("%s stumbled over a progress edit", self._transport.name)
             pause = _BACK_OFF_S[1]
         self._next_edit = loop.time() + pause
 

@@ -20,7 +20,7 @@ from gateway.errors import ConfigError
 
 
 def _address(value: str) -> str:
-    if not re.fullmatch(r"\S+:\d{1,5}", value):
+    if not re.fullmatch(r"\S+:\d{1,5}", value) or int(value.rpartition(":")[2]) > 65535:
         raise ValueError("must be host:port, e.g. 127.0.0.1:8700")
     return value
 
@@ -31,7 +31,14 @@ def _sender(value: str) -> str:
     return value
 
 
-UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
+def _path(value: Path) -> Path:
+    try:
+        return value.expanduser().absolute()
+    except RuntimeError:
+        raise ValueError(f"there is no home directory for {value}; write the whole path") from None
+
+
+UserPath = Annotated[Path, AfterValidator(_path)]
 Sender = Annotated[str, AfterValidator(_sender)]
 
 
@@ -98,6 +105,10 @@ class ProjectsSection(Section):
 
     root: UserPath = Field(Path("~/huskies"), validate_default=True)
     allowed_roots: list[UserPath] = []
+
+
+#: What to do when there is no model key, or a bad one.
+SET_KEY = "set agent.api_key in the configuration, or HUSKIES_AGENT__API_KEY, and start the gateway again"
 
 
 class AgentSection(Section):
@@ -186,11 +197,18 @@ def find_file(given: Path | None) -> Path | None:
     Raises ConfigError when the given one does not exist.
     """
     if given is not None:
-        if not given.is_file():
+        if not _is_file(given):
             raise ConfigError(f"there is no configuration file {given}; copy config.example.toml there")
         return given
     candidates = (Path("config.toml"), Path("~/.huskies/config.toml").expanduser())
-    return next((path for path in candidates if path.is_file()), None)
+    return next((path for path in candidates if _is_file(path)), None)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:  # a folder on the way that may not be entered: there may well be one
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def load(file: Path | None) -> Settings:
@@ -199,6 +217,7 @@ def load(file: Path | None) -> Settings:
     Raises:
         ConfigError: it cannot be used; one line that names the file, the key and what to write instead.
     """
+    _check_environment()
     where = str(file) if file else "the environment"
     values: dict[str, Any] = {}
     if file is not None:
@@ -214,6 +233,16 @@ def load(file: Path | None) -> Settings:
         raise ConfigError(f"{where}: {_explain(error)}") from error
     except ValueError as error:  # pydantic-settings: an environment variable that is no JSON
         raise ConfigError(f"the environment: {error}") from error
+
+
+def _check_environment() -> None:
+    """A section that does not exist would be overlooked by pydantic-settings; its keys are not."""
+    for name in sorted(os.environ):
+        section = name.removeprefix("HUSKIES_").partition("__")[0].lower()
+        if name.startswith("HUSKIES_") and "__" in name and section not in Settings.model_fields:
+            near = difflib.get_close_matches(section, Settings.model_fields, 1, 0.5)
+            hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(Settings.model_fields)}"
+            raise ConfigError(f"the environment: unknown section {section} in {name}; {hint}")
 
 
 _SECRETS = ("api_key", "oauth_token", "access_token", "password", "token")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import queue
+import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -112,15 +113,15 @@ class Store:
     def _commit(self, connection: Connection, group: list[tuple[Unit[Any], asyncio.Future[Any]]]) -> None:
         outcomes: list[tuple[asyncio.Future[Any], Any, BaseException | None]] = []
         try:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            _say(connection, "BEGIN IMMEDIATE")
             if len(group) == 1:  # the common case needs no savepoint: the transaction is the unit
                 ((unit, future),) = group
                 result, error = _attempt(connection, unit)
                 outcomes.append((future, result, error))
-                connection.exec_driver_sql("COMMIT" if error is None else "ROLLBACK")
+                _say(connection, "COMMIT" if error is None else "ROLLBACK")
             else:
                 outcomes += [(future, *_in_savepoint(connection, unit)) for unit, future in group]
-                connection.exec_driver_sql("COMMIT")
+                _say(connection, "COMMIT")
             self.commits += 1
             self.units += len(group)
             self.problem = ""
@@ -147,12 +148,20 @@ def connect(path: Path) -> Engine:
     return engine
 
 
+def _say(connection: Connection, word: str) -> None:
+    """A word of transaction control, past SQLAlchemy, which would take longer to pass it on than SQLite to obey."""
+    try:
+        connection.connection.cursor().execute(word)
+    except sqlite3.OperationalError as error:
+        raise OperationalError(word, None, error) from error
+
+
 def _in_savepoint(connection: Connection, unit: Unit[T]) -> tuple[T | None, BaseException | None]:
-    connection.exec_driver_sql("SAVEPOINT unit")
+    _say(connection, "SAVEPOINT unit")
     result, error = _attempt(connection, unit)
     if error is not None:
-        connection.exec_driver_sql("ROLLBACK TO unit")
-    connection.exec_driver_sql("RELEASE unit")
+        _say(connection, "ROLLBACK TO unit")
+    _say(connection, "RELEASE unit")
     return result, error
 
 
@@ -167,7 +176,7 @@ def _attempt(connection: Connection, unit: Unit[T]) -> tuple[T | None, BaseExcep
 
 def _roll_back(connection: Connection) -> None:
     try:
-        connection.exec_driver_sql("ROLLBACK")
+        _say(connection, "ROLLBACK")
     except OperationalError:
         log.debug("there was nothing to roll back")  # BEGIN itself had failed
 

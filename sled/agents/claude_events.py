@@ -206,7 +206,8 @@ class Reader:
 
 def answers_nobody(result: ResultMessage) -> bool:
     """Whether this ends a turn that the CLI began by itself, as it does when a background task ends."""
-    return bool(result.origin) and result.origin["kind"] != "human" and not result.user_message_uuids
+    origin = result.origin
+    return origin is not None and origin["kind"] != "human" and not result.user_message_uuids
 
 
 def tool_detail(name: str, given: dict[str, Any], workspace: Path) -> str:
