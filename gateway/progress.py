@@ -16,6 +16,8 @@ SHOW_AFTER_S = 1.0
 #: Characters of the growing answer that are shown while it grows.
 _TAIL = 600
 _KEPT_TOOLS = 3
+#: Seconds between two ticks of the clock while nothing happens: at first, and at most.
+_FIRST_TICK_S, _LAST_TICK_S = 3.0, 60.0
 
 
 class Live:
@@ -117,8 +119,16 @@ class Live:
             return
         if self.row_id is not None:
             self._outbox.show(self._conversation, self.row_id, self.render())
+            self._tick()
         elif self._opening is None:
             self._opening = asyncio.create_task(self._open())
+
+    def _tick(self) -> None:
+        """Have the clock in it go on while nothing happens, ever more slowly: each tick is an edit."""
+        if self._timer is not None:
+            self._timer.cancel()
+        pause = min(max((time.monotonic() - self._began) / 2, _FIRST_TICK_S), _LAST_TICK_S)
+        self._timer = asyncio.get_running_loop().call_later(pause, self._refresh)
 
     async def _open(self) -> None:
         """Commit the message itself; only then can it be edited, and replaced by the answer."""
