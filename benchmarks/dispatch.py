@@ -188,7 +188,8 @@ async def idle_sessions(app: App, engine: OtherProcess, count: int) -> float:
             conversations.switch(connection, conversations.ensure(connection, room, direct=True).id, project.id)
 
         await app.store.write(prepare)
-        (message_id,) = await app.inbox.accept("fake", [Message(room, f"i{number}", "fake:ana", f"idle {number}")], None)
+        message = Message(room, f"i{number}", "fake:ana", f"idle {number}")
+        (message_id,) = await app.inbox.accept("fake", [message], None)
         settled.append(app.fates.settled(message_id))
         if len(settled) == 200:
             await asyncio.gather(*settled)

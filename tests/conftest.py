@@ -83,10 +83,8 @@ class World:
 
     async def fate(self, external_id: str) -> Fate:
         """Where a message stands, in the database."""
-        for stored in self.accepted:
-            if stored.external_id == external_id:
-                return (await self.store.read(lambda c: messages.by_id(c, stored.id))).fate
-        raise AssertionError(external_id)
+        stored = next(m for m in self.accepted if m.external_id == external_id)
+        return (await self.store.read(lambda c: messages.by_id(c, stored.id))).fate
 
     async def settled(self, external_id: str, within_s: float = 5.0) -> Fate:
         """Wait for a message's final fate."""

@@ -50,9 +50,7 @@ class Connection:
         self.cost = 0.0
         self._setup = setup
         self._stderr: deque[str] = deque(maxlen=5)
-        self._client = ClaudeSDKClient(
-            options(setup, workspace, resume, lambda: self.under_way, self._stderr.append)
-        )
+        self._client = ClaudeSDKClient(options(setup, workspace, resume, lambda: self.under_way, self._stderr.append))
         self._opening: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
         #: Messages sent that no result has accounted for yet.

@@ -155,9 +155,7 @@ class Reader:
         for block in message.content:
             if isinstance(block, ToolUseBlock):
                 detail = tool_detail(block.name, block.input, self._workspace)
-                events.append(
-                    Tool(id=clip(block.id, _MAX_ID), name=clip(block.name, _MAX_DETAIL), detail=detail)
-                )
+                events.append(Tool(id=clip(block.id, _MAX_ID), name=clip(block.name, _MAX_DETAIL), detail=detail))
             elif isinstance(block, TextBlock) and not message.parent_tool_use_id and not message.error:
                 self._said = block.text
         return events

@@ -193,9 +193,7 @@ async def test_an_allowed_tool_runs(talk: Conversation, workspace: Path) -> None
         ("Write", "sub/a.txt"),
         ("Bash", "echo hi >b.txt"),
     ]
-    assert [(done.id, done.failed) for done in talk.of(ToolDone)] == [
-        (tool.id, False) for tool in talk.of(Tool)
-    ]
+    assert [(done.id, done.failed) for done in talk.of(ToolDone)] == [(tool.id, False) for tool in talk.of(Tool)]
     assert "".join(delta.delta for delta in talk.of(TextDelta)) == "look\n\ndone"
 
 
@@ -325,9 +323,7 @@ async def test_steer_after_the_last_call_is_still_answered(talk: Conversation, a
 
 
 @pytest.mark.claude
-async def test_a_refused_key_ends_the_run_at_once(
-    talk: Conversation, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_refused_key_ends_the_run_at_once(talk: Conversation, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "wrong")
     started = time.monotonic()
     finished = await talk.run("hello")

@@ -87,9 +87,7 @@ def test_tool_results_end_tools(reader: Reader) -> None:
 
 
 def test_retries_are_noted_a_few_times(reader: Reader) -> None:
-    retry = SystemMessage(
-        subtype="api_retry", data={"attempt": 1, "error_status": 529, "retry_delay_ms": 1500}
-    )
+    retry = SystemMessage(subtype="api_retry", data={"attempt": 1, "error_status": 529, "retry_delay_ms": 1500})
     notes = [note for _ in range(10) for note in reader.read(retry)]
     assert len(notes) == MAX_RETRY_NOTES
     assert notes[0] == Note(text="The model's API failed (529), attempt 1; trying again in 1.5 s")
@@ -107,15 +105,11 @@ def test_a_refused_key_is_known_from_retry_and_result(reader: Reader, status: in
 
 def test_only_a_rejected_limit_is_a_limit(reader: Reader) -> None:
     failed = result(is_error=True, result="You've hit your limit\nmore")
-    reader.read(
-        RateLimitEvent(rate_limit_info=RateLimitInfo(status="allowed_warning"), uuid="u", session_id="")
-    )
+    reader.read(RateLimitEvent(rate_limit_info=RateLimitInfo(status="allowed_warning"), uuid="u", session_id=""))
     reader.read(failed)
     assert reader.finished().reason == ""
     rejected = RateLimitEvent(rate_limit_info=RateLimitInfo(status="rejected"), uuid="u", session_id="")
-    assert [*reader.read(rejected), *reader.read(rejected)] == [
-        Note(text="The provider's usage limit is reached")
-    ]
+    assert [*reader.read(rejected), *reader.read(rejected)] == [Note(text="The provider's usage limit is reached")]
     reader.read(failed)
     assert (reader.finished().reason, reader.finished().error) == ("limit", "You've hit your limit")
 
@@ -182,9 +176,7 @@ def test_a_command_of_the_cli_stands_alone() -> None:
     ]
 
 
-def test_costs_go_on_from_the_last_state_in_the_transcript(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_costs_go_on_from_the_last_state_in_the_transcript(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLAUDE_CONFIG_DIR", str(tmp_path))
     transcript = tmp_path / "projects" / "-workspace" / "s1.jsonl"
     transcript.parent.mkdir(parents=True)

@@ -66,9 +66,7 @@ async def test_others_are_refused(http: aiohttp.ClientSession, url: str, headers
         assert (await response.json())["error"]["type"] == "authentication_error"
 
 
-async def test_requests_and_responses_pass_unchanged(
-    http: aiohttp.ClientSession, url: str, wire: Path
-) -> None:
+async def test_requests_and_responses_pass_unchanged(http: aiohttp.ClientSession, url: str, wire: Path) -> None:
     seen: list[web.Request] = []
 
     async def serve(request: web.Request) -> web.Response:
@@ -122,9 +120,7 @@ async def test_a_request_that_was_dropped_before_an_answer_is_sent_again(
         assert await request == (200, "got 2")
 
 
-async def test_a_gateway_that_is_not_ready_is_waited_for(
-    http: aiohttp.ClientSession, url: str, wire: Path
-) -> None:
+async def test_a_gateway_that_is_not_ready_is_waited_for(http: aiohttp.ClientSession, url: str, wire: Path) -> None:
     not_ready = b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n" + f"{HOLD_HEADER}: 1\r\n\r\n".encode()
     async with saying(wire, not_ready, not_ready, OK) as heads:
         assert await post(http, url) == (200, "ok")
@@ -138,9 +134,7 @@ async def test_any_other_failure_is_passed_on(http: aiohttp.ClientSession, url: 
         assert (await post(http, url))[0] == 502
 
 
-async def test_a_response_that_is_cut_is_cut_for_the_client(
-    http: aiohttp.ClientSession, url: str, wire: Path
-) -> None:
+async def test_a_response_that_is_cut_is_cut_for_the_client(http: aiohttp.ClientSession, url: str, wire: Path) -> None:
     start = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
     async with saying(wire, start):
         with pytest.raises(aiohttp.ClientPayloadError):
@@ -184,9 +178,7 @@ async def test_a_client_that_leaves_is_forgotten(http: aiohttp.ClientSession, ur
     assert sizes == [10]
 
 
-async def test_a_body_is_bounded(
-    http: aiohttp.ClientSession, wire: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_body_is_bounded(http: aiohttp.ClientSession, wire: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relay_module, "MAX_BODY", 1000)
     relay = Relay(wire, TOKEN)
     try:

@@ -203,9 +203,7 @@ class ClaudeApi:
                 assert request.transport
                 request.transport.abort()
                 break
-            await response.write(
-                b"event: %s\ndata: %s\n\n" % (event["type"].encode(), msgspec.json.encode(event))
-            )
+            await response.write(b"event: %s\ndata: %s\n\n" % (event["type"].encode(), msgspec.json.encode(event)))
         return response
 
     async def _events(self, body: Json, step: Step, failing: bool) -> AsyncIterator[Json | None]:

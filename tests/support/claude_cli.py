@@ -47,5 +47,5 @@ def _is_cli(process: psutil.Process) -> bool:
 async def eventually(holds: Callable[[], object], timeout: float = 20) -> None:
     """Wait for what no event tells of: the state of other processes and of files. Raises TimeoutError."""
     async with asyncio.timeout(timeout):
-        while not holds():  # noqa: ASYNC110
+        while not holds():
             await asyncio.sleep(0.02)
