@@ -205,6 +205,7 @@ class App:
         finally:
             for runner in runners:
                 await runner.cleanup()
+            cli_socket(self.settings.gateway.state_dir).unlink(missing_ok=True)
 
 
 async def build(

@@ -73,6 +73,8 @@ class Projects(Registry):
         super().__init__(store, engine, sleds, setup)
         self._dispatcher: Dispatcher | None = None
         self._reserving = asyncio.Lock()
+        #: How often each sled had to be started since it last reported.
+        self._falls: dict[int, int] = {}
 
     def attach(self, dispatcher: Dispatcher) -> None:
         """The dispatcher, which in turn needs this object."""
@@ -316,20 +318,29 @@ class Projects(Registry):
             if current is None or current.desired != "up":
                 return
             try:
-                await self._open_wire(current)
-                if not await self._engine.is_running(self.spec(current)):
-                    log.info("starting the sled of %s", current.name)
-                    await self._engine.start(self.spec(current))
-                if current.last_error:
-                    await self._change(current, last_error="")
+                trouble = await self._have_it_run(current)
             except (HuskiesError, OSError) as error:
-                if str(error) != current.last_error:
-                    log.error("%s: %s", current.name, error)
-                    await self._change(current, last_error=str(error))
+                trouble = str(error)
+            if trouble != current.last_error:
+                if trouble:
+                    log.error("%s: %s", current.name, trouble)
+                await self._change(current, last_error=trouble)
 
-    async def close_wires(self) -> None:
-        """At the end of the process; sleds go on."""
-        await self._sleds.stop()
+    async def _have_it_run(self, project: Project) -> str:
+        """Start the sled if need be; what people should know of it, if anything. Raises EngineError, OSError."""
+        await self._open_wire(project)
+        if self._sleds.journal(project.id) is not None:
+            self._falls.pop(project.id, None)
+            return ""
+        if await self._engine.is_running(self.spec(project)):
+            return project.last_error  # started, and not heard of yet
+        falls = self._falls[project.id] = self._falls.get(project.id, 0) + 1
+        words = await self._engine.logs(self.spec(project), 3)
+        log.info("starting the sled of %s", project.name)
+        await self._engine.start(self.spec(project))
+        if falls == 1:
+            return ""
+        return f"its sled ended {falls} times before it reported; its last words: {words or 'none'}"
 
     # --- small parts -------------------------------------------------------------------------------------------------
 

@@ -72,9 +72,12 @@ class Router:
             return
         # The common case, a prompt with nothing before it, costs no task. Its project was read when it was
         # committed; no command was at work in the room since, so that is still the active one.
-        if message.project_id is not None and self._is_plain_prompt(message):
-            self._dispatcher.submit(message, message.project_id)
-            return
+        try:
+            if message.project_id is not None and self._is_plain_prompt(message):
+                self._dispatcher.submit(message, message.project_id)
+                return
+        except Exception:
+            log.exception("message %s", message.id)  # the long way sets it aside
         self._rooms[room] = deque([message])
         self._in_background(self._work_off(room))
 
@@ -114,7 +117,7 @@ class Router:
         try:
             while waiting:
                 try:
-                    await self._handle(waiting[0])
+                    await self._handle_or_set_aside(waiting[0])
                 except StateError as error:
                     log.error("message %s is tried again: %s", waiting[0].id, error)
                     await asyncio.sleep(_RETRY_WRITE_S)
@@ -122,6 +125,15 @@ class Router:
                 waiting.popleft()
         finally:
             del self._rooms[room]
+
+    async def _handle_or_set_aside(self, message: StoredMessage) -> None:
+        """A message that cannot be routed must not hold up the ones behind it."""
+        try:
+            await self._handle(message)
+        except StateError:
+            raise
+        except Exception:
+            await self._settle(message, Fate.FAILED, _went_wrong(message))
 
     async def _handle(self, message: StoredMessage) -> None:
         """Route one message; return when the next one may be routed. Raises StateError: nothing has changed."""
@@ -185,10 +197,7 @@ class Router:
             log.error("a command of message %s: %s", message.id, error)
             return  # it is committed as it was; the next start takes it up
         except Exception:
-            # The one place where the unexpected is caught: the person gets a reference, the log the rest.
-            reference = secrets.token_hex(2)
-            log.exception("ref %s: message %s", reference, message.id)
-            told, fate = f"Something went wrong (ref {reference}).", Fate.FAILED
+            told, fate = _went_wrong(message), Fate.FAILED
         await self._settle(message, fate, told)
         for call in ctx.afterwards:
             call()
@@ -221,3 +230,10 @@ class Router:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a message stays as it is until the next start", exc_info=error)
+
+
+def _went_wrong(message: StoredMessage) -> str:
+    """The unexpected, as it is caught: the person gets a reference, the log the rest."""
+    reference = secrets.token_hex(2)
+    log.exception("ref %s: message %s", reference, message.id)
+    return f"Something went wrong (ref {reference})."

@@ -55,7 +55,10 @@ class FakeTransport:
 
     async def run(self, receiver: Receiver) -> None:
         self.serving = True
-        await asyncio.Event().wait()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.serving = False
 
     def message(self, text: str, external_id: str, *, sender: str = "fake:ana", room: str = "room") -> Message:
         """What a person wrote."""

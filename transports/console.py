@@ -7,21 +7,34 @@ pipe: a message per line; at the end of input everything that is under way is wa
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+import logging
+import os
 import secrets
 import sys
+import threading
 import unicodedata
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, TypeVar, cast
 
 from gateway.chat import Capabilities, Conversation, Fate, Message, MessageRef, Receiver, Reply
-from gateway.errors import TransportDown
+from gateway.errors import DeliveryRefused, StateError, TransportDown
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
 
-#: Characters that a terminal may take for an order; shown as U+FFFD instead. Line breaks and tabs are harmless.
-_HARMLESS = "\n\t"
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Of the control and formatting characters, those that give no orders: line break, tab, and the two joiners that
+#: emoji and several scripts are written with.
+_HARMLESS = "\n\t\u200c\u200d"
+_CHUNK = 2**16
+#: Seconds until a line that could not be committed is handed in again.
+_RETRY_S = 1.0
 
 
 class Console:
@@ -72,7 +85,7 @@ class Console:
         if reply.live:
             self._show_status(reply.text)
         else:
-            self._print(reply.text)
+            await self._print(reply.text)
         return MessageRef(conversation, key)
 
     async def edit(self, ref: MessageRef, reply: Reply, key: str) -> None:
@@ -80,29 +93,34 @@ class Console:
             self._show_status(reply.text)
         else:
             self._show_status("")
-            self._print(reply.text)
+            await self._print(reply.text)
 
     async def mark(self, ref: MessageRef, fate: Fate) -> None:
         """A terminal has no marks."""
 
     async def _accept(self, receiver: Receiver, text: str, problem: str = "") -> None:
-        number = next(self._numbers)
-        await receiver.accept(
-            [
-                Message(
-                    conversation=self.conversation,
-                    external_id=f"{self._series}-{number}",
-                    sender=self.sender,
-                    sender_name=self._user,
-                    text=text,
-                    problem=problem,
-                )
-            ]
+        message = Message(
+            conversation=self.conversation,
+            external_id=f"{self._series}-{next(self._numbers)}",
+            sender=self.sender,
+            sender_name=self._user,
+            text=text,
+            problem=problem,
         )
+        told = False
+        while True:
+            try:
+                await receiver.accept([message])
+                return
+            except StateError as error:
+                if not told:
+                    log.warning("what you wrote is kept until it can be stored: %s", error)
+                told = True
+                await asyncio.sleep(_RETRY_S)
 
     async def _read_pipe(self, receiver: Receiver) -> None:
         number = 0
-        while line := await asyncio.to_thread(self._source.buffer.readline):
+        async for line in _lines(self._source.fileno()):
             number += 1
             try:
                 text = line.decode().strip()
@@ -134,10 +152,65 @@ class Console:
         if self._session is not None:
             self._session.app.invalidate()
 
-    def _print(self, text: str) -> None:
-        # sys.stdout as it is now: prompt_toolkit replaces it so that output goes above the line being typed.
-        sink = sys.stdout if self._session is not None else self._sink
-        print(inert(text), file=sink, flush=True)
+    async def _print(self, text: str) -> None:
+        line = inert(text) + "\n"
+        if self._session is not None:
+            # sys.stdout as it is now: prompt_toolkit replaces it so that output goes above the line being typed.
+            sys.stdout.write(line)
+            return
+        try:
+            await _aside(lambda: _write(self._sink.fileno(), line.encode()))
+        except OSError as error:
+            raise DeliveryRefused(f"nobody reads the output any more: {error.strerror}") from error
+
+
+async def _lines(descriptor: int) -> AsyncIterator[bytes]:
+    """The lines of a pipe or a file; the last one need not end."""
+    rest = b""
+    while chunk := await _aside(lambda: _read(descriptor)):
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            yield line
+    if rest:
+        yield rest
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, _CHUNK)
+    except OSError as error:
+        log.warning("the input cannot be read any more: %s", error.strerror)
+        return b""
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+async def _aside(call: Callable[[], T]) -> T:
+    """Do what may block for ever, and cannot be cancelled, in a thread that nobody waits for at the end."""
+    loop = asyncio.get_running_loop()
+    found: asyncio.Future[T] = loop.create_future()
+
+    def resolve(result: T | None, error: OSError | None) -> None:
+        if found.done():
+            return
+        if error is None:
+            found.set_result(cast(T, result))
+        else:
+            found.set_exception(error)
+
+    def work() -> None:
+        try:
+            outcome: tuple[T | None, OSError | None] = call(), None
+        except OSError as error:
+            outcome = None, error
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits for this any more
+            loop.call_soon_threadsafe(resolve, *outcome)
+
+    threading.Thread(target=work, name="console", daemon=True).start()
+    return await found
 
 
 def inert(text: str) -> str:

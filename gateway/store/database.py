@@ -88,6 +88,8 @@ class Store:
             self._reading = self._engine.connect()
         try:
             return unit(self._reading)
+        except OperationalError as error:
+            raise StateError(f"the database cannot be read: {error.orig}") from error
         finally:
             self._reading.rollback()
 

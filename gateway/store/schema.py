@@ -10,7 +10,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from gateway.errors import StateTooNew
+from gateway.errors import StateError, StateTooNew
 from gateway.store.tables import SCHEMA
 
 log = logging.getLogger(__name__)
@@ -46,6 +46,10 @@ def version(path: Path) -> str:
             row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
         except sqlite3.OperationalError:
             return ""
+        except sqlite3.DatabaseError as error:
+            raise StateError(
+                f"{path} is no database of huskies ({error}); move it aside, or restore a backup"
+            ) from error
     return str(row[0]) if row else ""
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -12,41 +11,7 @@ import pytest
 
 from tests.support.matrix_bot import Bot
 from tests.support.matrix_user import MatrixUser
-from tests.support.synapse import Synapse, python_of_synapse
-
-
-@pytest.fixture(scope="session")
-def synapse_python() -> str:
-    """The interpreter that has Synapse; without one the test is skipped, on CI it fails."""
-    python = python_of_synapse()
-    if not python:
-        missing = "set HUSKIES_SYNAPSE_PYTHON to a Python that has matrix-synapse"
-        if os.environ.get("CI") == "true":
-            pytest.fail(missing)
-        pytest.skip(missing)
-    return python
-
-
-@pytest.fixture(scope="session")
-def synapse(synapse_python: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Synapse]:
-    """The homeserver of this test run, without rate limits. Tests make their own users."""
-    server = Synapse(synapse_python, tmp_path_factory.mktemp("synapse")).start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def own_synapse(synapse_python: str, tmp_path: Path) -> Iterator[Callable[..., Synapse]]:
-    """Make a homeserver for one test, not started yet, that the test may kill."""
-    servers: list[Synapse] = []
-
-    def make(**options: Any) -> Synapse:
-        servers.append(Synapse(synapse_python, tmp_path / f"synapse{len(servers)}", **options))
-        return servers[-1]
-
-    yield make
-    for server in servers:
-        server.stop()
+from tests.support.synapse import Synapse
 
 
 class World:

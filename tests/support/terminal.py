@@ -1,0 +1,93 @@
+"""A person at a terminal in which `huskies run` runs: keys in, a screen to look at."""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import contextlib
+import fcntl
+import os
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Callable, Iterator
+
+from tests.support.huskies import Huskies, clean_environment
+from tests.support.processes import die_with_parent
+from tests.support.screen import Screen
+
+UP, BACKSPACE, ENTER, CTRL_C, CTRL_D, LEFT = "\x1b[A", "\x7f", "\r", "\x03", "\x04", "\x1b[D"
+
+
+class Terminal:
+    """Use `at_terminal`."""
+
+    def __init__(self, keys: int, tty: int, process: subprocess.Popen[bytes]) -> None:
+        self._keys, self._tty = keys, tty
+        self.process = process
+        self.screen = Screen(answer=lambda data: os.write(keys, data))
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+
+    def type(self, keys: str) -> None:
+        """Press keys."""
+        os.write(self._keys, keys.encode())
+
+    async def shows(self, holds: Callable[[Screen], object], within_s: float = 20) -> None:
+        """Look until the screen is as asked."""
+        try:
+            async with asyncio.timeout(within_s):
+                while not holds(self.screen):
+                    await self._look()
+        except TimeoutError:
+            raise AssertionError("the screen:\n" + "\n".join(self.screen.all)) from None
+
+    async def ends(self, within_s: float = 15) -> int:
+        """Look until the program has ended; its exit code."""
+        async with asyncio.timeout(within_s):
+            while (code := self.process.poll()) is None:
+                await self._look()
+        await self._look()
+        return code
+
+    def modes(self) -> list[object]:
+        """How the terminal is set: echo, line mode and the like."""
+        return termios.tcgetattr(self._tty)[:4]
+
+    async def _look(self) -> None:
+        try:
+            data = os.read(self._keys, 65536)
+        except BlockingIOError:
+            await asyncio.sleep(0.01)
+            return
+        self.screen.feed(self._decoder.decode(data))
+
+
+@contextlib.contextmanager
+def at_terminal(huskies: Huskies, *arguments: str) -> Iterator[Terminal]:
+    """Run `huskies ARGUMENTS` in a terminal of its own; killed at the end."""
+    keys, tty = os.openpty()
+    fcntl.ioctl(tty, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+    os.set_blocking(keys, False)
+
+    def in_terminal() -> None:
+        die_with_parent()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gateway", *arguments],
+        env={**clean_environment(), "HOME": str(huskies.folder), "TERM": "xterm-256color"},
+        cwd=huskies.folder,
+        stdin=tty,
+        stdout=tty,
+        stderr=tty,
+        start_new_session=True,
+        preexec_fn=in_terminal,
+    )
+    try:
+        yield Terminal(keys, tty, process)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(keys)
+        os.close(tty)
