@@ -132,7 +132,7 @@ class Router:
             await self._handle(message)
         except StateError:
             raise
-        except Exception:
+        except Exception:  # noqa: BLE001 - logged with its reference
             await self._settle(message, Fate.FAILED, _went_wrong(message))
 
     async def _handle(self, message: StoredMessage) -> None:
@@ -196,7 +196,7 @@ class Router:
         except StateError as error:
             log.error("a command of message %s: %s", message.id, error)
             return  # it is committed as it was; the next start takes it up
-        except Exception:
+        except Exception:  # noqa: BLE001 - logged with its reference
             told, fate = _went_wrong(message), Fate.FAILED
         await self._settle(message, fate, told)
         for call in ctx.afterwards:
