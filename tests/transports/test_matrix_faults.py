@@ -207,7 +207,12 @@ async def test_rate_limits_pass_on_what_the_homeserver_asks_for(
     assert 0 < limited.retry_after_s <= 10
 
     with pytest.raises(TransportDown) as small:
-        await bot.transport.edit(ref, Reply("progress"), "key/1")
+        await bot.transport.edit(ref, Reply("progress", live=True), "key/1")
+    with pytest.raises(TransportDown) as final:
+        await bot.transport.edit(ref, Reply("the answer"), "key/2")
+    assert final.value.retry_after_s is not None
+    assert small.value.retry_after_s is not None
+    assert final.value.retry_after_s < small.value.retry_after_s, "an answer is not held up like progress"
     assert small.value.retry_after_s is not None
     assert small.value.retry_after_s > limited.retry_after_s, "answers go before edits"
     await asyncio.sleep(limited.retry_after_s)
