@@ -18,5 +18,7 @@ class Ambient:
 
     async def run(self, ctx: CommandContext) -> str:
         on = ctx.arguments["on|off"] == "on"
-        await ctx.services.store.write(lambda c: conversations.set_ambient(c, ctx.message.conversation, on))
+        await ctx.services.store.write(
+            lambda c: conversations.set_ambient(c, ctx.message.conversation, direct=ctx.message.direct, on=on)
+        )
         return "Every message here counts now." if on else "Only messages that mention me count now."

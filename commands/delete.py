@@ -21,7 +21,9 @@ class Delete:
         purge = ctx.get("purge") is not None
 
         async def act() -> str:
-            stopped, removed, kept = await ctx.services.projects.delete(project, purge=purge)
+            stopped, removed, kept = await ctx.services.projects.delete(
+                project, ctx.message.conversation_id, purge=purge
+            )
             receipt = [f"**{project.name}** is deleted.", f"- removed: {', '.join(removed)}"]
             if kept:
                 receipt.append(f"- kept: {', '.join(kept)}")

@@ -17,5 +17,5 @@ class Down:
     async def run(self, ctx: CommandContext) -> str:
         project = await ctx.services.active_project(ctx)
         ctx.release()
-        stopped = await ctx.services.projects.down(project)
+        stopped = await ctx.services.projects.down(project, ctx.message.conversation_id)
         return f"{project.name} is down. `up {project.name}` starts it again.{stopped.told}"

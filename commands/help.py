@@ -15,7 +15,7 @@ _INTRODUCTION = (
 class Help:
     """Without a word: every command that you may use. With one: what that command does."""
 
-    usage = "help [command]"
+    usage = "help [command...]"
     summary = "what can be typed here"
     role = Role.MEMBER
     repeatable = True
@@ -27,7 +27,7 @@ class Help:
             lines = [f"- `{command.usage}` - {command.summary}" for command in mine]
             return "\n".join([_INTRODUCTION, "", *lines])
         for command in mine:
-            if wanted.lower() in command.usage.split():
+            if f"{command.usage} ".startswith(f"{' '.join(wanted.lower().split())} "):
                 return describe(command)
         raise UserError(f"There is no command {wanted}. Type `help`.")
 

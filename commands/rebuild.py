@@ -21,5 +21,5 @@ class Rebuild:
         if ctx.get("stack") is not None:
             raise UserError("--stack changes a container's image; the process engine uses what this host has.")
         ctx.release()
-        stopped = await ctx.services.projects.restart(project)
+        stopped = await ctx.services.projects.restart(project, ctx.message.conversation_id)
         return f"{project.name} runs a fresh sled; the process engine has no image to build.{stopped.told}"

@@ -17,5 +17,5 @@ class Restart:
     async def run(self, ctx: CommandContext) -> str:
         project = await ctx.services.active_project(ctx)
         ctx.release()
-        stopped = await ctx.services.projects.restart(project)
+        stopped = await ctx.services.projects.restart(project, ctx.message.conversation_id)
         return f"{project.name} was restarted.{stopped.told}"

@@ -125,18 +125,15 @@ class App:
         """What another process left: projects first, then runs, then commands and messages that wait."""
         await self.projects.recover()
         await self.dispatcher.recover()
-        stopped = await self.projects.undo_unfinished()
+        await self.projects.undo_unfinished()
         for project_id in self.dispatcher.projects_with_work():
             project = self.projects.by_id(project_id)
             if project is None or project.desired != "up":  # killed in the middle of a `down` or `delete`
                 for work in self.dispatcher.interrupt_all(project_id):
                     await work
             if project is None:
-                stopped.append(await self.dispatcher.stop("", project_id=project_id, conversations=[]))
-        for gone in stopped:
-            for message in gone.discarded:
-                told = f"The project is gone.{gone.told}"
-                await self.outbox.say(message.conversation, message.conversation_id, told)
+                told = "Its project is gone."
+                await self.dispatcher.stop(told, project_id=project_id, conversations=[], told=[])
         await self.router.recover()
         await self.inbox.recover()
         await self.outbox.recover()

@@ -3,7 +3,8 @@
     new project <new-name> [--stack <stack>] [--git <url>]
 
 Bare words are literal, `<...>` is required, `[...]` may be left out. What a placeholder takes is decided by its name:
-`project` is the name of a project there is, `number` a number, `word|word` one of these; anything else is one token.
+`project` is the name of a project there is, `number` a number, `word|word` one of these; `name...` takes the rest of
+the message; anything else is one token.
 """
 
 from __future__ import annotations
@@ -77,6 +78,8 @@ class Grammar:
     rest: bool = False  # the last slot takes the rest of the message as it is
 
 
+#: Characters; what is longer is no command, and need not be read as one.
+MAX_COMMAND = 1000
 _TOKEN = re.compile(r"\[--[^\]]*\]|<[^>]*>|\[[^\]]*\]|\S+")
 
 
@@ -149,12 +152,14 @@ class Parser:
         if verbatim := _VERBATIM.fullmatch(text):
             return Verbatim(verbatim[1])
         text = self._aliases.get(text.lower(), text)
-        if not forced and not self._could_be_command(text):
+        if len(text) > MAX_COMMAND or (not forced and not self._could_be_command(text)):
+            if forced:
+                raise UserError(f"A command has at most {MAX_COMMAND} characters. Type `help` to see what there is.")
             return None
         problems: list[str] = []
         for grammar, command in self._table:
             arguments = _match(grammar, text, projects, problems)
-            if arguments is not None:
+            if arguments is not None and self._is_command(arguments.get("command")):
                 return Parsed(command, arguments)
         if problems:
             raise UserError(problems[0])
@@ -167,6 +172,13 @@ class Parser:
             hint = f"It goes: `{usages[0]}`." if usages else "Type `help` to see what there is."
             raise UserError(f"There is no command “{text[:60]}”. {hint}")
         return None
+
+    def _is_command(self, words: str | None) -> bool:
+        """An argument that names a command names one there is: "help me" is a prompt."""
+        if words is None:
+            return True
+        wanted = words.lower().split()
+        return any([word.lower() for word in grammar.words[: len(wanted)]] == wanted for grammar, _ in self._table)
 
     def _could_be_command(self, text: str) -> bool:
         """A look at the first word: most messages are prompts, and need no more than this."""
@@ -210,7 +222,9 @@ def _match(grammar: Grammar, text: str, projects: Collection[str], problems: lis
         return None
     tail = pieces[len(grammar.words)] if len(pieces) > len(grammar.words) else ""
     if grammar.rest:
-        return {grammar.slots[-1].name: tail} if tail else None
+        if not tail:
+            return None if grammar.slots[-1].required else {}
+        return {grammar.slots[-1].name: tail}
     try:
         tokens = shlex.split(tail)
     except ValueError:

@@ -20,7 +20,7 @@ import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -187,25 +187,33 @@ class Dispatcher:
 
     # --- a message comes in ------------------------------------------------------------------------------------------
 
-    def submit(self, message: StoredMessage, project_id: int) -> None:
-        """Take a prompt for a project. Returns at once; the message waits in the database from here on."""
+    def submit(self, message: StoredMessage, project_id: int, words: str | None = None) -> None:
+        """Take a prompt for a project. Returns at once; the message waits in the database from here on.
+
+        `words`: what the agent is to get instead of the message's text.
+        """
         key = SessionKey(project_id, message.conversation_id)
-        taken = self._store.write(lambda c: self._enqueue(c, message, project_id))
+        taken = self._store.write(lambda c: self._enqueue(c, message, project_id, words))
         self._in_background(self._queued(message, key, taken))
         self._open_window(key, message)
 
-    def _enqueue(self, connection: Connection, message: StoredMessage, project_id: int) -> bool:
+    def _enqueue(self, connection: Connection, message: StoredMessage, project_id: int, words: str | None) -> Fate:
         key = SessionKey(project_id, message.conversation_id)
         if messages.enqueue(connection, message.id, key, self._limits.queue):
-            return True
+            if words is not None:
+                messages.set_text(connection, message.id, words)
+            return Fate.QUEUED
+        fate = messages.by_id(connection, message.id).fate
+        if fate is not Fate.RECEIVED:
+            return fate  # taken back before it was routed
         messages.set_fate(connection, [message.id], Fate.REFUSED)
-        text = f"The queue is full ({self._limits.queue} messages wait). Send it again later, or `stop`."
-        self._reply(connection, message, text)
-        return False
+        most = f"{self._limits.queue} messages, or {messages.MAX_QUEUED_TEXT:,} characters"
+        self._reply(connection, message, f"The queue is full ({most}). Send it again later, or `stop`.")
+        return Fate.REFUSED
 
-    async def _queued(self, message: StoredMessage, key: SessionKey, taken: asyncio.Future[bool]) -> None:
+    async def _queued(self, message: StoredMessage, key: SessionKey, taken: asyncio.Future[Fate]) -> None:
         try:
-            fate = Fate.QUEUED if await taken else Fate.REFUSED
+            fate = await taken
         except StateError:
             await asyncio.sleep(_RETRY_WRITE_S)
             self.submit(message, key.project_id)  # it is committed as received; take it up again
@@ -325,7 +333,7 @@ class Dispatcher:
             return
         live = lane.live or Live(self._store, self._outbox, lane.conversation, key.conversation_id, lane.reply_to)
         running = self._adopt(turn, live, settings, elapsed_s=0.0)
-        live.begin(turn.id)
+        await live.begin(turn.id)
         self._fates.changed(turn.batch, Fate.RUNNING)
         await self._wire.send(key.project_id, running.frame)
 
@@ -396,7 +404,7 @@ class Dispatcher:
             case Started(agent_session=session):
                 await self._store.write(lambda c: turns.set_agent_session(c, turn.key, turn.session, session))
             case Steered(message=message_id):
-                if await self._store.write(lambda c: turns.take(c, turn.id, message_id)):
+                if await self._store.write(lambda c: turns.take(c, turn, message_id)):
                     message = await self._store.read(lambda c: messages.by_id(c, message_id))
                     self._fates.changed([message], Fate.RUNNING)
             case Finished():
@@ -428,7 +436,11 @@ class Dispatcher:
                     self._reply(connection, turn.batch[0], text, turn_id=turn.id, replaces=replaces)
             return tuple(messages.of_turn(connection, turn.id))
 
-        batch = await self._insist(unit)
+        try:
+            batch = await self._insist(unit)
+        except BaseException:
+            running.finishing = False  # the sled will say it again
+            raise
         faults.reach("turn.finished")
         self._running.pop(turn.run, None)
         running.over.set()
@@ -449,10 +461,13 @@ class Dispatcher:
 
     async def _end(self, running: _Running, reason: str) -> None:
         """Have a run end. The reason is committed first, so that a restart does not forget the wish."""
-        if running.stop_reason:
-            return
-        running.stop_reason = reason
-        await self._store.write(lambda c: turns.set_stop_reason(c, running.turn.id, reason))
+        if not running.stop_reason:
+            running.stop_reason = reason
+            try:
+                await self._store.write(lambda c: turns.set_stop_reason(c, running.turn.id, reason))
+            except StateError as error:
+                log.error("a restart would forget that run %s shall end: %s", running.turn.run, error)
+        # Sent again each time it is asked for: a sled takes repeats as one.
         await self._wire.send(running.turn.key.project_id, Stop(run=running.turn.run, grace_s=GRACE_S))
 
     def _watch(self, running: _Running) -> None:
@@ -473,9 +488,17 @@ class Dispatcher:
 
     # --- what people ask for -----------------------------------------------------------------------------------------
 
-    async def stop(self, reason: str, *, project_id: int | None = None, conversations: list[int]) -> Stopped:
+    async def stop(
+        self,
+        reason: str,
+        *,
+        project_id: int | None = None,
+        conversations: Collection[int],
+        told: Collection[int] | None = None,
+    ) -> Stopped:
         """Empty windows and queues and end runs, of one project or of some conversations.
 
+        The caller tells the conversations in `told` (all, when left out) what was stopped; the others are told here.
         Returns when the processes of each run are verified gone, or after `STOP_WITHIN_S`.
         """
 
@@ -497,21 +520,29 @@ class Dispatcher:
                 if message.project_id is not None and concerns(SessionKey(message.project_id, message.conversation_id))
             ]
             messages.set_fate(connection, [message.id for message in waiting], Fate.DISCARDED)
+            for message in waiting:
+                if not by_caller(message.conversation_id):
+                    self._reply(connection, message, f"⏹ {reason} Not run: {quote(message.text)}")
             return waiting
+
+        def by_caller(conversation_id: int) -> bool:
+            return told is None or conversation_id in told
 
         # Claims handed in before this unit have resolved when it has: their runs are in `_running` by now.
         discarded = await self._store.write(discard)
         self._fates.changed(discarded, Fate.DISCARDED)
+        for message in discarded:
+            self._outbox.wake(message.conversation)
         ending = [running for running in self._running.values() if concerns(running.turn.key)]
         for running in ending:
-            running.quiet = True
+            running.quiet = by_caller(running.turn.key.conversation_id)
             await self._end(running, reason)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_WITHIN_S):
                 for running in ending:
                     await running.over.wait()
         return Stopped(
-            discarded,
+            [message for message in discarded if by_caller(message.conversation_id)],
             [running.turn for running in ending if running.over.is_set()],
             [running.turn for running in ending if not running.over.is_set()],
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -51,14 +52,20 @@ class Inbox:
         known = [item for item in incoming if self._access.role(item.sender) is not Role.NOBODY]
         if not known and cursor is None:
             return []
+        # A caller that is cancelled must not leave behind what is committed but handed to nobody.
+        return await asyncio.shield(asyncio.create_task(self._accept(transport, known, cursor)))
+
+    async def _accept(self, transport: str, known: Sequence[Incoming], cursor: str | None) -> list[int]:
         # No await between the commit and the hand-over: the router relies on their order.
         accepted, withdrawn = await self._store.write(lambda c: self._commit(c, transport, known, cursor))
         faults.reach("inbox.committed")
         self.accepted += len(accepted)
         for message in withdrawn:
             self._on_withdrawn(message)
+        gone = {message.id for message in withdrawn}
         for message in accepted:
-            self._on_accepted(message)
+            if message.id not in gone:
+                self._on_accepted(message)
         return [message.id for message in accepted]
 
     async def recover(self) -> None:
@@ -71,14 +78,16 @@ class Inbox:
     ) -> tuple[list[StoredMessage], list[StoredMessage]]:
         accepted: list[StoredMessage] = []
         withdrawn: list[StoredMessage] = []
-        for item in incoming:
+        for event in incoming:
+            item = event if isinstance(event, Withdrawal) else _storable(event)
             if isinstance(item, Withdrawal):
                 # An operator may take back anybody's message, as moderators do.
                 by = None if self._access.role(item.sender) is Role.OPERATOR else item.sender
                 taken_back = messages.withdraw(connection, transport, item.external_id, by)
                 withdrawn += [taken_back] if taken_back else []
             elif item.edits is not None:
-                messages.replace_text(connection, item)
+                if not item.problem:
+                    messages.replace_text(connection, item)
             else:
                 new = self._add(connection, item)
                 accepted += [new] if new else []
@@ -86,10 +95,14 @@ class Inbox:
             conversations.set_cursor(connection, transport, cursor)
         return accepted, withdrawn
 
+    @staticmethod
+    def _is_ambient(connection: Connection, message: Message) -> bool:
+        room = conversations.find(connection, replace(message.conversation, thread=""))
+        return room is not None and room.ambient
+
     def _add(self, connection: Connection, message: Message) -> StoredMessage | None:
-        message = _storable(message)
         here = conversations.find(connection, message.conversation)
-        if not _meant_for_us(message, here):
+        if not _meant_for_us(message, here) and not self._is_ambient(connection, message):
             return None
         if here is None or here.direct != message.direct:
             here = conversations.ensure(connection, message.conversation, direct=message.direct)
@@ -116,15 +129,21 @@ class TransportInbox:
 
 def _storable(message: Message) -> Message:
     """The message as the database can hold it, and as an agent should read it."""
-    text = message.text.encode("utf-8", "replace").decode()  # lone surrogates have no encoding
+    text, name = _encodable(message.text), _encodable(message.sender_name)
     if len(text) <= MAX_MESSAGE:
-        return message if text == message.text else replace(message, text=text)
+        same = text == message.text and name == message.sender_name
+        return message if same else replace(message, text=text, sender_name=name)
     told = f"Your message has {len(text):,} characters; the most is {MAX_MESSAGE:,}. Put it into a file of the project."
-    return replace(message, text=text[:1000], problem=told)
+    return replace(message, text=text[:1000], sender_name=name, problem=told)
+
+
+def _encodable(text: str) -> str:
+    """The text without what has no encoding: halves of surrogate pairs."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _meant_for_us(message: Message, here: StoredConversation | None) -> bool:
     """In a group the bot wants a mention, but not in a room that is ambient, nor in a thread it takes part in."""
     if message.direct or message.addressed:
         return True
-    return here is not None and (here.ambient or bool(message.conversation.thread))
+    return here is not None and bool(message.conversation.thread)

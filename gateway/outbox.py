@@ -223,8 +223,11 @@ class _Worker:
             self._live.pop(row.replaces, None)
             replaced = await self._ref(row.replaces)
             if replaced is not None:
-                await self._transport.edit(replaced, reply, row.key)
-                return replaced
+                try:
+                    await self._transport.edit(replaced, reply, row.key)
+                    return replaced
+                except DeliveryRefused as error:  # the live message is gone: the answer must arrive all the same
+                    log.info("%s refused an edit: %s", self._transport.name, error)
         return await self._transport.send(self.conversation, reply, row.key)
 
     async def _ref(self, row_id: int) -> MessageRef | None:

@@ -44,11 +44,11 @@ class Places:
         what is checked is what will be used. Raises UserError.
         """
         roots = [root.resolve() for root in (self.root, *self.allowed_roots)]
-        path = _resolve(given) if given is not None else roots[0] / name
+        path = _resolve(given if given is not None else str(roots[0] / name))
         # Outside of the roots nothing is looked up: no answer tells what the host has there.
         if not any(root in path.parents for root in roots):
             allowed = ", ".join(map(str, roots))
-            raise UserError(f"{path} is not inside an allowed folder ({allowed}). See projects.allowed_roots")
+            raise UserError(f"{given or name} is not inside an allowed folder ({allowed}). See projects.allowed_roots")
         for place in (place.resolve() for place in self.forbidden):
             if path == place or place in path.parents or path in place.parents:
                 raise UserError(f"{path} is part of the gateway's own state; choose another folder")

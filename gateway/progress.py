@@ -58,12 +58,15 @@ class Live:
             self._note = why
             self._refresh()
 
-    def begin(self, turn_id: int) -> None:
+    async def begin(self, turn_id: int) -> None:
         """The turn began; show it unless it is over soon."""
         self._turn_id = turn_id
         self._note = ""
         self._began = time.monotonic()
-        if self.row_id is not None:
+        if self._opening is not None:
+            await asyncio.wait([self._opening])
+        if (row_id := self.row_id) is not None:  # shown while it waited: the answer replaces that
+            await self._store.write(lambda c: turns.set_progress(c, turn_id, row_id))
             self._refresh()
         elif self._enabled:
             self._timer = asyncio.get_running_loop().call_later(SHOW_AFTER_S, self._refresh)
@@ -119,7 +122,8 @@ class Live:
             return
         if self.row_id is not None:
             self._outbox.show(self._conversation, self.row_id, self.render())
-            self._tick()
+            if self._turn_id is not None:
+                self._tick()
         elif self._opening is None:
             self._opening = asyncio.create_task(self._open())
 

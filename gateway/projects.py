@@ -25,7 +25,7 @@ from sqlalchemy.exc import IntegrityError
 from gateway import faults
 from gateway.dispatcher import Dispatcher, Stopped
 from gateway.engine import Engine
-from gateway.errors import EngineError, HuskiesError, SledAway, SledError, UserError
+from gateway.errors import EngineError, HuskiesError, SledAway, SledError, StateError, UserError
 from gateway.places import check_name
 from gateway.registry import Registry, Setup
 from gateway.sleds import Sleds
@@ -115,10 +115,8 @@ class Projects(Registry):
                 because = await self._init(project)
                 faults.reach("project.prepared")
                 project = await self._change(project, ready_at=time.time())
-            except (HuskiesError, OSError, asyncio.CancelledError) as error:
-                stopped = await asyncio.shield(self._undo(project, before))
-                if isinstance(error, asyncio.CancelledError):
-                    raise
+            except (HuskiesError, OSError) as error:
+                stopped = await self._undo(project, request.conversation_id, before)
                 log.warning("creating %s failed: %s", project.name, error)
                 raise UserError(
                     f"Creating {project.name} failed at: {step}. {error}\nNothing was left behind; "
@@ -148,12 +146,17 @@ class Projects(Registry):
         taken = [project.path for project in self._living.values()]
         if grave is not None and request.path is None and grave.path.is_dir():
             # What `delete` kept is taken up again: source, home and history.
+            kept = await asyncio.to_thread(
+                self._setup.places.choose, request.name, str(grave.path), adopt=True, taken=taken
+            )
+            if kept.path != grave.path:
+                raise UserError(f"{grave.path} has become a link; choose a folder with --path.")
             path, adopted, made, taken_up = grave.path, grave.adopted, False, True
         else:
             source = await asyncio.to_thread(
                 self._setup.places.choose, request.name, request.path, adopt=request.adopt, taken=taken
             )
-            path, adopted, made, taken_up = source.path, source.adopted, not source.adopted, False
+            path, adopted, made, taken_up = source.path, source.adopted, not source.exists, False
         token = secrets.token_urlsafe(32)
 
         def unit(connection: Connection) -> tuple[Project, int | None]:
@@ -198,24 +201,29 @@ class Projects(Registry):
         await self._sleds.call(project.id, call, _JOB_WITHIN_S)
         return because
 
-    async def _undo(self, project: Project, before: int | None = None) -> Stopped:
-        """Remove what a bootstrap made. A project that was taken up again becomes a tombstone again."""
+    async def _undo(self, project: Project, here: int | None = None, before: int | None = None) -> Stopped:
+        """Remove what a bootstrap made. A project that was taken up again becomes a tombstone again.
+
+        Conversation `here`, which asked for it and is told, has project `before` active again.
+        """
         self._living.pop(project.id, None)
         await self._take_down(project)
-        stopped = await self._stop_runs(project, "The project could not be created.")
+        stopped = await self._stop_runs(project, "The project could not be created.", here)
 
         def unit(connection: Connection) -> None:
-            using = conversations.using(connection, project.id)
             if project.revived:
                 rows.bury(connection, project.id)
             else:
                 rows.erase(connection, project.id)
-            for conversation_id in using:
-                conversations.switch(connection, conversation_id, before)
+            if here is not None:
+                conversations.switch(connection, here, before)
 
         await self._store.write(unit)
         if project.made_source:
             await asyncio.to_thread(shutil.rmtree, project.path, ignore_errors=True)
+        elif not project.adopted and not project.revived:
+            for made in (".git", ".huskies"):  # the folder was there, and empty
+                await asyncio.to_thread(shutil.rmtree, project.path / made, ignore_errors=True)
         if not project.revived:
             await asyncio.to_thread(shutil.rmtree, self.paths(project).folder, ignore_errors=True)
         return stopped
@@ -225,33 +233,40 @@ class Projects(Registry):
     async def up(self, project: Project) -> None:
         """Have the project run. Raises UserError."""
         async with self._lock(project.name):
-            project = await self._change(project, desired="up")
+            project = await self._change(self._still(project), desired="up")
             await self._up_or_explain(project)
 
-    async def down(self, project: Project) -> Stopped:
+    async def down(self, project: Project, here: int) -> Stopped:
         """Have the project not run; its runs are stopped. Raises UserError."""
         async with self._lock(project.name):
-            stopped = await self._stop_runs(project, f"{project.name} was taken down.")
+            project = self._still(project)
+            stopped = await self._stop_runs(project, f"{project.name} was taken down.", here)
             project = await self._change(project, desired="down")
             await self._down_or_explain(project)
         return stopped
 
-    async def restart(self, project: Project) -> Stopped:
+    async def restart(self, project: Project, here: int) -> Stopped:
         """End the sled and start a fresh one. Raises UserError."""
         async with self._lock(project.name):
-            stopped = await self._stop_runs(project, f"{project.name} was restarted.")
+            project = self._still(project)
+            stopped = await self._stop_runs(project, f"{project.name} was restarted.", here)
             await self._down_or_explain(project)
             project = await self._change(project, desired="up")
             await self._up_or_explain(project)
         return stopped
 
-    async def delete(self, project: Project, *, purge: bool) -> tuple[Stopped, list[str], list[str]]:
-        """End a project: what was stopped, what is gone, what is kept. Raises UserError."""
+    async def delete(self, project: Project, here: int, *, purge: bool) -> tuple[Stopped, list[str], list[str]]:
+        """End a project: what was stopped, what is gone, what is kept. Conversation `here` is told of it by the caller.
+
+        Raises UserError.
+        """
         async with self._lock(project.name):
-            stopped = await self._stop_runs(project, f"{project.name} was deleted.")
-            # The tombstone first: a gateway killed from here on goes on deleting, and resurrects nothing.
+            project = self._still(project)
+            # The tombstone first: a gateway killed from here on goes on deleting, and resurrects nothing; and nobody
+            # can write to it any more, so that what is stopped then is all there is.
             await self._store.write(lambda c: rows.bury(c, project.id))
             self._living.pop(project.id, None)
+            stopped = await self._stop_runs(project, f"{project.name} was deleted.", here)
             await self._down_or_explain(project)
             removed, kept = await asyncio.to_thread(self._clear, project, purge=purge)
             if purge:
@@ -278,7 +293,8 @@ class Projects(Registry):
 
     async def set_permissions(self, project: Project, mode: str) -> None:
         """Choose what the project's agents may do."""
-        await self._change(project, permissions=mode)
+        async with self._lock(project.name):
+            await self._change(self._still(project), permissions=mode)
 
     # --- convergence -------------------------------------------------------------------------------------------------
 
@@ -286,30 +302,36 @@ class Projects(Registry):
         """At start-up: open the wires, undo bootstraps that did not finish, finish deletions."""
         everything = await self._store.read(rows.all_projects)
         for project in everything:
-            if project.desired == "deleted":
-                if await self._engine.is_running(self.spec(project)):
-                    await self._take_down(project)
-            else:
+            if project.desired != "deleted":
                 self._living[project.id] = project
+            try:
+                if project.desired != "up" and await self._engine.is_running(self.spec(project)):
+                    await self._take_down(project)
+            except EngineError as error:
+                log.error("%s did not end: %s", project.name, error)  # the others start all the same
 
-    async def undo_unfinished(self) -> list[Stopped]:
+    async def undo_unfinished(self) -> None:
         """At start-up, once the dispatcher can stop runs: undo bootstraps that did not finish."""
-        stopped = []
         for project in self.all():
             if project.ready_at is None:
                 log.warning("undoing the unfinished bootstrap of %s", project.name)
-                stopped.append(await self._undo(project))
-        return stopped
+                try:
+                    await self._undo(project)
+                except EngineError as error:
+                    log.error("%s could not be undone: %s", project.name, error)
 
     async def reconcile_forever(self, every_s: float) -> None:
         """Make it so, again and again: sleds that should run, run."""
         while True:
             for project in self.all():
-                await self.reconcile(project)
+                try:
+                    await self.reconcile(project)
+                except StateError as error:
+                    log.error("%s: %s", project.name, error)  # the next round tries again
             await asyncio.sleep(every_s)
 
     async def reconcile(self, project: Project) -> None:
-        """Have one project's sled run if it should. Never raises for one project's trouble."""
+        """Have one project's sled run if it should. Raises StateError."""
         lock = self._lock(project.name)
         if lock.locked() or project.ready_at is None:
             return  # somebody is at it
@@ -370,17 +392,20 @@ class Projects(Registry):
         self.begin(project)
 
     async def _down_or_explain(self, project: Project) -> None:
+        assert self._dispatcher is not None
         try:
             await self._take_down(project)
         except EngineError as error:
             raise UserError(f"{project.name} did not go down: {error}") from error
-        assert self._dispatcher is not None
-        for work in self._dispatcher.interrupt_all(project.id):
-            await work
+        finally:
+            for work in self._dispatcher.interrupt_all(project.id):
+                await work
 
-    async def _stop_runs(self, project: Project, reason: str) -> Stopped:
+    async def _stop_runs(self, project: Project, reason: str, here: int | None) -> Stopped:
+        """Stop what the project runs; other conversations than `here` are told where they are."""
         assert self._dispatcher is not None
-        return await self._dispatcher.stop(reason, project_id=project.id, conversations=[])
+        told = [] if here is None else [here]
+        return await self._dispatcher.stop(reason, project_id=project.id, conversations=[], told=told)
 
     def begin(self, project: Project) -> None:
         """The project is up: what waits for it may start."""

@@ -107,5 +107,13 @@ class Registry:
 
     async def _change(self, project: Project, **values: object) -> Project:
         changed = await self._store.write(lambda c: rows.change(c, project.id, **values))
-        self._living[project.id] = changed
+        if project.id in self._living:  # what was deleted meanwhile stays deleted
+            self._living[project.id] = changed
         return changed
+
+    def _still(self, project: Project) -> Project:
+        """The project as it is now, asked for once its lock is held. Raises UserError when it is gone."""
+        current = self._living.get(project.id)
+        if current is None:
+            raise UserError(f"There is no project {project.name}. `projects` lists those there are.")
+        return current

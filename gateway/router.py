@@ -11,7 +11,6 @@ import logging
 import secrets
 from collections import deque
 from collections.abc import Coroutine
-from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection
@@ -86,10 +85,9 @@ class Router:
         for message in await self._store.read(lambda c: messages.with_fate(c, Fate.RUNNING)):
             if message.turn_id is not None:
                 continue
-            self._fates.changed([message], Fate.RUNNING)
             parsed = self._parse(message)
             if isinstance(parsed, Parsed) and parsed.command.repeatable:
-                self._in_background(self._run(message, parsed, asyncio.Event()))
+                self.route(message)  # ahead of what came in behind it
             else:
                 told = f"The gateway was restarted while “{message.text[:60]}” was at work. Look, and send it again."
                 await self._settle(message, Fate.INTERRUPTED, told)
@@ -137,6 +135,10 @@ class Router:
 
     async def _handle(self, message: StoredMessage) -> None:
         """Route one message; return when the next one may be routed. Raises StateError: nothing has changed."""
+        # As it is now: it may have been edited or taken back while it waited here.
+        message = await self._store.read(lambda c: messages.by_id(c, message.id))
+        if message.fate.final:
+            return
         if self._access.role(message.sender) is Role.NOBODY:
             await self._settle(message, Fate.REFUSED, "")  # known when it was committed, not any more
             return
@@ -155,8 +157,7 @@ class Router:
         elif isinstance(parsed, UserError):
             await self._settle(message, Fate.REFUSED, str(parsed))
         elif isinstance(parsed, Verbatim):
-            await self._store.write(lambda c: messages.set_text(c, message.id, parsed.text))
-            await self._prompt(replace(message, text=parsed.text))
+            await self._prompt(message, parsed.text)
         else:
             await self._prompt(message)
 
@@ -168,7 +169,7 @@ class Router:
         await asyncio.wait([work, wait_released], return_when=asyncio.FIRST_COMPLETED)
         wait_released.cancel()
 
-    async def _prompt(self, message: StoredMessage) -> None:
+    async def _prompt(self, message: StoredMessage, words: str | None = None) -> None:
         here = await self._store.read(lambda c: conversations.by_id(c, message.conversation_id))
         project = self._projects.by_id(here.project_id) if here.project_id is not None else None
         if project is None:
@@ -177,7 +178,7 @@ class Router:
             told = f"{project.name} is down. Type `up {project.name}`, then send it again."
             await self._settle(message, Fate.REFUSED, told)
         else:
-            self._dispatcher.submit(message, project.id)
+            self._dispatcher.submit(message, project.id, words)
 
     async def _run(self, message: StoredMessage, parsed: Parsed, released: asyncio.Event) -> None:
         command: Command = parsed.command
@@ -188,17 +189,23 @@ class Router:
         try:
             if role < command.role:
                 raise UserError(f"Only an operator may do `{command.usage.split(' <')[0].split(' [')[0]}`.")
-            await self._store.write(lambda c: messages.set_fate(c, [message.id], Fate.RUNNING))
+            if not await self._store.write(lambda c: messages.begin_command(c, message.id)):
+                return  # taken back before it began
             self._fates.changed([message], Fate.RUNNING)
             told = await command.run(ctx)
         except UserError as error:
             told, fate = str(error), Fate.REFUSED
         except StateError as error:
             log.error("a command of message %s: %s", message.id, error)
-            return  # it is committed as it was; the next start takes it up
+            told, fate = "The gateway's disk refused. Look how things are, and send it again.", Fate.FAILED
         except Exception:  # noqa: BLE001 - logged with its reference
             told, fate = _went_wrong(message), Fate.FAILED
-        await self._settle(message, fate, told)
+        while True:
+            try:
+                await self._settle(message, fate, told)
+                break
+            except StateError:  # what was done must be told, however long the disk refuses
+                await asyncio.sleep(_RETRY_WRITE_S)
         for call in ctx.afterwards:
             call()
 

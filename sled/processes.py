@@ -146,8 +146,8 @@ class _Hunt:
                 self._dead.add(pid)
             self._news.add(pid)
             self._family[pid] = Process(pid)
-        except (ProcessLookupError, psutil.NoSuchProcess, KeyError):
-            self._news.add(pid)
+        except (ProcessLookupError, PermissionError, psutil.NoSuchProcess, KeyError):
+            self._news.add(pid)  # gone by now; or somebody else's (sudo), and told as a survivor
 
 
 def _parent_of(pid: int) -> tuple[int, bool] | None:
@@ -195,7 +195,7 @@ async def gone(process: Process, within_s: float) -> bool:
 
 def _kill(processes: Iterable[Process]) -> None:
     for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             process.kill()
 
 

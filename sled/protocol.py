@@ -33,6 +33,7 @@ Id = Annotated[str, Meta(min_length=1, max_length=80)]
 Short = Annotated[str, Meta(max_length=2000)]
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 Seq = Annotated[int, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=0, le=2**53)]
 
 #: How a run ended. `interrupted`: cut off by a stop or a crash.
 Ending = Literal["answered", "failed", "interrupted"]
@@ -83,7 +84,7 @@ class Note(Frame, frozen=True, tag="note"):
 class Steered(Frame, frozen=True, tag="steered"):
     """The agent took message `message` into this run."""
 
-    message: int
+    message: Count
 
 
 class Finished(Frame, frozen=True, tag="finished"):
@@ -95,9 +96,9 @@ class Finished(Frame, frozen=True, tag="finished"):
     error: Short = ""
     agent_session: str = ""
     cost_usd: float = 0.0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    survivors: list[int] = []
+    input_tokens: Count = 0
+    output_tokens: Count = 0
+    survivors: Annotated[list[int], Meta(max_length=1000)] = []
 
 
 Body = Started | TextDelta | Tool | ToolDone | Note | Steered | Finished

@@ -80,8 +80,9 @@ def leave(connection: Connection, project_id: int) -> None:
     connection.execute(update(conversations).where(conversations.c.project_id == project_id).values(project_id=None))
 
 
-def set_ambient(connection: Connection, conversation: Conversation, on: bool) -> None:
+def set_ambient(connection: Connection, conversation: Conversation, *, direct: bool, on: bool) -> None:
     """Whether every message of a room counts, not only those that mention the bot."""
+    ensure(connection, Conversation(conversation.transport, conversation.room), direct=direct)
     connection.execute(
         update(conversations)
         .where(conversations.c.transport == conversation.transport, conversations.c.room == conversation.room)

@@ -14,6 +14,8 @@ from gateway.store.tables import conversations, messages
 
 #: A message may be edited or withdrawn while it has one of these fates.
 _WAITING = (Fate.RECEIVED, Fate.QUEUED)
+#: Characters that may wait in one session: as one batch they must fit a frame of the wire.
+MAX_QUEUED_TEXT = 500_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +131,23 @@ def queued(connection: Connection, project_id: int, conversation_id: int) -> lis
 
 
 def enqueue(connection: Connection, message_id: int, key: tuple[int, int], limit: int) -> bool:
-    """Have a message wait for a turn of session `key` (project, conversation); False when `limit` others do."""
+    """Have a message wait for a turn of session `key` (project, conversation).
+
+    False when it does not wait then: `limit` others do, or too much text, or it was taken back meanwhile.
+    """
     project_id, conversation_id = key
     values = {"message": message_id, "project": project_id, "conversation": conversation_id, "most": limit}
     return connection.execute(_ENQUEUE, values).rowcount == 1
+
+
+def begin_command(connection: Connection, message_id: int) -> bool:
+    """A command begins, perhaps again after a crash; False when it was taken back meanwhile."""
+    result = connection.execute(
+        update(messages)
+        .where(messages.c.id == message_id, messages.c.fate.in_((Fate.RECEIVED, Fate.RUNNING)))
+        .values(fate=Fate.RUNNING)
+    )
+    return result.rowcount == 1
 
 
 def of_turn(connection: Connection, turn_id: int) -> list[StoredMessage]:
@@ -191,22 +206,24 @@ _IN_SESSION = (
     (messages.c.project_id == bindparam("project"))
     & (messages.c.conversation_id == bindparam("conversation"))
     & (messages.c.fate == Fate.QUEUED)
+    & messages.c.settled_at.is_(None)  # lets the partial index be used: history costs nothing
 )
 _QUEUED = _select().where(_IN_SESSION).order_by(messages.c.id)
 _others = messages.alias("others")
+_WAITING_BESIDE = (
+    (_others.c.project_id == bindparam("project"))
+    & (_others.c.conversation_id == bindparam("conversation"))
+    & (_others.c.fate == Fate.QUEUED)
+    & _others.c.settled_at.is_(None)
+)
 _ENQUEUE = (
     update(messages)
     .where(
         messages.c.id == bindparam("message"),
-        select(func.count())
-        .select_from(_others)
-        .where(
-            _others.c.project_id == bindparam("project"),
-            _others.c.conversation_id == bindparam("conversation"),
-            _others.c.fate == Fate.QUEUED,
-        )
-        .scalar_subquery()
-        < bindparam("most"),
+        messages.c.fate == Fate.RECEIVED,
+        select(func.count()).select_from(_others).where(_WAITING_BESIDE).scalar_subquery() < bindparam("most"),
+        select(func.coalesce(func.sum(func.length(_others.c.text)), 0)).where(_WAITING_BESIDE).scalar_subquery()
+        < MAX_QUEUED_TEXT,
     )
     .values(project_id=bindparam("project"), fate=Fate.QUEUED)
 )

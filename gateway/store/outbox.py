@@ -7,10 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import Connection, Row, Select, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, func, insert, select, text, update
 
 from gateway.chat import Conversation
 from gateway.store.tables import conversations, outbox
+
+# Spelled out as in the partial indexes: with bound parameters SQLite could not use these.
+_UNSENT = text("outbox.state IN ('pending', 'sending')")
+_UNDELIVERED = text("outbox.state IN ('failed', 'unknown')")
 
 #: reply: an answer, sent once. progress: a live message that a reply replaces when the turn ends.
 Kind = Literal["reply", "progress"]
@@ -89,7 +93,7 @@ def next_pending(connection: Connection, conversation: Conversation) -> Outgoing
             conversations.c.transport == conversation.transport,
             conversations.c.room == conversation.room,
             conversations.c.thread == conversation.thread,
-            outbox.c.state.in_(("pending", "sending")),
+            _UNSENT,
         )
         .order_by(outbox.c.id)
         .limit(1)
@@ -107,7 +111,7 @@ def waiting(connection: Connection) -> list[Conversation]:
     rows = connection.execute(
         select(conversations.c.transport, conversations.c.room, conversations.c.thread)
         .join_from(outbox, conversations, outbox.c.conversation_id == conversations.c.id)
-        .where(outbox.c.state.in_(("pending", "sending")))
+        .where(_UNSENT)
         .distinct()
     ).all()
     return [Conversation(*row) for row in rows]
@@ -151,9 +155,7 @@ def undelivered(connection: Connection, conversation_id: int) -> int:
     """How many replies of a conversation never arrived, or may not have."""
     return (
         connection.scalar(
-            select(func.count())
-            .select_from(outbox)
-            .where(outbox.c.conversation_id == conversation_id, outbox.c.state.in_(("failed", "unknown")))
+            select(func.count()).select_from(outbox).where(outbox.c.conversation_id == conversation_id, _UNDELIVERED)
         )
         or 0
     )

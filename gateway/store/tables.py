@@ -95,7 +95,8 @@ messages = Table(
     Column("settled_at", Float),
     UniqueConstraint("transport", "external_id"),
     Index("ix_messages_waiting", "fate", sqlite_where=text("settled_at IS NULL")),
-    Index("ix_messages_session", "project_id", "conversation_id", "id"),
+    Index("ix_messages_session", "project_id", "conversation_id", "fate", sqlite_where=text("settled_at IS NULL")),
+    Index("ix_messages_settled_at", "settled_at"),
     Index("ix_messages_turn_id", "turn_id"),
 )
 
@@ -121,6 +122,7 @@ turns = Table(
     Column("cost_usd", Float, nullable=False, server_default="0"),
     Column("input_tokens", Integer, nullable=False, server_default="0"),
     Column("output_tokens", Integer, nullable=False, server_default="0"),
+    Index("ix_turns_session_id_id", "session_id", "id"),
     Index("uq_turns_open_session", "session_id", unique=True, sqlite_where=text("ended_at IS NULL")),
     Index("uq_turns_open_slot", "project_id", "slot", unique=True, sqlite_where=text("ended_at IS NULL")),
 )
@@ -143,6 +145,7 @@ outbox = Table(
     Column("created_at", Float, nullable=False),
     Column("sent_at", Float),
     Index("ix_outbox_pending", "conversation_id", "id", sqlite_where=text("state IN ('pending', 'sending')")),
+    Index("ix_outbox_undelivered", "conversation_id", sqlite_where=text("state IN ('failed', 'unknown')")),
     Index("ix_outbox_message_id", "message_id"),
     Index("ix_outbox_turn_id", "turn_id"),
 )

@@ -184,12 +184,17 @@ def reset(connection: Connection, key: SessionKey) -> str:
     return f"s{row.id}-{row.generation}"
 
 
-def take(connection: Connection, turn_id: int, message_id: int) -> bool:
-    """Move a queued message into a turn under way (steer); False when it does not wait any more."""
+def take(connection: Connection, turn: Turn, message_id: int) -> bool:
+    """Move a queued message into its session's turn (steer); False when it does not wait there any more."""
     result = connection.execute(
         update(messages_table)
-        .where(messages_table.c.id == message_id, messages_table.c.fate == Fate.QUEUED)
-        .values(fate=Fate.RUNNING, turn_id=turn_id)
+        .where(
+            messages_table.c.id == message_id,
+            messages_table.c.project_id == turn.key.project_id,
+            messages_table.c.conversation_id == turn.key.conversation_id,
+            messages_table.c.fate == Fate.QUEUED,
+        )
+        .values(fate=Fate.RUNNING, turn_id=turn.id)
     )
     return result.rowcount == 1
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
 import pytest
 import pytest_asyncio
 
-from gateway.chat import Fate
-from gateway.errors import ConfigError, EngineError, StateLocked
+from gateway.chat import Conversation, Fate
+from gateway.errors import ConfigError, EngineError, StateLocked, UserError
 from gateway.startup import check, lock_state
+from gateway.store import conversations
+from gateway.store import projects as rows
 from gateway.testing import InMemoryEngine
 from tests.support.house import House, house, make_settings
 
@@ -336,3 +339,68 @@ async def test_a_socket_path_that_is_too_long_says_so(tmp_path: Path) -> None:
         assert "gateway.state_dir" in told
     with pytest.raises(ConfigError, match=r"state_dir is too long"):
         check(make_settings(tmp_path, gateway={"state_dir": tmp_path / ("d" * (room + 1))}))
+
+
+async def test_what_is_deleted_stays_deleted_whoever_waited_for_it(home: House, tmp_path: Path) -> None:
+    """`up` from another room has looked the project up already, and waits while it is deleted."""
+    await home.ask("new project demo", contains="is ready")
+    projects = home.app.projects
+    project = projects.get("demo")
+    async with projects._lock("demo"):
+        late = asyncio.create_task(projects.up(project))
+        await asyncio.sleep(0)
+        await home.app.store.write(lambda c: rows.bury(c, project.id))
+        projects._living.pop(project.id)
+    with pytest.raises(UserError, match="There is no project demo"):
+        await late
+    assert projects.all() == []
+    stored = await home.app.store.read(lambda c: rows.by_name(c, "demo"))
+    assert stored.desired == "deleted"
+
+
+async def test_a_kept_source_is_not_shared_by_two_projects(home: House, tmp_path: Path) -> None:
+    await home.ask("new project demo", contains="is ready")
+    source = tmp_path / "projects" / "demo"
+    asked = await home.ask("delete demo")
+    await home.ask(asked.split("`")[1], contains="is deleted")
+    await home.ask(f"new project other --path {source} --adopt", contains="is ready")
+    assert "overlaps" in await home.ask("new project demo")
+    assert source.exists()
+
+
+async def test_a_link_at_the_default_place_is_no_way_out(home: House, tmp_path: Path) -> None:
+    (tmp_path / "projects").mkdir()
+    (tmp_path / "projects" / "demo").symlink_to(home.app.settings.gateway.state_dir)
+    told = await home.ask("new project demo --adopt")
+    assert "not inside an allowed folder" in told
+    assert home.app.projects.all() == []
+
+
+async def test_another_room_is_told_there_what_was_not_run(home: House, tmp_path: Path) -> None:
+    await home.ask("new project demo", contains="is ready")
+    await home.say("switch demo", room="private")
+    await home.transport.until(lambda texts: any("is active here" in t for t in texts))
+    await home.say("hold the line", room="room")
+    project = home.app.projects.get("demo")
+    home.app.dispatcher._limits = replace(home.app.dispatcher._limits, window_s=60, window_max_s=60)
+    await home.quiet()
+    secret = await home.say("my secret plan", room="private")
+    async with asyncio.timeout(5):
+        while not home.app.dispatcher._lanes:
+            await asyncio.sleep(0.01)
+    here = await home.app.store.read(lambda c: conversations.find(c, Conversation("fake", "room")).id)
+    stopped = await home.app.projects.restart(project, here)
+    assert "secret" not in stopped.told
+    texts = await home.transport.until(lambda texts: any("my secret plan" in t for t in texts))
+    assert any("was restarted. Not run: “my secret plan”" in text for text in texts)
+    await home.quiet()
+    assert (secret, Fate.DISCARDED) in home.transport.marks
+
+
+async def test_an_empty_folder_that_was_there_is_left_there(home: House, tmp_path: Path) -> None:
+    assert isinstance(home.engine, InMemoryEngine)
+    mine = tmp_path / "projects" / "mine"
+    mine.mkdir(parents=True)
+    home.engine.fail_start = EngineError("no")
+    await home.ask(f"new project demo --path {mine}", contains="failed at")
+    assert mine.is_dir()

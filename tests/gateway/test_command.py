@@ -24,6 +24,7 @@ def parse(text: str):
         ("HELP", "help", {}),
         ("/help", "help", {}),
         ("help stop", "help", {"command": "stop"}),
+        ("help new project", "help", {"command": "new project"}),
         ("new project demo2", "new project", {"new-name": "demo2"}),
         ("New Project x --stack rust --adopt", "new project", {"new-name": "x", "stack": "rust", "adopt": "yes"}),
         ("new project x --path='/a b'", "new project", {"new-name": "x", "path": "/a b"}),
@@ -64,6 +65,8 @@ def test_commands(text: str, usage: str, arguments: dict[str, str]) -> None:
         "",
         "restart nothing-here",
         "what\nstop",
+        "help me with the build",
+        "stop " + "x" * 100_000,
     ],
 )
 def test_prompts(text: str) -> None:

@@ -218,7 +218,7 @@ async def test_a_full_queue_refuses_visibly(world: World) -> None:
     assert await world.settled("m5") is Fate.REFUSED
     assert await world.fate("m3") is Fate.QUEUED
     texts = await world.transport.until(lambda texts: sum("queue is full" in t for t in texts) == 2)
-    assert "3 messages wait" in texts[0]
+    assert "3 messages" in texts[0]
 
 
 @pytest.mark.parametrize("world", [{"silence_s": 0.1}], indirect=True)
@@ -453,3 +453,27 @@ async def test_a_restart_goes_on_with_the_same_live_message(tmp_path, empty_data
     await second.sleds.finish(project, run, "the answer")
     assert await second.transport.until(lambda texts: texts == ["the answer"])
     await close_world(second)
+
+
+async def test_a_sled_cannot_take_another_projects_message(world: World) -> None:
+    project = await started(world)
+    other = await world.project("other")
+    await world.activate(other, "elsewhere")
+    await world.say("mine", "m1")
+    _, run = await world.next_run()
+    await world.say("theirs", "m2", room="elsewhere")
+    theirs = next(m.id for m in world.accepted if m.external_id == "m2")
+    await world.sleds.say(project, run.run, Steered(message=theirs))
+    _, second = await world.next_run()
+    assert second.prompt == "theirs"
+
+
+async def test_a_batch_that_no_frame_could_carry_is_refused_visibly(world: World) -> None:
+    await started(world)
+    await world.say("run", "m0")
+    await world.next_run()
+    for number in range(1, 8):
+        await world.say("x" * 99_000, f"m{number}")
+    assert await world.settled("m7") is Fate.REFUSED
+    assert await world.fate("m5") is Fate.QUEUED
+    assert "500,000 characters" in (await world.transport.until(lambda texts: bool(texts)))[-1]

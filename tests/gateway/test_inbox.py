@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -54,9 +55,46 @@ async def test_a_group_wants_a_mention_but_its_threads_do_not(world: World) -> N
 async def test_an_ambient_room_counts_every_message(world: World) -> None:
     mention = replace(world.transport.message("hi", "m1"), direct=False, addressed=True)
     await world.inbox.accept("fake", [mention], None)
-    await world.store.write(lambda c: conversations.set_ambient(c, mention.conversation, True))
+    await world.store.write(lambda c: conversations.set_ambient(c, mention.conversation, direct=False, on=True))
     await world.inbox.accept("fake", [replace(mention, external_id="m2", addressed=False)], None)
-    assert len(world.accepted) == 2
+    in_thread = replace(mention, external_id="m3", addressed=False, conversation=Conversation("fake", "room", "t9"))
+    await world.inbox.accept("fake", [in_thread], None)
+    assert len(world.accepted) == 3, "also in a thread that the bot has not seen"
+
+
+async def test_taken_back_before_it_was_routed(world: World) -> None:
+    """The message and its withdrawal come in one batch; or it waits for a command when it is taken back."""
+    project = await world.project()
+    await world.activate(project)
+    message = world.transport.message("oops", "m1")
+    gone = Withdrawal(message.conversation, "m1", "fake:ana")
+    await world.inbox.accept("fake", [message, gone], None)
+    assert world.accepted == []
+    await world.inbox.accept("fake", [world.transport.message("wait", "m2")], None)
+    await world.inbox.accept("fake", [Withdrawal(message.conversation, "m2", "fake:ana")], None)
+    world.dispatcher.submit(world.accepted[0], project)
+    await world.say("next", "m3")
+    _, run = await world.next_run()
+    assert run.prompt == "next"
+    assert await world.fate("m2") is Fate.DISCARDED
+
+
+async def test_what_has_no_encoding_does_not_stop_the_others(world: World) -> None:
+    bad = replace(world.transport.message("fine", "m1"), sender_name="\udc80")
+    edit = replace(world.transport.message("\udc80", "e1"), edits="m1")
+    await world.inbox.accept("fake", [bad, edit, world.transport.message("other", "m2")], "cursor")
+    assert [m.external_id for m in world.accepted] == ["m1", "m2"]
+
+
+async def test_a_cancelled_accept_still_hands_on_what_it_committed(world: World) -> None:
+    accepting = asyncio.create_task(world.inbox.accept("fake", [world.transport.message("hi", "m1")], None))
+    await asyncio.sleep(0)  # it has begun
+    accepting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await accepting
+    async with asyncio.timeout(5):
+        while not world.accepted:
+            await world.store.read(lambda c: None)
 
 
 async def test_a_withdrawn_message_is_discarded_while_it_waits(world: World) -> None:

@@ -149,3 +149,18 @@ async def test_a_long_reply_goes_in_parts(world: World) -> None:
     assert len(world.transport.texts) > 2
     assert all(len(part) <= 2000 for part in world.transport.texts)
     assert "\n\n".join(world.transport.texts).split() == text.split()
+
+
+async def test_an_answer_arrives_even_if_its_live_message_is_gone(world: World) -> None:
+    here = await room_id(world)
+    (progress,) = await world.store.write(lambda c: world.outbox.add(c, ROOM, here, "working", kind="progress"))
+    world.outbox.wake(ROOM)
+    await world.transport.until(lambda texts: texts == ["working"])
+
+    async def refused(*_: object) -> None:
+        raise DeliveryRefused("there is no such message")
+
+    world.transport.edit = refused
+    await world.store.write(lambda c: world.outbox.add(c, ROOM, here, "the answer", replaces=progress))
+    world.outbox.wake(ROOM)
+    assert await world.transport.until(lambda texts: "the answer" in texts)

@@ -16,11 +16,17 @@ import pytest_asyncio
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, insert, select
+from sqlalchemy import create_engine, event, insert, select
 
+from gateway.chat import Conversation
 from gateway.errors import StateError, StateTooNew
 from gateway.store import Store, schema
+from gateway.store import messages as messages_rows
+from gateway.store import outbox as outbox_rows
+from gateway.store import turns as turns_rows
+from gateway.store.database import connect
 from gateway.store.tables import SCHEMA, cursors, metadata
+from gateway.store.turns import SessionKey
 
 
 @pytest_asyncio.fixture
@@ -152,6 +158,36 @@ def test_the_migrations_make_the_tables_of_the_code(empty_database: Path) -> Non
     with create_engine(f"sqlite:///{empty_database}").connect() as connection:
         differences = compare_metadata(MigrationContext.configure(connection), metadata)
     assert differences == []
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: (outbox_rows.next_pending, Conversation("t", "r")),
+        lambda: (messages_rows.queued, 1, 2),
+        lambda: (messages_rows.enqueue, 1, (1, 2), 100),
+        lambda: (outbox_rows.undelivered, 1),
+        lambda: (turns_rows.last_unfinished_business, SessionKey(1, 2)),
+    ],
+    ids=["next_pending", "queued", "enqueue", "undelivered", "last_turn"],
+)
+def test_what_every_message_asks_does_not_walk_the_history(empty_database: Path, make) -> None:
+    """SQLite's own plan: no table is scanned, and none by an index over what is settled."""
+    statements: list[str] = []
+    engine = connect(empty_database)
+    with engine.connect() as connection:
+        event.listen(connection, "before_cursor_execute", lambda *a: statements.append((a[2], a[3])))
+        unit, *arguments = make()
+        unit(connection, *arguments)
+        plans = []
+        for statement, values in statements:
+            raw = connection.connection.cursor()
+            plans += [row[3] for row in raw.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
+        connection.rollback()
+    engine.dispose()
+    assert plans
+    history = [plan for plan in plans if plan.startswith("SCAN") and "SCALAR" not in plan and "CONSTANT" not in plan]
+    assert not history, plans
 
 
 def test_the_schemas_name_is_alembics_head() -> None:

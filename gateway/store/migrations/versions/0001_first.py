@@ -86,14 +86,12 @@ def upgrade() -> None:
         sa.UniqueConstraint("run", name=op.f("uq_turns_run")),
     )
     with op.batch_alter_table("turns", schema=None) as batch_op:
+        batch_op.create_index("ix_turns_session_id_id", ["session_id", "id"], unique=False)
         batch_op.create_index(
             "uq_turns_open_session", ["session_id"], unique=True, sqlite_where=sa.text("ended_at IS NULL")
         )
         batch_op.create_index(
-            "uq_turns_open_slot",
-            ["project_id", "slot"],
-            unique=True,
-            sqlite_where=sa.text("ended_at IS NULL"),
+            "uq_turns_open_slot", ["project_id", "slot"], unique=True, sqlite_where=sa.text("ended_at IS NULL")
         )
 
     op.create_table(
@@ -118,7 +116,13 @@ def upgrade() -> None:
         sa.UniqueConstraint("transport", "external_id", name=op.f("uq_messages_transport_external_id")),
     )
     with op.batch_alter_table("messages", schema=None) as batch_op:
-        batch_op.create_index("ix_messages_session", ["project_id", "conversation_id", "id"], unique=False)
+        batch_op.create_index(
+            "ix_messages_session",
+            ["project_id", "conversation_id", "fate"],
+            unique=False,
+            sqlite_where=sa.text("settled_at IS NULL"),
+        )
+        batch_op.create_index("ix_messages_settled_at", ["settled_at"], unique=False)
         batch_op.create_index("ix_messages_turn_id", ["turn_id"], unique=False)
         batch_op.create_index("ix_messages_waiting", ["fate"], unique=False, sqlite_where=sa.text("settled_at IS NULL"))
 
@@ -151,3 +155,9 @@ def upgrade() -> None:
             sqlite_where=sa.text("state IN ('pending', 'sending')"),
         )
         batch_op.create_index("ix_outbox_turn_id", ["turn_id"], unique=False)
+        batch_op.create_index(
+            "ix_outbox_undelivered",
+            ["conversation_id"],
+            unique=False,
+            sqlite_where=sa.text("state IN ('failed', 'unknown')"),
+        )
