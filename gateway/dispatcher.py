@@ -333,9 +333,9 @@ class Dispatcher:
             return
         live = lane.live or Live(self._store, self._outbox, lane.conversation, key.conversation_id, lane.reply_to)
         running = self._adopt(turn, live, settings, elapsed_s=0.0)
-        await live.begin(turn.id)
         self._fates.changed(turn.batch, Fate.RUNNING)
         await self._wire.send(key.project_id, running.frame)
+        await live.begin(turn.id)
 
     def _adopt(self, turn: Turn, live: Live, settings: RunSettings, elapsed_s: float) -> _Running:
         frame = Run(

@@ -65,6 +65,8 @@ class Live:
         self._began = time.monotonic()
         if self._opening is not None:
             await asyncio.wait([self._opening])
+        if self._closed:  # over already
+            return
         if (row_id := self.row_id) is not None:  # shown while it waited: the answer replaces that
             await self._store.write(lambda c: turns.set_progress(c, turn_id, row_id))
             self._refresh()
