@@ -11,6 +11,7 @@ Whatever fails or is killed on the way is undone, by the same code at once or at
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import shutil
@@ -278,17 +279,13 @@ class Projects(Registry):
     def _clear(self, project: Project, *, purge: bool) -> tuple[list[str], list[str]]:
         paths = self.paths(project)
         removed, kept = ["sled", "wire"], []
-        shutil.rmtree(paths.wire, ignore_errors=True)
+        _remove(paths.wire)
+        home, source = f"home with its sessions ({paths.home})", f"source ({project.path})"
+        # What could not be removed is told as kept: a receipt says what is, not what was meant.
+        (removed if purge and _remove(paths.folder) else kept).append(home)
+        (removed if purge and not project.adopted and _remove(project.path) else kept).append(source)
         if purge:
-            shutil.rmtree(paths.folder, ignore_errors=True)
-            removed += [f"home with its sessions ({paths.home})", "history"]
-        else:
-            kept.append(f"home with its sessions ({paths.home})")
-        if purge and not project.adopted:
-            shutil.rmtree(project.path, ignore_errors=True)
-            removed.append(f"source ({project.path})")
-        else:
-            kept.append(f"source ({project.path})")
+            removed.append("history")
         return removed, kept
 
     async def set_permissions(self, project: Project, mode: str) -> None:
@@ -417,6 +414,19 @@ def _make_source(path: Path) -> None:
     if not path.is_dir():
         path.mkdir(parents=True)
         path.chmod(0o755)
+
+
+def _remove(folder: Path) -> bool:
+    """Remove a folder, read-only parts included (package caches are); False if something of it stays."""
+
+    def open_up(_: object, path: str, __: object) -> None:
+        with contextlib.suppress(OSError):
+            Path(path).parent.chmod(0o700)
+            Path(path).unlink()
+
+    shutil.rmtree(folder, onerror=open_up)
+    shutil.rmtree(folder, ignore_errors=True)
+    return not folder.exists()
 
 
 def _names_in(path: Path) -> set[str]:

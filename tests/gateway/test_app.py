@@ -404,3 +404,15 @@ async def test_an_empty_folder_that_was_there_is_left_there(home: House, tmp_pat
     home.engine.fail_start = EngineError("no")
     await home.ask(f"new project demo --path {mine}", contains="failed at")
     assert mine.is_dir()
+
+
+async def test_a_receipt_says_what_could_not_be_removed(
+    home: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await home.ask("new project demo", contains="is ready")
+    asked = await home.ask("delete demo --purge")
+    source = tmp_path / "projects" / "demo"
+    monkeypatch.setattr("gateway.projects._remove", lambda folder: folder != source)
+    receipt = await home.ask(asked.split("`")[1], contains="is deleted")
+    assert f"kept: source ({source})" in receipt
+    assert "removed: sled, wire, home" in receipt
