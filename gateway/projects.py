@@ -278,7 +278,8 @@ class Projects(Registry):
 
     def _clear(self, project: Project, *, purge: bool) -> tuple[list[str], list[str]]:
         paths = self.paths(project)
-        removed, kept = ["sled", "wire"], []
+        removed: list[str] = ["sled", "wire"]
+        kept: list[str] = []
         _remove(paths.wire)
         home, source = f"home with its sessions ({paths.home})", f"source ({project.path})"
         # What could not be removed is told as kept: a receipt says what is, not what was meant.
