@@ -208,7 +208,7 @@ async def test_15_a_full_queue_refuses_visibly_and_loses_nothing(tmp_path: Path)
         await home.quiet()
         assert said_in(home, "room") == [f"room {n}" for n in range(10)]
         assert home.app.fates.counts[Fate.REFUSED] == 40
-        assert sum("The queue is full (10 messages wait)" in text for text in home.transport.texts) == 40
+        assert sum("The queue is full (10 messages," in text for text in home.transport.texts) == 40
 
 
 # --- 28: hostile output ----------------------------------------------------------------------------------------------
@@ -304,10 +304,10 @@ async def poisoned(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on a prompt that says "poison" raises whenever it is handed to the dispatcher."""
     submit = Dispatcher.submit
 
-    def fragile(self: Dispatcher, message: Any, project_id: int) -> None:
+    def fragile(self: Dispatcher, message: Any, project_id: int, words: str | None = None) -> None:
         if "poison" in message.text:
             raise ZeroDivisionError("a defect")
-        submit(self, message, project_id)
+        submit(self, message, project_id, words)
 
     monkeypatch.setattr(Dispatcher, "submit", fragile)
 
