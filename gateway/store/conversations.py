@@ -65,11 +65,6 @@ def in_room(connection: Connection, conversation: Conversation) -> list[int]:
     )
 
 
-def using(connection: Connection, project_id: int) -> list[int]:
-    """The ids of the conversations that have a project active."""
-    return list(connection.scalars(select(conversations.c.id).where(conversations.c.project_id == project_id)))
-
-
 def switch(connection: Connection, conversation_id: int, project_id: int | None) -> None:
     """Make a project the active one."""
     connection.execute(update(conversations).where(conversations.c.id == conversation_id).values(project_id=project_id))

@@ -129,19 +129,6 @@ def set_state(
     connection.execute(update(outbox).where(outbox.c.id == row_id).values(**values))
 
 
-def own_event(connection: Connection, conversation: Conversation, external_id: str) -> bool:
-    """True when the bot sent that message."""
-    return (
-        connection.scalar(
-            select(outbox.c.id)
-            .join_from(outbox, conversations, outbox.c.conversation_id == conversations.c.id)
-            .where(conversations.c.transport == conversation.transport, outbox.c.external_id == external_id)
-            .limit(1)
-        )
-        is not None
-    )
-
-
 def texts_for(connection: Connection, message_id: int, turn_id: int | None) -> list[str]:
     """The replies to a message, in order: its own, and those of the turn that took it."""
     matches = outbox.c.message_id == message_id
