@@ -52,3 +52,5 @@ locks:
 	$(COMPILE) pyproject.toml requirements/build.in --extra all -o requirements/all.txt
 	$(COMPILE) pyproject.toml requirements/build.in --extra dev -o requirements/dev.txt
 	$(COMPILE) requirements/synapse.in -o requirements/synapse.txt
+	$(COMPILE) requirements/sled.in -c requirements/all.txt -o docker/sled-requirements.txt
+	$(COMPILE) stacks/python/tools.in -o stacks/python/tools.txt

@@ -28,19 +28,19 @@ from gateway.engine import SledSpec
 from gateway.projects import Request
 from gateway.settings import Settings
 from gateway.store import conversations
-from gateway.testing import FakeTransport, echo_sled
+from gateway.testing import FakeTransport, InMemoryEngine, echo_sled
 from sled.protocol import Run
 
 PROJECTS = 50
 
 
-class OtherProcess:
+class OtherProcess(InMemoryEngine):
     """An engine whose sleds all live in one other process, which reports when each run frame arrived."""
 
     kind = "benchmark"
-    isolated = False
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
+        super().__init__()
         self._process = process
         self._started: set[str] = set()
         #: prompt -> CLOCK_MONOTONIC in ns, which all processes of a machine share.
@@ -53,8 +53,7 @@ class OtherProcess:
     async def start(self, spec: SledSpec) -> None:
         if spec.project not in self._started:
             self._started.add(spec.project)
-            environment = spec.environment
-            line = [environment["HUSKIES_WIRE"], environment["HUSKIES_TOKEN"], str(spec.paths.home)]
+            line = [str(spec.paths.socket), spec.token, str(spec.paths.home)]
             assert self._process.stdin is not None
             self._process.stdin.write(json.dumps(line).encode() + b"\n")
 
@@ -63,9 +62,6 @@ class OtherProcess:
 
     async def is_running(self, spec: SledSpec) -> bool:
         return spec.project in self._started
-
-    async def logs(self, spec: SledSpec, lines: int) -> str:
-        return ""
 
     async def listen(self) -> None:
         """Take the reports."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from gateway.access import Role
 from gateway.command import CommandContext
+from gateway.errors import UserError
 
 
 class Ssh:
-    """Shows the line that opens the project in an editor or a terminal."""
+    """Shows the line that opens the project in an editor or a terminal, and the host's name for SSH configurations."""
 
     usage = "ssh [project]"
     summary = "how to open the project in an editor"
@@ -16,4 +17,20 @@ class Ssh:
 
     async def run(self, ctx: CommandContext) -> str:
         project = await ctx.services.active_project(ctx)
-        return f"{project.name} has no SSH: the process engine runs on this host. Open `{project.path}` in your editor."
+        projects = ctx.services.projects
+        way = projects.access(project)
+        if way is None and project.ready_at is None:
+            raise UserError(f"{project.name} is not ready yet; `status {project.name}` tells how it stands.")
+        if way is None:
+            return (
+                f"{project.name} has no SSH: the {projects.engine.kind} engine runs on this host. "
+                f"Open `{project.path}` in your editor."
+            )
+        return "\n".join(
+            [
+                f"- terminal: `{way.line}`",
+                f"- editors: `{way.alias}`, once your SSH configuration has `{projects.include_line}`",
+                f"- on the host: `huskies ssh {project.name}`",
+                f"- host key: {await projects.fingerprint(project)}",
+            ]
+        )

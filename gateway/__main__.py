@@ -73,6 +73,11 @@ def make_parser() -> argparse.ArgumentParser:
     ssh.add_argument("command", nargs=argparse.REMAINDER)
     ssh.set_defaults(act=_ask("ssh"))
 
+    config_of_ssh = commands.add_parser(
+        "ssh-config", parents=[config], help="print what to Include in ~/.ssh/config, a Host for each project"
+    )
+    config_of_ssh.set_defaults(act=_ask("ssh-config"))
+
     doctor = commands.add_parser(
         "doctor", parents=[config], help="one line per part: ok, or what is wrong and what to type"
     )

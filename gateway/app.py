@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,16 @@ from typing import Any
 from aiohttp import web
 
 from commands.table import ALIASES, COMMANDS
-from gateway import git_identity, housekeeping
+from gateway import build_inputs, git_identity, housekeeping
 from gateway.access import Access
 from gateway.chat import Transport
 from gateway.command import Parser
 from gateway.confirmations import Confirmations
 from gateway.dispatcher import Dispatcher, Limits, RunSettings
 from gateway.engine import Engine
-from gateway.engine.process import ProcessEngine
 from gateway.errors import ConfigError, TransportRefused
 from gateway.fates import Fates
+from gateway.git_proxy import GitProxy
 from gateway.health import Part, look
 from gateway.inbox import Inbox
 from gateway.outbox import Outbox
@@ -36,13 +36,14 @@ from gateway.proxy import ModelProxy
 from gateway.registry import Setup
 from gateway.router import Router
 from gateway.services import Services
-from gateway.settings import Settings, host_environment
+from gateway.settings import Settings
 from gateway.sleds import Sleds
-from gateway.startup import agent_line, check, cli_socket, lock_state
+from gateway.startup import agent_line, check, choose_engine, cli_socket, instance, lock_state
 from gateway.store import Store
 from gateway.web import health
 from gateway.web.local import LocalApi
 from gateway.web.metrics import Metrics
+from stacks.images import BuildInputs
 from transports.cli import Cli
 from transports.console import Console
 
@@ -79,6 +80,7 @@ class App:
     engine: Engine
     sleds: Sleds
     proxy: ModelProxy
+    git_proxy: GitProxy
     outbox: Outbox
     fates: Fates
     projects: Projects
@@ -98,8 +100,10 @@ class App:
         """Start everything in the order in which each part needs the others; end it in reverse."""
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self.store.close)
+            stack.push_async_callback(self.engine.close)
             stack.push_async_callback(self.proxy.close)
-            await self.sleds.start(self.dispatcher, self.proxy.routes)
+            stack.push_async_callback(self.git_proxy.close)
+            await self.sleds.start(self.dispatcher, self._wire_routes)
             stack.push_async_callback(self.sleds.stop)
             stack.push_async_callback(self.outbox.close)
             stack.push_async_callback(self.dispatcher.close)
@@ -113,6 +117,10 @@ class App:
             stack.push_async_callback(_cancel, work)
             self.started.set()
             await self._until_end(end)
+
+    def _wire_routes(self, authenticate: Callable[[web.Request], str | None]) -> list[web.RouteDef]:
+        """What a project's wire carries beside its sled's frames."""
+        return [*self.proxy.routes(authenticate), *self.git_proxy.routes(authenticate)]
 
     async def parts(self) -> list[Part]:
         """How everything is."""
@@ -216,6 +224,7 @@ async def build(
 ) -> App:
     """Open the state and wire everything. Raises ConfigError, StateError."""
     check(settings)
+    inputs = build_inputs.read(settings.build)
     state_dir = settings.gateway.state_dir
     store = await Store.open(state_dir / ".gateway" / "huskies.db")
     user = getpass.getuser()
@@ -233,8 +242,9 @@ async def build(
     outbox = Outbox(store, transports)
     fates = Fates(outbox)
     sleds = Sleds()
-    engine = engine or ProcessEngine()
-    projects = Projects(store, engine, sleds, _setup(settings, config_file))
+    engine = engine or await choose_engine(settings, store)
+    git_proxy = GitProxy({host: token.get_secret_value() for host, token in settings.git.tokens.items()})
+    projects = Projects(store, engine, sleds, _setup(settings, config_file, inputs, git_proxy.hosts))
 
     def run_settings(project_id: int) -> RunSettings:
         project = projects.by_id(project_id)
@@ -291,6 +301,7 @@ async def build(
         engine=engine,
         sleds=sleds,
         proxy=proxy,
+        git_proxy=git_proxy,
         outbox=outbox,
         fates=fates,
         projects=projects,
@@ -323,7 +334,7 @@ def _matrix(settings: Settings, access: Access) -> Transport:
     return MatrixTransport(config, may_invite=lambda sender: access.role(sender) > 0)
 
 
-def _setup(settings: Settings, config_file: Path | None) -> Setup:
+def _setup(settings: Settings, config_file: Path | None, inputs: BuildInputs, git_hosts: frozenset[str]) -> Setup:
     state_dir = settings.gateway.state_dir
     forbidden = [state_dir, *([config_file] if config_file else [])]
     return Setup(
@@ -331,9 +342,12 @@ def _setup(settings: Settings, config_file: Path | None) -> Setup:
         places=Places(settings.projects.root, settings.projects.allowed_roots, forbidden),
         permissions=settings.agent.permissions,
         oauth=bool(settings.agent.oauth_token.get_secret_value()) and not settings.agent.api_key.get_secret_value(),
-        host_environment=host_environment(),
         git_identity=git_identity.finder(settings.git),
         default_branch=settings.git.default_branch,
+        git_hosts=git_hosts,
+        instance=instance(state_dir),
+        inputs=inputs,
+        ssh_ports=settings.projects.port_range,
     )
 
 
@@ -363,11 +377,12 @@ async def _announce(app: App, began: float) -> None:
     await app.started.wait()
     settings = app.settings
     log.info(
-        "huskies is ready after %.2f s on http://%s, state in %s, engine %s (no isolation). %s",
+        "huskies is ready after %.2f s on http://%s, state in %s, engine %s%s. %s",
         time.monotonic() - began,
         settings.gateway.listen,
         settings.gateway.state_dir,
         app.engine.kind,
+        "" if app.engine.isolated else " (no isolation)",
         agent_line(settings),
     )
 

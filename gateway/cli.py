@@ -63,15 +63,36 @@ async def status(settings: Settings, arguments: argparse.Namespace, say: Say) ->
         say(json.dumps(project, indent=2))
     else:
         for key, value in project.items():
-            if value not in ("", []):
-                say(f"{key}: {value}")
+            shown = value.get("line", "") if isinstance(value, dict) else value
+            if shown not in ("", []):
+                say(f"{key}: {shown}")
     return 0 if project["state"] == "ready" else 1
 
 
 async def ssh(settings: Settings, arguments: argparse.Namespace, _: Say) -> int:
-    """Open a shell in a project's container; the process engine has none."""
+    """Open a shell in a project's container, or run a command there: this process becomes the system's `ssh`."""
     project = await _call(settings, "GET", f"/projects/{_one_name(arguments.name)}")
-    raise UserError(f"{project['name']} runs on the process engine, which has no SSH; open {project['path']}")
+    if not project["ssh"]:
+        raise UserError(
+            f"{project['name']} runs on the {project['engine']} engine, without SSH; open {project['path']}"
+        )
+    if project["state"] != "ready":
+        raise UserError(f"{project['name']} is {project['state']}; type: huskies send 'up {project['name']}'")
+    command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
+    try:
+        os.execvp("ssh", ["ssh", *project["ssh"]["options"], *command])
+    except FileNotFoundError:
+        raise UserError("there is no ssh on this host; type: apt-get install openssh-client") from None
+
+
+async def ssh_config(settings: Settings, _: argparse.Namespace, say: Say) -> int:
+    """Print the SSH configuration of all projects, as the gateway keeps it for `Include`."""
+    file = settings.gateway.state_dir / ".ssh" / "config"
+    try:
+        say(file.read_text())
+    except FileNotFoundError:
+        raise UserError("there is no project with SSH yet; type: huskies send 'new project demo'") from None
+    return 0
 
 
 async def doctor(settings: Settings, _: argparse.Namespace, say: Say) -> int:
@@ -149,5 +170,6 @@ SUBCOMMANDS: dict[str, Callable[[Settings, argparse.Namespace, Say], Coroutine[A
     "projects": projects,
     "status": status,
     "ssh": ssh,
+    "ssh-config": ssh_config,
     "doctor": doctor,
 }

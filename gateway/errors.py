@@ -14,7 +14,8 @@ The tree::
     │   ├── OutcomeUnknown     the platform may or may not have taken it
     │   └── TransportRefused   the account or its token is no good: a person must act
     ├── EngineError            the engine that runs sleds
-    │   └── EngineDown         it does not answer
+    │   ├── EngineDown         it does not answer
+    │   └── BuildFailed        an image could not be built, or is not what it must be
     └── SledError              a project's sled
         ├── SledAway           it is not connected
         └── SledRefused        it answered that it could not do what was asked
@@ -88,6 +89,10 @@ class EngineError(HuskiesError):
 
 class EngineDown(EngineError):
     """The engine does not answer."""
+
+
+class BuildFailed(EngineError):
+    """The image could not be built."""
 
 
 class SledError(HuskiesError):

@@ -16,8 +16,12 @@ POINTS = (
     "outbox.sent",
     "project.reserved",
     "project.folder",
+    "project.building",
+    "project.cloned",
+    "project.built",
     "project.started",
     "project.prepared",
+    "project.answered",
     "project.ready",
 )
 

@@ -113,7 +113,7 @@ def configure(settings: Settings, *, terminal: bool = False) -> None:
     logging.basicConfig(level=settings.gateway.log_level.upper(), handlers=handlers, force=True)
     # An event that cannot be written (a full disk, a closed pipe) is lost; complaining about it on stderr helps no one.
     logging.raiseExceptions = False
-    for chatty in ("asyncio", "aiohttp", "nio", "alembic"):
+    for chatty in ("asyncio", "aiohttp", "nio", "alembic", "asyncssh", "docker", "urllib3"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
@@ -123,11 +123,16 @@ def secrets_of(settings: Settings) -> list[str]:
 
     def walk(section: Section | Settings) -> None:
         for name in type(section).model_fields:
-            value = getattr(section, name)
-            if isinstance(value, SecretStr):
-                found.append(value.get_secret_value())
-            elif isinstance(value, Section):
-                walk(value)
+            take(getattr(section, name))
+
+    def take(value: object) -> None:
+        if isinstance(value, SecretStr):
+            found.append(value.get_secret_value())
+        elif isinstance(value, Section):
+            walk(value)
+        elif isinstance(value, dict):
+            for inner in value.values():
+                take(inner)
 
     walk(settings)
     return [secret for secret in found if secret]

@@ -1,7 +1,8 @@
-"""Where a project may live: names and host paths, checked before anything is touched."""
+"""Where a project may live: names, host paths and their owners, checked before anything is touched."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from pathlib import Path
 from gateway.errors import UserError
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,38}[a-z0-9]")
+#: Whom new sources belong to when the gateway is root, which no container may be.
+NEW_OWNER = (1000, 1000)
 NAME_RULE = "2 to 40 small letters a-z, digits and dashes; a letter first, no dash last"
 
 
@@ -88,3 +91,27 @@ def _inspect(path: Path, name: str, *, adopt: bool) -> Source:
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     return Source(path, adopted=False, exists=True)
+
+
+def choose_owner(source: Source) -> tuple[int, int]:
+    """Whom a project's container runs as: uid and gid, never 0.
+
+    The gateway's own user; where that is root, the folder's owner. Raises UserError, with the line to type, for a
+    folder that the container could not write, or only as root.
+    """
+    uid = os.geteuid()
+    if not source.exists:
+        return (uid, os.getegid() or uid) if uid else NEW_OWNER
+    status = source.path.stat()
+    give = f"`chown -R {uid or NEW_OWNER[0]}:{os.getegid() or uid or NEW_OWNER[1]} {source.path}`"
+    if uid not in (0, status.st_uid):
+        raise UserError(
+            f"{source.path} belongs to user {status.st_uid}, and its container would run as {uid}. "
+            f"Give it to that user: {give}; then type the command again."
+        )
+    if status.st_uid == 0:
+        raise UserError(
+            f"{source.path} belongs to root, and no container runs as root. "
+            f"Give it to somebody: {give}; then type the command again."
+        )
+    return status.st_uid, status.st_gid or status.st_uid

@@ -1,8 +1,10 @@
-"""Projects: bootstrap, life and end. What people asked for is stored; reconciling makes it so.
+"""Projects: bootstrap, from one line in chat to a place of one's own that answers.
 
 `create` is the line of one `new project`::
 
-    validate -> reserve (the conversation is switched; prompts wait) -> folders -> start -> hello -> init -> READY
+    validate -> reserve (the conversation is switched; prompts wait) -> keys and folders
+    -> with --git:  start on the base image -> hello -> clone, inside
+    -> detect -> plan -> build -> start -> hello -> init -> SSH answers -> READY
 
 Whatever fails or is killed on the way is undone, by the same code at once or at the next start: a row without
 `ready_at` is a bootstrap that did not finish.
@@ -13,36 +15,36 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import secrets
 import shutil
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from gateway import faults
-from gateway.dispatcher import Dispatcher, Stopped
-from gateway.engine import Engine
-from gateway.errors import EngineError, HuskiesError, SledAway, SledError, StateError, UserError
-from gateway.places import check_name
-from gateway.registry import Registry, Setup
-from gateway.sleds import Sleds
-from gateway.store import Store, conversations
+from gateway import faults, sources, ssh
+from gateway.dispatcher import Stopped
+from gateway.engine.spec import ProjectPaths
+from gateway.errors import EngineError, HuskiesError, UserError
+from gateway.git_url import GitUrl, check_git_url
+from gateway.lifecycle import Lifecycle
+from gateway.notice import Notice
+from gateway.places import Source, check_name, choose_owner
+from gateway.store import conversations
 from gateway.store import projects as rows
 from gateway.store.projects import Project
 from sled.protocol import Call
-from stacks.catalog import catalog, detect
+from stacks.catalog import FALLBACK, catalog, detect
 
 log = logging.getLogger(__name__)
 
-#: Seconds until a sled that was started has to have reported.
-HELLO_WITHIN_S = 30.0
 _JOB_WITHIN_S = 60.0
-
-Tell = Callable[[str], Awaitable[None]]
+#: Seconds that a clone may take: large repositories over slow lines do take long, and its progress is shown.
+_CLONE_WITHIN_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,39 +57,31 @@ class Request:
     asked_at: float
     stack: str | None = None
     path: str | None = None
+    git: str | None = None
     adopt: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """A project that is READY; `stack_because` is the file that decided its stack."""
+    """A project that is READY; `because` is the file that decided its stack, or "asked for", or empty."""
 
     project: Project
-    stack_because: str
+    because: str
     taken_up: bool
 
 
-class Projects(Registry):
-    """Makes projects, keeps them running, ends them."""
+@dataclass(frozen=True, slots=True)
+class _Reserved:
+    project: Project
+    taken_up: bool
+    #: The project that was active in the conversation before.
+    before: int | None
 
-    def __init__(self, store: Store, engine: Engine, sleds: Sleds, setup: Setup) -> None:
-        super().__init__(store, engine, sleds, setup)
-        self._dispatcher: Dispatcher | None = None
-        self._reserving = asyncio.Lock()
-        #: How often each sled had to be started since it last reported.
-        self._falls: dict[int, int] = {}
 
-    def attach(self, dispatcher: Dispatcher) -> None:
-        """The dispatcher, which in turn needs this object."""
-        self._dispatcher = dispatcher
+class Projects(Lifecycle):
+    """Makes projects; see `Lifecycle` for the rest of their life."""
 
-    async def logs(self, project: Project, lines: int) -> str:
-        """The last lines of the project's sled and agents."""
-        return await self._engine.logs(self.spec(project), lines)
-
-    # --- create ------------------------------------------------------------------------------------------------------
-
-    async def create(self, request: Request, reserved: Callable[[], None], tell: Tell) -> Created:
+    async def create(self, request: Request, reserved: Callable[[], None], notice: Notice) -> Created:
         """Bootstrap a project. `reserved` is called once the name is taken and the conversation switched.
 
         Call `begin` when people have been told: what they wrote meanwhile waits for it.
@@ -96,35 +90,27 @@ class Projects(Registry):
             UserError: nothing is left of the attempt, the name is free; the text says which step failed and why.
         """
         check_name(request.name)
+        git = check_git_url(request.git) if request.git is not None else None
         async with self._lock(request.name):
             if (own := self._made_by(request)) is not None:
-                names = await asyncio.to_thread(_names_in, own.path)
-                because = "asked for" if request.stack else detect(names, catalog())[1]
-                return Created(own, because, own.revived)
-            async with self._reserving:  # two names must not be given one folder
-                project, taken_up, before = await self._reserve(request)
+                return Created(own, (await self._detect(own, request))[1], own.revived)
+            async with self._reserving:  # two names must not be given one folder, nor one port
+                made = await self._reserve(request, git)
             reserved()
             faults.reach("project.reserved")
-            step = "start the sled"
+            bootstrap = _Bootstrap(self, made.project, request, git, notice)
             try:
-                await tell(f"Creating {project.name} in {project.path} …")
-                await asyncio.to_thread(_make_source, project.path)
-                faults.reach("project.folder")
-                await self._bring_up(project)
-                faults.reach("project.started")
-                step = "prepare the workspace"
-                because = await self._init(project)
-                faults.reach("project.prepared")
-                project = await self._change(project, ready_at=time.time())
+                project = await bootstrap.run()
             except (HuskiesError, OSError) as error:
-                stopped = await self._undo(project, request.conversation_id, before)
-                log.warning("creating %s failed: %s", project.name, error)
+                stopped = await self._undo(made.project, request.conversation_id, made.before)
+                log.warning("creating %s failed: %s", request.name, error)
                 raise UserError(
-                    f"Creating {project.name} failed at: {step}. {error}\nNothing was left behind; "
-                    f"put that right and type `new project {project.name}` again.{stopped.told}"
+                    f"Creating {request.name} failed at: {bootstrap.step}. {error}\nNothing was left behind; "
+                    f"put that right and type `new project {request.name}` again.{stopped.told}"
                 ) from error
         faults.reach("project.ready")
-        return Created(project, because, taken_up)
+        await self._after_change()
+        return Created(project, bootstrap.because, made.taken_up)
 
     def _made_by(self, request: Request) -> Project | None:
         """The project that this very request made before the gateway was killed, READY but not yet told of."""
@@ -134,43 +120,42 @@ class Projects(Registry):
                 return project
         return None
 
-    async def _reserve(self, request: Request) -> tuple[Project, bool, int | None]:
-        stacks = {stack.name for stack in catalog()}
-        if request.stack is not None and request.stack not in stacks:
-            raise UserError(f"There is no stack {request.stack}. There are: {', '.join(sorted(stacks))}.")
+    # --- reserve -----------------------------------------------------------------------------------------------------
+
+    async def _reserve(self, request: Request, git: GitUrl | None) -> _Reserved:
+        self.check_stack(request.stack)
         if request.name in self.names():
             raise UserError(
                 f"There is a project {request.name} already. `switch {request.name}` goes there, "
                 "or choose another name."
             )
         grave = await self._store.read(lambda c: rows.by_name(c, request.name))
-        taken = [project.path for project in self._living.values()]
-        if grave is not None and request.path is None and grave.path.is_dir():
-            # What `delete` kept is taken up again: source, home and history.
-            kept = await asyncio.to_thread(
-                self._setup.places.choose, request.name, str(grave.path), adopt=True, taken=taken
+        source, taken_up = await asyncio.to_thread(self._choose_source, request, grave)
+        if git is not None and source.exists and any(source.path.iterdir()):
+            raise UserError(
+                f"{source.path} has files, and --git wants an empty folder. Leave --git out to take it as it is, "
+                f"or choose another folder with --path."
             )
-            if kept.path != grave.path:
-                raise UserError(f"{grave.path} has become a link; choose a folder with --path.")
-            path, adopted, made, taken_up = grave.path, grave.adopted, False, True
-        else:
-            source = await asyncio.to_thread(
-                self._setup.places.choose, request.name, request.path, adopt=request.adopt, taken=taken
-            )
-            path, adopted, made, taken_up = source.path, source.adopted, not source.exists, False
+        owner, port = None, None
+        if self._engine.isolated:
+            owner = await asyncio.to_thread(choose_owner, source)
+            port = await self._free_port() if grave is None or grave.ssh_port is None else grave.ssh_port
         token = secrets.token_urlsafe(32)
 
         def unit(connection: Connection) -> tuple[Project, int | None]:
             project = rows.reserve(
                 connection,
                 name=request.name,
-                path=path,
-                adopted=adopted,
-                made_source=made,
+                path=source.path,
+                adopted=source.adopted,
+                made_source=not source.exists,
                 stack=request.stack or "",
                 token=token,
                 permissions=self._setup.permissions,
                 created_by=request.by,
+                owner=owner,
+                ssh_port=port,
+                git_url=git.url if git is not None else "",
             )
             before = conversations.by_id(connection, request.conversation_id).project_id
             conversations.switch(connection, request.conversation_id, project.id)
@@ -181,34 +166,47 @@ class Projects(Registry):
         except IntegrityError:
             raise UserError(f"There is a project {request.name} already.") from None
         self._living[project.id] = project
-        return project, taken_up, before
+        return _Reserved(project, taken_up, before)
 
-    async def _init(self, project: Project) -> str:
-        """Have the sled prepare the workspace; which file decided the stack."""
-        names = await asyncio.to_thread(_names_in, project.path)
-        stack, because = project.stack, "asked for"
-        if not stack:
-            stack, because = detect(names, catalog())
-            await self._change(project, stack=stack)
-        user_name, user_email = await self._setup.git_identity()
-        arguments = {
-            "git": "no" if project.adopted else "yes",
-            "branch": self._setup.default_branch,
-            "user_name": user_name,
-            "user_email": user_email,
-            "project_toml": f'# What huskies found when the project was made.\nstack = "{stack}"\n',
-        }
-        call = Call(call=self._sleds.new_call_id(), job="init", arguments=arguments)
-        await self._sleds.call(project.id, call, _JOB_WITHIN_S)
-        return because
+    def check_stack(self, name: str | None) -> None:
+        """Whether people may ask for a stack. Raises UserError, which lists those there are."""
+        stacks = {stack.name: stack for stack in catalog()}
+        if name is None:
+            return
+        if name not in stacks:
+            raise UserError(f"There is no stack {name}. There are: {', '.join(sorted(stacks))}.")
+        if self._engine.isolated and name != FALLBACK and not stacks[name].has_image:
+            built = sorted(stack.name for stack in stacks.values() if stack.has_image)
+            raise UserError(
+                f"The stack {name} has no image yet; {', '.join(built)} and {FALLBACK} have. "
+                f"`--stack {FALLBACK}` gives the base, with git and a shell."
+            )
+
+    def _choose_source(self, request: Request, grave: Project | None) -> tuple[Source, bool]:
+        """Where the project's files are to be, and whether they are what `delete` kept. Raises UserError."""
+        places = self._setup.places
+        taken = [project.path for project in self._living.values()]
+        if grave is None or request.path is not None or not grave.path.is_dir():
+            return places.choose(request.name, request.path, adopt=request.adopt, taken=taken), False
+        # What `delete` kept is taken up again: source, home and history.
+        kept = places.choose(request.name, str(grave.path), adopt=True, taken=taken)
+        if kept.path != grave.path:
+            raise UserError(f"{grave.path} has become a link; choose a folder with --path.")
+        return Source(grave.path, grave.adopted, exists=True), True
+
+    # --- undo --------------------------------------------------------------------------------------------------------
 
     async def _undo(self, project: Project, here: int | None = None, before: int | None = None) -> Stopped:
         """Remove what a bootstrap made. A project that was taken up again becomes a tombstone again.
 
         Conversation `here`, which asked for it and is told, has project `before` active again.
         """
-        self._living.pop(project.id, None)
-        await self._take_down(project)
+        project = self._living.pop(project.id, project)
+        try:
+            await self._take_down(project)
+        except EngineError as error:  # it is removed as belonging to nobody, once the engine answers
+            log.error("%s is not down yet: %s", project.name, error)
+            await self._sleds.close(self.paths(project).socket)
         stopped = await self._stop_runs(project, "The project could not be created.", here)
 
         def unit(connection: Connection) -> None:
@@ -220,215 +218,152 @@ class Projects(Registry):
                 conversations.switch(connection, here, before)
 
         await self._store.write(unit)
-        if project.made_source:
-            await asyncio.to_thread(shutil.rmtree, project.path, ignore_errors=True)
-        elif not project.adopted and not project.revived:
-            for made in (".git", ".huskies"):  # the folder was there, and empty
-                await asyncio.to_thread(shutil.rmtree, project.path / made, ignore_errors=True)
-        if not project.revived:
-            await asyncio.to_thread(shutil.rmtree, self.paths(project).folder, ignore_errors=True)
+        await asyncio.to_thread(_remove_made, project, self.paths(project))
+        await self._after_change()
         return stopped
 
-    # --- up, down, restart, delete -----------------------------------------------------------------------------------
-
-    async def up(self, project: Project) -> None:
-        """Have the project run. Raises UserError."""
-        async with self._lock(project.name):
-            project = await self._change(self._still(project), desired="up")
-            await self._up_or_explain(project)
-
-    async def down(self, project: Project, here: int) -> Stopped:
-        """Have the project not run; its runs are stopped. Raises UserError."""
-        async with self._lock(project.name):
-            project = self._still(project)
-            stopped = await self._stop_runs(project, f"{project.name} was taken down.", here)
-            project = await self._change(project, desired="down")
-            await self._down_or_explain(project)
-        return stopped
-
-    async def restart(self, project: Project, here: int) -> Stopped:
-        """End the sled and start a fresh one. Raises UserError."""
-        async with self._lock(project.name):
-            project = self._still(project)
-            stopped = await self._stop_runs(project, f"{project.name} was restarted.", here)
-            await self._down_or_explain(project)
-            project = await self._change(project, desired="up")
-            await self._up_or_explain(project)
-        return stopped
-
-    async def delete(self, project: Project, here: int, *, purge: bool) -> tuple[Stopped, list[str], list[str]]:
-        """End a project: what was stopped, what is gone, what is kept. Conversation `here` is told of it by the caller.
-
-        Raises UserError.
-        """
-        async with self._lock(project.name):
-            project = self._still(project)
-            # The tombstone first: a gateway killed from here on goes on deleting, and resurrects nothing; and nobody
-            # can write to it any more, so that what is stopped then is all there is.
-            await self._store.write(lambda c: rows.bury(c, project.id))
-            self._living.pop(project.id, None)
-            stopped = await self._stop_runs(project, f"{project.name} was deleted.", here)
-            await self._down_or_explain(project)
-            removed, kept = await asyncio.to_thread(self._clear, project, purge=purge)
-            if purge:
-                await self._store.write(lambda c: rows.erase(c, project.id))
-            else:
-                kept.append("history")
-        return stopped, removed, kept
-
-    def _clear(self, project: Project, *, purge: bool) -> tuple[list[str], list[str]]:
-        paths = self.paths(project)
-        removed: list[str] = ["sled", "wire"]
-        kept: list[str] = []
-        _remove(paths.wire)
-        home, source = f"home with its sessions ({paths.home})", f"source ({project.path})"
-        # What could not be removed is told as kept: a receipt says what is, not what was meant.
-        (removed if purge and _remove(paths.folder) else kept).append(home)
-        (removed if purge and not project.adopted and _remove(project.path) else kept).append(source)
-        if purge:
-            removed.append("history")
-        return removed, kept
-
-    async def set_permissions(self, project: Project, mode: str) -> None:
-        """Choose what the project's agents may do."""
-        async with self._lock(project.name):
-            await self._change(self._still(project), permissions=mode)
-
-    # --- convergence -------------------------------------------------------------------------------------------------
+    # --- at start-up -------------------------------------------------------------------------------------------------
 
     async def recover(self) -> None:
-        """At start-up: open the wires, undo bootstraps that did not finish, finish deletions."""
-        everything = await self._store.read(rows.all_projects)
-        for project in everything:
+        """Load the projects; what should run is started by `reconcile_forever`."""
+        for project in await self._store.read(rows.all_projects):
             if project.desired != "deleted":
                 self._living[project.id] = project
-            try:
-                if project.desired != "up" and await self._engine.is_running(self.spec(project)):
-                    await self._take_down(project)
-            except EngineError as error:
-                log.error("%s did not end: %s", project.name, error)  # the others start all the same
 
     async def undo_unfinished(self) -> None:
-        """At start-up, once the dispatcher can stop runs: undo bootstraps that did not finish."""
+        """Once the dispatcher can stop runs: undo bootstraps that did not finish."""
         for project in self.all():
             if project.ready_at is None:
                 log.warning("undoing the unfinished bootstrap of %s", project.name)
-                try:
-                    await self._undo(project)
-                except EngineError as error:
-                    log.error("%s could not be undone: %s", project.name, error)
+                await self._undo(project)
 
-    async def reconcile_forever(self, every_s: float) -> None:
-        """Make it so, again and again: sleds that should run, run."""
-        while True:
-            for project in self.all():
-                try:
-                    await self.reconcile(project)
-                except StateError as error:
-                    log.error("%s: %s", project.name, error)  # the next round tries again
-            await asyncio.sleep(every_s)
+    # --- what a bootstrap is made of ---------------------------------------------------------------------------------
 
-    async def reconcile(self, project: Project) -> None:
-        """Have one project's sled run if it should. Raises StateError."""
-        lock = self._lock(project.name)
-        if lock.locked() or project.ready_at is None:
-            return  # somebody is at it
-        async with lock:
-            current = self._living.get(project.id)
-            if current is None or current.desired != "up":
-                return
-            try:
-                trouble = await self._have_it_run(current)
-            except (HuskiesError, OSError) as error:
-                trouble = str(error)
-            if trouble != current.last_error:
-                if trouble:
-                    log.error("%s: %s", current.name, trouble)
-                await self._change(current, last_error=trouble)
+    async def _detect(self, project: Project, request: Request) -> tuple[str, str]:
+        """The stack of a source, and what decided it: what was asked for, what its own file says, or a marker."""
+        if request.stack is not None:
+            return request.stack, "asked for"
+        return await asyncio.to_thread(_detect, project.path)
 
-    async def _have_it_run(self, project: Project) -> str:
-        """Start the sled if need be; what people should know of it, if anything. Raises EngineError, OSError."""
-        await self._open_wire(project)
-        if self._sleds.journal(project.id) is not None:
-            self._falls.pop(project.id, None)
-            return ""
-        if await self._engine.is_running(self.spec(project)):
-            return project.last_error  # started, and not heard of yet
-        falls = self._falls[project.id] = self._falls.get(project.id, 0) + 1
-        words = await self._engine.logs(self.spec(project), 3)
-        log.info("starting the sled of %s", project.name)
-        await self._engine.start(self.spec(project))
-        if falls == 1:
-            return ""
-        return f"its sled ended {falls} times before it reported; its last words: {words or 'none'}"
+    async def _build(self, project: Project, stack: str, notice: Notice) -> Project:
+        """Have the image of a stack, and the project on it. Raises EngineError."""
+        plan = self.plan(stack)
+        await self._engine.prepare(self.spec(project), plan, notice.show)
+        notice.show("")
+        return await self._change(project, image=plan.image) if self._engine.isolated else project
 
-    # --- small parts -------------------------------------------------------------------------------------------------
+    async def _clone(self, project: Project, git: GitUrl, notice: Notice) -> None:
+        """Have the sled clone into the workspace. Raises SledError."""
+        arguments = {"url": git.url, "proxied": "yes" if git.host in self._setup.git_hosts else "no"}
+        call = Call(call=self._sleds.new_call_id(), job="clone", arguments=arguments)
+        await self._sleds.call(project.id, call, _CLONE_WITHIN_S, notice.show)
+        notice.show("")
 
-    async def _open_wire(self, project: Project) -> None:
-        await self._sleds.open(project.id, project.token, self.paths(project).socket)
+    async def _init(self, project: Project) -> None:
+        """Have the sled prepare the workspace. Raises SledError."""
+        user_name, user_email = await self._setup.git_identity()
+        arguments = {
+            "git": "no" if project.adopted else "yes",
+            "branch": self._setup.default_branch,
+            "user_name": user_name,
+            "user_email": user_email,
+            "project_toml": f'# What huskies found when the project was made.\nstack = "{project.stack}"\n',
+        }
+        call = Call(call=self._sleds.new_call_id(), job="init", arguments=arguments)
+        await self._sleds.call(project.id, call, _JOB_WITHIN_S)
 
-    async def _bring_up(self, project: Project) -> None:
-        await self._open_wire(project)
-        await self._engine.start(self.spec(project))
+
+class _Bootstrap:
+    """One run of the line, from the reserved name to READY. `step` is where it is; a failure is told with it."""
+
+    def __init__(
+        self, projects: Projects, project: Project, request: Request, git: GitUrl | None, notice: Notice
+    ) -> None:
+        self._projects = projects
+        self._project = project
+        self._request = request
+        self._git = git
+        self._notice = notice
+        self.step = "make its folders"
+        self.because = ""
+
+    async def run(self) -> Project:
+        """Raises HuskiesError, OSError."""
+        projects, project = self._projects, self._project
+        await self._notice.say(f"Creating {project.name} in {project.path} …")
+        await asyncio.to_thread(_make_source, project.path, project.owner)
+        await projects._furnish(project)
+        faults.reach("project.folder")
+        if self._git is not None:
+            await self._fetch(self._git)
+        stack, self.because = await projects._detect(project, self._request)
+        self._project = await projects._change(project, stack=stack)
+        await self._run_on_its_image(stack)
+        self.step = "mark it ready"
+        return await projects._change(self._project, ready_at=time.time())
+
+    async def _fetch(self, git: GitUrl) -> None:
+        """What a repository needs is not known before it is here, and it is fetched where its code may run."""
+        self.step = "build the base image"
+        self._project = await self._projects._build(self._project, FALLBACK, self._notice)
+        self.step = "start the container"
+        await self._projects._start(self._project)
+        self.step = f"clone {git.url}"
+        await self._projects._clone(self._project, git, self._notice)
+        faults.reach("project.cloned")
+
+    async def _run_on_its_image(self, stack: str) -> None:
+        projects = self._projects
+        self.step = "build the image"
+        before = self._project.image
+        self._project = await projects._build(self._project, stack, self._notice)
+        faults.reach("project.built")
+        self.step = "start the sled"
+        if before not in ("", self._project.image):
+            await projects._take_down(self._project)
+        await projects._start(self._project)
+        faults.reach("project.started")
+        # The SSH server starts beside the sled; both are waited for at once.
+        answering = asyncio.create_task(projects._answers_ssh(self._project))
         try:
-            await self._sleds.arrival(project.id, HELLO_WITHIN_S)
-        except SledAway as error:
-            last = await self._engine.logs(self.spec(project), 5)
-            raise EngineError(f"{error}; its last words: {last or 'none'}") from error
-
-    async def _take_down(self, project: Project) -> None:
-        await self._engine.stop(self.spec(project))
-        await self._sleds.close(self.paths(project).socket)
-
-    async def _up_or_explain(self, project: Project) -> None:
-        try:
-            await self._bring_up(project)
-        except (EngineError, SledError, OSError) as error:
-            await self._change(project, last_error=str(error))
-            raise UserError(f"{project.name} did not come up: {error} See `logs {project.name}`.") from error
-        await self._change(project, last_error="")
-        self.begin(project)
-
-    async def _down_or_explain(self, project: Project) -> None:
-        assert self._dispatcher is not None
-        try:
-            await self._take_down(project)
-        except EngineError as error:
-            raise UserError(f"{project.name} did not go down: {error}") from error
+            self.step = "prepare the workspace"
+            await projects._init(self._project)
+            faults.reach("project.prepared")
+            self.step = "log in over SSH"
+            await answering
+            faults.reach("project.answered")
         finally:
-            for work in self._dispatcher.interrupt_all(project.id):
-                await work
-
-    async def _stop_runs(self, project: Project, reason: str, here: int | None) -> Stopped:
-        """Stop what the project runs; other conversations than `here` are told where they are."""
-        assert self._dispatcher is not None
-        told = [] if here is None else [here]
-        return await self._dispatcher.stop(reason, project_id=project.id, conversations=[], told=told)
-
-    def begin(self, project: Project) -> None:
-        """The project is up: what waits for it may start."""
-        assert self._dispatcher is not None
-        self._dispatcher.on_connected(project.id)
+            answering.cancel()
+            await asyncio.gather(answering, return_exceptions=True)
 
 
-def _make_source(path: Path) -> None:
+def _make_source(path: Path, owner: tuple[int, int] | None) -> None:
     if not path.is_dir():
         path.mkdir(parents=True)
         path.chmod(0o755)
+        if owner is not None and os.geteuid() == 0:
+            os.chown(path, *owner)
 
 
-def _remove(folder: Path) -> bool:
-    """Remove a folder, read-only parts included (package caches are); False if something of it stays."""
+def _detect(path: Path) -> tuple[str, str]:
+    stacks = catalog()
+    declared = sources.declared_stack(path)
+    if declared in {stack.name for stack in stacks}:
+        return declared, sources.PROJECT_FILE
+    return detect({entry.name for entry in path.iterdir()}, stacks)
 
-    def open_up(_: object, path: str, __: object) -> None:
+
+def _remove_made(project: Project, paths: ProjectPaths) -> None:
+    """Remove the files that a bootstrap made, and nothing that was there before."""
+    if project.made_source:
+        shutil.rmtree(project.path, ignore_errors=True)
+    elif not project.adopted and not project.revived:
+        # The folder was there, and empty. What a clone left in it is ours; else only what `init` makes.
+        ours = [project.path / made for made in (".git", ".huskies")]
         with contextlib.suppress(OSError):
-            Path(path).parent.chmod(0o700)
-            Path(path).unlink()
-
-    shutil.rmtree(folder, onerror=open_up)
-    shutil.rmtree(folder, ignore_errors=True)
-    return not folder.exists()
-
-
-def _names_in(path: Path) -> set[str]:
-    return {entry.name for entry in path.iterdir()}
+            for entry in project.path.iterdir() if project.git_url else ours:
+                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink(missing_ok=True)
+    if project.revived:
+        ssh.forget_client_key(paths)
+    else:
+        shutil.rmtree(paths.folder, ignore_errors=True)

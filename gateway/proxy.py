@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import aiohttp
@@ -16,6 +16,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
+from gateway.proxy_http import HOP_BY_HOP, Unreachable, open_session, read_body, stream_back, while_connected, without
 from gateway.proxy_usage import Usage, UsageReader
 
 log = logging.getLogger(__name__)
@@ -33,25 +34,9 @@ _RETRIES_S = (0.2, 0.5, 1.0)
 _GIVE_UP_S = 5
 #: Seconds after which the client should come again.
 _RETRY_AFTER_S = 5
-_CONNECT_S = 10
-#: Seconds between two looks whether the client is still there.
-_LOOK_S = 0.25
 
-_HOP_BY_HOP = frozenset(
-    {
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
-#: Plus the project's own credential and what aiohttp sets for the body and the host it was given.
-_NOT_FORWARDED = _HOP_BY_HOP | {
+#: Besides: the project's own credential and what aiohttp sets for the body and the host it was given.
+_NOT_FORWARDED = HOP_BY_HOP | {
     "accept-encoding",
     "authorization",
     "content-encoding",
@@ -61,7 +46,7 @@ _NOT_FORWARDED = _HOP_BY_HOP | {
     "host",
     "x-api-key",
 }
-_NOT_RETURNED = _HOP_BY_HOP | {"location", "set-cookie", "x-huskies-hold"}
+_NOT_RETURNED = HOP_BY_HOP | {"location", "set-cookie", "x-huskies-hold"}
 
 
 @dataclass(frozen=True)
@@ -72,10 +57,6 @@ class _Call:
     url: URL
     headers: CIMultiDict[str]
     body: bytes
-
-
-class Unreachable(Exception):
-    """The upstream could not be reached, or did not speak HTTP."""
 
 
 class ModelProxy:
@@ -120,19 +101,19 @@ class ModelProxy:
             return _error(404, "not_found_error", "the gateway does not serve this path")
         if not self._credential:
             return _error(401, "authentication_error", NO_KEY)
-        body = await _read(request)
+        body = await read_body(request, MAX_BODY)
         if body is None:
             return _error(413, "request_too_large", f"more than {MAX_BODY} bytes")
         query = request.rel_url.raw_query_string
         url = URL(f"{self._base_url}/{path}" + (f"?{query}" if query else ""), encoded=True)
         call = _Call(project, url, self._headers(request), body)
-        return await _while_connected(request, self._relay(request, call))
+        return await while_connected(request, self._relay(request, call))
 
     def _headers(self, request: web.Request) -> CIMultiDict[str]:
-        own = {name.strip().lower() for name in request.headers.get("Connection", "").split(",")}
-        kept = [(k, v) for k, v in request.headers.items() if k.lower() not in _NOT_FORWARDED | own]
+        headers = without(request.headers, _NOT_FORWARDED)
         # Uncompressed, so that the tokens can be counted without touching the bytes.
-        return CIMultiDict([*kept, ("Accept-Encoding", "identity"), *self._credential.items()])
+        headers.extend({"Accept-Encoding": "identity", **self._credential})
+        return headers
 
     async def _relay(self, request: web.Request, call: _Call) -> web.StreamResponse:
         usage = self.usage.setdefault(call.project, Usage())
@@ -150,17 +131,19 @@ class ModelProxy:
                 return _error(401, "authentication_error", KEY_REFUSED)
             if upstream.status < 300:
                 self.key_problem = ""
-            return await self._stream_back(request, upstream, UsageReader(usage, upstream.content_type))
+            reader = UsageReader(usage, upstream.content_type)
+            try:
+                headers = without(upstream.headers, _NOT_RETURNED)
+                return await stream_back(
+                    request, upstream, headers, name="model API", stall_s=self._stall_s, see=reader.feed
+                )
+            finally:
+                reader.close()
 
     async def _call(self, call: _Call) -> aiohttp.ClientResponse:
         """The upstream's response, once its headers are here. Raises Unreachable."""
         if not self._session:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
-                auto_decompress=False,
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
+            self._session = open_session()
         clock = asyncio.get_running_loop().time
         give_up_at = clock() + _GIVE_UP_S
         for wait in (*_RETRIES_S, 0):
@@ -173,58 +156,11 @@ class ModelProxy:
                     skip_auto_headers=("Accept", "Content-Type", "User-Agent"),
                 )
             except (aiohttp.ClientError, OSError) as error:
-                # Its text and its repr may show the request's headers, and with them the key.
-                failed = type(error).__name__
+                failed = type(error).__name__  # see Unreachable
             if clock() > give_up_at:
                 break
             await asyncio.sleep(wait)
         raise Unreachable(failed)
-
-    async def _stream_back(
-        self, request: web.Request, upstream: aiohttp.ClientResponse, reader: UsageReader
-    ) -> web.StreamResponse:
-        own = {name.strip().lower() for name in upstream.headers.get("Connection", "").split(",")}
-        kept = [(k, v) for k, v in upstream.headers.items() if k.lower() not in _NOT_RETURNED | own]
-        response = web.StreamResponse(status=upstream.status, headers=CIMultiDict(kept))
-        await response.prepare(request)
-        try:
-            while True:
-                async with asyncio.timeout(self._stall_s):
-                    chunk = await upstream.content.readany()
-                if not chunk:
-                    break
-                reader.feed(chunk)
-                await response.write(chunk)
-        except (aiohttp.ClientError, OSError) as error:  # a stall is a TimeoutError, which is an OSError
-            log.warning("model API: response cut (%s)", type(error).__name__)
-            if request.transport:
-                request.transport.abort()  # an orderly end would look like a complete response
-        finally:
-            reader.close()
-        return response
-
-
-async def _read(request: web.Request) -> bytes | None:
-    """The request's body; None if it is longer than MAX_BODY."""
-    body = bytearray()
-    async for chunk in request.content.iter_any():
-        body += chunk
-        if len(body) > MAX_BODY:
-            return None
-    return bytes(body)
-
-
-async def _while_connected(request: web.Request, work: Coroutine[None, None, web.StreamResponse]) -> web.StreamResponse:
-    """Do `work`, or cancel it when the client goes away, however the server treats its handlers."""
-    task = asyncio.create_task(work)
-    try:
-        while not task.done():
-            if not request.transport or request.transport.is_closing():
-                return web.Response()  # nobody is there to see it
-            await asyncio.wait({task}, timeout=_LOOK_S)
-        return task.result()
-    finally:
-        task.cancel()
 
 
 def _error(status: int, kind: str, message: str) -> web.Response:

@@ -7,8 +7,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.engine import Engine, SledSpec
-from gateway.engine.spec import ProjectPaths, sled_spec
+from gateway import ssh
+from gateway.engine import Engine, ImagePlan, SledSpec
+from gateway.engine.container import image_prefix
+from gateway.engine.spec import ProjectPaths
 from gateway.errors import UserError
 from gateway.places import Places
 from gateway.sleds import Sleds
@@ -16,19 +18,24 @@ from gateway.store import Store
 from gateway.store import projects as rows
 from gateway.store.projects import Project
 from sled.protocol import Frame
+from stacks import catalog
+from stacks.images import BuildInputs, plan_image
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What every project gets from the configuration."""
+    """What every project gets from the configuration. `instance` tells this gateway's containers from another's."""
 
     state_dir: Path
     places: Places
     permissions: str
     oauth: bool
-    host_environment: dict[str, str]
     git_identity: Callable[[], Awaitable[tuple[str, str]]]
     default_branch: str
+    git_hosts: frozenset[str]
+    instance: str
+    inputs: BuildInputs
+    ssh_ports: range
 
 
 class Registry:
@@ -41,6 +48,7 @@ class Registry:
         self._setup = setup
         self._living: dict[int, Project] = {}
         self._locks: dict[str, asyncio.Lock] = {}
+        self._plans: dict[str, ImagePlan] = {}
 
     @property
     def engine(self) -> Engine:
@@ -82,14 +90,36 @@ class Registry:
 
     def spec(self, project: Project) -> SledSpec:
         """What the project's sled is like."""
-        return sled_spec(
+        return SledSpec(
             project=project.name,
             paths=self.paths(project),
             source=project.path,
             token=project.token,
             oauth=self._setup.oauth,
-            host_environment=self._setup.host_environment,
+            image=project.image,
+            owner=project.owner or (0, 0),
+            ssh_port=project.ssh_port or 0,
         )
+
+    def plan(self, stack: str) -> ImagePlan:
+        """The image that a project of this stack would get today; of one that is unknown by now, the base's."""
+        if stack not in self._plans:
+            known = next((found for found in catalog.catalog() if found.name == stack), None)
+            self._plans[stack] = plan_image(self._setup.inputs, known, image_prefix(self._setup.instance))
+        return self._plans[stack]
+
+    def access(self, project: Project) -> ssh.Access | None:
+        """How to get in over SSH; None where the engine has none."""
+        return ssh.Access.to(self.spec(project)) if self._engine.isolated and project.image else None
+
+    @property
+    def include_line(self) -> str:
+        """What people put into their SSH configuration, once."""
+        return ssh.include_line(self._setup.state_dir)
+
+    async def fingerprint(self, project: Project) -> str:
+        """The project's SSH host key, as a client shows it at the first connection. Raises OSError."""
+        return await asyncio.to_thread(ssh.fingerprint, self.paths(project))
 
     def journal(self, project_id: int) -> str | None:
         """See `gateway.dispatcher.Wire`."""
@@ -101,6 +131,20 @@ class Registry:
     async def send(self, project_id: int, frame: Frame) -> bool:
         """See `gateway.dispatcher.Wire`."""
         return await self._sleds.send(project_id, frame)
+
+    async def write_ssh_config(self) -> None:
+        """Have the file that people Include name the projects there are. Raises OSError."""
+        ready = [project for project in self.all() if project.ready_at is not None]
+        ways = [way for project in ready if (way := self.access(project)) is not None]
+        if self._engine.isolated:
+            await asyncio.to_thread(ssh.write_config, self._setup.state_dir, ways)
+
+    def _tags_in_use(self) -> set[str]:
+        """The images to keep: those of projects, also while one is being made, and the base, which is the gateway's."""
+        keep = set(self.plan(catalog.FALLBACK).tags)
+        for project in self._living.values():
+            keep |= {project.image, *self.plan(project.stack or catalog.FALLBACK).tags}
+        return keep
 
     def _lock(self, name: str) -> asyncio.Lock:
         return self._locks.setdefault(name, asyncio.Lock())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from gateway.access import Access
@@ -11,6 +11,7 @@ from gateway.command import Command, CommandContext
 from gateway.confirmations import Confirmations
 from gateway.dispatcher import Dispatcher
 from gateway.errors import UserError
+from gateway.notice import Notice
 from gateway.outbox import Outbox
 from gateway.projects import Projects
 from gateway.settings import Settings
@@ -44,13 +45,9 @@ class Services:
             raise UserError(no_active_project(self.projects))
         return project
 
-    def teller(self, ctx: CommandContext) -> Callable[[str], Awaitable[None]]:
-        """Sends lines into the command's conversation while it is at work."""
-
-        async def tell(line: str) -> None:
-            await self.outbox.say(ctx.message.conversation, ctx.message.conversation_id, line)
-
-        return tell
+    def notice(self, ctx: CommandContext) -> Notice:
+        """A message in the command's conversation that tells how its work goes."""
+        return Notice(self.store, self.outbox, ctx.message.conversation, ctx.message.conversation_id)
 
 
 def no_active_project(projects: Projects) -> str:

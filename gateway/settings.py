@@ -13,10 +13,21 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from gateway.errors import ConfigError
+from gateway.git_url import is_git_host
+from stacks.images import is_proxy
 
 
 def _address(value: str) -> str:
@@ -36,6 +47,35 @@ def _path(value: Path) -> Path:
         return value.expanduser().absolute()
     except RuntimeError:
         raise ValueError(f"there is no home directory for {value}; write the whole path") from None
+
+
+def _git_hosts(value: Any) -> Any:
+    # What is wrong is not repeated: it may be a token that was written in the host's place.
+    if isinstance(value, dict) and not all(isinstance(key, str) and is_git_host(key) for key in value):
+        raise ValueError('each key must be a host in small letters, without https://, e.g. "git.example.org"')
+    return value
+
+
+def _bytes(value: object) -> object:
+    found = re.fullmatch(r"(\d+)([kmgt]?)b?", str(value).strip().lower())
+    if found is None or int(found[1]) == 0:
+        raise ValueError("must be an amount of memory, e.g. 512m or 4g")
+    return int(found[1]) * 1024 ** " kmgt".index(found[2] or " ")
+
+
+def _ports(value: object) -> object:
+    found = re.fullmatch(r"(\d{1,5})-(\d{1,5})", str(value).strip())
+    if found is None or not 1024 <= int(found[1]) <= int(found[2]) <= 65535:
+        raise ValueError("must be a range of ports above 1023, e.g. 22200-22999")
+    return str(value).strip()
+
+
+def _build_argument(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise ValueError("must be named as a variable is, e.g. PIP_INDEX_URL")
+    if re.search(r"token|secret|password|passwd|credential|api_?key", name, re.IGNORECASE):
+        raise ValueError(f"{name} looks like a secret, and a build argument stays readable in the image; leave it out")
+    return name
 
 
 UserPath = Annotated[Path, AfterValidator(_path)]
@@ -85,26 +125,57 @@ class Person(Section):
 
 
 class GitSection(Section):
-    """The identity of commits made in projects."""
+    """The identity of commits made in projects, and what opens private repositories.
+
+    `tokens`: per host as it stands in URLs, with its port if it has one. A value with a colon is user:password.
+    """
 
     user_name: str = ""
     user_email: str = ""
     default_branch: str = "main"
+    tokens: Annotated[dict[str, SecretStr], BeforeValidator(_git_hosts)] = {}
 
 
 class EngineSection(Section):
     """What runs the sleds."""
 
-    kind: Literal["auto", "process"] = "auto"
+    kind: Literal["auto", "docker", "process"] = "auto"
     allow_unsandboxed: bool = False
+    memory: Annotated[int, BeforeValidator(_bytes)] = 4 * 2**30
+    cpus: float = Field(2.0, gt=0)
+    pids: int = Field(1024, ge=64)
     reconcile_s: float = Field(10.0, gt=0)
 
 
+class BuildSection(Section):
+    """What every image build gets. A path that is empty is none."""
+
+    base_image: str = Field("debian:trixie-slim", min_length=1)
+    ca_certificates: str = ""
+    apt_sources: str = ""
+    build_args: dict[Annotated[str, AfterValidator(_build_argument)], str] = {}
+
+    @field_validator("build_args")
+    @classmethod
+    def _no_passwords(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, text in value.items():
+            if not is_proxy(name) and re.search(r"://[^/@\s]+:[^/@\s]*@", text):
+                raise ValueError(f"{name} holds a password, and a build argument stays readable in the image")
+        return value
+
+
 class ProjectsSection(Section):
-    """Where sources live."""
+    """Where sources live, and what SSH clients connect to."""
 
     root: UserPath = Field(Path("~/huskies"), validate_default=True)
     allowed_roots: list[UserPath] = []
+    ssh_ports: Annotated[str, BeforeValidator(_ports)] = "22200-22999"
+
+    @property
+    def port_range(self) -> range:
+        """`ssh_ports`, as numbers."""
+        first, _, last = self.ssh_ports.partition("-")
+        return range(int(first), int(last) + 1)
 
 
 #: What to do when there is no model key, or a bad one.
@@ -168,6 +239,7 @@ class Settings(BaseSettings):
     people: dict[str, Person] = {}
     git: GitSection = GitSection()
     engine: EngineSection = EngineSection()
+    build: BuildSection = BuildSection()
     projects: ProjectsSection = ProjectsSection()
     agent: AgentSection = AgentSection()
     transports: TransportsSection = TransportsSection()
@@ -245,7 +317,7 @@ def _check_environment() -> None:
             raise ConfigError(f"the environment: unknown section {section} in {name}; {hint}")
 
 
-_SECRETS = ("api_key", "oauth_token", "access_token", "password", "token")
+_SECRETS = ("api_key", "oauth_token", "access_token", "password", "token", "tokens")
 
 
 def _names_a_secret(values: dict[str, Any]) -> bool:

@@ -28,6 +28,7 @@ from sled.protocol import (
     Event,
     Frame,
     Hello,
+    Said,
     Welcome,
     decode_from_sled,
     encode,
@@ -64,12 +65,18 @@ class _Wire:
     site: web.UnixSite
 
 
+@dataclass(frozen=True, slots=True)
+class _Calling:
+    answer: asyncio.Future[Answer]
+    said: Callable[[str], None] | None
+
+
 @dataclass(slots=True)
 class _Connected:
     socket: web.WebSocketResponse
     journal: str
     agents: tuple[str, ...]
-    calls: dict[str, asyncio.Future[Answer]] = field(default_factory=dict)
+    calls: dict[str, _Calling] = field(default_factory=dict)
     #: One frame after the other, the welcome first, also while a large one waits for a slow sled.
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -81,9 +88,9 @@ class _Connected:
 
     def give_up(self, why: str) -> None:
         """Tell whoever waits for an answer that none will come."""
-        for future in self.calls.values():
-            if not future.done():
-                future.set_exception(SledAway(why))
+        for calling in self.calls.values():
+            if not calling.answer.done():
+                calling.answer.set_exception(SledAway(why))
 
 
 class Sleds:
@@ -193,8 +200,13 @@ class Sleds:
             return False
         return True
 
-    async def call(self, project_id: int, call: Call, within_s: float) -> str:
+    async def call(
+        self, project_id: int, call: Call, within_s: float, said: Callable[[str], None] | None = None
+    ) -> str:
         """Have the sled do a job and wait for its answer.
+
+        `said` is told how far it has got, a line each time. The lines are the sled's, as untrusted as all that it says:
+        `said` must be quick, and must not raise.
 
         Raises:
             SledAway: it is not connected, or went away, or took too long.
@@ -203,11 +215,11 @@ class Sleds:
         connected = self._connected.get(project_id)
         if connected is None:
             raise SledAway
-        future = asyncio.get_running_loop().create_future()
-        connected.calls[call.call] = future
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        connected.calls[call.call] = _Calling(future, said)
         try:
             await connected.send(call)
-            answer: Answer = await asyncio.wait_for(future, within_s)
+            answer = await asyncio.wait_for(future, within_s)
         except ConnectionError:
             raise SledAway("its sled went away") from None
         except TimeoutError:
@@ -293,9 +305,12 @@ class Sleds:
                 return  # replaced: the newer connection replays what this one still holds
             if isinstance(frame, Event):
                 await self._listener.on_event(project_id, frame)
+            elif isinstance(frame, Said):
+                if (calling := connected.calls.get(frame.call)) is not None and calling.said is not None:
+                    calling.said(frame.text)
             elif isinstance(frame, Answer):
                 with contextlib.suppress(KeyError, asyncio.InvalidStateError):
-                    connected.calls[frame.call].set_result(frame)
+                    connected.calls[frame.call].answer.set_result(frame)
             else:
                 raise BadFrame("a second hello")
 

@@ -2,31 +2,57 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from gateway.engine import Engine, docker
+from gateway.engine.container import Limits
+from gateway.engine.process import ProcessEngine
 from gateway.errors import ConfigError, StateError, StateLocked
-from gateway.settings import Settings
+from gateway.settings import Settings, host_environment
 from gateway.sleds import MAX_SOCKET_PATH
+from gateway.store import Store, projects
 
 
 def check(settings: Settings) -> None:
     """What no single key shows. Raises ConfigError."""
-    remote = settings.remote_transports
-    if remote and not settings.engine.allow_unsandboxed:
-        raise ConfigError(
-            f"the process engine has no isolation, and {', '.join(remote)} lets people elsewhere use it. "
-            "Set engine.allow_unsandboxed = true if you mean that"
-        )
     socket = cli_socket(settings.gateway.state_dir)
     if len(bytes(socket)) > MAX_SOCKET_PATH:
         raise ConfigError(
             f"gateway.state_dir is too long: the socket {socket} would have more than {MAX_SOCKET_PATH} bytes; "
             "choose a shorter folder"
         )
+
+
+async def choose_engine(settings: Settings, store: Store) -> Engine:
+    """The engine that runs sleds: Docker where one answers, or where projects live in containers already.
+
+    Raises ConfigError where that leaves people elsewhere with no isolation at all.
+    """
+    kind = settings.engine.kind
+    if kind == "auto":
+        there = await asyncio.to_thread(docker.answers) or await store.read(projects.has_container)
+        kind = "docker" if there else "process"
+    if kind == "docker":
+        limits = Limits(settings.engine.memory, settings.engine.cpus, settings.engine.pids)
+        return docker.DockerEngine(instance(settings.gateway.state_dir), limits)
+    remote = settings.remote_transports
+    if remote and not settings.engine.allow_unsandboxed:
+        raise ConfigError(
+            f"the process engine has no isolation, and {', '.join(remote)} lets people elsewhere use it. "
+            "Start Docker (`systemctl start docker`), or set engine.allow_unsandboxed = true if you mean that"
+        )
+    return ProcessEngine(host_environment())
+
+
+def instance(state_dir: Path) -> str:
+    """What tells the containers and images of this state directory from another's on the same engine."""
+    return hashlib.sha256(bytes(state_dir.resolve())).hexdigest()[:8]
 
 
 def agent_line(settings: Settings) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.chat import Capabilities, Conversation, Fate, Message, MessageRef, Receiver, Reply
 from gateway.dispatcher import Dispatcher
-from gateway.engine import SledSpec
+from gateway.engine import ImagePlan, LogOf, SledSpec
 from gateway.errors import TransportError
 from sled.journal import Journal
 from sled.link import Link
@@ -169,6 +169,15 @@ class InMemoryEngine:
     async def check(self) -> str:
         return "memory: sleds are tasks of this process"
 
+    async def prepare(self, spec: SledSpec, plan: ImagePlan, said: Callable[[str], None]) -> list[str]:
+        return []
+
+    async def reap(self, projects: Callable[[], Collection[str]], tags: Callable[[], Collection[str]]) -> list[str]:
+        return []
+
+    async def close(self) -> None:
+        """There is nothing to let go of."""
+
     async def start(self, spec: SledSpec) -> None:
         if self.fail_start is not None:
             raise self.fail_start
@@ -184,14 +193,11 @@ class InMemoryEngine:
     async def is_running(self, spec: SledSpec) -> bool:
         return spec.project in self._sleds
 
-    async def logs(self, spec: SledSpec, lines: int) -> str:
+    async def logs(self, spec: SledSpec, of: LogOf, lines: int) -> str:
         return ""
 
     async def _sled(self, spec: SledSpec) -> None:
-        environment = spec.environment
-        await echo_sled(
-            Path(environment["HUSKIES_WIRE"]), environment["HUSKIES_TOKEN"], spec.paths.home, self.runs.append
-        )
+        await echo_sled(spec.paths.socket, spec.token, spec.paths.home, self.runs.append)
 
 
 async def echo_sled(wire: Path, token: str, home: Path, on_run: Callable[[Run], None]) -> None:

@@ -22,13 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from sled import agents
+from sled.clone import Relayed
 from sled.jobs import JobFailed, Jobs
 from sled.journal import Journal
 from sled.link import Link, Refused
 from sled.processes import Reaper, become_subreaper
-from sled.protocol import Ack, Answer, Call, Forget, FromGateway, Run, Steer, Stop
+from sled.protocol import Ack, Answer, Call, Forget, FromGateway, Run, Said, Steer, Stop
 from sled.relay import Relay
-from sled.supervisor import Supervisor
+from sled.supervisor import MARK, Supervisor
 
 log = logging.getLogger("sled")
 
@@ -91,7 +92,9 @@ class Sled:
         self._link = Link(config.wire, config.token, self._journal, agents.available(), self._take)
         environment = runner_environment(config, relay_url)
         self._supervisor = Supervisor(self._journal, config.workspace, environment, self._link.publish)
-        self._jobs = Jobs(self._supervisor, config.workspace, environment)
+        # Marked like a runner, so that the next sled finds what this one may leave behind.
+        marked = {**environment, MARK: self._journal.id}
+        self._jobs = Jobs(self._supervisor, config.workspace, marked, Relayed(relay_url, config.token))
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -103,6 +106,7 @@ class Sled:
             for task in self._tasks:
                 task.cancel()
             await self._supervisor.close()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _take(self, frame: FromGateway) -> None:
         match frame:
@@ -123,8 +127,11 @@ class Sled:
                 log.warning("unexpected frame %s", type(frame).__name__)
 
     async def _call(self, call: Call) -> None:
+        def say(text: str) -> None:
+            self._link.answer(Said(call=call.call, text=text))
+
         try:
-            answer = Answer(call=call.call, ok=True, text=await self._jobs.init(call.arguments))
+            answer = Answer(call=call.call, ok=True, text=await self._jobs.do(call, say))
         except (JobFailed, OSError) as error:
             answer = Answer(call=call.call, ok=False, text=str(error))
         self._link.answer(answer)

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import psutil
+
+from sled.clone import Progress, Relayed, clone_environment, empty, explain, hide, is_clonable
+from sled.processes import Process, end_tree
+from sled.protocol import Call
 from sled.supervisor import Supervisor
 
 
@@ -15,12 +21,28 @@ class JobFailed(Exception):
 
 
 class Jobs:
-    """Jobs of one project; `environment` is what git sees (HOME above all)."""
+    """Jobs of one project; `environment` is what git sees (HOME above all), `relayed` its way by the gateway."""
 
-    def __init__(self, supervisor: Supervisor, workspace: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, supervisor: Supervisor, workspace: Path, environment: Mapping[str, str], relayed: Relayed
+    ) -> None:
         self._supervisor = supervisor
         self._workspace = workspace
         self._environment = dict(environment)
+        self._relayed = relayed
+
+    async def do(self, call: Call, say: Callable[[str], None]) -> str:
+        """Do the job that is called for; `say` is told how far it has got.
+
+        Raises:
+            JobFailed: see the job.
+            OSError: the workspace or git cannot be used.
+        """
+        match call.job:
+            case "init":
+                return await self.init(call.arguments)
+            case "clone":
+                return await self.clone(call.arguments, say)
 
     async def init(self, arguments: Mapping[str, str]) -> str:
         """Make the workspace a project; safe to repeat.
@@ -39,6 +61,51 @@ class Jobs:
             await self._git("init", "--quiet", f"--initial-branch={arguments.get('branch') or 'main'}")
         self._seed(arguments.get("project_toml", ""))
         return "ready"
+
+    async def clone(self, arguments: Mapping[str, str], say: Callable[[str], None]) -> str:
+        """Clone a repository into the workspace, which must be empty, and is again if this fails or is cancelled.
+
+        Arguments: `url` (https only), `proxied` ("yes": by the gateway, which has a token for the host).
+
+        Raises:
+            JobFailed: git could not; its last lines, with what to do about it where that is known.
+        """
+        url = arguments.get("url", "")
+        if not is_clonable(url):
+            raise JobFailed("a repository's URL must begin with https:// and be plain ASCII")
+        if any(self._workspace.iterdir()):
+            raise JobFailed(f"{self._workspace} is not empty; a repository can only be cloned into an empty folder")
+        way = self._relayed if arguments.get("proxied") == "yes" else None
+        progress = Progress(lambda line: say(hide(line, way)), asyncio.get_running_loop().time)
+        try:
+            if await self._run_clone(url, way, progress) != 0:
+                raise JobFailed(explain(progress.lines, url, way))
+        except BaseException:
+            # Also when cancelled: half a repository would be taken for a whole one.
+            await asyncio.to_thread(empty, self._workspace)
+            raise
+        return "cloned"
+
+    async def _run_clone(self, url: str, way: Relayed | None, progress: Progress) -> int | None:
+        """Run git to its end, however that comes; its exit code."""
+        process = await self._supervisor.spawn(
+            *("git", "clone", "--no-recurse-submodules", "--progress", "--", url, "."),
+            cwd=self._workspace,
+            env=clone_environment(self._environment, url, way),
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        assert process.stderr is not None
+        try:
+            while data := await process.stderr.read(2**12):
+                progress.feed(data)
+            return await process.wait()
+        finally:
+            progress.close()
+            if process.returncode is None:
+                # Cancelled: neither git nor its helpers may go on writing into the workspace.
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    await end_tree(Process(process.pid))
 
     def _seed(self, text: str) -> None:
         folder = self._workspace / ".huskies"

@@ -6,7 +6,7 @@ Both directions are JSON objects in WebSocket text messages over the project's U
     sled      -> Hello      who I am, which runs I hold, how far each got
     gateway   -> Welcome    from which event on it wants each run replayed
     gateway   -> Run, Steer, Stop, Ack, Call
-    sled      -> Event (numbered from 1 within its run), Answer
+    sled      -> Event (numbered from 1 within its run), Said, Answer
 
 A run is journaled by the sled before its agent starts, so `Hello` tells a gateway that lost its memory, or a frame,
 what became of each run: listed - take its events; unlisted by the same journal - it never arrived, send it again;
@@ -139,7 +139,14 @@ class Answer(Frame, frozen=True, tag="answer"):
     text: Text = ""
 
 
-FromSled = Hello | Event | Answer
+class Said(Frame, frozen=True, tag="said"):
+    """How far a `Call` has got, in a line for a person; what is lost of these is not missed."""
+
+    call: Id
+    text: Short
+
+
+FromSled = Hello | Event | Said | Answer
 
 # --- gateway -> sled -------------------------------------------------------------------------------------------------
 
@@ -201,7 +208,7 @@ class Call(Frame, frozen=True, tag="call"):
     """A small job in the project, see `sled.jobs` for each one's arguments."""
 
     call: Id
-    job: Literal["init"]
+    job: Literal["init", "clone"]
     arguments: dict[str, str] = {}
 
 

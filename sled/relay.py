@@ -1,8 +1,8 @@
-"""The relay: what the agent takes for its model's API, on the sled's own loopback.
+"""The relay: what the agent takes for its model's API, on the sled's own loopback; and what git takes for its hosts.
 
-It forwards over the wire to the gateway, which adds the real credential. While the gateway is away it holds
-requests, for as long as that takes: an agent whose request is merely slow goes on afterwards, while one whose
-API is gone gives up.
+It forwards over the wire to the gateway, which adds the real credential: paths that begin with `/git/` as they are,
+all others as the model's. While the gateway is away it holds requests, for as long as that takes: an agent whose
+request is merely slow goes on afterwards, while one whose API is gone gives up.
 """
 
 from __future__ import annotations
@@ -86,13 +86,13 @@ class Relay:
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         if not self._authentic(request):
-            return _error(401, "authentication_error", "this relay serves its own project only")
+            return _error(request, 401, "authentication_error", "this relay serves its own project only")
         body = await request.read()
         try:
             upstream = await self._forward(request, body)
         except aiohttp.ClientError as error:
             log.warning("the gateway's response was no HTTP: %s", type(error).__name__)
-            return _error(502, "api_error", "the gateway's response could not be understood")
+            return _error(request, 502, "api_error", "the gateway's response could not be understood")
         async with upstream:
             return await _stream_back(request, upstream)
 
@@ -105,7 +105,8 @@ class Relay:
     async def _forward(self, request: web.Request, body: bytes) -> aiohttp.ClientResponse:
         """Send the request until the gateway answers it. Sending it twice costs, but changes nothing."""
         assert self._session
-        url = URL("http://gateway/model" + request.rel_url.raw_path_qs, encoded=True)
+        prefix = "" if _is_gits(request) else "/model"
+        url = URL(f"http://gateway{prefix}{request.rel_url.raw_path_qs}", encoded=True)
         headers = without(request.headers, _NOT_FORWARDED)
         wait = _RETRY_S
         while True:
@@ -149,6 +150,12 @@ def without(headers: CIMultiDictProxy[str], names: frozenset[str]) -> CIMultiDic
     return CIMultiDict(kept)
 
 
-def _error(status: int, kind: str, message: str) -> web.Response:
-    """An error in the shape of the model's API."""
+def _is_gits(request: web.Request) -> bool:
+    return request.rel_url.raw_path.startswith("/git/")
+
+
+def _error(request: web.Request, status: int, kind: str, message: str) -> web.Response:
+    """An error in the shape of the model's API; git shows plain text to its user."""
+    if _is_gits(request):
+        return web.Response(status=status, text=f"{message}\n")
     return web.json_response({"type": "error", "error": {"type": kind, "message": message}}, status=status)

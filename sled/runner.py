@@ -6,6 +6,7 @@ It is a subreaper, so everything its agent starts stays below it; it dies with t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -78,6 +79,7 @@ async def main() -> None:
     """Serve the sled that started this process."""
     die_with(int(sys.argv[1]))
     become_subreaper()
+    _go_first_when_memory_ends()
     sock = socket.socket(fileno=int(os.environ.pop(FD_VARIABLE)))
     sock.set_inheritable(False)
     reaper = asyncio.create_task(Reaper().run())
@@ -85,6 +87,12 @@ async def main() -> None:
         await Runner(await Channel.open(sock), Path.cwd()).serve()
     finally:
         reaper.cancel()
+
+
+def _go_first_when_memory_ends() -> None:
+    """Have the kernel choose what an agent started, rather than the sled or an editor's shell."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500")
 
 
 if __name__ == "__main__":

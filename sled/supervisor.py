@@ -168,6 +168,8 @@ class Supervisor:
                 cwd=self._workspace,
                 env={**self._environment, FD_VARIABLE: str(theirs.fileno())},
                 pass_fds=(theirs.fileno(),),
+                # What agents print goes to the sled's standard output; its standard error is for its own words.
+                stderr=asyncio.subprocess.STDOUT,
                 start_new_session=True,
             )
         try:

@@ -8,18 +8,30 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-#: What a tree without any marker gets.
+#: What a tree without any marker gets: the base alone.
 FALLBACK = "minimal"
+#: The part of a stack that becomes an image layer.
+FRAGMENT = "Dockerfile.fragment"
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """A toolchain. `markers` are the file names at the top of a source that ask for it."""
+    """A toolchain. `markers` are the file names at the top of a source that ask for it.
+
+    `version` is the one that its image brings; empty for a stack that has no image of its own (yet).
+    """
 
     name: str
     summary: str
     order: int
     markers: tuple[str, ...]
+    version: str
+    folder: Path
+
+    @property
+    def has_image(self) -> bool:
+        """Whether there is an overlay that installs it."""
+        return (self.folder / FRAGMENT).is_file()
 
 
 @cache
@@ -29,7 +41,8 @@ def catalog(folder: Path = Path(__file__).parent) -> tuple[Stack, ...]:
     for file in folder.glob("*/stack.toml"):
         values = tomllib.loads(file.read_text())
         markers = tuple((file.parent / "markers").read_text().split())
-        stacks.append(Stack(file.parent.name, values["summary"], values["order"], markers))
+        version = values.get("version", "")
+        stacks.append(Stack(file.parent.name, values["summary"], values["order"], markers, version, file.parent))
     return tuple(sorted(stacks, key=lambda stack: stack.order))
 
 

@@ -25,6 +25,7 @@ from gateway.store.messages import StoredMessage
 from gateway.store.turns import SessionKey
 from gateway.testing import FakeTransport, ScriptedSled
 from sled.protocol import Run
+from tests.support import containers
 from tests.support.synapse import Synapse, python_of_synapse
 
 
@@ -177,6 +178,23 @@ def synapse(synapse_python: str, tmp_path_factory: pytest.TempPathFactory) -> It
     server = Synapse(synapse_python, tmp_path_factory.mktemp("synapse")).start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def warm_engine(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A real Docker engine that has built before what tests build; without one the test is skipped, on CI it fails."""
+    if missing := containers.missing():
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    asyncio.run(containers.warm_up(tmp_path_factory.mktemp("warm")))
+
+
+@pytest.fixture
+def engine(warm_engine: None) -> Iterator[None]:
+    """A real Docker engine, in which the test leaves nothing."""
+    with containers.nothing_left():
+        yield
 
 
 @pytest.fixture

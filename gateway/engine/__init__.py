@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable, Collection
+from typing import Literal, Protocol
 
 from gateway.engine.spec import SledSpec
+from stacks.images import ImagePlan
+
+#: Whose words: the sled's (and its SSH server's), or those of its runners and agents.
+LogOf = Literal["sled", "agent"]
 
 
 class Engine(Protocol):
@@ -12,11 +17,19 @@ class Engine(Protocol):
 
     #: The word of the configuration.
     kind: str
-    #: What runs there cannot harm the host.
+    #: What runs there cannot harm the host; a sled has an image, a user and an SSH port of its own.
     isolated: bool
 
     async def check(self) -> str:
-        """One line about the engine's health. Raises EngineDown."""
+        """One line about the engine's health. Raises EngineError."""
+
+    async def prepare(self, spec: SledSpec, plan: ImagePlan, said: Callable[[str], None]) -> list[str]:
+        """Have the planned image there, checked; the names of the layers that were built. `said` hears how it goes.
+
+        Raises:
+            BuildFailed: a layer was not built, or what came of it breaks the image contract.
+            EngineError: the engine refuses or does not answer.
+        """
 
     async def start(self, spec: SledSpec) -> None:
         """Have the sled run; one that runs is left alone. Raises EngineError."""
@@ -25,10 +38,19 @@ class Engine(Protocol):
         """End the sled and all that it started; return when that is verified. Raises EngineError."""
 
     async def is_running(self, spec: SledSpec) -> bool:
-        """True while the sled's process lives."""
+        """True while the sled's process lives. Raises EngineError."""
 
-    async def logs(self, spec: SledSpec, lines: int) -> str:
-        """The last lines that the sled and its agents logged."""
+    async def logs(self, spec: SledSpec, of: LogOf, lines: int) -> str:
+        """The last lines that the sled, or its agents, logged. Raises EngineError."""
+
+    async def reap(self, projects: Callable[[], Collection[str]], tags: Callable[[], Collection[str]]) -> list[str]:
+        """Remove what belongs to no project and no image in use; what that was. Raises EngineError.
+
+        Both are asked after the look at what there is: what was made since is not touched.
+        """
+
+    async def close(self) -> None:
+        """Let go of the engine; sleds run on."""
 
 
-__all__ = ["Engine", "SledSpec"]
+__all__ = ["Engine", "ImagePlan", "LogOf", "SledSpec"]

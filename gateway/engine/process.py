@@ -13,11 +13,13 @@ import os
 import struct
 import subprocess
 import sys
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import psutil
 
-from gateway.engine.spec import SledSpec
+from gateway.engine import ImagePlan, LogOf
+from gateway.engine.spec import SledSpec, sled_environment
 from gateway.errors import EngineError
 from sled.processes import Process, descendants, end_marked, end_tree, gone
 from sled.supervisor import MARK
@@ -36,12 +38,24 @@ class ProcessEngine:
     kind = "process"
     isolated = False
 
-    def __init__(self) -> None:
+    def __init__(self, host_environment: Mapping[str, str]) -> None:
+        #: The part of this host's environment that a sled gets.
+        self._host_environment = host_environment
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._starting = asyncio.Lock()
 
     async def check(self) -> str:
         return "process: sleds are plain processes of this host, no isolation"
+
+    async def prepare(self, spec: SledSpec, plan: ImagePlan, said: Callable[[str], None]) -> list[str]:
+        """There is no image: agents use what this host has."""
+        return []
+
+    async def reap(self, projects: Callable[[], Collection[str]], tags: Callable[[], Collection[str]]) -> list[str]:
+        return []
+
+    async def close(self) -> None:
+        """There is nothing to let go of."""
 
     async def start(self, spec: SledSpec) -> None:
         async with self._starting:
@@ -55,8 +69,9 @@ class ProcessEngine:
     async def is_running(self, spec: SledSpec) -> bool:
         return bool(self._sleds(spec))
 
-    async def logs(self, spec: SledSpec, lines: int) -> str:
-        return await asyncio.to_thread(tail, spec.paths.log, lines)
+    async def logs(self, spec: SledSpec, of: LogOf, lines: int) -> str:
+        file = spec.paths.agent_log if of == "agent" else spec.paths.sled_log
+        return await asyncio.to_thread(tail, file, lines)
 
     def _spawn(self, spec: SledSpec) -> None:
         paths = spec.paths
@@ -64,18 +79,20 @@ class ProcessEngine:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not spec.source.is_dir():
             raise EngineError(f"the source {spec.source} is not there")
-        _rotate(paths.log)
+        for path in (paths.sled_log, paths.agent_log):
+            _rotate(path)
         try:
-            with paths.log.open("ab") as log:
-                os.fchmod(log.fileno(), 0o600)
+            with paths.sled_log.open("ab") as sled_log, paths.agent_log.open("ab") as agent_log:
+                for log in (sled_log, agent_log):
+                    os.fchmod(log.fileno(), 0o600)
                 self._children[spec.project] = subprocess.Popen(
                     # -I: nothing from the working directory or the environment is imported.
                     [sys.executable, "-I", "-m", "sled"],
                     cwd=paths.home,
-                    env=dict(spec.environment),
+                    env=environment(spec, self._host_environment),
                     stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
+                    stdout=agent_log,
+                    stderr=sled_log,
                     start_new_session=True,
                     umask=0o022,  # the gateway's own is for secrets; sources are for people
                 )
@@ -109,6 +126,13 @@ class ProcessEngine:
         child = self._children.get(spec.project)
         if child is not None and child.poll() is not None:
             del self._children[spec.project]
+
+
+def environment(spec: SledSpec, host_environment: Mapping[str, str]) -> dict[str, str]:
+    """What a sled that is a process of this host gets. Nothing else of the gateway's environment reaches it."""
+    paths = spec.paths
+    own = sled_environment(spec, home=str(paths.home), wire=str(paths.socket), workspace=str(spec.source))
+    return {**host_environment, **own}
 
 
 def find(home: Path) -> Process | None:

@@ -1,8 +1,7 @@
-"""What a project's sled is like, on any engine: folders, environment. Pure functions, compared as data in tests."""
+"""What a project's sled is like, on any engine: identity, folders, image. Plain data; an engine only carries it out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,42 +33,75 @@ class ProjectPaths:
         return self.wire / "gateway.sock"
 
     @property
-    def log(self) -> Path:
-        """What the sled and its runners print."""
+    def sled_log(self) -> Path:
+        """What the sled prints, where it is a process of this host."""
         return self.folder / "sled.log"
+
+    @property
+    def agent_log(self) -> Path:
+        """What its runners and agents print, where they are processes of this host."""
+        return self.folder / "agent.log"
+
+    @property
+    def build_log(self) -> Path:
+        """What the latest build of the project's image printed."""
+        return self.folder / "build.log"
+
+    @property
+    def client_key(self) -> Path:
+        """The private key that opens the project's SSH; its public half has `.pub`."""
+        return self.folder / "id_ed25519"
+
+    @property
+    def authorized_keys(self) -> Path:
+        """The public half of the client key: all that the SSH server accepts."""
+        return self.folder / "id_ed25519.pub"
+
+    @property
+    def host_key(self) -> Path:
+        """The SSH server's private key."""
+        return self.folder / "ssh_host_ed25519_key"
+
+    @property
+    def known_hosts(self) -> Path:
+        """The host key's public half, as SSH clients read it."""
+        return self.folder / "known_hosts"
+
+    @property
+    def passwd(self) -> Path:
+        """The container's /etc/passwd."""
+        return self.folder / "passwd"
+
+    @property
+    def group(self) -> Path:
+        """The container's /etc/group."""
+        return self.folder / "group"
 
 
 @dataclass(frozen=True, slots=True)
 class SledSpec:
-    """All that an engine needs to run a sled."""
+    """All that an engine needs to run a sled. `token` opens the project's wire and nothing else.
+
+    `image`, `owner` (uid and gid) and `ssh_port` are for engines that isolate.
+    """
 
     project: str
     paths: ProjectPaths
     source: Path
-    environment: Mapping[str, str]
+    token: str
+    oauth: bool
+    image: str = ""
+    owner: tuple[int, int] = (0, 0)
+    ssh_port: int = 0
 
 
-def sled_spec(
-    *,
-    project: str,
-    paths: ProjectPaths,
-    source: Path,
-    token: str,
-    oauth: bool,
-    host_environment: Mapping[str, str],
-) -> SledSpec:
-    """The sled of a project. Nothing of the gateway's environment reaches it but what is named here."""
-    return SledSpec(
-        project=project,
-        paths=paths,
-        source=source,
-        environment={
-            **host_environment,
-            "HOME": str(paths.home),
-            "HUSKIES_PROJECT": project,
-            "HUSKIES_WIRE": str(paths.socket),
-            "HUSKIES_TOKEN": token,
-            "HUSKIES_WORKSPACE": str(source),
-            "HUSKIES_MODEL_AUTH": "oauth" if oauth else "api_key",
-        },
-    )
+def sled_environment(spec: SledSpec, *, home: str, wire: str, workspace: str) -> dict[str, str]:
+    """What a sled reads (see `sled.__main__`); the three places are as the sled sees them."""
+    return {
+        "HOME": home,
+        "HUSKIES_PROJECT": spec.project,
+        "HUSKIES_WIRE": wire,
+        "HUSKIES_TOKEN": spec.token,
+        "HUSKIES_WORKSPACE": workspace,
+        "HUSKIES_MODEL_AUTH": "oauth" if spec.oauth else "api_key",
+    }

@@ -18,7 +18,10 @@ Permissions = Literal["auto", "ask", "allow"]
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A project as it is stored. `token` opens its wire."""
+    """A project as it is stored. `token` opens its wire.
+
+    `owner` (uid and gid), `ssh_port` and `image` belong to its container; a process has none.
+    """
 
     id: int
     name: str
@@ -34,6 +37,10 @@ class Project:
     last_error: str
     created_by: str
     created_at: float
+    owner: tuple[int, int] | None
+    ssh_port: int | None
+    image: str
+    git_url: str
 
 
 def reserve(
@@ -47,11 +54,15 @@ def reserve(
     token: str,
     permissions: str,
     created_by: str,
+    owner: tuple[int, int] | None = None,
+    ssh_port: int | None = None,
+    git_url: str = "",
 ) -> Project:
     """Take a name: a new row, or the tombstone of an earlier project of that name.
 
-    Raises IntegrityError when a living project has it.
+    Raises IntegrityError when a living project has it, or its port.
     """
+    uid, gid = owner or (None, None)
     values = {
         "path": str(path),
         "adopted": adopted,
@@ -64,6 +75,11 @@ def reserve(
         "last_error": "",
         "created_by": created_by,
         "created_at": time.time(),
+        "uid": uid,
+        "gid": gid,
+        "ssh_port": ssh_port,
+        "image": "",
+        "git_url": git_url,
     }
     grave = update(projects).where(projects.c.name == name, projects.c.desired == "deleted")
     if connection.execute(grave.values(revived=True, **values)).rowcount == 0:
@@ -84,6 +100,11 @@ def all_projects(connection: Connection) -> list[Project]:
     return [_project(row) for row in connection.execute(select(projects).order_by(projects.c.name))]
 
 
+def has_container(connection: Connection) -> bool:
+    """Whether any project lives in a container."""
+    return connection.scalar(select(projects.c.id).where(projects.c.image != "").limit(1)) is not None
+
+
 def change(connection: Connection, project_id: int, **values: object) -> Project:
     """Set columns of a project; the project as it is now."""
     connection.execute(update(projects).where(projects.c.id == project_id).values(**values))
@@ -91,9 +112,9 @@ def change(connection: Connection, project_id: int, **values: object) -> Project
 
 
 def bury(connection: Connection, project_id: int) -> Project:
-    """Make a project a tombstone: name, path and history stay."""
+    """Make a project a tombstone: name, path, port and history stay."""
     conversations.leave(connection, project_id)
-    return change(connection, project_id, desired="deleted", ready_at=None, token="")
+    return change(connection, project_id, desired="deleted", ready_at=None, token="", image="")
 
 
 def erase(connection: Connection, project_id: int) -> None:
@@ -125,4 +146,8 @@ def _project(row: Row[tuple[object, ...]]) -> Project:
         last_error=row.last_error,
         created_by=row.created_by,
         created_at=row.created_at,
+        owner=None if row.uid is None else (row.uid, row.gid),
+        ssh_port=row.ssh_port,
+        image=row.image,
+        git_url=row.git_url,
     )

@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 #: The newest migration; a database that names one we do not know is refused.
-SCHEMA = "0001"
+SCHEMA = "0002"
 
 metadata = MetaData(
     naming_convention={
@@ -32,6 +32,8 @@ metadata = MetaData(
 #: `made_source`: the bootstrap made the folder at `path`. `revived`: it took up a tombstone. They say what undoing it
 #: removes and keeps. `desired` is what people asked for (up, down, deleted: a tombstone that keeps name and history);
 #: `ready_at` is null until the bootstrap succeeded. What a project *is* at the moment is derived, never stored.
+#: `uid`, `gid`, `ssh_port` and `image` belong to its container; a project without an image was made without one.
+#: `git_url` is what its bootstrap cloned, if anything.
 projects = Table(
     "projects",
     metadata,
@@ -49,6 +51,12 @@ projects = Table(
     Column("last_error", Text, nullable=False, server_default=""),
     Column("created_by", String, nullable=False),
     Column("created_at", Float, nullable=False),
+    Column("uid", Integer),
+    Column("gid", Integer),
+    Column("ssh_port", Integer),
+    Column("image", String, nullable=False, server_default=""),
+    Column("git_url", String, nullable=False, server_default=""),
+    Index("uq_projects_ssh_port", "ssh_port", unique=True),
 )
 
 #: `project_id` is the active project. A thread without one follows its room.

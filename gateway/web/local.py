@@ -80,6 +80,11 @@ class LocalApi:
         parts = await self._parts()
         return web.json_response([{"name": p.name, "ok": p.ok, "text": p.text} for p in parts])
 
+    def _ssh(self, project: Project) -> dict[str, object]:
+        """How to get in; empty where there is no SSH."""
+        way = self._services.projects.access(project)
+        return {} if way is None else {"alias": way.alias, "line": way.line, "options": way.options}
+
     def _describe(self, project: Project) -> dict[str, object]:
         projects = self._services.projects
         now = time.time()
@@ -91,6 +96,7 @@ class LocalApi:
             "engine": projects.engine.kind,
             "permissions": project.permissions,
             "last_error": project.last_error,
+            "ssh": self._ssh(project),
             "running": [
                 {"for_s": round(now - turn.started_at, 1), "by": turn.requested_by}
                 for turn in self._services.dispatcher.running_in(project.id)

@@ -12,11 +12,12 @@ import pytest
 import pytest_asyncio
 
 from gateway.chat import Conversation, Fate
-from gateway.errors import ConfigError, EngineError, StateLocked, UserError
-from gateway.startup import check, lock_state
+from gateway.errors import ConfigError, EngineDown, EngineError, StateLocked, UserError
+from gateway.startup import check, choose_engine, lock_state
 from gateway.store import conversations
 from gateway.store import projects as rows
 from gateway.testing import InMemoryEngine
+from tests.conftest import World
 from tests.support.house import House, house, make_settings
 
 
@@ -311,11 +312,37 @@ def test_one_gateway_per_state_directory(tmp_path: Path) -> None:
         pass
 
 
-def test_people_elsewhere_and_no_isolation_must_be_meant(tmp_path: Path) -> None:
+async def test_people_elsewhere_and_no_isolation_must_be_meant(world: World, tmp_path: Path) -> None:
     matrix = {"matrix": {"homeserver": "http://x", "user_id": "@b:x"}}
+    process = {"kind": "process"}
     with pytest.raises(ConfigError, match="allow_unsandboxed"):
-        check(make_settings(tmp_path, transports=matrix))
-    check(make_settings(tmp_path, transports=matrix, engine={"allow_unsandboxed": True}))
+        await choose_engine(make_settings(tmp_path, transports=matrix, engine=process), world.store)
+    meant = make_settings(tmp_path, transports=matrix, engine={**process, "allow_unsandboxed": True})
+    assert (await choose_engine(meant, world.store)).kind == "process"
+
+
+async def test_the_engine_is_docker_where_one_answers_or_projects_live_in_it(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no-engine.sock")
+    assert (await choose_engine(make_settings(tmp_path), world.store)).kind == "process"
+    project = await world.project()
+    await world.store.write(lambda c: rows.change(c, project, image="huskies-x-python:1"))
+    chosen = await choose_engine(make_settings(tmp_path), world.store)
+    assert chosen.kind == "docker", "what lives in a container never runs without one"
+    with pytest.raises(EngineDown, match="No such file"):
+        await chosen.check()
+    await chosen.close()
+
+
+async def test_a_project_with_a_container_does_not_run_on_the_process_engine(tmp_path: Path) -> None:
+    async with house(tmp_path, settings=make_settings(tmp_path, engine={"reconcile_s": 0.05})) as home:
+        await home.ask("new project demo", contains="is ready")
+        await home.ask("down")
+        project = home.app.projects.get("demo")
+        await home.app.projects._change(project, image="huskies-x-python:1")
+        assert "lives in a container" in await home.ask("up demo")
+        assert not await home.engine.is_running(home.app.projects.spec(project))
 
 
 async def test_reconcile_starts_what_should_run(tmp_path: Path) -> None:
@@ -412,7 +439,7 @@ async def test_a_receipt_says_what_could_not_be_removed(
     await home.ask("new project demo", contains="is ready")
     asked = await home.ask("delete demo --purge")
     source = tmp_path / "projects" / "demo"
-    monkeypatch.setattr("gateway.projects._remove", lambda folder: folder != source)
+    monkeypatch.setattr("gateway.lifecycle._remove", lambda folder: folder != source)
     receipt = await home.ask(asked.split("`")[1], contains="is deleted")
     assert f"kept: source ({source})" in receipt
     assert "removed: sled, wire, home" in receipt

@@ -16,8 +16,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gateway.engine.process import ProcessEngine, find, tail
-from gateway.engine.spec import ProjectPaths, SledSpec, sled_spec
+from gateway.engine.process import ProcessEngine, environment, find, tail
+from gateway.engine.spec import ProjectPaths, SledSpec
 from gateway.errors import EngineError
 from sled.protocol import Run
 from tests.support.processes import TEST_MARK, Zoo, alive, until, zoo
@@ -32,15 +32,13 @@ class Site:
         self.paths = ProjectPaths.of(folder, "p")
         self.source = folder / "src"
         self.source.mkdir()
-        self.spec: SledSpec = sled_spec(
-            project="p",
-            paths=self.paths,
-            source=self.source,
-            token=TOKEN,
-            oauth=False,
-            host_environment={"PATH": os.environ["PATH"], TEST_MARK: animals.mark},
-        )
+        self.host_environment = {"PATH": os.environ["PATH"], TEST_MARK: animals.mark}
+        self.spec = SledSpec(project="p", paths=self.paths, source=self.source, token=TOKEN, oauth=False)
         self.gateway = Gateway(self.paths.socket)
+
+    def engine(self) -> ProcessEngine:
+        """One more gateway's engine."""
+        return ProcessEngine(self.host_environment)
 
     async def sled(self) -> psutil.Process:
         """The sled, once it has its lock."""
@@ -69,7 +67,7 @@ async def site() -> AsyncIterator[Site]:
 
 
 async def test_start_and_stop_make_it_so_however_often(site):
-    engine = ProcessEngine()
+    engine = site.engine()
     assert not await engine.is_running(site.spec)
     await engine.stop(site.spec)
     await asyncio.gather(*(engine.start(site.spec) for _ in range(3)))
@@ -89,7 +87,7 @@ async def test_start_and_stop_make_it_so_however_often(site):
 
 async def test_a_sled_that_has_just_been_started_is_stopped(site):
     """It has not even taken its lock."""
-    engine = ProcessEngine()
+    engine = site.engine()
     for _ in range(5):
         await engine.start(site.spec)
         assert await engine.is_running(site.spec)
@@ -98,9 +96,9 @@ async def test_a_sled_that_has_just_been_started_is_stopped(site):
 
 
 async def test_the_next_gateway_finds_it_again(site):
-    await ProcessEngine().start(site.spec)
+    await site.engine().start(site.spec)
     sled = await site.sled()
-    later = ProcessEngine()
+    later = site.engine()
     assert await later.is_running(site.spec)
     await later.start(site.spec)
     assert [p.pid for p in site.animals.marked()] == [sled.pid]
@@ -115,7 +113,7 @@ async def test_only_who_holds_the_lock_is_the_sled(site):
     lock = site.paths.home / ".huskies" / "sled.lock"
     lock.parent.mkdir(parents=True)
     lock.write_text(f"{stranger.pid} {psutil.Process(stranger.pid).create_time()}\n")
-    engine = ProcessEngine()
+    engine = site.engine()
     assert not await engine.is_running(site.spec)
     await engine.stop(site.spec)
     assert stranger.poll() is None
@@ -125,7 +123,7 @@ async def test_only_who_holds_the_lock_is_the_sled(site):
 
 
 async def test_a_killed_sled_is_not_running_and_leaves_no_zombie(site):
-    engine = ProcessEngine()
+    engine = site.engine()
     await engine.start(site.spec)
     sled = await site.sled()
     sled.kill()
@@ -136,7 +134,7 @@ async def test_a_killed_sled_is_not_running_and_leaves_no_zombie(site):
 
 @pytest.mark.parametrize("how", ["", "frozen", "killed"])
 async def test_stop_leaves_nothing_of_a_sled(site, how):
-    engine = ProcessEngine()
+    engine = site.engine()
     await engine.start(site.spec)
     sled = await site.sled()
     cleared = "" if how == "killed" else "env -i "  # of a killed sled's orphans, only the marked ones can be found
@@ -147,7 +145,7 @@ async def test_stop_leaves_nothing_of_a_sled(site, how):
     elif how == "killed":
         sled.kill()
         await until(lambda: not alive(sled.pid))
-        engine = ProcessEngine()
+        engine = site.engine()
 
     began = time.monotonic()
     await engine.stop(site.spec)
@@ -163,20 +161,20 @@ async def test_its_environment_is_the_specs_and_nothing_else(site, monkeypatch):
     monkeypatch.setenv("ANTHROPIC_API_KEY", "a-secret-of-the-gateway")
     old = os.umask(0o077)
     try:
-        await ProcessEngine().start(site.spec)
+        await site.engine().start(site.spec)
     finally:
         os.umask(old)
     sled = await site.sled()
     environ = Path(f"/proc/{sled.pid}/environ").read_bytes()
     found = dict(line.split("=", 1) for line in environ.decode().split("\0") if line)
-    assert found == dict(site.spec.environment)
+    assert found == environment(site.spec, site.host_environment)
     status = Path(f"/proc/{sled.pid}/status").read_text()
     assert "Umask:\t0022" in status
     assert sled.cwd() == str(site.paths.home.resolve())
     assert os.getsid(sled.pid) == sled.pid
-    assert site.paths.log.stat().st_mode & 0o777 == 0o600
+    assert site.paths.sled_log.stat().st_mode & 0o777 == 0o600
     assert site.paths.home.stat().st_mode & 0o777 == 0o700
-    await ProcessEngine().stop(site.spec)
+    await site.engine().stop(site.spec)
 
 
 async def test_it_survives_its_gateway(site):
@@ -186,9 +184,8 @@ async def test_it_survives_its_gateway(site):
         "from tests.gateway.test_process_engine import *\n"
         "paths = ProjectPaths.of(Path(sys.argv[1]), 'p')\n"
         "env = {'PATH': os.environ['PATH'], TEST_MARK: os.environ[TEST_MARK]}\n"
-        "spec = sled_spec(project='p', paths=paths, source=Path(sys.argv[1]) / 'src', token=TOKEN, oauth=False,"
-        " host_environment=env)\n"
-        "asyncio.run(ProcessEngine().start(spec))\n"
+        "spec = SledSpec(project='p', paths=paths, source=Path(sys.argv[1]) / 'src', token=TOKEN, oauth=False)\n"
+        "asyncio.run(ProcessEngine(env).start(spec))\n"
         "time.sleep(300)\n"
     )
     folder = str(site.paths.folder.parent)
@@ -199,38 +196,38 @@ async def test_it_survives_its_gateway(site):
     await asyncio.to_thread(gateway.wait)
     await site.gateway.sleds.arrival(PROJECT, 20)
     assert alive(sled.pid)
-    engine = ProcessEngine()
+    engine = site.engine()
     assert await engine.is_running(site.spec)
     await engine.stop(site.spec)
     assert not alive(sled.pid)
 
 
 async def test_logs_are_the_last_lines(site, tmp_path):
-    engine = ProcessEngine()
-    assert await engine.logs(site.spec, 3) == ""
-    wrong = replace(site.spec, environment={**site.spec.environment, "HUSKIES_TOKEN": "wrong"})
+    engine = site.engine()
+    assert await engine.logs(site.spec, "sled", 3) == ""
+    wrong = replace(site.spec, token="wrong")
     await engine.start(wrong)
     await until(lambda: site.animals.marked() == [], 15)
-    assert "does not know this project" in await engine.logs(site.spec, 3)
-    assert len((await engine.logs(site.spec, 1)).splitlines()) == 1
+    assert "does not know this project" in await engine.logs(site.spec, "sled", 3)
+    assert len((await engine.logs(site.spec, "sled", 1)).splitlines()) == 1
     path = tmp_path / "log"
     path.write_bytes(b"\xff" * 2**21 + b"\none\ntwo\n")
     assert tail(path, 2) == "one\ntwo"
 
 
 async def test_a_large_log_is_kept_once(site):
-    site.paths.log.parent.mkdir(exist_ok=True)
-    site.paths.log.write_bytes(b"x" * (9 * 2**20))
-    engine = ProcessEngine()
+    site.paths.sled_log.parent.mkdir(exist_ok=True)
+    site.paths.sled_log.write_bytes(b"x" * (9 * 2**20))
+    engine = site.engine()
     await engine.start(site.spec)
-    assert site.paths.log.stat().st_size < 2**20
-    assert site.paths.log.with_suffix(".log.1").stat().st_size == 9 * 2**20
+    assert site.paths.sled_log.stat().st_size < 2**20
+    assert site.paths.sled_log.with_suffix(".log.1").stat().st_size == 9 * 2**20
     await engine.stop(site.spec)
 
 
 async def test_a_missing_source_is_an_error_that_says_so(site):
     site.source.rmdir()
     with pytest.raises(EngineError, match="is not there"):
-        await ProcessEngine().start(site.spec)
+        await site.engine().start(site.spec)
     with contextlib.suppress(EngineError):
-        await ProcessEngine().stop(site.spec)
+        await site.engine().stop(site.spec)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -53,6 +54,7 @@ def test_the_example_names_every_key(tmp_path: Path) -> None:
         ("[transports.matrix]\nuser_id = '@b:x'", "transports.matrix.homeserver is missing"),
         ("[gateway", "cannot be read"),
         ("[agent]\napi_key = 'sk-1234'", "chmod 600"),
+        ("[git.tokens]\n'git.example.org' = 'tok-1234'", "chmod 600"),
     ],
 )
 def test_a_wrong_file_is_one_line(tmp_path: Path, text: str, told: str) -> None:
@@ -81,6 +83,34 @@ def test_the_environment_beats_the_file(tmp_path: Path, monkeypatch: pytest.Monk
     assert (settings.dispatcher.max_runs, settings.dispatcher.queue_limit) == (5, 7)
     assert settings.agent.chosen == "claude"
     assert "sk-canary" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        {"tok-canary": "git.example.org:x"} | {"TOK-canary": "git.example.org"},
+        {"https://git.example.org": "tok-canary"},
+        {"Git.Example.org": "tok-canary"},
+        {"git.example.org/": "tok-canary"},
+        {"git.example.org": ["tok-canary"]},
+        "tok-canary",
+    ],
+)
+def test_git_tokens_belong_to_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokens: object) -> None:
+    monkeypatch.setenv("HUSKIES_GIT__TOKENS", json.dumps(tokens) if isinstance(tokens, dict) else str(tokens))
+    with pytest.raises(ConfigError, match="git") as caught:
+        load(None)
+    assert "canary" not in str(caught.value)
+
+
+def test_git_tokens_are_read_and_kept_secret(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('[git]\ntokens = {"git.example.org" = "tok-canary", "localhost:8443" = "ana:tok-2"}')
+    file.chmod(0o600)
+    settings = load(file)
+    assert "tok-" not in repr(settings)
+    assert settings.git.tokens["localhost:8443"].get_secret_value() == "ana:tok-2"
+    assert log.secrets_of(settings) == ["tok-canary", "ana:tok-2"]
 
 
 def test_an_unknown_key_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

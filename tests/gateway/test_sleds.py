@@ -27,6 +27,7 @@ from sled.protocol import (
     Frame,
     Hello,
     Run,
+    Said,
     Stop,
     TextDelta,
     Welcome,
@@ -314,6 +315,29 @@ async def test_a_call_without_a_sled_or_an_answer_fails(wires):
         with pytest.raises(SledAway):
             await asyncio.wait_for(calling, 5)
         socket = await wires.hello()
+
+
+async def test_a_call_tells_how_far_it_has_got(wires):
+    socket, other = await wires.hello(1), await wires.hello(2)
+    lines = []
+    calling = asyncio.create_task(wires.sleds.call(1, Call(call="c", job="clone"), 5, said=lines.append))
+    await take(socket)
+    await other.send_str(encode(Said(call="c", text="another project's")))
+    await socket.send_str(encode(Said(call="d", text="nobody's")))
+    for text in ("one", "two"):
+        await socket.send_str(encode(Said(call="c", text=text)))
+    await socket.send_str(encode(Answer(call="c", ok=True, text="done")))
+    assert await calling == "done"
+    assert lines == ["one", "two"]
+    # After the answer, to a call that did not ask for it, and longer than a line may be.
+    calling = asyncio.create_task(wires.sleds.call(1, Call(call="e", job="init"), 5))
+    await take(socket)
+    for call in ("c", "e"):
+        await socket.send_str(encode(Said(call=call, text="more")))
+    await socket.send_str(encode(Answer(call="e", ok=True)))
+    assert await calling == "" and lines == ["one", "two"]
+    await socket.send_str(encode(Said(call="c", text="x" * 2001)))
+    assert await closed(socket) in REFUSED
 
 
 async def test_arrival_waits_for_a_hello(wires):

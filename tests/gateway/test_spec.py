@@ -7,25 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from gateway.engine.spec import ProjectPaths, SledSpec, sled_spec
+from gateway.engine.process import environment
+from gateway.engine.spec import ProjectPaths, SledSpec
 from sled.__main__ import Config, runner_environment
 
 PATHS = ProjectPaths.of(Path("/state"), "demo")
 
 
-def spec(*, oauth: bool = False) -> SledSpec:
-    return sled_spec(
-        project="demo",
-        paths=PATHS,
-        source=Path("/src/demo"),
-        token="wire-token",
-        oauth=oauth,
-        host_environment={"PATH": "/bin", "LANG": "C.UTF-8"},
-    )
+def given(*, oauth: bool = False) -> dict[str, str]:
+    """What a sled on the process engine gets."""
+    spec = SledSpec("demo", PATHS, Path("/src/demo"), "wire-token", oauth)
+    return environment(spec, {"PATH": "/bin", "LANG": "C.UTF-8"})
 
 
 def test_the_sleds_environment() -> None:
-    assert spec().environment == {
+    assert given() == {
         "PATH": "/bin",
         "LANG": "C.UTF-8",
         "HOME": "/state/demo/home",
@@ -35,7 +31,7 @@ def test_the_sleds_environment() -> None:
         "HUSKIES_WORKSPACE": "/src/demo",
         "HUSKIES_MODEL_AUTH": "api_key",
     }
-    assert spec(oauth=True).environment["HUSKIES_MODEL_AUTH"] == "oauth"
+    assert given(oauth=True)["HUSKIES_MODEL_AUTH"] == "oauth"
 
 
 @pytest.mark.parametrize(
@@ -48,7 +44,7 @@ def test_the_sleds_environment() -> None:
 def test_the_agents_environment(monkeypatch: pytest.MonkeyPatch, oauth: bool, token_name: str, other: str) -> None:
     for name in list(os.environ):
         monkeypatch.delenv(name)
-    for name, value in spec(oauth=oauth).environment.items():
+    for name, value in given(oauth=oauth).items():
         monkeypatch.setenv(name, value)
     environment = runner_environment(Config.from_environment(), "http://127.0.0.1:9")
     assert not [name for name in environment if name.startswith("HUSKIES_")], "the sled's settings stay with it"
@@ -64,5 +60,14 @@ def test_the_agents_environment(monkeypatch: pytest.MonkeyPatch, oauth: bool, to
 
 
 def test_a_projects_places_are_below_its_own_folder() -> None:
-    for place in (PATHS.home, PATHS.wire, PATHS.socket, PATHS.log):
+    for place in (
+        PATHS.home,
+        PATHS.wire,
+        PATHS.socket,
+        PATHS.sled_log,
+        PATHS.agent_log,
+        PATHS.build_log,
+        PATHS.client_key,
+        PATHS.host_key,
+    ):
         assert PATHS.folder in place.parents

@@ -213,7 +213,10 @@ CONFIG_ERRORS = {
     "wrong type": ("[dispatcher]\nmax_runs = 'many'", "dispatcher.max_runs"),
     "no TOML": ("[gateway", "cannot be read"),
     "no homeserver": ("[transports.matrix]\nuser_id = '@b:x'", "transports.matrix.homeserver is missing"),
-    "no isolation": ("[transports.matrix]\nuser_id = '@b:x'\nhomeserver = 'http://x'", "engine.allow_unsandboxed"),
+    "no isolation": (
+        "[engine]\nkind = 'process'\n[transports.matrix]\nuser_id = '@b:x'\nhomeserver = 'http://x'",
+        "engine.allow_unsandboxed",
+    ),
     "port": ("[gateway]\nlisten = '127.0.0.1:99999'", "must be host:port"),
     "host": ("[gateway]\nlisten = 'no.such.host.invalid:80'", "cannot be used"),
     "home": ("[gateway]\nstate_dir = '~nobody-of-that-name/x'", "write the whole path"),

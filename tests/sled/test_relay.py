@@ -9,6 +9,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
+from yarl import URL
 
 from gateway.proxy import ModelProxy
 from sled import relay as relay_module
@@ -64,6 +65,28 @@ async def test_others_are_refused(http: aiohttp.ClientSession, url: str, headers
     async with http.post(f"{url}/v1/messages", headers=headers) as response:
         assert response.status == 401
         assert (await response.json())["error"]["type"] == "authentication_error"
+
+
+async def test_gits_paths_go_to_the_gateway_as_they_are(http: aiohttp.ClientSession, url: str, wire: Path) -> None:
+    path = "/git/localhost:8443/a%20b.git/info/refs?service=git-upload-pack"
+
+    async def serve(request: web.Request) -> web.Response:
+        assert request.headers["Git-Protocol"] == "version=2"
+        return web.Response(status=302, headers={"Location": f"{request.raw_path}&again"})
+
+    headers = {**BEARER, "Git-Protocol": "version=2"}
+    request = asyncio.create_task(http.get(URL(url + path, encoded=True), headers=headers, allow_redirects=False))
+    async with saying(wire) as heads:  # held like the model's
+        await heads.get()
+    async with serving(wire, [web.get("/git/{path:.*}", serve)]), await request as response:
+        assert (response.status, response.headers["Location"]) == (302, f"{path}&again")
+
+
+async def test_git_is_refused_in_plain_text(http: aiohttp.ClientSession, url: str, wire: Path) -> None:
+    async with http.get(f"{url}/git/h/x") as response:
+        assert (response.status, response.content_type) == (401, "text/plain")
+    async with saying(wire, b"no HTTP at all\r\n\r\n"), http.get(f"{url}/git/h/x", headers=BEARER) as response:
+        assert (response.status, response.content_type) == (502, "text/plain")
 
 
 async def test_requests_and_responses_pass_unchanged(http: aiohttp.ClientSession, url: str, wire: Path) -> None:

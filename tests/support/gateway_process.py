@@ -35,8 +35,8 @@ class GatewayProcess:
             "gateway": {"state_dir": str(self.state), "listen": "127.0.0.1:0"},
             "projects": {"root": str(self.projects)},
             "git": {"user_name": "Test", "user_email": "test@example.org"},
-            "engine": {"allow_unsandboxed": True, "reconcile_s": 0.2},
             **config,
+            "engine": {"kind": "process", "allow_unsandboxed": True, "reconcile_s": 0.2, **config.get("engine", {})},
         }
         self._file.write_text(to_toml(values))
         self._file.chmod(0o600)

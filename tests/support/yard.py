@@ -9,15 +9,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 
 import psutil
+from aiohttp import web
 
 from gateway.sleds import Sleds
 from sled.protocol import Ack, Body, Event, Finished, Frame, Hello, Run, Stop, TextDelta, Welcome
 from tests.support.processes import Zoo, alive, until, zoo
 
+Routes = Callable[[Callable[[web.Request], str | None]], Iterable[web.RouteDef]]
 PROJECT = 1
 TOKEN = "wire-token"
 
@@ -27,6 +29,7 @@ class Gateway:
 
     def __init__(self, wire: Path) -> None:
         self.wire = wire
+        self.routes: Routes | None = None
         self.sleds = Sleds()
         self.hellos: list[Hello] = []
         self.events: list[Event] = []
@@ -37,7 +40,7 @@ class Gateway:
     async def open(self) -> None:
         """Begin to listen; after `close`, again."""
         self.sleds = Sleds()
-        await self.sleds.start(self)
+        await self.sleds.start(self, self.routes)
         await self.sleds.open(PROJECT, TOKEN, self.wire)
 
     async def close(self) -> None:
@@ -166,10 +169,11 @@ class Yard:
 
 
 @contextlib.asynccontextmanager
-async def make_yard() -> AsyncIterator[Yard]:
-    """In a folder with a short name, for the socket's path."""
+async def make_yard(routes: Routes | None = None) -> AsyncIterator[Yard]:
+    """In a folder with a short name, for the socket's path. `routes`: what else the gateway serves on the wire."""
     with tempfile.TemporaryDirectory(prefix="huskies-") as name, zoo() as animals:
         made = Yard(Path(name), animals)
+        made.gateway.routes = routes
         await made.gateway.open()
         try:
             yield made

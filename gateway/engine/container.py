@@ -1,0 +1,178 @@
+"""A project's container, decided purely: the Docker Engine's own JSON, so that a test compares all of it as data."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gateway.engine.spec import SledSpec, sled_environment
+from sled.protocol import VERSION
+
+#: Where things are inside.
+HOME = "/home/huskies"
+WORKSPACE = "/workspace"
+_WIRE = "/run/huskies"
+_KEYS = "/etc/huskies"
+_SSH_PORT = "2222/tcp"
+_CHECK = "/opt/huskies/bin/check"
+
+#: On everything of ours in an engine: which gateway it belongs to, and which project.
+LABEL_INSTANCE = "huskies.instance"
+LABEL_PROJECT = "huskies.project"
+#: Which making of the project: one that was deleted and made again has another token.
+LABEL_SLED = "huskies.sled"
+#: Seconds that a sled gets to end its runs by itself.
+STOP_S = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one container may use. `memory` in bytes; there is no swap beyond it."""
+
+    memory: int = 4 * 2**30
+    cpus: float = 2.0
+    pids: int = 1024
+
+
+def container_name(instance: str, project: str) -> str:
+    """The container's name; gateways that share an engine have different instances."""
+    return f"huskies-{instance}-{project}"
+
+
+def image_prefix(instance: str) -> str:
+    """What the names of a gateway's images begin with."""
+    return f"huskies-{instance}"
+
+
+def network_name(instance: str) -> str:
+    """The bridge that the containers of one gateway share, without seeing each other."""
+    return f"huskies-{instance}"
+
+
+def network(instance: str) -> dict[str, Any]:
+    """That bridge. One for all: an engine's address pools end after some thirty."""
+    return {
+        "name": network_name(instance),
+        "driver": "bridge",
+        "options": {"com.docker.network.bridge.enable_icc": "false"},
+        "labels": {LABEL_INSTANCE: instance},
+        "check_duplicate": True,
+    }
+
+
+def container(spec: SledSpec, instance: str, limits: Limits) -> dict[str, Any]:
+    """The project's container. Raises ValueError for an owner that is root."""
+    mounts = [
+        _mount(spec.source, WORKSPACE, writable=True),
+        _mount(spec.paths.home, HOME, writable=True),
+        _mount(spec.paths.wire, _WIRE),
+        _mount(spec.paths.host_key, f"{_KEYS}/ssh_host_ed25519_key"),
+        _mount(spec.paths.authorized_keys, f"{_KEYS}/authorized_keys"),
+        *_accounts(spec),
+    ]
+    environment = sled_environment(spec, home=HOME, wire=f"{_WIRE}/{spec.paths.socket.name}", workspace=WORKSPACE)
+    return {
+        **_sealed(spec, limits, mounts),
+        "Hostname": spec.project,
+        "Env": [f"{name}={value}" for name, value in sorted(environment.items())],
+        "Labels": labels(spec, instance),
+        "ExposedPorts": {_SSH_PORT: {}},
+        "HostConfig": {
+            **_host(spec, limits, mounts),
+            "NetworkMode": network_name(instance),
+            "PortBindings": {_SSH_PORT: [{"HostIp": "127.0.0.1", "HostPort": str(spec.ssh_port)}]},
+            "RestartPolicy": {"Name": "unless-stopped"},
+        },
+    }
+
+
+def labels(spec: SledSpec, instance: str) -> dict[str, str]:
+    """By which a container is known; one whose labels differ is not this project's."""
+    sled = hashlib.sha256(spec.token.encode()).hexdigest()[:16]
+    return {LABEL_INSTANCE: instance, LABEL_PROJECT: spec.project, LABEL_SLED: sled}
+
+
+def check_container(spec: SledSpec, image: str, instance: str, limits: Limits) -> dict[str, Any]:
+    """The image contract's check: as sealed as the project's container, without its files, keys and network."""
+    mounts = _accounts(spec)
+    sealed = _sealed(spec, limits, mounts)
+    return {
+        **sealed,
+        "Image": image,
+        "Entrypoint": ["/usr/bin/tini", "--", _CHECK, str(VERSION)],
+        "Env": [f"HOME={HOME}"],
+        "Labels": {LABEL_INSTANCE: instance},
+        "HostConfig": {
+            **sealed["HostConfig"],
+            "NetworkMode": "none",
+            "Tmpfs": {**sealed["HostConfig"]["Tmpfs"], HOME: _tmpfs(spec, "256m"), WORKSPACE: _tmpfs(spec, "256m")},
+        },
+    }
+
+
+def _sealed(spec: SledSpec, limits: Limits, mounts: list[dict[str, Any]]) -> dict[str, Any]:
+    if 0 in spec.owner:
+        raise ValueError("a container never runs as root")
+    return {
+        "Image": spec.image,
+        "User": f"{spec.owner[0]}:{spec.owner[1]}",
+        "WorkingDir": WORKSPACE,
+        "OpenStdin": False,
+        "AttachStdin": False,
+        "Tty": False,
+        "StopTimeout": STOP_S,
+        "HostConfig": _host(spec, limits, mounts),
+    }
+
+
+def _host(spec: SledSpec, limits: Limits, mounts: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "Mounts": mounts,
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges:true"],
+        "Privileged": False,
+        # Nothing but the source, the home and what is forgotten can be written.
+        "ReadonlyRootfs": True,
+        # Builds and tests run programs from /tmp. What lies there counts as memory.
+        "Tmpfs": {
+            "/tmp": f"rw,exec,nosuid,nodev,mode=1777,size={limits.memory // 2}",
+            "/var/tmp": f"rw,exec,nosuid,nodev,mode=1777,size={limits.memory // 2}",
+            "/run": _tmpfs(spec, "16m", "noexec"),
+        },
+        "Memory": limits.memory,
+        "MemorySwap": limits.memory,
+        "NanoCpus": int(limits.cpus * 1e9),
+        "PidsLimit": limits.pids,
+        "IpcMode": "private",
+        "LogConfig": {"Type": "json-file", "Config": {"max-size": "8m", "max-file": "2"}},
+    }
+
+
+def _tmpfs(spec: SledSpec, size: str, execute: str = "exec") -> str:
+    return f"rw,{execute},nosuid,nodev,mode=0755,uid={spec.owner[0]},gid={spec.owner[1]},size={size}"
+
+
+def _accounts(spec: SledSpec) -> list[dict[str, Any]]:
+    return [_mount(spec.paths.passwd, "/etc/passwd"), _mount(spec.paths.group, "/etc/group")]
+
+
+def _mount(source: Path, target: str, *, writable: bool = False) -> dict[str, Any]:
+    """A bind mount; unlike a `Binds` entry it takes any path, and makes no folder where there is none."""
+    return {"Type": "bind", "Source": str(source), "Target": target, "ReadOnly": not writable}
+
+
+def passwd(owner: tuple[int, int]) -> str:
+    """The accounts that exist inside: the project's user, and those that programs expect to find."""
+    uid, gid = owner
+    return (
+        "root:*:0:0:root:/root:/bin/bash\n"
+        "nobody:*:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
+        f"huskies:*:{uid}:{gid}:huskies:{HOME}:/opt/huskies/bin/shell\n"
+    )
+
+
+def group(owner: tuple[int, int]) -> str:
+    """The groups that exist inside."""
+    return f"root:*:0:\ntty:*:5:\nnogroup:*:65534:\nhuskies:*:{owner[1]}:\n"

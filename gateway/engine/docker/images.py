@@ -1,0 +1,273 @@
+"""Images: built layer by layer, checked before they get their name, and removed when no project uses them.
+
+The name (a tag of its content) is given to an image last, after the check. So an image that has its name is good, and a
+gateway killed in the middle leaves nothing that could be taken for one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import logging
+import re
+import shutil
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gateway import faults
+from gateway.engine.container import Limits, check_container, image_prefix
+from gateway.engine.docker.client import Client
+from gateway.engine.spec import SledSpec
+from gateway.errors import BuildFailed, EngineDown, EngineError
+from stacks.images import ImagePlan, Layer
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+log = logging.getLogger(__name__)
+
+#: Bytes that the engine's disk must have free before a build: the largest stack, and its layers while they are made.
+ROOM = 3 * 2**30
+#: Seconds that the image contract's check may take.
+_CHECK_S = 180
+_PULL_S = 900.0
+_REMOVE_S = 120.0
+_TAIL_LINES = 20
+_BUILT = re.compile(r"Successfully built ([0-9a-f]{12,})")
+
+
+class Images:
+    """The images of one gateway."""
+
+    def __init__(self, client: Client, instance: str, limits: Limits) -> None:
+        self._client = client
+        self._instance = instance
+        self._limits = limits
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        #: How many images are being built or checked.
+        self.busy = 0
+
+    async def ensure(self, spec: SledSpec, plan: ImagePlan, said: Callable[[str], None]) -> list[str]:
+        """Have the image there; the layers that were built. Two who want the same one build it once.
+
+        Raises BuildFailed, EngineError.
+        """
+        if await self._has(plan.image):
+            return []
+        self.busy += 1
+        try:
+            return await self._make(spec, plan, said)
+        finally:
+            self.busy -= 1
+
+    async def _make(self, spec: SledSpec, plan: ImagePlan, said: Callable[[str], None]) -> list[str]:
+        built = []
+        for layer in plan.layers:
+            lock = self._locks[layer.tag]
+            if lock.locked():
+                said(f"Waiting for {layer.name}, which another project builds")
+            async with lock:
+                if await self._has(layer.tag):
+                    continue
+                await self._client.call(_room)
+                if layer is plan.layers[0]:
+                    await self._pull(plan.base_image, said)
+                image = await _LayerBuild(self._client, spec.paths.build_log, layer, said).run()
+                if layer is plan.layers[-1]:
+                    said(f"Checking {layer.name}")
+                    await self._check(spec, layer, image)
+                await self._client.call(partial(_tag, image=image, tag=layer.tag))
+                built.append(layer.name)
+        return built
+
+    async def reap(self, keep: Callable[[], Collection[str]]) -> list[str]:
+        """Remove the images of this gateway that are not to be kept; what they were.
+
+        What an unfinished build left has no name, and is the engine's cache for the next try.
+        """
+        prefix = image_prefix(self._instance)
+        mine = {"reference": f"{prefix}-*"}
+        there = await self._client.call(lambda api: api.images(filters=mine))
+        wanted = set(keep())
+        removed = []
+        for tag in [tag for image in there for tag in image["RepoTags"] or [] if tag.startswith(f"{prefix}-")]:
+            if tag not in wanted and await self._client.call(partial(_remove, name=tag), _REMOVE_S):
+                removed.append(tag)
+        return removed
+
+    async def _has(self, tag: str) -> bool:
+        return await self._client.call(lambda api: _image(api, tag) is not None)
+
+    async def _pull(self, base_image: str, said: Callable[[str], None]) -> None:
+        """Fetch the image that everything begins with, unless it is there."""
+        if await self._has(base_image):
+            return
+        said(f"Pulling {base_image}")
+        try:
+            await self._client.call(lambda api: _pull(api, base_image), _PULL_S)
+        except EngineDown:
+            raise
+        except EngineError as error:
+            raise BuildFailed(
+                f"the base image {base_image} is not on this host and could not be pulled: {error} Where there is a "
+                f"registry, type on the host: `docker pull {base_image}`. Where there is none: `debootstrap "
+                "--variant=minbase --include=ca-certificates trixie rootfs && tar -C rootfs -c . | docker import - "
+                f"{base_image}`. Or set build.base_image."
+            ) from error
+
+    async def _check(self, spec: SledSpec, layer: Layer, image: str) -> None:
+        """The image contract: whatever is refused here would fail a project later, and less clearly."""
+        config = check_container(spec, image, self._instance, self._limits)
+        code, output = await self._client.call(lambda api: _run(api, config), _CHECK_S)
+        await asyncio.to_thread(_note, spec.paths.build_log, output)
+        if code != 0:
+            await self._client.call(partial(_remove, name=image), _REMOVE_S)
+            lines = [line for line in output.splitlines() if line.startswith("FAILED")] or output.splitlines()[-1:]
+            told = lines[0] if lines else f"its check ended with {code}"
+            raise BuildFailed(f"the image {layer.name} breaks the image contract: {told}")
+
+
+class _LayerBuild:
+    """The build of one layer: its messages become the build log, and progress for people."""
+
+    def __init__(self, client: Client, file: Path, layer: Layer, said: Callable[[str], None]) -> None:
+        self._client = client
+        self._file = file
+        self._layer = layer
+        self._said = said
+        self._loop = asyncio.get_running_loop()
+        self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        self._step = ""
+        self._image = ""
+        self._error = ""
+
+    async def run(self) -> str:
+        """Build; the image's id. Raises BuildFailed, EngineError."""
+        arguments = {
+            "fileobj": io.BytesIO(self._layer.context()),
+            "custom_context": True,
+            "buildargs": dict(self._layer.arguments),
+            "rm": True,
+            "forcerm": True,
+        }
+        with self._open() as log_file:
+            log_file.write(f"=== {time.strftime('%Y-%m-%d %H:%M:%S')} building {self._layer.tag}\n")
+            await self._client.build(arguments, lambda message: self._hear(message, log_file))
+        if self._error or not self._image:
+            last = "\n".join(self._tail)
+            full = (
+                " The disk of the engine is full: `docker system df` shows what fills it."
+                if "no space left" in last + self._error
+                else ""
+            )
+            raise BuildFailed(
+                f"building {self._layer.name} failed at {self._step or 'its first step'}: {self._error}{full} "
+                f"The last lines:\n```\n{last.replace('```', '` ` `')}\n```"
+            )
+        return self._image
+
+    def _open(self) -> Any:
+        try:
+            return self._file.open("a", encoding="utf-8", errors="replace", buffering=1)
+        except OSError as error:
+            raise BuildFailed(f"the build log {self._file} cannot be written: {error.strerror}") from error
+
+    def _hear(self, message: dict[str, Any], log_file: Any) -> None:
+        try:
+            self._take(message, log_file)
+        except OSError as error:
+            raise BuildFailed(f"the build log {self._file} cannot be written: {error.strerror}") from error
+
+    def _take(self, message: dict[str, Any], log_file: Any) -> None:
+        if "error" in message:
+            self._error = str(message["error"]).strip()
+            log_file.write(f"{self._error}\n")
+        if identity := (message.get("aux") or {}).get("ID"):
+            self._image = identity
+        for line in str(message.get("stream", "")).splitlines():
+            if not line.strip():
+                continue
+            log_file.write(f"{line}\n")
+            self._tail.append(line[:500])
+            if found := re.match(r"Step (\d+)/(\d+) : (.*)", line):
+                self._step = f"step {found[1]} of {found[2]} ({found[3][:60]})"
+                self._loop.call_soon_threadsafe(faults.reach, "project.building")
+            if found := _BUILT.search(line):
+                self._image = self._image or found[1]
+            self._loop.call_soon_threadsafe(self._said, f"Building {self._layer.name}: {self._step}\n{line[:120]}")
+
+
+def _room(api: APIClient) -> None:
+    root = Path(api.info().get("DockerRootDir", "/"))
+    with contextlib.suppress(OSError):  # not this gateway's to look at
+        free = shutil.disk_usage(root).free
+        if problem := no_room(free, str(root)):
+            raise BuildFailed(problem)
+
+
+def no_room(free: int, where: str) -> str:
+    """Why there is no building with `free` bytes left; empty when there is."""
+    if free >= ROOM:
+        return ""
+    return (
+        f"the disk of {where} has {free / 2**30:.1f} GiB left, and a build needs {ROOM / 2**30:.0f}. "
+        "`docker system df` shows what fills it, `docker image prune` removes what nothing uses."
+    )
+
+
+def _image(api: APIClient, name: str) -> dict[str, Any] | None:
+    from docker import errors
+
+    try:
+        return dict(api.inspect_image(name))
+    except errors.NotFound:
+        return None
+
+
+def _tag(api: APIClient, image: str, tag: str) -> None:
+    repository, _, version = tag.rpartition(":")
+    api.tag(image, repository, version)
+
+
+def _remove(api: APIClient, name: str) -> bool:
+    """Remove an image by name; False when something still uses it."""
+    from docker import errors
+
+    try:
+        api.remove_image(name)
+    except errors.NotFound:
+        return False
+    except errors.APIError as error:
+        if error.status_code != 409:
+            raise
+        log.info("the image %s stays: %s", name, error.explanation)
+        return False
+    return True
+
+
+def _pull(api: APIClient, name: str) -> None:
+    repository, _, tag = name.rpartition(":") if ":" in name.rpartition("/")[2] else (name, "", "latest")
+    for message in api.pull(repository, tag=tag, stream=True, decode=True):
+        if "error" in message:
+            raise EngineError(str(message["error"]))
+
+
+def _run(api: APIClient, config: dict[str, Any]) -> tuple[int, str]:
+    """Run a container to its end; its exit code and what it printed."""
+    made = api.create_container_from_config(config)["Id"]
+    try:
+        api.start(made)
+        code = int(api.wait(made, timeout=_CHECK_S)["StatusCode"])
+        return code, api.logs(made).decode(errors="replace")
+    finally:
+        api.remove_container(made, force=True, v=True)
+
+
+def _note(file: Path, text: str) -> None:
+    with file.open("a", encoding="utf-8", errors="replace") as log_file:
+        log_file.write(text)

@@ -1,0 +1,360 @@
+"""The life of projects that there are: up, down, restart, rebuild, delete, and the loop that makes it so.
+
+What people asked for is stored; reconciling makes it so. Nothing here depends on how a project came to be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway import ssh
+from gateway.dispatcher import Dispatcher, Stopped
+from gateway.engine import Engine, LogOf
+from gateway.engine.process import tail
+from gateway.errors import EngineDown, EngineError, HuskiesError, SledAway, SledError, StateError, UserError
+from gateway.places import Source, choose_owner
+from gateway.ports import choose_port
+from gateway.registry import Registry, Setup
+from gateway.sleds import Sleds
+from gateway.store import Store
+from gateway.store import projects as rows
+from gateway.store.projects import Project
+from stacks.catalog import FALLBACK
+
+log = logging.getLogger(__name__)
+
+#: Seconds until a sled that was started has to have reported, and its SSH server to let us in.
+HELLO_WITHIN_S = 30.0
+SSH_WITHIN_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """What a rebuild changed: the layers that had to be built, and whether the project runs another image now."""
+
+    project: Project
+    built: list[str]
+    changed: bool
+    stopped: Stopped
+
+
+class Lifecycle(Registry):
+    """Keeps projects running, and ends them."""
+
+    def __init__(self, store: Store, engine: Engine, sleds: Sleds, setup: Setup) -> None:
+        super().__init__(store, engine, sleds, setup)
+        self._dispatcher: Dispatcher | None = None
+        self._reserving = asyncio.Lock()
+        #: Something may be left to be removed, by an engine that did not answer.
+        self._owing = True
+        #: How often each sled had to be started since it last reported.
+        self._falls: dict[int, int] = {}
+
+    def attach(self, dispatcher: Dispatcher) -> None:
+        """The dispatcher, which in turn needs this object."""
+        self._dispatcher = dispatcher
+
+    def begin(self, project: Project) -> None:
+        """The project is up: what waits for it may start."""
+        assert self._dispatcher is not None
+        self._dispatcher.on_connected(project.id)
+
+    async def logs(self, project: Project, of: LogOf | str, lines: int) -> str:
+        """The last lines of the project's sled, its agents, or its latest build. Raises EngineError."""
+        if of == "build":
+            return await asyncio.to_thread(tail, self.paths(project).build_log, lines)
+        return await self._engine.logs(self.spec(project), "agent" if of == "agent" else "sled", lines)
+
+    # --- up, down, restart, rebuild, delete --------------------------------------------------------------------------
+
+    async def up(self, project: Project) -> None:
+        """Have the project run. Raises UserError."""
+        async with self._lock(project.name):
+            project = await self._change(self._still(project), desired="up")
+            await self._up_or_explain(project)
+
+    async def down(self, project: Project, here: int) -> Stopped:
+        """Have the project not run; its runs are stopped. Raises UserError."""
+        async with self._lock(project.name):
+            project = self._still(project)
+            stopped = await self._stop_runs(project, f"{project.name} was taken down.", here)
+            project = await self._change(project, desired="down")
+            await self._down_or_explain(project)
+        return stopped
+
+    async def restart(self, project: Project, here: int) -> Stopped:
+        """End the sled and start a fresh one. Raises UserError."""
+        async with self._lock(project.name):
+            project = self._still(project)
+            stopped = await self._stop_runs(project, f"{project.name} was restarted.", here)
+            await self._down_or_explain(project)
+            project = await self._change(project, desired="up")
+            await self._up_or_explain(project)
+        return stopped
+
+    async def rebuild(self, project: Project, here: int, stack: str | None, said: Callable[[str], None]) -> Rebuilt:
+        """Give the project a container of today's image; source, home, sessions, port and host key stay.
+
+        The image is built first: the project goes on meanwhile, and stays as it is if that fails. Raises UserError.
+        """
+        async with self._lock(project.name):
+            project = await self._settle_in(self._still(project))
+            plan = self.plan(stack or project.stack or FALLBACK)
+            built: list[str] = []
+            try:
+                await self._furnish(project)
+                built = await self._engine.prepare(self.spec(project), plan, said)
+            except (EngineError, OSError) as error:
+                raise UserError(f"Rebuilding {project.name} failed; it is as it was. {error}") from error
+            stopped = await self._stop_runs(project, f"{project.name} was rebuilt.", here)
+            await self._down_or_explain(project)
+            changed = project.image != plan.image
+            project = await self._change(project, image=plan.image, stack=stack or project.stack, desired="up")
+            await self._up_or_explain(project)
+        await self._after_change()
+        return Rebuilt(project, built, changed, stopped)
+
+    async def delete(self, project: Project, here: int, *, purge: bool) -> tuple[Stopped, list[str], list[str]]:
+        """End a project: what was stopped, what is gone, what is kept. Conversation `here` is told of it by the caller.
+
+        Raises UserError.
+        """
+        async with self._lock(project.name):
+            project = self._still(project)
+            # The tombstone first: a gateway killed from here on goes on deleting, and resurrects nothing; and nobody
+            # can write to it any more, so that what is stopped then is all there is.
+            await self._store.write(lambda c: rows.bury(c, project.id))
+            self._living.pop(project.id, None)
+            stopped = await self._stop_runs(project, f"{project.name} was deleted.", here)
+            stays = await self._end_or_owe(project)
+            removed, kept = await asyncio.to_thread(self._clear, project, purge=purge)
+            if stays:
+                removed.remove("container")
+                kept.append(f"the container, until the engine answers again ({stays})")
+            if purge:
+                await self._store.write(lambda c: rows.erase(c, project.id))
+            else:
+                kept.append("history")
+        removed += [f"image {tag}" for tag in await self._after_change()]
+        return stopped, removed, kept
+
+    async def set_permissions(self, project: Project, mode: str) -> None:
+        """Choose what the project's agents may do."""
+        async with self._lock(project.name):
+            await self._change(self._still(project), permissions=mode)
+
+    def _clear(self, project: Project, *, purge: bool) -> tuple[list[str], list[str]]:
+        paths = self.paths(project)
+        contained = bool(project.image)
+        removed: list[str] = ["container", "client key"] if contained else ["sled"]
+        removed.append("wire")
+        kept: list[str] = []
+        _remove(paths.wire)
+        ssh.forget_client_key(paths)
+        home, source = f"home with its sessions ({paths.home})", f"source ({project.path})"
+        # What could not be removed is told as kept: a receipt says what is, not what was meant.
+        gone = purge and _remove(paths.folder)
+        (removed if gone else kept).append(home)
+        (removed if purge and not project.adopted and _remove(project.path) else kept).append(source)
+        if contained:
+            (removed if gone else kept).append(f"host key and SSH port {project.ssh_port}")
+        if purge:
+            removed.append("history")
+        return removed, kept
+
+    async def _end_or_owe(self, project: Project) -> str:
+        """Take a project down that is to go; why its container is still there, if it is. Raises UserError."""
+        try:
+            await self._down_or_explain(project)
+        except UserError as error:
+            if not isinstance(error.__cause__, EngineDown):
+                raise
+            await self._sleds.close(self.paths(project).socket)
+            return str(error.__cause__)
+        return ""
+
+    async def _after_change(self) -> list[str]:
+        """What follows from other projects or other images: the Include file, and what nobody uses now is removed."""
+        self._owing = True
+        try:
+            await self.write_ssh_config()
+            removed = await self._engine.reap(self.names, self._tags_in_use)
+        except (EngineError, OSError) as error:
+            log.warning("clearing up has to wait: %s", error)
+            return []
+        self._owing = False
+        return removed
+
+    # --- convergence -------------------------------------------------------------------------------------------------
+
+    async def reconcile_forever(self, every_s: float) -> None:
+        """Make it so, again and again: sleds that should run, run; what belongs to nobody goes."""
+        await self._end_what_was_ended()
+        while True:
+            if self._owing:
+                await self._after_change()
+            for project in self.all():
+                try:
+                    await self.reconcile(project)
+                except StateError as error:
+                    log.error("%s: %s", project.name, error)  # the next round tries again
+            await asyncio.sleep(every_s)
+
+    async def _end_what_was_ended(self) -> None:
+        """Finish what a gateway was killed in: a `down` or `delete` whose sled still runs."""
+        for project in await self._store.read(rows.all_projects):
+            async with self._lock(project.name):
+                current = self._living.get(project.id)
+                if project.desired == "up" or (current is not None and current.desired == "up"):
+                    continue
+                try:
+                    if await self._engine.is_running(self.spec(project)):
+                        await self._take_down(project)
+                except EngineDown as error:
+                    log.error("%s", error)
+                    return
+                except EngineError as error:
+                    log.error("%s did not end: %s", project.name, error)  # the others start all the same
+
+    async def reconcile(self, project: Project) -> None:
+        """Have one project's sled run if it should. Raises StateError."""
+        lock = self._lock(project.name)
+        if lock.locked() or project.ready_at is None:
+            return  # somebody is at it
+        async with lock:
+            current = self._living.get(project.id)
+            if current is None or current.desired != "up":
+                return
+            try:
+                trouble = await self._have_it_run(current)
+            except (HuskiesError, OSError) as error:
+                trouble = str(error)
+            if trouble != current.last_error:
+                if trouble:
+                    log.error("%s: %s", current.name, trouble)
+                await self._change(current, last_error=trouble)
+
+    async def _have_it_run(self, project: Project) -> str:
+        """Start the sled if need be; what people should know of it, if anything. Raises EngineError, OSError."""
+        self._check_engine(project)
+        await self._open_wire(project)
+        if self._sleds.journal(project.id) is not None:
+            self._falls.pop(project.id, None)
+            return ""
+        if await self._engine.is_running(self.spec(project)):
+            return project.last_error  # started, and not heard of yet
+        falls = self._falls[project.id] = self._falls.get(project.id, 0) + 1
+        words = await self._engine.logs(self.spec(project), "sled", 3)
+        log.info("starting the sled of %s", project.name)
+        await self._furnish(project)
+        await self._engine.start(self.spec(project))
+        if falls == 1:
+            return ""
+        return f"its sled ended {falls} times before it reported; its last words: {words or 'none'}"
+
+    # --- small parts -------------------------------------------------------------------------------------------------
+
+    def _check_engine(self, project: Project) -> None:
+        """A project that was made in a container never runs without one. Raises EngineError."""
+        if project.image and not self._engine.isolated:
+            raise EngineError(
+                f"{project.name} lives in a container, and this gateway runs on the {self._engine.kind} engine. "
+                "Start Docker, then the gateway again."
+            )
+        if not project.image and self._engine.isolated:
+            raise EngineError(f"{project.name} was made without a container: `rebuild {project.name}` gives it one.")
+
+    async def _settle_in(self, project: Project) -> Project:
+        """Give a project that was made without a container what one needs. Raises UserError."""
+        if not self._engine.isolated or (project.owner is not None and project.ssh_port is not None):
+            return project
+        owner = await asyncio.to_thread(choose_owner, Source(project.path, project.adopted, exists=True))
+        async with self._reserving:
+            port = await self._free_port()
+            return await self._change(project, uid=owner[0], gid=owner[1], ssh_port=port)
+
+    async def _free_port(self) -> int:
+        """The next SSH port that nobody has. Raises UserError."""
+        everything = await self._store.read(rows.all_projects)
+        taken = {project.ssh_port for project in everything if project.ssh_port is not None}
+        newest = max(everything, key=lambda project: (project.created_at, project.id), default=None)
+        last = newest.ssh_port if newest is not None else None
+        return await asyncio.to_thread(choose_port, self._setup.ssh_ports, taken, last)
+
+    async def _furnish(self, project: Project) -> None:
+        """Keys, accounts and folders of the project's container. Raises OSError."""
+        if self._engine.isolated:
+            await ssh.furnish(self.spec(project))
+
+    async def _open_wire(self, project: Project) -> None:
+        """Raises OSError, UserError."""
+        spec = self.spec(project)
+        await self._sleds.open(project.id, project.token, spec.paths.socket)
+        if self._engine.isolated:
+            await asyncio.to_thread(ssh.own, spec, spec.paths.wire, spec.paths.socket)
+
+    async def _start(self, project: Project) -> None:
+        """Start the sled and wait for its hello. Raises EngineError, OSError."""
+        await self._open_wire(project)
+        await self._engine.start(self.spec(project))
+        try:
+            await self._sleds.arrival(project.id, HELLO_WITHIN_S)
+        except SledAway as error:
+            last = await self._engine.logs(self.spec(project), "sled", 5)
+            raise EngineError(f"{error}; its last words: {last or 'none'}") from error
+
+    async def _answers_ssh(self, project: Project) -> None:
+        """Raises EngineError."""
+        if (way := self.access(project)) is not None:
+            await ssh.answers(way, SSH_WITHIN_S)
+
+    async def _take_down(self, project: Project) -> None:
+        await self._engine.stop(self.spec(project))
+        await self._sleds.close(self.paths(project).socket)
+
+    async def _up_or_explain(self, project: Project) -> None:
+        try:
+            self._check_engine(project)
+            await self._furnish(project)
+            await self._start(project)
+            await self._answers_ssh(project)
+        except (EngineError, SledError, OSError) as error:
+            await self._change(project, last_error=str(error))
+            raise UserError(f"{project.name} did not come up: {error} See `logs {project.name}`.") from error
+        await self._change(project, last_error="")
+        self.begin(project)
+
+    async def _down_or_explain(self, project: Project) -> None:
+        assert self._dispatcher is not None
+        try:
+            await self._take_down(project)
+        except EngineError as error:
+            raise UserError(f"{project.name} did not go down: {error}") from error
+        finally:
+            for work in self._dispatcher.interrupt_all(project.id):
+                await work
+
+    async def _stop_runs(self, project: Project, reason: str, here: int | None) -> Stopped:
+        """Stop what the project runs; other conversations than `here` are told where they are."""
+        assert self._dispatcher is not None
+        told = [] if here is None else [here]
+        return await self._dispatcher.stop(reason, project_id=project.id, conversations=[], told=told)
+
+
+def _remove(folder: Path) -> bool:
+    """Remove a folder, read-only parts included (package caches are); False if something of it stays."""
+
+    def open_up(_: object, path: str, __: object) -> None:
+        with contextlib.suppress(OSError):
+            Path(path).parent.chmod(0o700)
+            Path(path).unlink()
+
+    shutil.rmtree(folder, onerror=open_up)
+    shutil.rmtree(folder, ignore_errors=True)
+    return not folder.exists()

@@ -1,0 +1,211 @@
+"""SSH into projects: keys, what people paste into editors, and the login that proves that it works.
+
+The only module that imports asyncssh. The gateway makes both key pairs and keeps them; so a project's host key is known
+before its first start, and stays the same over rebuilds, deletion and re-creation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.engine.container import group, passwd
+from gateway.engine.spec import ProjectPaths, SledSpec
+from gateway.errors import EngineError
+
+USER = "huskies"
+HOST = "127.0.0.1"
+#: Seconds between two tries to log in to a server that is starting, and that one try may take.
+_RETRY_S = 0.02
+_TRY_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How to get into one project."""
+
+    name: str
+    port: int
+    key: Path
+    known_hosts: Path
+
+    @classmethod
+    def to(cls, spec: SledSpec) -> Access:
+        """The way into the project of a spec."""
+        return cls(spec.project, spec.ssh_port, spec.paths.client_key, spec.paths.known_hosts)
+
+    @property
+    def alias(self) -> str:
+        """The host's name in the Include file."""
+        return f"huskies-{self.name}"
+
+    @property
+    def line(self) -> str:
+        """The plain command, for any terminal and editor."""
+        return f"ssh {USER}@{HOST} -p {self.port} -i {_quoted(self.key)}"
+
+    @property
+    def block(self) -> str:
+        """The same for an SSH configuration; the host key is pinned."""
+        return (
+            f"Host {self.alias}\n"
+            f"    HostName {HOST}\n"
+            f"    Port {self.port}\n"
+            f"    User {USER}\n"
+            f'    IdentityFile "{self.key}"\n'
+            "    IdentitiesOnly yes\n"
+            f"    HostKeyAlias {self.alias}\n"
+            f'    UserKnownHostsFile "{self.known_hosts}"\n'
+            "    StrictHostKeyChecking yes\n"
+        )
+
+    @property
+    def options(self) -> list[str]:
+        """Arguments that make the system's `ssh` do as the block says."""
+        return [
+            *("-p", str(self.port), "-i", str(self.key)),
+            *("-o", "IdentitiesOnly=yes"),
+            *("-o", f"HostKeyAlias={self.alias}"),
+            *("-o", f'UserKnownHostsFile="{self.known_hosts}"'),
+            *("-o", "StrictHostKeyChecking=yes"),
+            f"{USER}@{HOST}",
+        ]
+
+
+def config_file(state_dir: Path) -> Path:
+    """The file that people Include in their SSH configuration."""
+    return state_dir / ".ssh" / "config"
+
+
+def include_line(state_dir: Path) -> str:
+    """What makes the aliases known to every SSH client of this user."""
+    return f"Include {_quoted(config_file(state_dir))}"
+
+
+def write_config(state_dir: Path, ways: Sequence[Access]) -> None:
+    """Write that file anew, whole or not at all. Raises OSError."""
+    file = config_file(state_dir)
+    file.parent.mkdir(mode=0o700, exist_ok=True)
+    head = f"# Written by huskies. In the first line of ~/.ssh/config: {include_line(state_dir)}\n"
+    text = "\n".join((head, *(way.block for way in ways)))
+    if not file.is_file() or file.read_text() != text:
+        _write(file, text.encode(), 0o600)
+
+
+async def furnish(spec: SledSpec) -> None:
+    """Make what is missing of keys and accounts, and see to it that they are as this project wants them.
+
+    Files that a container has mounted are never replaced while they are right: it would keep the old ones.
+
+    Raises OSError.
+    """
+    await asyncio.to_thread(_furnish, spec)
+
+
+def _furnish(spec: SledSpec) -> None:
+    import asyncssh
+
+    paths = spec.paths
+    for folder in (paths.folder, paths.home, paths.wire):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not (paths.client_key.exists() and paths.authorized_keys.exists()):
+        key = asyncssh.generate_private_key("ssh-ed25519", comment=f"huskies-{spec.project}")
+        _write(paths.authorized_keys, key.export_public_key(), 0o644)
+        _write(paths.client_key, key.export_private_key(), 0o600)
+    if not paths.host_key.exists():
+        _write(paths.host_key, asyncssh.generate_private_key("ssh-ed25519").export_private_key(), 0o600)
+    public = asyncssh.read_private_key(str(paths.host_key)).export_public_key().decode().strip()
+    known = f"huskies-{spec.project} {public}\n[{HOST}]:{spec.ssh_port} {public}\n"
+    for file, text in (
+        (paths.known_hosts, known),
+        (paths.passwd, passwd(spec.owner)),
+        (paths.group, group(spec.owner)),
+    ):
+        if not file.exists() or file.read_text() != text:
+            _write(file, text.encode(), 0o644)
+    own(spec, paths.home, paths.wire, paths.host_key)
+
+
+def own(spec: SledSpec, *places: Path) -> None:
+    """Give places to the project's user; a gateway that is not root has that user's id itself. Raises OSError."""
+    if os.geteuid() != 0:
+        return
+    for place in places:
+        status = place.lstat()
+        if (status.st_uid, status.st_gid) != spec.owner:
+            os.chown(place, *spec.owner, follow_symlinks=False)
+
+
+def forget_client_key(paths: ProjectPaths) -> None:
+    """Make the line that was given out worthless; the host key stays."""
+    for file in (paths.client_key, paths.authorized_keys):
+        file.unlink(missing_ok=True)
+
+
+def fingerprint(paths: ProjectPaths) -> str:
+    """The host key's, as an SSH client shows it at the first connection. Raises OSError."""
+    import asyncssh
+
+    return asyncssh.read_private_key(str(paths.host_key)).get_fingerprint()
+
+
+async def answers(way: Access, within_s: float) -> None:
+    """Log in as an editor would and run `true`; a server that is still starting is tried again.
+
+    Raises EngineError when that did not work in time.
+    """
+    # A third of a second of imports, which must not hold up the event loop.
+    await asyncio.to_thread(__import__, "asyncssh")
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + within_s
+    trouble = ""
+    while loop.time() < deadline:
+        trouble = await _try(way, min(_TRY_S, deadline - loop.time()))
+        if not trouble:
+            return
+        await asyncio.sleep(_RETRY_S)
+    raise EngineError(
+        f"SSH on port {way.port} of {HOST} did not let the project's key in within {within_s:.0f} s: {trouble}"
+    )
+
+
+async def _try(way: Access, within_s: float) -> str:
+    """One login; what went wrong, if anything."""
+    import asyncssh
+
+    try:
+        async with asyncio.timeout(within_s):
+            connection = await asyncssh.connect(
+                HOST,
+                way.port,
+                username=USER,
+                client_keys=[str(way.key)],
+                known_hosts=str(way.known_hosts),
+                host_key_alias=way.alias,
+                config=None,
+                agent_path=None,
+            )
+            async with connection:
+                done = await connection.run("true")
+    except (OSError, asyncssh.Error) as error:  # a timeout is an OSError too
+        return str(error) or type(error).__name__
+    return "" if done.exit_status == 0 else f"`true` ended with {done.exit_status}: {str(done.stderr)[-200:]}"
+
+
+def _quoted(path: Path) -> str:
+    """A path as a shell takes it; one without anything special stays as it is."""
+    return shlex.quote(str(path))
+
+
+def _write(file: Path, data: bytes, mode: int) -> None:
+    partial = file.with_name(f"{file.name}.partial")
+    partial.unlink(missing_ok=True)
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as stream:
+        os.fchmod(descriptor, mode)
+        stream.write(data)
+    partial.rename(file)

@@ -1,0 +1,167 @@
+"""What a project's image is made of, decided purely: layers, each a Dockerfile with its files and a tag of its content.
+
+    base (Debian, git, OpenSSH, the sled's Python) <- stack (its toolchain) <- sled (what starts in it)
+
+A layer's tag is a hash of all that goes into it and of the tag below. So what is unchanged is never built again, and
+what changed always is; and since the sled comes last, a new version of it costs one small layer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from stacks.catalog import FALLBACK, FRAGMENT, Stack
+
+_HERE = Path(__file__).parent
+#: In a wheel the assets lie beside this file; in the source tree they are a folder at the top.
+_ASSETS = _HERE / "_docker" if (_HERE / "_docker").is_dir() else _HERE.parent / "docker"
+_SLED = _HERE.parent / "sled"
+#: Parts of a stack's folder that are no part of its image.
+_NOT_IN_IMAGE = (FRAGMENT, "stack.toml", "markers", "verify")
+
+#: Build arguments that every engine knows and leaves out of an image: an address in them may hold a password.
+PROXY_ARGUMENTS = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
+
+
+def is_proxy(argument: str) -> bool:
+    """Whether a build argument is one of the proxies."""
+    return argument.upper() in PROXY_ARGUMENTS
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file of a build context."""
+
+    data: bytes
+    mode: int = 0o644
+
+
+@dataclass(frozen=True, slots=True)
+class BuildInputs:
+    """What the operator's configuration adds to every build."""
+
+    base_image: str = "debian:trixie-slim"
+    certificates: Mapping[str, bytes] = field(default_factory=dict)
+    apt_sources: Mapping[str, bytes] = field(default_factory=dict)
+    arguments: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One image of the plan."""
+
+    name: str
+    tag: str
+    dockerfile: str
+    files: Mapping[str, File]
+    arguments: Mapping[str, str]
+
+    def context(self) -> bytes:
+        """The build context, a tar archive; the same bytes for the same content."""
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as archive:
+            for path, file in sorted({"Dockerfile": File(self.dockerfile.encode()), **self.files}.items()):
+                entry = tarfile.TarInfo(path)
+                entry.size, entry.mode = len(file.data), file.mode
+                archive.addfile(entry, io.BytesIO(file.data))
+        return buffer.getvalue()
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePlan:
+    """The layers of one image, the lowest first."""
+
+    base_image: str
+    layers: tuple[Layer, ...]
+
+    @property
+    def image(self) -> str:
+        """The tag that a container runs."""
+        return self.layers[-1].tag
+
+    @property
+    def tags(self) -> frozenset[str]:
+        """The tags of all layers."""
+        return frozenset(layer.tag for layer in self.layers)
+
+
+def plan_image(inputs: BuildInputs, stack: Stack | None, prefix: str) -> ImagePlan:
+    """The image of a stack; None or a stack without an overlay: the base and the sled alone.
+
+    `prefix` begins every tag, so that gateways which share an engine do not remove each other's.
+    """
+    layers = [_base(inputs, prefix)]
+    verify: dict[str, File] = {}
+    if stack is not None and stack.has_image:
+        layers.append(_overlay(inputs, stack, prefix, layers[-1].tag))
+        verify[f"etc/verify/{stack.name}"] = File((stack.folder / "verify").read_bytes(), 0o755)
+    name = stack.name if verify and stack is not None else FALLBACK
+    layers.append(_sled(inputs, name, prefix, layers[-1].tag, verify))
+    return ImagePlan(inputs.base_image, tuple(layers))
+
+
+def _base(inputs: BuildInputs, prefix: str) -> Layer:
+    files = {
+        **read_tree(_ASSETS / "setup", "setup"),
+        "sled-requirements.txt": File((_ASSETS / "sled-requirements.txt").read_bytes()),
+        **{f"setup/certs/{name}": File(data) for name, data in inputs.certificates.items()},
+        **{f"setup/apt/{name}": File(data) for name, data in inputs.apt_sources.items()},
+    }
+    text = (_ASSETS / "Dockerfile.base").read_text()
+    arguments = {**inputs.arguments, "BASE_IMAGE": inputs.base_image}
+    return _layer("base", prefix, _declare(text, inputs.arguments), files, arguments)
+
+
+def _overlay(inputs: BuildInputs, stack: Stack, prefix: str, below: str) -> Layer:
+    files = {path: file for path, file in read_tree(stack.folder, "").items() if path not in _NOT_IN_IMAGE}
+    text = f"FROM {below}\n{(stack.folder / FRAGMENT).read_text()}"
+    return _layer(f"stack-{stack.name}", prefix, _declare(text, inputs.arguments), files, inputs.arguments)
+
+
+def _sled(inputs: BuildInputs, name: str, prefix: str, below: str, verify: Mapping[str, File]) -> Layer:
+    files = {
+        **read_tree(_SLED, "lib/sled"),
+        **read_tree(_ASSETS / "bin", "bin"),
+        **read_tree(_ASSETS / "etc", "etc"),
+        **verify,
+    }
+    text = f"FROM {below}\n{(_ASSETS / 'Dockerfile.sled').read_text()}"
+    return _layer(name, prefix, _declare(text, inputs.arguments), files, inputs.arguments)
+
+
+def _declare(dockerfile: str, arguments: Mapping[str, str]) -> str:
+    """Have the operator's build arguments reach every instruction behind FROM."""
+    lines = []
+    for line in dockerfile.splitlines():
+        lines.append(line)
+        if line.startswith("FROM "):
+            lines += [f"ARG {name}" for name in sorted(arguments) if not is_proxy(name)]
+    return "\n".join(lines) + "\n"
+
+
+def _layer(name: str, prefix: str, dockerfile: str, files: Mapping[str, File], arguments: Mapping[str, str]) -> Layer:
+    digest = hashlib.sha256()
+    told = {key: value for key, value in arguments.items() if not is_proxy(key)}
+    for part in (dockerfile, *(f"{key}={value}" for key, value in sorted(told.items()))):
+        digest.update(f"{len(part)}:{part}".encode())
+    for path, file in sorted(files.items()):
+        digest.update(f"{path}:{file.mode:o}:{len(file.data)}:".encode() + file.data)
+    return Layer(name, f"{prefix}-{name}:{digest.hexdigest()[:16]}", dockerfile, files, arguments)
+
+
+@cache
+def read_tree(folder: Path, below: str) -> Mapping[str, File]:
+    """The files of a folder of ours, named by their place below `below`; what is executable stays so."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder)
+        if path.is_file() and "__pycache__" not in relative.parts and path.suffix not in {".pyc", ".in"}:
+            mode = 0o755 if path.stat().st_mode & 0o100 else 0o644
+            found[(Path(below) / relative).as_posix()] = File(path.read_bytes(), mode)
+    return found

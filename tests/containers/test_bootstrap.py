@@ -1,0 +1,227 @@
+"""`new project` on a real engine: what it makes, what it keeps, what it leaves when it is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.containers import ContainerGateway, docker, inspect, shell
+from tests.support.processes import until
+
+pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("engine"), pytest.mark.timeout(240)]
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[ContainerGateway]:
+    with ContainerGateway(tmp_path) as made:
+        yield made
+
+
+async def said(gateway: ContainerGateway, text: str, external_id: str) -> str:
+    """What the bot answered."""
+    return "\n".join((await gateway.send_surely(text, external_id))["replies"])
+
+
+async def confirmed(gateway: ContainerGateway, text: str, external_id: str) -> str:
+    """The same for a command that asks first."""
+    asked = await said(gateway, text, external_id)
+    words = asked.split("`")[1]
+    return await said(gateway, words, f"{external_id}-yes")
+
+
+async def logs_in(gateway: ContainerGateway, project: str, command: str = "true") -> str:
+    code, output = await shell(*gateway.ssh(project), command)
+    assert code == 0, output
+    return output
+
+
+async def test_the_reply_is_all_that_one_needs(gateway: ContainerGateway) -> None:
+    await gateway.start()
+    reply = await said(gateway, "new project demo", "p")
+    paths = gateway.paths("demo")
+    line = f"ssh huskies@127.0.0.1 -p 24200 -i {paths.client_key}"
+    assert reply.startswith("**demo** is ready.")
+    for part in (str(gateway.projects / "demo"), "minimal (no marker found)", f"`{line}`", "`huskies-demo`"):
+        assert part in reply
+    assert "`huskies status demo`" in reply
+    # The line as it stands, but for the question about a host that is not known yet.
+    code, output = await shell(
+        *line.split(), "-o", "StrictHostKeyChecking=accept-new", "-o", "BatchMode=yes", *_own_hosts(paths.folder), "pwd"
+    )
+    assert (code, output.splitlines()[-1]) == (0, "/workspace")
+    # And the alias, from the file to Include.
+    config = gateway.state / ".ssh" / "config"
+    code, output = await shell("ssh", "-F", str(config), "-o", "BatchMode=yes", "huskies-demo", "id -un")
+    assert (code, output.strip()) == (0, "huskies")
+
+
+def _own_hosts(folder: Path) -> list[str]:
+    return ["-o", f"UserKnownHostsFile={folder / 'hosts-of-a-person'}", "-o", "HashKnownHosts=no"]
+
+
+async def test_deleted_and_made_again_it_is_the_same_place(gateway: ContainerGateway) -> None:
+    await gateway.start()
+    await said(gateway, "new project demo", "p")
+    await said(gateway, "new project other", "o")
+    await said(gateway, "switch demo", "s")
+    await logs_in(gateway, "demo", "echo kept > file; echo kept > ~/in-home")
+    before = gateway.paths("demo").known_hosts.read_text()
+    key = gateway.paths("demo").client_key.read_text()
+    receipt = await confirmed(gateway, "delete demo", "d")
+    assert "removed: container, client key, wire" in receipt
+    assert "host key and SSH port 24200" in receipt
+    assert not gateway.paths("demo").client_key.exists()
+    assert gateway.containers() == [gateway.container("other")]
+    assert "huskies-demo" not in (gateway.state / ".ssh" / "config").read_text()
+
+    again = await said(gateway, "new project demo", "p2")
+    assert "taken up again" in again
+    assert "-p 24200 " in again
+    assert gateway.paths("demo").known_hosts.read_text() == before
+    assert gateway.paths("demo").client_key.read_text() != key, "a key that was given out opens nothing any more"
+    assert await logs_in(gateway, "demo", "cat file ~/in-home") == "kept\nkept\n"
+    assert await said(gateway, "hello", "h") == "You said:\nhello"
+
+    purged = await confirmed(gateway, "delete demo --purge", "d2")
+    assert "kept" not in purged
+    assert not (gateway.projects / "demo").exists()
+    assert not gateway.paths("demo").folder.exists()
+
+
+async def test_the_last_python_project_takes_its_layers_along(gateway: ContainerGateway) -> None:
+    await gateway.start()
+    await said(gateway, "new project demo --stack python", "p")
+    assert gateway.images() == ["base", "python", "stack-python"]
+    receipt = await confirmed(gateway, "delete demo", "d")
+    assert receipt.count("image huskies-") == 2
+    assert gateway.images() == ["base"], "the base is the gateway's own, for the next project"
+    assert gateway.containers() == []
+    assert gateway.networks() == []
+
+
+#: The first in the order of things comes second: only the first image is built.
+POINTS = (
+    "project.building",
+    "project.reserved",
+    "project.folder",
+    "project.built",
+    "project.started",
+    "project.prepared",
+    "project.answered",
+    "project.ready",
+)
+
+
+async def test_killed_at_every_arrow_it_converges_and_leaves_nothing(gateway: ContainerGateway) -> None:
+    for number, point in enumerate(POINTS):
+        await gateway.start(kill_at=point)
+        asking = asyncio.create_task(gateway.send_surely("new project demo", f"p{number}"))
+        await gateway.died(60)
+        await gateway.start()
+        answer = await asyncio.wait_for(asking, 90)
+        assert "".join(answer["replies"]).count("is ready") == 1, (point, answer)
+        assert gateway.containers() == [gateway.container("demo")], point
+        assert "-p 24200 " in "".join(answer["replies"]) or number, "no port is lost"
+        assert await said(gateway, "hello", f"h{number}") == "You said:\nhello"
+        await logs_in(gateway, "demo")
+        await confirmed(gateway, "delete demo --purge", f"d{number}")
+        assert gateway.containers() == [], point
+        assert gateway.networks() == [], point
+        assert not gateway.paths("demo").folder.exists(), point
+        assert not (gateway.projects / "demo").exists(), point
+        assert set(gateway.images()) <= {"base", "minimal"}, point
+        assert await gateway.stop() == 0
+
+
+async def test_killed_in_the_middle_of_a_rebuild_it_goes_on(gateway: ContainerGateway) -> None:
+    await gateway.start()
+    await said(gateway, "new project demo", "p")
+    await gateway.stop()
+    await gateway.start(kill_at="project.building")
+    asking = asyncio.create_task(gateway.send_surely("rebuild demo --stack python", "r"))
+    await gateway.died(60)
+    await gateway.start()
+    reply = "".join((await asyncio.wait_for(asking, 120))["replies"])
+    assert "runs in a fresh container" in reply
+    assert "python" in await logs_in(gateway, "demo", "which python")
+
+
+async def test_rebuild_keeps_what_is_yours_and_says_what_changed(gateway: ContainerGateway) -> None:
+    await gateway.start()
+    await said(gateway, "new project demo", "p")
+    await logs_in(gateway, "demo", "echo kept > file; echo kept > ~/in-home")
+    first = inspect(gateway.container("demo"))
+    same = await said(gateway, "rebuild demo", "r1")
+    assert "as it was, nothing of it has changed" in same
+    second = inspect(gateway.container("demo"))
+    assert second["Id"] != first["Id"]
+    assert second["Image"] == first["Image"]
+    python = await said(gateway, "rebuild demo --stack python", "r2")
+    assert "new: stack-python, python built" in python
+    assert "kept: source, home, sessions, SSH port 24200, host key" in python
+    assert "kept\nkept\n" in await logs_in(gateway, "demo", "cat file ~/in-home; uv --version")
+    assert "building huskies" in await said(gateway, "logs demo build 500", "l")
+    assert await said(gateway, "hello", "h") == "You said:\nhello"
+
+
+async def test_two_at_once_build_once(gateway: ContainerGateway) -> None:
+    await gateway.start()
+    replies = await asyncio.gather(*(gateway.send(f"new project p{n}", f"p{n}", f"room{n}") for n in range(4)))
+    assert all("is ready" in "".join(reply["replies"]) for reply in replies)
+    logs = [gateway.paths(f"p{n}").build_log for n in range(4)]
+    builders = [log for log in logs if log.exists() and "building huskies" in log.read_text()]
+    assert len(builders) == 1
+    ports = [inspect(gateway.container(f"p{n}"))["HostConfig"]["PortBindings"]["2222/tcp"][0] for n in range(4)]
+    assert sorted(port["HostPort"] for port in ports) == ["24200", "24201", "24202", "24203"]
+    assert {port["HostIp"] for port in ports} == {"127.0.0.1"}
+    # Neighbours do not see each other.
+    address = inspect(gateway.container("p0"))["NetworkSettings"]["Networks"][f"huskies-{gateway.instance}"][
+        "IPAddress"
+    ]
+    code, _ = await shell(*gateway.ssh("p1"), f"timeout 2 bash -c 'exec 3<>/dev/tcp/{address}/2222'")
+    assert code != 0
+
+
+async def test_an_adopted_folder_stays_its_owners(gateway: ContainerGateway) -> None:
+    folder = gateway.projects / "mine"
+    folder.mkdir(parents=True)
+    (folder / "pyproject.toml").write_text("[project]\nname = 'x'\n")
+    await gateway.start()
+    refused = await said(gateway, f"new project mine --path {folder} --adopt", "p1")
+    assert f"`chown -R 1000:1000 {folder}`" in refused
+    for path in (folder, *folder.iterdir()):
+        os.chown(path, 1234, 1235)
+    reply = await said(gateway, f"new project mine --path {folder} --adopt --stack minimal", "p2")
+    assert "is ready" in reply
+    assert await logs_in(gateway, "mine", "id -u; id -g; touch made; git -C /workspace status 2>&1 | head -1")
+    assert ((folder / "made").stat().st_uid, (folder / "made").stat().st_gid) == (1234, 1235)
+    await confirmed(gateway, "delete mine --purge", "d")
+    assert (folder / "pyproject.toml").exists(), "an adopted folder is never removed"
+
+
+async def test_the_host_was_restarted(gateway: ContainerGateway) -> None:
+    """Containers and gateway find each other, whoever comes first."""
+    await gateway.start()
+    await said(gateway, "new project demo", "p")
+    gateway.kill()
+    docker("kill", gateway.container("demo"))
+    docker("start", gateway.container("demo"))  # as the engine does it for itself
+    await gateway.start()
+    assert await said(gateway, "one", "m1") == "You said:\none"
+    gateway.kill()
+    docker("kill", gateway.container("demo"))
+    await gateway.start()  # nobody started the container
+    assert await said(gateway, "two", "m2") == "You said:\ntwo"
+    await logs_in(gateway, "demo")
+    docker("rm", "-f", gateway.container("demo"))
+    assert await said(gateway, "three", "m3") == "You said:\nthree"
+
+    async def ready() -> bool:
+        return [p["state"] for p in await gateway.get("/projects")] == ["ready"]
+
+    assert await ready()
+    await until(lambda: gateway.containers() == [gateway.container("demo")])
