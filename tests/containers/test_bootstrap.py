@@ -4,44 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.containers import ContainerGateway, docker, inspect, shell
+from tests.support.git_server import GitServer
 from tests.support.processes import until
 
-pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("engine"), pytest.mark.timeout(240)]
-
-
-@pytest.fixture
-def gateway(tmp_path: Path) -> Iterator[ContainerGateway]:
-    with ContainerGateway(tmp_path) as made:
-        yield made
-
-
-async def said(gateway: ContainerGateway, text: str, external_id: str) -> str:
-    """What the bot answered."""
-    return "\n".join((await gateway.send_surely(text, external_id))["replies"])
-
-
-async def confirmed(gateway: ContainerGateway, text: str, external_id: str) -> str:
-    """The same for a command that asks first."""
-    asked = await said(gateway, text, external_id)
-    words = asked.split("`")[1]
-    return await said(gateway, words, f"{external_id}-yes")
-
-
-async def logs_in(gateway: ContainerGateway, project: str, command: str = "true") -> str:
-    code, output = await shell(*gateway.ssh(project), command)
-    assert code == 0, output
-    return output
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(240)]
 
 
 async def test_the_reply_is_all_that_one_needs(gateway: ContainerGateway) -> None:
     await gateway.start()
-    reply = await said(gateway, "new project demo", "p")
+    reply = await gateway.said("new project demo", "p")
     paths = gateway.paths("demo")
     line = f"ssh huskies@127.0.0.1 -p 24200 -i {paths.client_key}"
     assert reply.startswith("**demo** is ready.")
@@ -65,28 +41,28 @@ def _own_hosts(folder: Path) -> list[str]:
 
 async def test_deleted_and_made_again_it_is_the_same_place(gateway: ContainerGateway) -> None:
     await gateway.start()
-    await said(gateway, "new project demo", "p")
-    await said(gateway, "new project other", "o")
-    await said(gateway, "switch demo", "s")
-    await logs_in(gateway, "demo", "echo kept > file; echo kept > ~/in-home")
+    await gateway.said("new project demo", "p")
+    await gateway.said("new project other", "o")
+    await gateway.said("switch demo", "s")
+    await gateway.logs_in("demo", "echo kept > file; echo kept > ~/in-home")
     before = gateway.paths("demo").known_hosts.read_text()
     key = gateway.paths("demo").client_key.read_text()
-    receipt = await confirmed(gateway, "delete demo", "d")
+    receipt = await gateway.confirmed("delete demo", "d")
     assert "removed: container, client key, wire" in receipt
     assert "host key and SSH port 24200" in receipt
     assert not gateway.paths("demo").client_key.exists()
     assert gateway.containers() == [gateway.container("other")]
     assert "huskies-demo" not in (gateway.state / ".ssh" / "config").read_text()
 
-    again = await said(gateway, "new project demo", "p2")
+    again = await gateway.said("new project demo", "p2")
     assert "taken up again" in again
     assert "-p 24200 " in again
     assert gateway.paths("demo").known_hosts.read_text() == before
     assert gateway.paths("demo").client_key.read_text() != key, "a key that was given out opens nothing any more"
-    assert await logs_in(gateway, "demo", "cat file ~/in-home") == "kept\nkept\n"
-    assert await said(gateway, "hello", "h") == "You said:\nhello"
+    assert await gateway.logs_in("demo", "cat file ~/in-home") == "kept\nkept\n"
+    assert await gateway.said("hello", "h") == "You said:\nhello"
 
-    purged = await confirmed(gateway, "delete demo --purge", "d2")
+    purged = await gateway.confirmed("delete demo --purge", "d2")
     assert "kept" not in purged
     assert not (gateway.projects / "demo").exists()
     assert not gateway.paths("demo").folder.exists()
@@ -94,9 +70,9 @@ async def test_deleted_and_made_again_it_is_the_same_place(gateway: ContainerGat
 
 async def test_the_last_python_project_takes_its_layers_along(gateway: ContainerGateway) -> None:
     await gateway.start()
-    await said(gateway, "new project demo --stack python", "p")
+    await gateway.said("new project demo --stack python", "p")
     assert gateway.images() == ["base", "python", "stack-python"]
-    receipt = await confirmed(gateway, "delete demo", "d")
+    receipt = await gateway.confirmed("delete demo", "d")
     assert receipt.count("image huskies-") == 2
     assert gateway.images() == ["base"], "the base is the gateway's own, for the next project"
     assert gateway.containers() == []
@@ -126,9 +102,9 @@ async def test_killed_at_every_arrow_it_converges_and_leaves_nothing(gateway: Co
         assert "".join(answer["replies"]).count("is ready") == 1, (point, answer)
         assert gateway.containers() == [gateway.container("demo")], point
         assert "-p 24200 " in "".join(answer["replies"]) or number, "no port is lost"
-        assert await said(gateway, "hello", f"h{number}") == "You said:\nhello"
-        await logs_in(gateway, "demo")
-        await confirmed(gateway, "delete demo --purge", f"d{number}")
+        assert await gateway.said("hello", f"h{number}") == "You said:\nhello"
+        await gateway.logs_in("demo")
+        await gateway.confirmed("delete demo --purge", f"d{number}")
         assert gateway.containers() == [], point
         assert gateway.networks() == [], point
         assert not gateway.paths("demo").folder.exists(), point
@@ -137,9 +113,42 @@ async def test_killed_at_every_arrow_it_converges_and_leaves_nothing(gateway: Co
         assert await gateway.stop() == 0
 
 
+async def test_killed_behind_a_clone_it_converges_too(tmp_path: Path, engine: None) -> None:
+    token = "a-token-of-the-forge"
+    async with GitServer(tmp_path / "git", token=token) as git:
+        url = await git.repository("demo", {"requirements.txt": "", "file": "cloned\n"})
+        with ContainerGateway(
+            tmp_path, {"git": {"user_name": "T", "user_email": "t@e.org", "tokens": {git.host: token}}}
+        ) as gateway:
+            gateway.environment["SSL_CERT_FILE"] = str(git.ca_file)
+            for point in ("project.cloned", "project.started"):
+                await gateway.start(kill_at=point)
+                asking = asyncio.create_task(gateway.send_surely(f"new project demo --git {url}", f"p-{point}"))
+                await gateway.died(60)
+                await gateway.start()
+                answer = "".join((await asyncio.wait_for(asking, 120))["replies"])
+                assert "python 3.13 (read from requirements.txt)" in answer
+                assert await gateway.logs_in("demo", "cat file; git status --short") == "cloned\n?? .huskies/\n"
+                await gateway.confirmed("delete demo --purge", f"d-{point}")
+                assert gateway.containers() == []
+                assert not (gateway.projects / "demo").exists()
+                assert await gateway.stop() == 0
+            # What the forge refuses is told with what to do, and leaves nothing; an empty folder stays, and stays empty.
+            await gateway.start()
+            folder = gateway.projects / "mine"
+            folder.mkdir(parents=True)
+            os.chown(folder, 1000, 1000)
+            told = await gateway.said(f"new project demo --path {folder} --git https://{git.host}/not-there.git", "n")
+            assert "failed at: clone https://" in told
+            assert "Nothing was left behind" in told
+            assert list(folder.iterdir()) == []
+            assert token not in told
+            assert gateway.containers() == []
+
+
 async def test_killed_in_the_middle_of_a_rebuild_it_goes_on(gateway: ContainerGateway) -> None:
     await gateway.start()
-    await said(gateway, "new project demo", "p")
+    await gateway.said("new project demo", "p")
     await gateway.stop()
     await gateway.start(kill_at="project.building")
     asking = asyncio.create_task(gateway.send_surely("rebuild demo --stack python", "r"))
@@ -147,25 +156,25 @@ async def test_killed_in_the_middle_of_a_rebuild_it_goes_on(gateway: ContainerGa
     await gateway.start()
     reply = "".join((await asyncio.wait_for(asking, 120))["replies"])
     assert "runs in a fresh container" in reply
-    assert "python" in await logs_in(gateway, "demo", "which python")
+    assert "python" in await gateway.logs_in("demo", "which python")
 
 
 async def test_rebuild_keeps_what_is_yours_and_says_what_changed(gateway: ContainerGateway) -> None:
     await gateway.start()
-    await said(gateway, "new project demo", "p")
-    await logs_in(gateway, "demo", "echo kept > file; echo kept > ~/in-home")
+    await gateway.said("new project demo", "p")
+    await gateway.logs_in("demo", "echo kept > file; echo kept > ~/in-home")
     first = inspect(gateway.container("demo"))
-    same = await said(gateway, "rebuild demo", "r1")
+    same = await gateway.said("rebuild demo", "r1")
     assert "as it was, nothing of it has changed" in same
     second = inspect(gateway.container("demo"))
     assert second["Id"] != first["Id"]
     assert second["Image"] == first["Image"]
-    python = await said(gateway, "rebuild demo --stack python", "r2")
+    python = await gateway.said("rebuild demo --stack python", "r2")
     assert "new: stack-python, python built" in python
     assert "kept: source, home, sessions, SSH port 24200, host key" in python
-    assert "kept\nkept\n" in await logs_in(gateway, "demo", "cat file ~/in-home; uv --version")
-    assert "building huskies" in await said(gateway, "logs demo build 500", "l")
-    assert await said(gateway, "hello", "h") == "You said:\nhello"
+    assert "kept\nkept\n" in await gateway.logs_in("demo", "cat file ~/in-home; uv --version")
+    assert "building huskies" in await gateway.said("logs demo build 500", "l")
+    assert await gateway.said("hello", "h") == "You said:\nhello"
 
 
 async def test_two_at_once_build_once(gateway: ContainerGateway) -> None:
@@ -191,34 +200,34 @@ async def test_an_adopted_folder_stays_its_owners(gateway: ContainerGateway) -> 
     folder.mkdir(parents=True)
     (folder / "pyproject.toml").write_text("[project]\nname = 'x'\n")
     await gateway.start()
-    refused = await said(gateway, f"new project mine --path {folder} --adopt", "p1")
+    refused = await gateway.said(f"new project mine --path {folder} --adopt", "p1")
     assert f"`chown -R 1000:1000 {folder}`" in refused
     for path in (folder, *folder.iterdir()):
         os.chown(path, 1234, 1235)
-    reply = await said(gateway, f"new project mine --path {folder} --adopt --stack minimal", "p2")
+    reply = await gateway.said(f"new project mine --path {folder} --adopt --stack minimal", "p2")
     assert "is ready" in reply
-    assert await logs_in(gateway, "mine", "id -u; id -g; touch made; git -C /workspace status 2>&1 | head -1")
+    assert await gateway.logs_in("mine", "id -u; id -g; touch made; git -C /workspace status 2>&1 | head -1")
     assert ((folder / "made").stat().st_uid, (folder / "made").stat().st_gid) == (1234, 1235)
-    await confirmed(gateway, "delete mine --purge", "d")
+    await gateway.confirmed("delete mine --purge", "d")
     assert (folder / "pyproject.toml").exists(), "an adopted folder is never removed"
 
 
 async def test_the_host_was_restarted(gateway: ContainerGateway) -> None:
     """Containers and gateway find each other, whoever comes first."""
     await gateway.start()
-    await said(gateway, "new project demo", "p")
+    await gateway.said("new project demo", "p")
     gateway.kill()
     docker("kill", gateway.container("demo"))
     docker("start", gateway.container("demo"))  # as the engine does it for itself
     await gateway.start()
-    assert await said(gateway, "one", "m1") == "You said:\none"
+    assert await gateway.said("one", "m1") == "You said:\none"
     gateway.kill()
     docker("kill", gateway.container("demo"))
     await gateway.start()  # nobody started the container
-    assert await said(gateway, "two", "m2") == "You said:\ntwo"
-    await logs_in(gateway, "demo")
+    assert await gateway.said("two", "m2") == "You said:\ntwo"
+    await gateway.logs_in("demo")
     docker("rm", "-f", gateway.container("demo"))
-    assert await said(gateway, "three", "m3") == "You said:\nthree"
+    assert await gateway.said("three", "m3") == "You said:\nthree"
 
     async def ready() -> bool:
         return [p["state"] for p in await gateway.get("/projects")] == ["ready"]

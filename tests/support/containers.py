@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,26 @@ class ContainerGateway(GatewayProcess):
     def inside(self, project: str, *command: str) -> str:
         """Run a command in the container as the engine's operator could, not by SSH."""
         return docker("exec", self.container(project), *command) or ""
+
+    async def said(self, text: str, external_id: str, conversation: str = "default") -> str:
+        """What the bot answers."""
+        return "\n".join((await self.send_surely(text, external_id, conversation))["replies"])
+
+    async def confirmed(self, text: str, external_id: str) -> str:
+        """The same for a command that asks first."""
+        asked = await self.said(text, external_id)
+        return await self.said(asked.split("`")[1], f"{external_id}-yes")
+
+    async def logs_in(self, project: str, command: str = "true", stdin: bytes = b"") -> str:
+        """Log in with the system's `ssh` and run a command; what it printed. It has to succeed."""
+        code, output = await shell(*self.ssh(project), command, stdin=stdin)
+        assert code == 0, output
+        return output
+
+    async def command(self, *arguments: str) -> tuple[int, str]:
+        """Run `huskies ARGUMENTS`; its exit code and all that it printed."""
+        config = ["--config", str(self.state.parent / "config.toml")]
+        return await shell(sys.executable, "-m", "gateway", *config, *arguments)
 
     def ssh(self, project: str, *options: str) -> list[str]:
         """The start of an `ssh` command line with the project's own key and known host."""

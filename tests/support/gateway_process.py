@@ -41,6 +41,8 @@ class GatewayProcess:
         self._file.write_text(to_toml(values))
         self._file.chmod(0o600)
         self.process: subprocess.Popen[bytes] | None = None
+        #: Added to the environment of each process.
+        self.environment: dict[str, str] = {}
 
     def __enter__(self) -> GatewayProcess:
         return self
@@ -66,7 +68,7 @@ class GatewayProcess:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "gateway", "run", "--config", str(self._file)],
-                env={**inherited, **environment, "HOME": str(self._folder)},
+                env={**inherited, **self.environment, **environment, "HOME": str(self._folder)},
                 cwd=self._folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -154,7 +156,7 @@ def to_toml(sections: dict[str, Any], prefix: str = "") -> str:
         plain = {key: value for key, value in section.items() if not isinstance(value, dict)}
         nested = {key: value for key, value in section.items() if isinstance(value, dict)}
         lines.append(f"[{prefix}{name}]")
-        lines += [f"{key} = {json.dumps(value)}" for key, value in plain.items()]
+        lines += [f"{json.dumps(key)} = {json.dumps(value)}" for key, value in plain.items()]
         if nested:
             lines.append(to_toml(nested, f"{prefix}{name}."))
     return "\n".join(lines) + "\n"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 #: Seconds that one request may take, and that a ping may.
-REQUEST_S = 20.0
+REQUEST_S = 10.0
 PING_S = 2.0
 #: Seconds that a build may be silent: an installation of many packages says nothing for long.
 _BUILD_SILENCE_S = 1800.0
