@@ -133,7 +133,7 @@ async def test_killed_behind_a_clone_it_converges_too(tmp_path: Path, engine: No
                 assert gateway.containers() == []
                 assert not (gateway.projects / "demo").exists()
                 assert await gateway.stop() == 0
-            # What the forge refuses is told with what to do, and leaves nothing; an empty folder stays, and stays empty.
+            # What the forge refuses is told with what to do and leaves nothing; an empty folder stays as it was.
             await gateway.start()
             folder = gateway.projects / "mine"
             folder.mkdir(parents=True)
