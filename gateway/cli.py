@@ -74,7 +74,7 @@ async def ssh(settings: Settings, arguments: argparse.Namespace, _: Say) -> int:
     project = await _call(settings, "GET", f"/projects/{_one_name(arguments.name)}")
     if not project["ssh"]:
         raise UserError(
-            f"{project['name']} runs on the {project['engine']} engine, without SSH; open {project['path']}"
+            f"{project['name']} runs on the {project['engine']} engine, which has no SSH; open {project['path']}"
         )
     if project["state"] != "ready":
         raise UserError(f"{project['name']} is {project['state']}; type: huskies send 'up {project['name']}'")

@@ -171,4 +171,4 @@ async def test_a_stop_leaves_an_editors_shell_alone(gateway: ContainerGateway) -
         assert "sleep 302" not in processes
     finally:
         editor.kill()
-        await editor.wait()
+        await editor.communicate()

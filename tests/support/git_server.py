@@ -76,7 +76,7 @@ class GitServer:
         return await self.publish(name)
 
     async def publish(self, name: str) -> str:
-        """Serve what is in `folder/work/name`; the URL."""
+        """Serve the work tree of that name; the URL."""
         bare = self.folder / "repositories" / f"{name}.git"
         await asyncio.to_thread(shutil.rmtree, bare, ignore_errors=True)
         await self.git(self.folder, "clone", "--quiet", "--bare", str(self.folder / "work" / name), str(bare))
@@ -169,4 +169,4 @@ async def _child(*command: str, env: dict[str, str]) -> AsyncIterator[asyncio.su
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-        await process.wait()
+        await process.communicate()  # to the end of its output: the pipe is closed with it
