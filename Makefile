@@ -24,6 +24,8 @@ check: .venv/dev.done
 bench: .venv/dev.done
 	$(BIN)/python benchmarks/dispatch.py
 	$(BIN)/python benchmarks/start.py
+	$(BIN)/python benchmarks/bootstrap.py
+	$(BIN)/python benchmarks/build.py
 
 docs: .venv/dev.done
 	$(BIN)/python -m commands.page docs/commands.md

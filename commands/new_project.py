@@ -59,6 +59,8 @@ def _reply(services: Services, made: Created) -> list[str]:
         lines.append("- engine: process, no isolation and no SSH; open the source in your editor")
     if made.taken_up:
         lines.append("- taken up again: its source, sessions and history")
+    if not made.has_identity:
+        lines.append("- git: commits have no name yet; set git.user_name and git.user_email in the configuration")
     lines.append(f"- {services.agent_line()}")
     lines.append("")  # ends the list
     verify = f"`huskies status {project.name}` on the host, or `status {project.name}` here"

@@ -43,6 +43,7 @@ from gateway.store import Store
 from gateway.web import health
 from gateway.web.local import LocalApi
 from gateway.web.metrics import Metrics
+from stacks.catalog import FALLBACK
 from stacks.images import BuildInputs
 from transports.cli import Cli
 from transports.console import Console
@@ -127,7 +128,10 @@ class App:
         chosen = self.settings.agent.chosen
         refused = self.proxy.key_problem if chosen == "claude" else ""
         agent = Part("agent", not refused, refused or chosen)
-        return await look(self.store, self.engine, self.transports, self.troubles, agent, draining=self.draining)
+        base = self.projects.plan(FALLBACK)
+        return await look(
+            self.store, self.engine, self.transports, self.troubles, agent, base=base, draining=self.draining
+        )
 
     async def _take_up(self) -> None:
         """What another process left: projects first, then runs, then commands and messages that wait."""

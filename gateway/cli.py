@@ -13,6 +13,7 @@ from typing import Any
 
 import aiohttp
 
+from gateway.engine import docker
 from gateway.errors import UserError
 from gateway.settings import SET_KEY, AgentSection, Settings
 
@@ -103,6 +104,7 @@ async def doctor(settings: Settings, _: argparse.Namespace, say: Say) -> int:
         parts = [
             {"name": "config", "ok": True, "text": "ok"},
             await asyncio.to_thread(_state_part, settings.gateway.state_dir),
+            await asyncio.to_thread(_engine_part, settings.engine.kind),
             _agent_part(settings.agent),
             {"name": "gateway", "ok": False, "text": str(error)},
         ]
@@ -116,6 +118,14 @@ def _state_part(state_dir: Path) -> dict[str, object]:
     writable = nearest.is_dir() and _may_write(nearest)
     text = f"ok ({state_dir})" if writable else f"{nearest} cannot be written; set gateway.state_dir"
     return {"name": "state", "ok": writable, "text": text}
+
+
+def _engine_part(kind: str) -> dict[str, object]:
+    there = kind != "process" and docker.answers()
+    if there or kind == "docker":
+        text = "docker answers" if there else "no Docker engine answers; type: systemctl start docker"
+        return {"name": "engine", "ok": there, "text": text}
+    return {"name": "engine", "ok": True, "text": "process, no isolation (with Docker running it would be docker)"}
 
 
 def _agent_part(agent: AgentSection) -> dict[str, object]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from gateway.chat import Transport
-from gateway.engine import Engine
+from gateway.engine import Engine, ImagePlan
 from gateway.errors import EngineError
 from gateway.settings import SET_KEY
 from gateway.store import Store
@@ -22,6 +22,9 @@ class Part:
     text: str
 
 
+_NO_IMAGE = "not built yet: the first project does that, in a minute or two"
+
+
 async def look(
     store: Store,
     engine: Engine,
@@ -29,9 +32,13 @@ async def look(
     troubles: Mapping[str, str],
     agent: Part,
     *,
+    base: ImagePlan,
     draining: bool,
 ) -> list[Part]:
-    """Every part of a running gateway. `troubles` says why a transport does not serve, where that is known."""
+    """Every part of a running gateway.
+
+    `base` is the image that everything builds on; `troubles` says why a transport does not serve, where that is known.
+    """
     parts = [Part("gateway", not draining, "shutting down" if draining else "ok")]
     try:
         # A write that changes nothing but takes room on the disk, as every message does.
@@ -41,6 +48,8 @@ async def look(
         parts.append(Part("state", False, f"the database refuses writes: {error}; free some space on its disk"))
     try:
         parts.append(Part("engine", True, await engine.check()))
+        if engine.isolated:
+            parts.append(Part("image", True, "ok" if await engine.has(base) else _NO_IMAGE))
     except EngineError as error:
         parts.append(Part("engine", False, str(error)))
     parts.append(agent if agent.ok else replace(agent, text=f"{agent.text}; {SET_KEY}"))

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +51,9 @@ class Lifecycle(Registry):
         super().__init__(store, engine, sleds, setup)
         self._dispatcher: Dispatcher | None = None
         self._reserving = asyncio.Lock()
+        #: Projects that are not among the living any more, and not down yet.
+        self._ending: set[str] = set()
+        self._writing_ssh_config = asyncio.Lock()
         #: Something may be left to be removed, by an engine that did not answer.
         self._owing = True
         #: How often each sled had to be started since it last reported.
@@ -106,16 +109,16 @@ class Lifecycle(Registry):
         async with self._lock(project.name):
             project = await self._settle_in(self._still(project))
             plan = self.plan(stack or project.stack or FALLBACK)
-            built: list[str] = []
-            try:
-                await self._furnish(project)
-                built = await self._engine.prepare(self.spec(project), plan, said)
-            except (EngineError, OSError) as error:
-                raise UserError(f"Rebuilding {project.name} failed; it is as it was. {error}") from error
-            stopped = await self._stop_runs(project, f"{project.name} was rebuilt.", here)
-            await self._down_or_explain(project)
-            changed = project.image != plan.image
-            project = await self._change(project, image=plan.image, stack=stack or project.stack, desired="up")
+            with self._keeping(plan):
+                try:
+                    await self._furnish(project)
+                    built = await self._engine.prepare(self.spec(project), plan, said)
+                except (EngineError, OSError) as error:
+                    raise UserError(f"Rebuilding {project.name} failed; it is as it was. {error}") from error
+                stopped = await self._stop_runs(project, f"{project.name} was rebuilt.", here)
+                await self._down_or_explain(project)
+                changed = project.image != plan.image
+                project = await self._change(project, image=plan.image, stack=stack or project.stack, desired="up")
             await self._up_or_explain(project)
         await self._after_change()
         return Rebuilt(project, built, changed, stopped)
@@ -130,9 +133,10 @@ class Lifecycle(Registry):
             # The tombstone first: a gateway killed from here on goes on deleting, and resurrects nothing; and nobody
             # can write to it any more, so that what is stopped then is all there is.
             await self._store.write(lambda c: rows.bury(c, project.id))
-            self._living.pop(project.id, None)
-            stopped = await self._stop_runs(project, f"{project.name} was deleted.", here)
-            stays = await self._end_or_owe(project)
+            with self._ended_here(project):
+                self._living.pop(project.id, None)
+                stopped = await self._stop_runs(project, f"{project.name} was deleted.", here)
+                stays = await self._end_or_owe(project)
             removed, kept = await asyncio.to_thread(self._clear, project, purge=purge)
             if stays:
                 removed.remove("container")
@@ -168,6 +172,15 @@ class Lifecycle(Registry):
             removed.append("history")
         return removed, kept
 
+    @contextlib.contextmanager
+    def _ended_here(self, project: Project) -> Iterator[None]:
+        """Have nobody else clear away the container of a project that is being taken down in good order."""
+        self._ending.add(project.name)
+        try:
+            yield
+        finally:
+            self._ending.discard(project.name)
+
     async def _end_or_owe(self, project: Project) -> str:
         """Take a project down that is to go; why its container is still there, if it is. Raises UserError."""
         try:
@@ -183,8 +196,9 @@ class Lifecycle(Registry):
         """What follows from other projects or other images: the Include file, and what nobody uses now is removed."""
         self._owing = True
         try:
-            await self.write_ssh_config()
-            removed = await self._engine.reap(self.names, self._tags_in_use)
+            async with self._writing_ssh_config:  # the last to write knows most
+                await self.write_ssh_config()
+            removed = await self._engine.reap(lambda: self.names() | self._ending, self._tags_in_use)
         except (EngineError, OSError) as error:
             log.warning("clearing up has to wait: %s", error)
             return []

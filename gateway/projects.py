@@ -68,6 +68,8 @@ class Created:
     project: Project
     because: str
     taken_up: bool
+    #: Commits made there bear somebody's name.
+    has_identity: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,8 @@ class Projects(Lifecycle):
         git = check_git_url(request.git) if request.git is not None else None
         async with self._lock(request.name):
             if (own := self._made_by(request)) is not None:
-                return Created(own, (await self._detect(own, request))[1], own.revived)
+                because = (await self._detect(own, request))[1]
+                return Created(own, because, own.revived, all(await self._setup.git_identity()))
             async with self._reserving:  # two names must not be given one folder, nor one port
                 made = await self._reserve(request, git)
             reserved()
@@ -110,7 +113,7 @@ class Projects(Lifecycle):
                 ) from error
         faults.reach("project.ready")
         await self._after_change()
-        return Created(project, bootstrap.because, made.taken_up)
+        return Created(project, bootstrap.because, made.taken_up, all(await self._setup.git_identity()))
 
     def _made_by(self, request: Request) -> Project | None:
         """The project that this very request made before the gateway was killed, READY but not yet told of."""
@@ -201,12 +204,13 @@ class Projects(Lifecycle):
 
         Conversation `here`, which asked for it and is told, has project `before` active again.
         """
-        project = self._living.pop(project.id, project)
-        try:
-            await self._take_down(project)
-        except EngineError as error:  # it is removed as belonging to nobody, once the engine answers
-            log.error("%s is not down yet: %s", project.name, error)
-            await self._sleds.close(self.paths(project).socket)
+        with self._ended_here(project):
+            project = self._living.pop(project.id, project)
+            try:
+                await self._take_down(project)
+            except EngineError as error:  # it is removed as belonging to nobody, once the engine answers
+                log.error("%s is not down yet: %s", project.name, error)
+                await self._sleds.close(self.paths(project).socket)
         stopped = await self._stop_runs(project, "The project could not be created.", here)
 
         def unit(connection: Connection) -> None:
@@ -248,9 +252,10 @@ class Projects(Lifecycle):
     async def _build(self, project: Project, stack: str, notice: Notice) -> Project:
         """Have the image of a stack, and the project on it. Raises EngineError."""
         plan = self.plan(stack)
-        await self._engine.prepare(self.spec(project), plan, notice.show)
-        notice.show("")
-        return await self._change(project, image=plan.image) if self._engine.isolated else project
+        with self._keeping(plan):
+            await self._engine.prepare(self.spec(project), plan, notice.show)
+            notice.show("")
+            return await self._change(project, image=plan.image) if self._engine.isolated else project
 
     async def _clone(self, project: Project, git: GitUrl, notice: Notice) -> None:
         """Have the sled clone into the workspace. Raises SledError."""

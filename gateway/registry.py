@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +51,8 @@ class Registry:
         self._living: dict[int, Project] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._plans: dict[str, ImagePlan] = {}
+        #: Images that are being built for a project that does not run on them yet.
+        self._coming: Counter[str] = Counter()
 
     @property
     def engine(self) -> Engine:
@@ -141,10 +145,19 @@ class Registry:
 
     def _tags_in_use(self) -> set[str]:
         """The images to keep: those of projects, also while one is being made, and the base, which is the gateway's."""
-        keep = set(self.plan(catalog.FALLBACK).tags)
+        keep = {*self.plan(catalog.FALLBACK).tags, *self._coming}
         for project in self._living.values():
             keep |= {project.image, *self.plan(project.stack or catalog.FALLBACK).tags}
         return keep
+
+    @contextlib.contextmanager
+    def _keeping(self, plan: ImagePlan) -> Iterator[None]:
+        """Have nobody clear away what is built here before a project has it."""
+        self._coming.update(plan.tags)
+        try:
+            yield
+        finally:
+            self._coming -= Counter(plan.tags)
 
     def _lock(self, name: str) -> asyncio.Lock:
         return self._locks.setdefault(name, asyncio.Lock())

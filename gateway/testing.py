@@ -169,6 +169,9 @@ class InMemoryEngine:
     async def check(self) -> str:
         return "memory: sleds are tasks of this process"
 
+    async def has(self, plan: ImagePlan) -> bool:
+        return True
+
     async def prepare(self, spec: SledSpec, plan: ImagePlan, said: Callable[[str], None]) -> list[str]:
         return []
 

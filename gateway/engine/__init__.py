@@ -23,6 +23,9 @@ class Engine(Protocol):
     async def check(self) -> str:
         """One line about the engine's health. Raises EngineError."""
 
+    async def has(self, plan: ImagePlan) -> bool:
+        """Whether the planned image is there. Raises EngineError."""
+
     async def prepare(self, spec: SledSpec, plan: ImagePlan, said: Callable[[str], None]) -> list[str]:
         """Have the planned image there, checked; the names of the layers that were built. `said` hears how it goes.
 

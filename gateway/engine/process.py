@@ -47,6 +47,9 @@ class ProcessEngine:
     async def check(self) -> str:
         return "process: sleds are plain processes of this host, no isolation"
 
+    async def has(self, plan: ImagePlan) -> bool:
+        return True
+
     async def prepare(self, spec: SledSpec, plan: ImagePlan, said: Callable[[str], None]) -> list[str]:
         """There is no image: agents use what this host has."""
         return []

@@ -177,7 +177,7 @@ async def test_rebuild_keeps_what_is_yours_and_says_what_changed(gateway: Contai
     assert await gateway.said("hello", "h") == "You said:\nhello"
 
 
-async def test_two_at_once_build_once(gateway: ContainerGateway) -> None:
+async def test_four_at_once_build_once_and_end_at_once(gateway: ContainerGateway) -> None:
     await gateway.start()
     replies = await asyncio.gather(*(gateway.send(f"new project p{n}", f"p{n}", f"room{n}") for n in range(4)))
     assert all("is ready" in "".join(reply["replies"]) for reply in replies)
@@ -193,6 +193,11 @@ async def test_two_at_once_build_once(gateway: ContainerGateway) -> None:
     ]
     code, _ = await shell(*gateway.ssh("p1"), f"timeout 2 bash -c 'exec 3<>/dev/tcp/{address}/2222'")
     assert code != 0
+    # And deleted at once, none is in another's way.
+    gone = await asyncio.gather(*(gateway.confirmed(f"delete p{n} --purge", f"d{n}", f"room{n}") for n in range(4)))
+    assert all("is deleted" in receipt and "kept" not in receipt for receipt in gone), gone
+    assert (gateway.containers(), gateway.networks()) == ([], [])
+    assert "Host " not in (gateway.state / ".ssh" / "config").read_text()
 
 
 async def test_an_adopted_folder_stays_its_owners(gateway: ContainerGateway) -> None:

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -131,10 +132,10 @@ class ContainerGateway(GatewayProcess):
         """What the bot answers."""
         return "\n".join((await self.send_surely(text, external_id, conversation))["replies"])
 
-    async def confirmed(self, text: str, external_id: str) -> str:
+    async def confirmed(self, text: str, external_id: str, conversation: str = "default") -> str:
         """The same for a command that asks first."""
-        asked = await self.said(text, external_id)
-        return await self.said(asked.split("`")[1], f"{external_id}-yes")
+        asked = await self.said(text, external_id, conversation)
+        return await self.said(asked.split("`")[1], f"{external_id}-yes", conversation)
 
     async def logs_in(self, project: str, command: str = "true", stdin: bytes = b"") -> str:
         """Log in with the system's `ssh` and run a command; what it printed. It has to succeed."""
@@ -167,8 +168,10 @@ def names(*arguments: str) -> list[str]:
 def remove_all(of: str) -> None:
     """Remove every container, network and image of an instance; nothing of it is left then."""
     label = f"label={LABEL_INSTANCE}={of}"
-    if left := names("ps", "-aq", "--filter", label):
-        docker("rm", "-f", "-v", *left)
+    deadline = time.monotonic() + 10
+    while left := names("ps", "-aq", "--filter", label):
+        docker("rm", "-f", "-v", *left, check=False)  # the engine may be at it already, for a gateway that was killed
+        assert time.monotonic() < deadline, left
     docker("network", "rm", network_name(of), check=False)
     if images := names("images", f"{image_prefix(of)}-*", "--format", "{{.Repository}}:{{.Tag}}"):
         docker("rmi", *images)

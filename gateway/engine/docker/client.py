@@ -36,7 +36,7 @@ START_IT = "Start it (`systemctl start docker`) and try again"
 
 def address() -> str:
     """The engine's address. Raises EngineError for one on another machine: it could not mount this one's folders."""
-    found = os.environ.get("DOCKER_HOST", _DEFAULT)
+    found = os.environ.get("DOCKER_HOST") or _DEFAULT
     if not found.startswith("unix://"):
         raise EngineError(
             f"DOCKER_HOST is {found}, but huskies needs an engine of this host: unset DOCKER_HOST, "
@@ -72,6 +72,9 @@ class Client:
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="docker")
+        # A thread of its own: all of the pool's may be waiting for the engine that is asked after.
+        self._pinging = ThreadPoolExecutor(1, thread_name_prefix="docker-ping")
+        self._ping: asyncio.Future[bool] | None = None
         self._api: APIClient | None = None
         self._making = threading.Lock()
         #: What is wrong with the engine; empty while it answers.
@@ -84,9 +87,9 @@ class Client:
             EngineDown: it does not answer (in time).
             EngineError: it refused; the text is its own.
         """
-        loop = asyncio.get_running_loop()
-        if self.trouble and not await loop.run_in_executor(self._pool, answers):
+        if self.trouble and not await self._answers():
             raise EngineDown(self.trouble)
+        loop = asyncio.get_running_loop()
         try:
             result = await asyncio.wait_for(loop.run_in_executor(self._pool, self._do, work), within_s)
         except TimeoutError:
@@ -111,20 +114,35 @@ class Client:
             await asyncio.shield(work)
         except asyncio.CancelledError:
             build.cancel()
-            with contextlib.suppress(EngineError):
-                await work
+            # One whose engine has not said a word yet cannot be cut, and is not waited for.
+            with contextlib.suppress(EngineError, TimeoutError):
+                await asyncio.wait_for(asyncio.shield(work), PING_S)
             raise
 
     def close(self) -> None:
         """Let the threads end; one that waits for a frozen engine is not waited for."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._pinging):
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _answers(self) -> bool:
+        """Whether the engine answers a ping; who asks while one is under way gets its answer."""
+        if self._ping is None or self._ping.done():
+            self._ping = asyncio.get_running_loop().run_in_executor(self._pinging, answers)
+        return await asyncio.shield(self._ping)
 
     def _do(self, work: Callable[[APIClient], T]) -> T:
         with translated():
-            with self._making:
-                if self._api is None:
-                    self._api = connect(REQUEST_S)
-            return work(self._api)
+            return work(self._api or self._make())
+
+    def _make(self) -> APIClient:
+        """Connect, once. Those who wait for a frozen engine wait together, not one after the other."""
+        if not self._making.acquire(timeout=REQUEST_S):
+            raise TimeoutError("timed out")
+        try:
+            self._api = self._api or connect(REQUEST_S)
+            return self._api
+        finally:
+            self._making.release()
 
 
 class _Build:
@@ -137,25 +155,31 @@ class _Build:
         self._response: Any = None
         self._cancelled = threading.Event()
 
-    def run(self, _: APIClient) -> None:
+    def run(self, connected: APIClient) -> None:
         """Stream the build to its end. Raises EngineError when it was cancelled."""
-        api = connect(self._within_s)
+        api = connect(REQUEST_S, connected.api_version)
         api.hooks["response"] = [self._keep]
         with contextlib.closing(api):
             try:
-                for message in api.build(**self._arguments, decode=True, use_config_proxy=False):
+                # Without a time limit of its own, the SDK waits for a build for ever.
+                limit = int(self._within_s)
+                for message in api.build(**self._arguments, decode=True, use_config_proxy=False, timeout=limit):
                     self._hear(message)
             except Exception:
                 if not self._cancelled.is_set():
                     raise
+            finally:
+                # Also where it is ours that failed: the engine ends a build that nobody listens to.
+                if self._response is not None:
+                    self._response.close()
         if self._cancelled.is_set():
             raise EngineError("the build was cancelled")
 
     def cancel(self) -> None:
-        """Cut the connection; the engine ends a build that nobody listens to."""
+        """Have the thread that reads find its connection at an end."""
         self._cancelled.set()
         if self._response is not None:
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError, RuntimeError):  # it has ended by itself
                 self._response.raw.shutdown()
 
     def _keep(self, response: Any, *_: object, **__: object) -> None:
@@ -164,25 +188,29 @@ class _Build:
             self.cancel()
 
 
-def connect(timeout_s: float) -> APIClient:
-    """A client of the SDK's. Raises what the SDK raises."""
+def connect(timeout_s: float, version: str = "auto") -> APIClient:
+    """A client of the SDK's; "auto" asks the engine for its version. Raises what the SDK raises."""
     from docker import APIClient
 
-    return APIClient(base_url=address(), version="auto", timeout=int(timeout_s), max_pool_size=_THREADS)
+    return APIClient(base_url=address(), version=version, timeout=int(timeout_s), max_pool_size=_THREADS)
 
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
-    """Turn what the SDK and its HTTP library raise into errors of ours."""
+    """Turn what the SDK and its HTTP libraries raise into errors of ours."""
     import requests
+    import urllib3
     from docker import errors
 
+    of_sdk = (errors.DockerException, errors.StreamParseError)
+    # What breaks while an answer is streamed, as that of a build is, comes from below the HTTP library.
+    of_http = (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError)
     try:
         yield
     except errors.APIError as error:
         raise EngineError(_sentence(error)) from error
-    except (requests.exceptions.RequestException, errors.DockerException, OSError) as error:
-        if isinstance(error, errors.DockerException) and not _is_connection(error):
+    except (*of_sdk, *of_http) as error:
+        if isinstance(error, of_sdk) and not _is_connection(error):
             raise EngineError(f"the Docker engine: {error}") from error
         raise EngineDown(f"the Docker engine does not answer ({_reason(error)}). {START_IT}.") from error
 

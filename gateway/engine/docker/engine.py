@@ -30,6 +30,8 @@ from stacks.images import ImagePlan
 if TYPE_CHECKING:
     from docker import APIClient
 
+#: Seconds until a container is gone that somebody else removes already.
+REMOVE_S = 30
 #: Seconds until a container has started, or ended: on a machine that starts twenty at once.
 _START_S = 90.0
 #: An engine counts a log's last lines before it picks those of one stream.
@@ -59,6 +61,9 @@ class DockerEngine:
                     "Point DOCKER_HOST at an engine without it, or set engine.kind to process"
                 )
         return f"docker {info.get('ServerVersion', '')}, {info.get('ContainersRunning', 0)} containers run"
+
+    async def has(self, plan: ImagePlan) -> bool:
+        return await self._images.has(plan.image)
 
     async def prepare(self, spec: SledSpec, plan: ImagePlan, said: Callable[[str], None]) -> list[str]:
         return await self._images.ensure(spec, plan, said)
@@ -181,4 +186,9 @@ def _remove(api: APIClient, container_id: str) -> None:
     from docker import errors
 
     with contextlib.suppress(errors.NotFound):
-        api.remove_container(container_id, force=True, v=True)
+        try:
+            api.remove_container(container_id, force=True, v=True)
+        except errors.APIError as error:
+            if error.status_code != 409 or "already in progress" not in str(error):
+                raise
+            api.wait(container_id, timeout=REMOVE_S, condition="removed")

@@ -57,7 +57,7 @@ class Images:
 
         Raises BuildFailed, EngineError.
         """
-        if await self._has(plan.image):
+        if await self.has(plan.image):
             return []
         self.busy += 1
         try:
@@ -72,7 +72,7 @@ class Images:
             if lock.locked():
                 said(f"Waiting for {layer.name}, which another project builds")
             async with lock:
-                if await self._has(layer.tag):
+                if await self.has(layer.tag):
                     continue
                 await self._client.call(_room)
                 if layer is plan.layers[0]:
@@ -100,12 +100,13 @@ class Images:
                 removed.append(tag)
         return removed
 
-    async def _has(self, tag: str) -> bool:
+    async def has(self, tag: str) -> bool:
+        """Whether an image of that name is there. Raises EngineError."""
         return await self._client.call(lambda api: _image(api, tag) is not None)
 
     async def _pull(self, base_image: str, said: Callable[[str], None]) -> None:
         """Fetch the image that everything begins with, unless it is there."""
-        if await self._has(base_image):
+        if await self.has(base_image):
             return
         said(f"Pulling {base_image}")
         try:

@@ -1,0 +1,160 @@
+"""A cold build of a project's image: how much of its time is the engine's, and how much our own.
+
+    python benchmarks/build.py [--stack minimal] [--rounds 1]
+
+Cold: a build argument that nobody had before is declared right behind each FROM, so that the engine has no instruction
+in its cache; the build log is searched for proof. The time of one `prepare` is taken apart into the engine's builds
+(one `Client.build` for each layer, its connection included), the image contract's check (`Images._check`: one container
+from create to remove), and what is left: our own time, the engine's small answers to it included. The SDK is imported
+before; in a gateway the first look at the engine does that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import re
+import secrets
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from gateway import build_inputs, ssh
+from gateway.engine.container import Limits, image_prefix
+from gateway.engine.docker import DockerEngine
+from gateway.engine.docker.client import Client
+from gateway.engine.docker.images import Images
+from gateway.engine.spec import ProjectPaths, SledSpec
+from gateway.settings import BuildSection
+from gateway.startup import instance
+from stacks.catalog import FALLBACK, catalog
+from stacks.images import ImagePlan, Layer, plan_image
+from tests.support.containers import BASE_IMAGE, build_section, docker, missing, names, remove_all
+
+OWN_S = 0.5
+_IMAGE = re.compile(r" ---> ([0-9a-f]{12})$")
+
+
+@dataclass
+class Parts:
+    """Where the time of one `prepare` went, in seconds. `image` is the newest that a build made."""
+
+    builds: list[float] = field(default_factory=list)
+    check: float = 0.0
+    whole: float = 0.0
+    image: str = ""
+
+    @property
+    def own(self) -> float:
+        """What is neither the engine's builds nor the check."""
+        return self.whole - sum(self.builds) - self.check
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Have the builds and the check report here."""
+        build, check = Client.build, Images._check
+
+        async def timed_build(
+            client: Client, arguments: dict[str, Any], hear: Callable[[dict[str, Any]], None], *rest: float
+        ) -> None:
+            def heard(message: dict[str, Any]) -> None:
+                if found := _IMAGE.match(str(message.get("stream", "")).rstrip()):
+                    self.image = found[1]
+                hear(message)
+
+            began = time.monotonic()
+            await build(client, arguments, heard, *rest)
+            self.builds.append(time.monotonic() - began)
+
+        async def timed_check(images: Images, spec: SledSpec, layer: Layer, image: str) -> None:
+            began = time.monotonic()
+            await check(images, spec, layer, image)
+            self.check = time.monotonic() - began
+
+        Client.build, Images._check = timed_build, timed_check  # type: ignore[assignment, method-assign]
+        try:
+            yield
+        finally:
+            Client.build, Images._check = build, check  # type: ignore[method-assign]
+
+
+def plan(stack: str, of: str) -> ImagePlan:
+    """An image that no engine has a single instruction of."""
+    inputs = build_inputs.read(BuildSection(base_image=BASE_IMAGE, **build_section()))
+    unique = {**inputs.arguments, f"HUSKIES_BENCHMARK_{secrets.token_hex(6)}": "yes"}
+    known = next(found for found in catalog() if found.name == stack) if stack != FALLBACK else None
+    return plan_image(replace(inputs, arguments=unique), known, image_prefix(of))
+
+
+async def cold(folder: Path, planned: ImagePlan, parts: Parts) -> None:
+    """One build from nothing."""
+    spec = SledSpec("cold", ProjectPaths.of(folder, "cold"), folder, "t", oauth=False, owner=(1000, 1000), ssh_port=2)
+    await ssh.furnish(spec)
+    engine = DockerEngine(instance(folder), Limits())
+    try:
+        await engine.check()
+        with parts.watching():
+            began = time.monotonic()
+            built = await engine.prepare(spec, planned, lambda _: None)
+            parts.whole = time.monotonic() - began
+    finally:
+        await engine.close()
+    assert built == [layer.name for layer in planned.layers]
+    assert len(parts.builds) == len(built)
+    assert "Using cache" not in spec.paths.build_log.read_text(), "this was no cold build"
+
+
+def one_round(stack: str) -> Parts:
+    """Build, and leave nothing behind."""
+    parts, before = Parts(), set(names("images", "-aq"))
+    with tempfile.TemporaryDirectory(prefix="hb") as name:
+        folder = Path(name)
+        try:
+            asyncio.run(cold(folder, plan(stack, instance(folder)), parts))
+        finally:
+            remove_all(instance(folder))
+            if parts.image not in before:
+                remove_nameless(parts.image)
+    return parts
+
+
+def remove_nameless(image: str) -> None:
+    """Remove what a build that was cut off had made so far; the engine needs a moment to let go of it."""
+    for _ in range(20):
+        if image not in names("images", "-aq") or docker("rmi", image, check=False) is not None:
+            return
+        time.sleep(0.5)
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Measure, print, and say whether the limit holds."""
+    rounds = [one_round(arguments.stack) for _ in range(arguments.rounds)]
+    layers = [layer.name for layer in plan(arguments.stack, "names").layers]
+    whole, check, own = (
+        statistics.median(values) for values in zip(*((p.whole, p.check, p.own) for p in rounds), strict=True)
+    )
+    print(f"{f'cold build of {arguments.stack}':<30}{'seconds':>10}{'share':>10}")
+    for number, layer in enumerate(layers):
+        took = statistics.median(parts.builds[number] for parts in rounds)
+        print(f"{f'engine: layer {layer}':<30}{took:>10.2f}{took / whole:>10.1%}")
+    for what, took in (("image contract's check", check), ("our own", own), ("whole", whole)):
+        print(f"{what:<30}{took:>10.2f}{took / whole:>10.1%}")
+    holds = own <= OWN_S
+    print(f"{'holds' if holds else 'MISSED':<7} our own seconds <= {OWN_S:g}: {own:.2f}")
+    return 0 if holds else 1
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--stack", default=FALLBACK, choices=[FALLBACK, *(s.name for s in catalog() if s.has_image)])
+    parser.add_argument("--rounds", type=int, default=1)
+    given = parser.parse_args()
+    if problem := missing():
+        sys.exit(problem)
+    sys.exit(main(given))
