@@ -44,7 +44,8 @@ class NewProject:
             git=git,
             adopt=adopt,
         )
-        made = await projects.create(request, ctx.release, ctx.services.notice(ctx))
+        async with ctx.services.notice(ctx) as notice:
+            made = await projects.create(request, ctx.release, notice)
         ctx.afterwards.append(partial(projects.begin, made.project))
         return "\n".join(_reply(ctx.services, made))
 
@@ -54,7 +55,7 @@ def _reply(services: Services, made: Created) -> list[str]:
     lines = [f"**{project.name}** is ready.", f"- source: `{project.path}`", f"- stack: {_stack(made)}"]
     if (way := projects.access(project)) is not None:
         lines.append(f"- SSH: `{way.line}`")
-        lines.append(f"- in editors: `{way.alias}`, once your SSH configuration has `{projects.include_line}`")
+        lines.append(f"- in editors: `Host {way.alias}`, once your SSH configuration has `{projects.include_line}`")
     else:
         lines.append("- engine: process, no isolation and no SSH; open the source in your editor")
     if made.taken_up:

@@ -30,10 +30,9 @@ class Rebuild:
             return f"{project.name} runs a fresh sled; the process engine has no image to build.{stopped.told}"
         projects.check_stack(stack)
         ctx.release()
-        notice = ctx.services.notice(ctx)
-        await notice.say(f"Rebuilding {project.name} …")
-        rebuilt = await projects.rebuild(project, here, stack, notice.show)
-        notice.show("")
+        async with ctx.services.notice(ctx) as notice:
+            await notice.say(f"Rebuilding {project.name} …")
+            rebuilt = await projects.rebuild(project, here, stack, notice.show)
         return _reply(rebuilt) + rebuilt.stopped.told
 
 

@@ -29,7 +29,7 @@ class Ssh:
         return "\n".join(
             [
                 f"- terminal: `{way.line}`",
-                f"- editors: `{way.alias}`, once your SSH configuration has `{projects.include_line}`",
+                f"- editors: `Host {way.alias}`, once your SSH configuration has `{projects.include_line}`",
                 f"- on the host: `huskies ssh {project.name}`",
                 f"- host key: {await projects.fingerprint(project)}",
             ]

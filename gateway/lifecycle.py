@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,8 +17,8 @@ from pathlib import Path
 
 from gateway import ssh
 from gateway.dispatcher import Dispatcher, Stopped
-from gateway.engine import Engine, LogOf
-from gateway.engine.process import tail
+from gateway.engine import Engine, LogOf, SledSpec
+from gateway.engine.process import ProcessEngine, tail
 from gateway.errors import EngineDown, EngineError, HuskiesError, SledAway, SledError, StateError, UserError
 from gateway.places import Source, choose_owner
 from gateway.ports import choose_port
@@ -225,6 +227,8 @@ class Lifecycle(Registry):
         for project in await self._store.read(rows.all_projects):
             async with self._lock(project.name):
                 current = self._living.get(project.id)
+                if current is not None and self._engine.isolated and not current.image and current.ready_at:
+                    await self._leave_the_host(current)
                 if project.desired == "up" or (current is not None and current.desired == "up"):
                     continue
                 try:
@@ -286,12 +290,24 @@ class Lifecycle(Registry):
 
     async def _settle_in(self, project: Project) -> Project:
         """Give a project that was made without a container what one needs. Raises UserError."""
-        if not self._engine.isolated or (project.owner is not None and project.ssh_port is not None):
+        if project.image:
             return project
         owner = await asyncio.to_thread(choose_owner, Source(project.path, project.adopted, exists=True))
         async with self._reserving:
-            port = await self._free_port()
-            return await self._change(project, uid=owner[0], gid=owner[1], ssh_port=port)
+            port = project.ssh_port or await self._free_port()
+            # A new token: a sled that is still a process of this host must not be taken for the one in the container.
+            token = secrets.token_urlsafe(32)
+            project = await self._change(project, uid=owner[0], gid=owner[1], ssh_port=port, token=token)
+        await self._leave_the_host(project)
+        await asyncio.to_thread(_give_home, self.spec(project))
+        return project
+
+    async def _leave_the_host(self, project: Project) -> None:
+        """End what a project without a container left running on this host, where an engine isolates now."""
+        try:
+            await ProcessEngine({}).stop(self.spec(project))
+        except EngineError as error:
+            log.error("%s: %s", project.name, error)
 
     async def _free_port(self) -> int:
         """The next SSH port that nobody has. Raises UserError."""
@@ -359,6 +375,12 @@ class Lifecycle(Registry):
         assert self._dispatcher is not None
         told = [] if here is None else [here]
         return await self._dispatcher.stop(reason, project_id=project.id, conversations=[], told=told)
+
+
+def _give_home(spec: SledSpec) -> None:
+    """Give all of a home to the project's user: a sled on this host may have run as somebody else."""
+    for folder, folders, files in os.walk(spec.paths.home):
+        ssh.own(spec, *(Path(folder, name) for name in (*folders, *files)))
 
 
 def _remove(folder: Path) -> bool:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import time
+from typing import Self
+
 from gateway.chat import Conversation
 from gateway.outbox import Outbox
 from gateway.store import Store
 from gateway.store.outbox import Kind
-from gateway.text import shorten
+from gateway.text import seconds, shorten
 
 #: Characters of the detail that are shown.
 _DETAIL = 300
 
 
 class Notice:
-    """Where messages cannot be edited, each `say` is a message and each `show` nothing."""
+    """Use as an async context manager: at its end the message says how long the work took, and is live no more.
+
+    Where messages cannot be edited, each `say` is a message, and the rest nothing.
+    """
 
     def __init__(self, store: Store, outbox: Outbox, conversation: Conversation, conversation_id: int) -> None:
         self._store = store
@@ -24,6 +30,23 @@ class Notice:
         self._row: int | None = None
         self._headline = ""
         self._detail = ""
+        self._began = time.monotonic()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if (row := self._row) is None or (kind is not None and not issubclass(kind, Exception)):
+            return  # nothing was shown; or the gateway ends, and the next one goes on with the work
+        self._row = None
+        outcome = "failed" if kind is not None else "done"
+        took = time.monotonic() - self._began
+        after = f" after {seconds(took)}" if took >= 1 else ""
+        text = f"{self._headline.removesuffix(' …')}: {outcome}{after}."
+        await self._store.write(
+            lambda c: self._outbox.add(c, self._conversation, self._conversation_id, text, replaces=row)
+        )
+        self._outbox.wake(self._conversation)
 
     async def say(self, headline: str) -> None:
         """What is being done; commits the message, or has it read this from now on."""

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.containers import ContainerGateway, docker, inspect, shell
 from tests.support.git_server import GitServer
+from tests.support.huskies import Huskies
 from tests.support.processes import until
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(240)]
@@ -21,7 +22,7 @@ async def test_the_reply_is_all_that_one_needs(gateway: ContainerGateway) -> Non
     paths = gateway.paths("demo")
     line = f"ssh huskies@127.0.0.1 -p 24200 -i {paths.client_key}"
     assert reply.startswith("**demo** is ready.")
-    for part in (str(gateway.projects / "demo"), "minimal (no marker found)", f"`{line}`", "`huskies-demo`"):
+    for part in (str(gateway.projects / "demo"), "minimal (no marker found)", f"`{line}`", "`Host huskies-demo`"):
         assert part in reply
     assert "`huskies status demo`" in reply
     # The line as it stands, but for the question about a host that is not known yet.
@@ -239,3 +240,27 @@ async def test_the_host_was_restarted(gateway: ContainerGateway) -> None:
 
     assert await ready()
     await until(lambda: gateway.containers() == [gateway.container("demo")])
+
+
+async def test_a_project_that_was_made_without_a_container_moves_into_one(gateway: ContainerGateway) -> None:
+    with Huskies(gateway.state.parent) as before:  # the same folders, on the process engine
+        await before.start()
+        await before.send("new project demo", "p")
+        await before.send("@@run echo kept > file; echo kept > ~/in-home", "m")
+        (sled,) = before.sleds()
+        await before.stop()
+        assert sled.is_running(), "a sled outlives its gateway"
+        gateway.write_config()
+        await gateway.start()
+        await until(lambda: not sled.is_running() or sled.status() == "zombie", 20)
+        async with asyncio.timeout(20):
+            while "`rebuild demo` gives it one" not in (await gateway.get("/projects/demo"))["last_error"]:
+                await asyncio.sleep(0.05)
+        source = gateway.projects / "demo"
+        refused = await gateway.said("rebuild demo", "r1")
+        assert f"`chown -R 1000:1000 {source}`" in refused
+        await shell("chown", "-R", "1000:1000", str(source))
+        assert "runs in a fresh container" in await gateway.said("rebuild demo", "r2")
+        assert await gateway.logs_in("demo", "cat file ~/in-home; echo more >> ~/in-home") == "kept\nkept\n"
+        assert await gateway.said("@@run id -un > who", "m2") is not None
+        assert (source / "who").read_text() == "huskies\n"

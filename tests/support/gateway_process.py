@@ -38,11 +38,16 @@ class GatewayProcess:
             **config,
             "engine": {"kind": "process", "allow_unsandboxed": True, "reconcile_s": 0.2, **config.get("engine", {})},
         }
-        self._file.write_text(to_toml(values))
-        self._file.chmod(0o600)
+        self._values = values
+        self.write_config()
         self.process: subprocess.Popen[bytes] | None = None
         #: Added to the environment of each process.
         self.environment: dict[str, str] = {}
+
+    def write_config(self) -> None:
+        """Make the configuration file what this object was made with."""
+        self._file.write_text(to_toml(self._values))
+        self._file.chmod(0o600)
 
     def __enter__(self) -> GatewayProcess:
         return self
