@@ -27,7 +27,7 @@ class Delete:
             receipt = [f"**{project.name}** is deleted.", f"- removed: {', '.join(removed)}"]
             if kept:
                 receipt.append(f"- kept: {', '.join(kept)}")
-            if not purge:
+            if "history" in kept:
                 receipt.append(f"\n`new project {project.name}` takes up what was kept.")
             return "\n".join(receipt) + stopped.told
 

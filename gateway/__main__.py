@@ -7,6 +7,7 @@ import asyncio
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -102,6 +103,11 @@ def _run(arguments: argparse.Namespace) -> int:
     terminal = sys.stdin.isatty() and sys.stdout.isatty() and not arguments.pipe
     log.configure(values, terminal=terminal and values.transports.console.enabled)
     asyncio.run(serve(values, file, pipe=arguments.pipe, terminal=terminal))
+    if any(thread.name.startswith("docker") for thread in threading.enumerate()):
+        # Everything is closed and sent. Python would wait for the threads of a pool, and so for a frozen engine.
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(0)
     return 0
 
 

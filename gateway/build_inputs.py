@@ -26,7 +26,7 @@ def _certificates(place: str) -> dict[str, bytes]:
     """One file for each authority: `update-ca-certificates` reads the first of a file only."""
     if not place:
         return {}
-    path = Path(place).expanduser()
+    path = _path(place, "build.ca_certificates")
     files = sorted(path.glob("*.crt")) + sorted(path.glob("*.pem")) if path.is_dir() else [path]
     found = [pem for file in files for pem in _CERTIFICATE.findall(_read(file, "build.ca_certificates"))]
     if not found:
@@ -37,10 +37,21 @@ def _certificates(place: str) -> dict[str, bytes]:
 def _apt_sources(place: str) -> dict[str, bytes]:
     if not place:
         return {}
-    path = Path(place).expanduser()
+    path = _path(place, "build.apt_sources")
     if path.suffix not in {".sources", ".list"}:
         raise ConfigError(f"build.apt_sources: {path} must end in .sources or .list, as apt wants it")
     return {f"huskies{path.suffix}": _read(path, "build.apt_sources")}
+
+
+def _path(place: str, key: str) -> Path:
+    try:
+        path = Path(place).expanduser()
+        path.stat()
+    except RuntimeError:
+        raise ConfigError(f"{key}: there is no home directory for {place}; write the whole path") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{key}: {place} cannot be read: {getattr(error, 'strerror', error)}") from error
+    return path
 
 
 def _read(path: Path, key: str) -> bytes:

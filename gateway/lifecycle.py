@@ -139,6 +139,8 @@ class Lifecycle(Registry):
                 self._living.pop(project.id, None)
                 stopped = await self._stop_runs(project, f"{project.name} was deleted.", here)
                 stays = await self._end_or_owe(project)
+            # What a container may still write to is not walked through by a gateway that may be root.
+            purge = purge and not stays
             removed, kept = await asyncio.to_thread(self._clear, project, purge=purge)
             if stays:
                 removed.remove("container")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +88,8 @@ def _inspect(path: Path, name: str, *, adopt: bool) -> Source:
         if adopt:
             return Source(path, adopted=True, exists=True)
         if any(path.iterdir()):
-            raise UserError(f"{path} is not empty. To take it as it is: `new project {name} --path {path} --adopt`")
+            line = f"new project {name} --path {shlex.quote(str(path))} --adopt"
+            raise UserError(f"{path} is not empty. To take it as it is: `{line}`")
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     return Source(path, adopted=False, exists=True)
@@ -103,7 +105,8 @@ def choose_owner(source: Source) -> tuple[int, int]:
     if not source.exists:
         return (uid, os.getegid() or uid) if uid else NEW_OWNER
     status = source.path.stat()
-    give = f"`chown -R {uid or NEW_OWNER[0]}:{os.getegid() or uid or NEW_OWNER[1]} {source.path}`"
+    owner = f"{uid or NEW_OWNER[0]}:{os.getegid() or uid or NEW_OWNER[1]}"
+    give = f"`chown -R {owner} {shlex.quote(str(source.path))}`"
     if uid not in (0, status.st_uid):
         raise UserError(
             f"{source.path} belongs to user {status.st_uid}, and its container would run as {uid}. "

@@ -104,11 +104,13 @@ class Projects(Lifecycle):
             bootstrap = _Bootstrap(self, made.project, request, git, notice)
             try:
                 project = await bootstrap.run()
-            except (HuskiesError, OSError) as error:
+            except Exception as error:  # whatever it is, nothing of the attempt may stay
                 stopped = await self._undo(made.project, request.conversation_id, made.before)
-                log.warning("creating %s failed: %s", request.name, error)
+                foreseen = isinstance(error, (HuskiesError, OSError))
+                log.warning("creating %s failed: %s", request.name, error, exc_info=None if foreseen else error)
+                told = error if foreseen else "Something went wrong that nobody foresaw; the gateway's log has it."
                 raise UserError(
-                    f"Creating {request.name} failed at: {bootstrap.step}. {error}\nNothing was left behind; "
+                    f"Creating {request.name} failed at: {bootstrap.step}. {told}\nNothing was left behind; "
                     f"put that right and type `new project {request.name}` again.{stopped.told}"
                 ) from error
         faults.reach("project.ready")

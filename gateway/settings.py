@@ -58,9 +58,10 @@ def _git_hosts(value: Any) -> Any:
 
 def _bytes(value: object) -> object:
     found = re.fullmatch(r"(\d+)([kmgt]?)b?", str(value).strip().lower())
-    if found is None or int(found[1]) == 0:
-        raise ValueError("must be an amount of memory, e.g. 512m or 4g")
-    return int(found[1]) * 1024 ** " kmgt".index(found[2] or " ")
+    amount = int(found[1]) * 1024 ** " kmgt".index(found[2] or " ") if found is not None else 0
+    if amount < 64 * 2**20:
+        raise ValueError("must be an amount of memory of at least 64m, e.g. 512m or 4g")
+    return amount
 
 
 def _ports(value: object) -> object:
@@ -142,7 +143,7 @@ class EngineSection(Section):
     kind: Literal["auto", "docker", "process"] = "auto"
     allow_unsandboxed: bool = False
     memory: Annotated[int, BeforeValidator(_bytes)] = 4 * 2**30
-    cpus: float = Field(2.0, gt=0)
+    cpus: float = Field(2.0, ge=0.01)
     pids: int = Field(1024, ge=64)
     reconcile_s: float = Field(10.0, gt=0)
 

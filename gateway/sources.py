@@ -20,7 +20,7 @@ def declared_stack(source: Path) -> str:
         return ""
     try:
         stack = tomllib.loads(text).get("stack", "")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # also a number that is too long, or tables too deep
         return ""
     return stack if isinstance(stack, str) else ""
 

@@ -12,10 +12,14 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gateway.engine.container import group, passwd
 from gateway.engine.spec import ProjectPaths, SledSpec
 from gateway.errors import EngineError
+
+if TYPE_CHECKING:
+    from asyncssh import SSHKey
 
 USER = "huskies"
 HOST = "127.0.0.1"
@@ -56,10 +60,10 @@ class Access:
             f"    HostName {HOST}\n"
             f"    Port {self.port}\n"
             f"    User {USER}\n"
-            f'    IdentityFile "{self.key}"\n'
+            f"    IdentityFile {_value(self.key)}\n"
             "    IdentitiesOnly yes\n"
             f"    HostKeyAlias {self.alias}\n"
-            f'    UserKnownHostsFile "{self.known_hosts}"\n'
+            f"    UserKnownHostsFile {_value(self.known_hosts)}\n"
             "    StrictHostKeyChecking yes\n"
         )
 
@@ -67,10 +71,10 @@ class Access:
     def options(self) -> list[str]:
         """Arguments that make the system's `ssh` do as the block says."""
         return [
-            *("-p", str(self.port), "-i", str(self.key)),
+            *("-p", str(self.port), "-o", f"IdentityFile={_value(self.key)}"),
             *("-o", "IdentitiesOnly=yes"),
             *("-o", f"HostKeyAlias={self.alias}"),
-            *("-o", f'UserKnownHostsFile="{self.known_hosts}"'),
+            *("-o", f"UserKnownHostsFile={_value(self.known_hosts)}"),
             *("-o", "StrictHostKeyChecking=yes"),
             f"{USER}@{HOST}",
         ]
@@ -101,7 +105,7 @@ async def furnish(spec: SledSpec) -> None:
 
     Files that a container has mounted are never replaced while they are right: it would keep the old ones.
 
-    Raises OSError.
+    Raises OSError; EngineError for a host key that is none.
     """
     await asyncio.to_thread(_furnish, spec)
 
@@ -118,7 +122,7 @@ def _furnish(spec: SledSpec) -> None:
         _write(paths.client_key, key.export_private_key(), 0o600)
     if not paths.host_key.exists():
         _write(paths.host_key, asyncssh.generate_private_key("ssh-ed25519").export_private_key(), 0o600)
-    public = asyncssh.read_private_key(str(paths.host_key)).export_public_key().decode().strip()
+    public = _host_key(paths).export_public_key().decode().strip()
     known = f"huskies-{spec.project} {public}\n[{HOST}]:{spec.ssh_port} {public}\n"
     for file, text in (
         (paths.known_hosts, known),
@@ -147,10 +151,19 @@ def forget_client_key(paths: ProjectPaths) -> None:
 
 
 def fingerprint(paths: ProjectPaths) -> str:
-    """The host key's, as an SSH client shows it at the first connection. Raises OSError."""
+    """The host key's, as an SSH client shows it at the first connection. Raises OSError, EngineError."""
+    return _host_key(paths).get_fingerprint()
+
+
+def _host_key(paths: ProjectPaths) -> SSHKey:
     import asyncssh
 
-    return asyncssh.read_private_key(str(paths.host_key)).get_fingerprint()
+    try:
+        return asyncssh.read_private_key(str(paths.host_key))
+    except ValueError as error:  # asyncssh's for files that it cannot read are of this kind
+        raise EngineError(
+            f"{paths.host_key} holds no host key ({error}). Put it back from a backup, or remove it: a new one is made."
+        ) from error
 
 
 async def answers(way: Access, within_s: float) -> None:
@@ -164,9 +177,11 @@ async def answers(way: Access, within_s: float) -> None:
     deadline = loop.time() + within_s
     trouble = ""
     while loop.time() < deadline:
-        trouble = await _try(way, min(_TRY_S, deadline - loop.time()))
-        if not trouble:
+        said = await _try(way, min(_TRY_S, deadline - loop.time()))
+        if not said:
             return
+        # A last try that was cut short does not hide why those before it failed.
+        trouble = said if loop.time() < deadline else trouble or said
         await asyncio.sleep(_RETRY_S)
     raise EngineError(
         f"SSH on port {way.port} of {HOST} did not let the project's key in within {within_s:.0f} s: {trouble}"
@@ -191,7 +206,9 @@ async def _try(way: Access, within_s: float) -> str:
             )
             async with connection:
                 done = await connection.run("true")
-    except (OSError, asyncssh.Error) as error:  # a timeout is an OSError too
+    except TimeoutError:
+        return "it did not answer"
+    except (OSError, ValueError, asyncssh.Error) as error:  # for a file that is no key, a ValueError
         return str(error) or type(error).__name__
     return "" if done.exit_status == 0 else f"`true` ended with {done.exit_status}: {str(done.stderr)[-200:]}"
 
@@ -199,6 +216,11 @@ async def _try(way: Access, within_s: float) -> str:
 def _quoted(path: Path) -> str:
     """A path as a shell takes it; one without anything special stays as it is."""
     return shlex.quote(str(path))
+
+
+def _value(path: Path) -> str:
+    """A path as a value in an SSH configuration, where % begins what `ssh` replaces."""
+    return '"{}"'.format(str(path).replace("%", "%%"))
 
 
 def _write(file: Path, data: bytes, mode: int) -> None:

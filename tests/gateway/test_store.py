@@ -17,12 +17,14 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, event, insert, select
+from sqlalchemy.exc import IntegrityError
 
 from gateway.chat import Conversation
 from gateway.errors import StateError, StateTooNew
 from gateway.store import Store, schema
 from gateway.store import messages as messages_rows
 from gateway.store import outbox as outbox_rows
+from gateway.store import projects as projects_rows
 from gateway.store import turns as turns_rows
 from gateway.store.database import connect
 from gateway.store.tables import SCHEMA, cursors, metadata
@@ -152,6 +154,89 @@ def test_a_reshaping_migration_keeps_one_copy(tmp_path: Path, empty_database: Pa
     with closing(sqlite3.connect(copy)) as connection:
         assert connection.execute("SELECT count(*) FROM cursors").fetchone() == (0,)
     assert copy.stat().st_mode & 0o077 == 0
+
+
+#: Rows as the first schema had them: two projects, one of them deleted, and one message's way.
+ROWS = {
+    "cursors": [{"transport": "matrix", "value": "s1"}],
+    "projects": [
+        {"id": 1, "name": "demo", "path": "/src/demo", "desired": "up", "ready_at": 5.5, "token": "t1"},
+        {"id": 2, "name": "gone", "path": "/src/gone", "desired": "deleted", "ready_at": None, "token": ""},
+    ],
+    "conversations": [
+        {"id": 1, "transport": "fake", "room": "r", "thread": "", "direct": 1, "ambient": 0, "project_id": 1}
+    ],
+    "sessions": [{"id": 1, "project_id": 1, "conversation_id": 1, "agent_session": "a1", "generation": 2}],
+    "turns": [
+        {"id": 1, "run": "r1", "session_id": 1, "project_id": 1, "slot": 0, "agent": "claude", "journal": "j"}
+        | {"requested_by": "fake:ana", "started_at": 6.0, "ended_at": 7.0, "ending": "answered", "cost_usd": 0.25}
+    ],
+    "messages": [
+        {"id": 1, "transport": "fake", "external_id": "m1", "conversation_id": 1, "project_id": 1, "turn_id": 1}
+        | {"sender": "fake:ana", "sender_name": "Ana", "text": "hi", "fate": "answered", "received_at": 5.75}
+    ],
+    "outbox": [
+        {"id": 1, "conversation_id": 1, "message_id": 1, "turn_id": 1, "kind": "reply", "text": "hello"}
+        | {"state": "sent", "created_at": 7.5}
+    ],
+}
+OF_EVERY_PROJECT = {
+    "adopted": 0,
+    "made_source": 1,
+    "revived": 0,
+    "stack": "python",
+    "permissions": "ask",
+    "last_error": "it fell",
+    "created_by": "fake:ana",
+    "created_at": 5.0,
+}
+
+
+def everything(database: Path) -> dict[str, list[dict[str, object]]]:
+    """All rows of all tables."""
+    with closing(sqlite3.connect(database)) as connection:
+        connection.row_factory = sqlite3.Row
+        return {table: [dict(row) for row in connection.execute(f"SELECT * FROM {table} ORDER BY 1")] for table in ROWS}
+
+
+async def test_a_database_of_the_first_schema_keeps_all_its_rows(tmp_path: Path) -> None:
+    database = tmp_path / "huskies.db"
+    schema.migrate(database, "0001")
+    with closing(sqlite3.connect(database)) as connection:
+        for table, rows in ROWS.items():
+            for row in rows:
+                values = row | (OF_EVERY_PROJECT if table == "projects" else {})
+                places = ", ".join("?" for _ in values)
+                connection.execute(
+                    f"INSERT INTO {table} ({', '.join(values)}) VALUES ({places})", list(values.values())
+                )
+        connection.commit()
+    before = everything(database)
+
+    opened = await Store.open(database)
+    demo, gone = await opened.read(projects_rows.all_projects)
+    assert schema.version(database) == SCHEMA
+    after = everything(database)
+    added = {"uid": None, "gid": None, "ssh_port": None, "image": "", "git_url": ""}
+    assert after["projects"] == [row | added for row in before["projects"]]
+    assert {table: rows for table, rows in after.items() if table != "projects"} == {
+        table: rows for table, rows in before.items() if table != "projects"
+    }
+    assert (demo.name, demo.token, demo.ready_at, demo.last_error) == ("demo", "t1", 5.5, "it fell")
+    assert (demo.owner, demo.ssh_port, demo.image, demo.git_url) == (None, None, "", "")
+    assert gone.desired == "deleted"
+    copy = tmp_path / f"huskies.db.before-{SCHEMA}"
+    assert schema.version(copy) == "0001"
+    assert everything(copy) == before
+
+    # From now on a port is one project's; those without one do not collide.
+    await opened.write(lambda c: projects_rows.change(c, demo.id, ssh_port=22200, uid=1000, gid=1001))
+    with pytest.raises(IntegrityError):
+        await opened.write(lambda c: projects_rows.change(c, gone.id, ssh_port=22200))
+    await opened.close()
+    again = await Store.open(database)
+    assert (await again.read(lambda c: projects_rows.by_name(c, "demo"))).owner == (1000, 1001)
+    await again.close()
 
 
 def test_the_migrations_make_the_tables_of_the_code(empty_database: Path) -> None:

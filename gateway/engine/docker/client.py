@@ -26,6 +26,8 @@ T = TypeVar("T")
 #: Seconds that one request may take, and that a ping may.
 REQUEST_S = 10.0
 PING_S = 2.0
+#: The same for one that is known to be slow: twenty containers that start at once take their time.
+PATIENCE_S = 30.0
 #: Seconds that a build may be silent: an installation of many packages says nothing for long.
 _BUILD_SILENCE_S = 1800.0
 _THREADS = 40
@@ -76,12 +78,13 @@ class Client:
         self._pinging = ThreadPoolExecutor(1, thread_name_prefix="docker-ping")
         self._ping: asyncio.Future[bool] | None = None
         self._api: APIClient | None = None
+        self._patient: APIClient | None = None
         self._making = threading.Lock()
         #: What is wrong with the engine; empty while it answers.
         self.trouble = ""
 
     async def call(self, work: Callable[[APIClient], T], within_s: float = REQUEST_S) -> T:
-        """Do `work` with the engine.
+        """Do `work` with the engine; a longer limit lets each of its requests take longer, too.
 
         Raises:
             EngineDown: it does not answer (in time).
@@ -91,7 +94,8 @@ class Client:
             raise EngineDown(self.trouble)
         loop = asyncio.get_running_loop()
         try:
-            result = await asyncio.wait_for(loop.run_in_executor(self._pool, self._do, work), within_s)
+            do = self._do_patiently if within_s > REQUEST_S else self._do
+            result = await asyncio.wait_for(loop.run_in_executor(self._pool, do, work), within_s)
         except TimeoutError:
             self.trouble = f"the Docker engine did not answer within {within_s:.0f} s. {START_IT}."
             raise EngineDown(self.trouble) from None
@@ -133,6 +137,14 @@ class Client:
     def _do(self, work: Callable[[APIClient], T]) -> T:
         with translated():
             return work(self._api or self._make())
+
+    def _do_patiently(self, work: Callable[[APIClient], T]) -> T:
+        def with_patience(api: APIClient) -> T:
+            with self._making:
+                self._patient = self._patient or connect(PATIENCE_S, api.api_version)
+            return work(self._patient)
+
+        return self._do(with_patience)
 
     def _make(self) -> APIClient:
         """Connect, once. Those who wait for a frozen engine wait together, not one after the other."""

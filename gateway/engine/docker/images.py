@@ -186,11 +186,11 @@ class _LayerBuild:
 
     def _take(self, message: dict[str, Any], log_file: Any) -> None:
         if "error" in message:
-            self._error = str(message["error"]).strip()
+            self._error = _without_passwords(str(message["error"]).strip())
             log_file.write(f"{self._error}\n")
         if identity := (message.get("aux") or {}).get("ID"):
             self._image = identity
-        for line in str(message.get("stream", "")).splitlines():
+        for line in _without_passwords(str(message.get("stream", ""))).splitlines():
             if not line.strip():
                 continue
             log_file.write(f"{line}\n")
@@ -201,6 +201,11 @@ class _LayerBuild:
             if found := _BUILT.search(line):
                 self._image = self._image or found[1]
             self._loop.call_soon_threadsafe(self._said, f"Building {self._layer.name}: {self._step}\n{line[:120]}")
+
+
+def _without_passwords(text: str) -> str:
+    """What a build says, but for the credentials of a proxy: tools name the address that they could not reach."""
+    return re.sub(r"://[^/@\s]+@", "://[secret]@", text)
 
 
 def _room(api: APIClient) -> None:

@@ -1,0 +1,302 @@
+"""`new project`: what decides, what is refused, and what an attempt that fails leaves. On an engine in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from gateway import lifecycle
+from gateway.errors import EngineError
+from gateway.store import Store
+from gateway.store import projects as rows
+from tests.support.house import House, house, make_settings
+from tests.support.ssh_engine import SshEngine
+
+
+@pytest_asyncio.fixture
+async def home(tmp_path: Path) -> AsyncIterator[House]:
+    """On an engine without isolation."""
+    async with house(tmp_path) as made:
+        yield made
+
+
+@pytest_asyncio.fixture
+async def isolated(tmp_path: Path, unused_port: int) -> AsyncIterator[House]:
+    """On one that isolates, with one SSH port."""
+    projects = {"root": tmp_path / "projects", "ssh_ports": f"{unused_port}-{unused_port}"}
+    async with house(tmp_path, engine=SshEngine(), settings=make_settings(tmp_path, projects=projects)) as made:
+        yield made
+
+
+def nothing_left(home: House, name: str = "demo") -> bool:
+    """Whether an attempt left nothing, and its name is free."""
+    state = home.app.settings.gateway.state_dir
+    assert home.app.projects.all() == []
+    assert not (home.tmp_path / "projects" / name).exists()
+    assert not (state / name).exists()
+    return True
+
+
+# --- what is refused -------------------------------------------------------------------------------------------------
+
+
+async def test_an_unknown_stack_lists_those_there_are(home: House) -> None:
+    told = await home.ask("new project demo --stack pythn")
+    assert "There is no stack pythn. There are: go, jvm, minimal, node, python, ruby, rust." in told
+    assert nothing_left(home)
+
+
+async def test_a_stack_without_an_image_is_no_container(isolated: House) -> None:
+    told = await isolated.ask("new project demo --stack rust")
+    assert "The stack rust has no image yet; python and minimal have." in told
+    assert "`--stack minimal`" in told
+    assert nothing_left(isolated)
+
+
+async def test_git_needs_a_container(home: House) -> None:
+    told = await home.ask("new project demo --git https://git.example.org/a.git")
+    assert "--git needs a container" in told
+    assert "--adopt" in told
+    assert nothing_left(home)
+
+
+async def test_git_and_adopt_exclude_each_other(isolated: House) -> None:
+    told = await isolated.ask("new project demo --git https://git.example.org/a.git --adopt")
+    assert "leave one out" in told
+    assert nothing_left(isolated)
+
+
+async def test_git_wants_an_empty_folder(isolated: House) -> None:
+    folder = isolated.tmp_path / "projects" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "file").touch()
+    told = await isolated.ask(f"new project demo --git https://git.example.org/a.git --path {folder}")
+    assert "is not empty" in told
+    assert (folder / "file").exists()
+    assert nothing_left(isolated)
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("file:///etc", "A folder of the host cannot be cloned"),
+        ("/etc", "A folder of the host cannot be cloned"),
+        ("ext::sh", "URLs with :: start programs"),
+        ("--upload-pack=x", "--git wants a value"),
+        ("git@github.com:you/repo.git", "https://github.com/you/repo.git"),
+        ("http://git.example.org/a.git", "is not encrypted"),
+        ("https://ana:canary@git.example.org/a.git", "holds a user name or a token"),
+        ("https://git.example.org/../../etc", "cannot hold . or .."),
+        ("https://git.example.org/a.git?x=$(id)", "no ? and no #"),
+        ("https://git.example.org/a b", "no spaces"),
+        ("https://gıthub.com/a.git", "plain letters"),
+        ("https://", "a host must come"),
+    ],
+)
+async def test_a_url_that_is_none_leaves_nothing(isolated: House, url: str, told: str) -> None:
+    reply = await isolated.ask(f"new project demo --git '{url}'")
+    assert told in reply
+    assert "canary" not in reply
+    assert nothing_left(isolated)
+
+
+async def test_behind_all_that_was_refused_the_name_and_the_port_are_free(isolated: House) -> None:
+    for url in ("file:///etc", "ext::sh", "https://x"):
+        await isolated.ask(f"new project demo --git {url}")
+    port = isolated.app.settings.projects.port_range[0]
+    assert f"-p {port} " in await isolated.ask("new project demo", contains="is ready")
+    assert "are used up" in await isolated.ask("new project other")
+    assert nothing_left_but_demo(isolated)
+
+
+def nothing_left_but_demo(home: House) -> bool:
+    assert [project.name for project in home.app.projects.all()] == ["demo"]
+    assert not (home.app.settings.gateway.state_dir / "other").exists()
+    return True
+
+
+# --- what decides ----------------------------------------------------------------------------------------------------
+
+
+def make_source(tmp_path: Path, **files: str) -> Path:
+    """A folder with a Rust and a Python project, and what the test adds."""
+    source = tmp_path / "projects" / "mine"
+    (source / ".huskies").mkdir(parents=True)
+    for name in ("Cargo.toml", "pyproject.toml"):
+        (source / name).touch()
+    for name, text in files.items():
+        (source / ".huskies" / f"{name}.toml").write_text(text)
+    return source
+
+
+@pytest.mark.parametrize(
+    ("declared", "asked", "told"),
+    [
+        ("", "", "rust (read from Cargo.toml)"),
+        ('stack = "node"', "", "node (read from .huskies/project.toml)"),
+        ('stack = "node"', "--stack go", "go (asked for)"),
+        ('stack = "cobol"', "", "rust (read from Cargo.toml)"),
+        ("stack = [", "", "rust (read from Cargo.toml)"),
+        (f"stack = {'[' * 30_000}", "", "rust (read from Cargo.toml)"),
+    ],
+    ids=["markers", "its own file", "the person", "unknown", "broken", "hostile"],
+)
+async def test_the_person_beats_the_file_and_the_file_beats_the_markers(
+    home: House, tmp_path: Path, declared: str, asked: str, told: str
+) -> None:
+    source = make_source(tmp_path, project=declared)
+    ready = await home.ask(f"new project demo --path {source} --adopt {asked}", contains="is ready")
+    assert f"stack: {told}" in ready
+    assert home.app.projects.get("demo").stack == told.split(maxsplit=1)[0]
+
+
+async def test_an_overlay_that_is_not_built_yet_is_said(isolated: House, tmp_path: Path) -> None:
+    """A marker asks for what has no image; it is made all the same, and told."""
+    source = make_source(tmp_path)
+    if source.stat().st_uid == 0:
+        import os
+
+        for path in (source, *source.iterdir()):
+            os.chown(path, 1000, 1000)
+    ready = await isolated.ask(f"new project demo --path {source} --adopt", contains="is ready")
+    assert "stack: rust (read from Cargo.toml). There is no image for it yet" in ready
+    assert isinstance(isolated.engine, SshEngine)
+    assert isolated.engine.prepared == ["minimal"]
+
+
+# --- what an attempt leaves ------------------------------------------------------------------------------------------
+
+
+async def test_ssh_that_does_not_answer_undoes_everything(isolated: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(isolated.engine, SshEngine)
+    monkeypatch.setattr(lifecycle, "SSH_WITHIN_S", 0.3)
+    isolated.engine.exit_status = 1
+    told = await isolated.ask("new project demo", contains="failed at")
+    assert "log in over SSH" in told
+    assert "`true` ended with 1: so it is" in told
+    assert isolated.engine.servers == {}
+    assert nothing_left(isolated)
+    isolated.engine.exit_status = 0
+    await isolated.ask("new project demo", contains="is ready")
+    assert isolated.engine.servers["demo"].commands == ["true"]
+
+
+async def test_an_error_that_nobody_foresaw_undoes_everything_too(
+    home: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    home.engine.fail_start = ZeroDivisionError("secret detail")
+    told = await home.ask("new project demo", contains="failed at")
+    assert "start the sled" in told
+    assert "secret detail" not in told
+    assert any(record.exc_info and "secret detail" in str(record.exc_info[1]) for record in caplog.records)
+    assert nothing_left(home)
+    home.engine.fail_start = None
+    assert "is ready" in await home.ask("new project demo", contains="is ready")
+
+
+async def test_what_a_person_put_into_an_empty_folder_stays(home: House, tmp_path: Path) -> None:
+    mine = tmp_path / "projects" / "mine"
+    mine.mkdir(parents=True)
+
+    class Interrupted(EngineError):
+        """Made when it is raised, which is behind the folder and before the sled."""
+
+        def __init__(self) -> None:
+            (mine / "notes").write_text("mine")
+            super().__init__("no")
+
+    home.engine.fail_start = Interrupted
+    await home.ask(f"new project demo --path {mine}", contains="failed at")
+    assert (mine / "notes").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("how", "left"),
+    [
+        ({"made_source": False}, {"notes"}),
+        ({"made_source": False, "git_url": "https://git.example.org/a.git"}, set()),
+        ({"made_source": False, "adopted": True}, {"notes", ".git", ".huskies"}),
+        ({"made_source": True}, None),
+    ],
+    ids=["an empty folder", "an empty folder and a clone", "an adopted folder", "a folder of ours"],
+)
+async def test_what_a_killed_gateway_left_is_undone_at_the_next_start(
+    tmp_path: Path, how: dict[str, object], left: set[str] | None
+) -> None:
+    """As it is on disk behind `init`: what is there is told apart by how the bootstrap began."""
+    settings = make_settings(tmp_path)
+    source = tmp_path / "projects" / "mine"
+    (source / ".git").mkdir(parents=True)
+    (source / ".huskies").mkdir()
+    (source / ".huskies" / "project.toml").touch()
+    (source / "notes").write_text("mine")
+    state = settings.gateway.state_dir
+    (state / ".gateway").mkdir(parents=True)
+    (state / "demo" / "home").mkdir(parents=True)
+    store = await Store.open(state / ".gateway" / "huskies.db")
+    values = {"adopted": False, "git_url": "", **how}
+    common = {"name": "demo", "path": source, "stack": "", "token": "t", "permissions": "ask", "created_by": "fake:ana"}
+    await store.write(lambda c: rows.reserve(c, **common, **values))
+    await store.close()
+
+    async with house(tmp_path, settings=settings) as home:
+        assert home.app.projects.all() == []
+        assert not (state / "demo").exists()
+        if left is None:
+            assert not source.exists()
+        else:
+            assert {entry.name for entry in source.iterdir()} == left
+        assert await home.app.store.read(lambda c: rows.by_name(c, "demo")) is None
+        assert "is ready" in await home.ask("new project demo", contains="is ready")
+
+
+async def test_a_link_that_was_planted_is_removed_and_not_followed(tmp_path: Path, home: House) -> None:
+    mine, elsewhere = tmp_path / "projects" / "mine", tmp_path / "elsewhere"
+    mine.mkdir(parents=True)
+    elsewhere.mkdir()
+    (elsewhere / "precious").touch()
+
+    class Planted(EngineError):
+        def __init__(self) -> None:
+            (mine / ".git").symlink_to(elsewhere)
+            (mine / ".huskies").symlink_to(elsewhere / "precious")
+            super().__init__("no")
+
+    home.engine.fail_start = Planted
+    await home.ask(f"new project demo --path {mine}", contains="failed at")
+    assert list(mine.iterdir()) == []
+    assert (elsewhere / "precious").exists()
+
+
+async def test_a_project_taken_up_again_is_a_tombstone_again_when_that_fails(isolated: House) -> None:
+    await isolated.ask("new project demo", contains="is ready")
+    asked = await isolated.ask("delete demo")
+    await isolated.ask(asked.split("`")[1], contains="is deleted")
+    state = isolated.app.settings.gateway.state_dir / "demo"
+    host_key = (state / "ssh_host_ed25519_key").read_bytes()
+    assert isinstance(isolated.engine, SshEngine)
+    isolated.engine.fail_start = EngineError("no room for it")
+    await isolated.ask("new project demo", contains="failed at")
+    assert isolated.app.projects.all() == []
+    assert (isolated.tmp_path / "projects" / "demo").is_dir()
+    assert not (state / "id_ed25519").exists(), "a key that opened it opens nothing"
+    isolated.engine.fail_start = None
+    assert "taken up again" in await isolated.ask("new project demo", contains="is ready")
+    assert (state / "ssh_host_ed25519_key").read_bytes() == host_key
+
+
+async def test_ten_at_once_get_ten_ports_or_a_reason(tmp_path: Path, unused_port: int) -> None:
+    settings = make_settings(tmp_path, projects={"ssh_ports": f"{unused_port}-{min(unused_port + 3, 65535)}"})
+    async with house(tmp_path, engine=SshEngine(), settings=settings) as home:
+        ports = len(settings.projects.port_range)
+        await asyncio.gather(*(home.say(f"new project p{n}", room=f"room{n}") for n in range(6)))
+        done = await home.transport.until(
+            lambda texts: sum("is ready" in text or "are used up" in text for text in texts) == 6, 30
+        )
+        made = home.app.projects.all()
+        assert len({project.ssh_port for project in made}) == len(made) == sum("is ready" in text for text in done)
+        assert len(made) <= ports
