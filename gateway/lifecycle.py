@@ -19,7 +19,16 @@ from gateway import ssh
 from gateway.dispatcher import Dispatcher, Stopped
 from gateway.engine import Engine, LogOf, SledSpec
 from gateway.engine.process import ProcessEngine, tail
-from gateway.errors import EngineDown, EngineError, HuskiesError, SledAway, SledError, StateError, UserError
+from gateway.errors import (
+    BuildFailed,
+    EngineDown,
+    EngineError,
+    HuskiesError,
+    SledAway,
+    SledError,
+    StateError,
+    UserError,
+)
 from gateway.places import Source, choose_owner
 from gateway.ports import choose_port
 from gateway.registry import Registry, Setup
@@ -116,7 +125,10 @@ class Lifecycle(Registry):
                     await self._furnish(project)
                     built = await self._engine.prepare(self.spec(project), plan, said)
                 except (EngineError, OSError) as error:
-                    raise UserError(f"Rebuilding {project.name} failed; it is as it was. {error}") from error
+                    log_of = (
+                        f"\n`logs {project.name} build` has the whole log." if isinstance(error, BuildFailed) else ""
+                    )
+                    raise UserError(f"Rebuilding {project.name} failed; it is as it was. {error}{log_of}") from error
                 stopped = await self._stop_runs(project, f"{project.name} was rebuilt.", here)
                 await self._down_or_explain(project)
                 changed = project.image != plan.image

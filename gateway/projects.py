@@ -29,7 +29,7 @@ from sqlalchemy.exc import IntegrityError
 from gateway import faults, sources, ssh
 from gateway.dispatcher import Stopped
 from gateway.engine.spec import ProjectPaths
-from gateway.errors import EngineError, HuskiesError, UserError
+from gateway.errors import BuildFailed, EngineError, HuskiesError, UserError
 from gateway.git_url import GitUrl, check_git_url
 from gateway.lifecycle import Lifecycle
 from gateway.notice import Notice
@@ -105,17 +105,30 @@ class Projects(Lifecycle):
             try:
                 project = await bootstrap.run()
             except Exception as error:  # whatever it is, nothing of the attempt may stay
+                kept_log = await asyncio.to_thread(self._keep_build_log, made.project, error)
                 stopped = await self._undo(made.project, request.conversation_id, made.before)
                 foreseen = isinstance(error, (HuskiesError, OSError))
                 log.warning("creating %s failed: %s", request.name, error, exc_info=None if foreseen else error)
                 told = error if foreseen else "Something went wrong that nobody foresaw; the gateway's log has it."
                 raise UserError(
-                    f"Creating {request.name} failed at: {bootstrap.step}. {told}\nNothing was left behind; "
+                    f"Creating {request.name} failed at: {bootstrap.step}. {told}{kept_log}\nNothing was left behind; "
                     f"put that right and type `new project {request.name}` again.{stopped.told}"
                 ) from error
         faults.reach("project.ready")
         await self._after_change()
         return Created(project, bootstrap.because, made.taken_up, all(await self._setup.git_identity()))
+
+    def _keep_build_log(self, project: Project, error: Exception) -> str:
+        """Where the log of a build that failed is to be read, since its project goes; empty for anything else."""
+        log_file = self.paths(project).build_log
+        if not isinstance(error, BuildFailed) or not log_file.is_file():
+            return ""
+        kept = self._setup.state_dir / ".logs" / f"build-{project.name}.log"
+        with contextlib.suppress(OSError):
+            kept.parent.mkdir(mode=0o700, exist_ok=True)
+            shutil.copyfile(log_file, kept)
+            return f"\nThe whole log: `{kept}`. Behind a proxy or a mirror, set `[build]` in the configuration."
+        return ""
 
     def _made_by(self, request: Request) -> Project | None:
         """The project that this very request made before the gateway was killed, READY but not yet told of."""

@@ -90,6 +90,9 @@ async def test_a_build_that_fails_shows_its_last_lines(tmp_path: Path, engine: N
         assert "building base failed at step" in told
         assert "Unable to locate package" in told or "Failed to fetch" in told
         assert told.count("\n") < 40
+        whole = gateway.state / ".logs" / "build-demo.log"
+        assert f"The whole log: `{whole}`" in told
+        assert "Step 1/" in whole.read_text()
         assert "Nothing was left behind" in told
         assert_nothing_left(gateway)
         assert gateway.images() == []

@@ -114,7 +114,9 @@ def test_amounts_of_memory(given: object, amount: int) -> None:
     assert EngineSection(memory=given).memory == amount
 
 
-@pytest.mark.parametrize("given", ["", "g", "4", 4, "63m", "4 g", "-1g", "0", 0, "0g", "1.5g", "4x", "4gib", True, None, [4]])
+@pytest.mark.parametrize(
+    "given", ["", "g", "4", 4, "63m", "4 g", "-1g", "0", 0, "0g", "1.5g", "4x", "4gib", True, None, [4]]
+)
 def test_amounts_that_are_none(given: object) -> None:
     with pytest.raises(ValidationError, match="must be an amount of memory"):
         EngineSection(memory=given)
