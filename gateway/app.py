@@ -137,7 +137,6 @@ class App:
         """What another process left: projects first, then runs, then commands and messages that wait."""
         await self.projects.recover()
         await self.dispatcher.recover()
-        await self.projects.undo_unfinished()
         for project_id in self.dispatcher.projects_with_work():
             project = self.projects.by_id(project_id)
             if project is None or project.desired != "up":  # killed in the middle of a `down` or `delete`

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from gateway.errors import ConfigError
-from gateway.settings import BuildSection
+from gateway.settings import BuildSection, has_credentials
 from stacks.images import BuildInputs
 
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.DOTALL)
@@ -40,7 +40,13 @@ def _apt_sources(place: str) -> dict[str, bytes]:
     path = _path(place, "build.apt_sources")
     if path.suffix not in {".sources", ".list"}:
         raise ConfigError(f"build.apt_sources: {path} must end in .sources or .list, as apt wants it")
-    return {f"huskies{path.suffix}": _read(path, "build.apt_sources")}
+    found = _read(path, "build.apt_sources")
+    if has_credentials(found.decode("utf-8", "replace")):
+        raise ConfigError(
+            f"build.apt_sources: {path} has a URL with a password or token, and it stays readable in the image; "
+            "leave out what stands before the @"
+        )
+    return {f"huskies{path.suffix}": found}
 
 
 def _path(place: str, key: str) -> Path:

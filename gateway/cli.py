@@ -81,7 +81,8 @@ async def ssh(settings: Settings, arguments: argparse.Namespace, _: Say) -> int:
         raise UserError(f"{project['name']} is {project['state']}; type: huskies send 'up {project['name']}'")
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     try:
-        os.execvp("ssh", ["ssh", *project["ssh"]["options"], *command])
+        # ssh takes options after its destination, too: a command that begins with a dash would be some of this host's.
+        os.execvp("ssh", ["ssh", *project["ssh"]["options"], "--", *command])
     except FileNotFoundError:
         raise UserError("there is no ssh on this host; type: apt-get install openssh-client") from None
 

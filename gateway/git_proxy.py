@@ -21,7 +21,7 @@ from yarl import URL
 
 from gateway.errors import UserError
 from gateway.git_url import GitUrl, check_git_url
-from gateway.proxy_http import Unreachable, open_session, read_body, stream_back, while_connected
+from gateway.proxy_http import Bodies, Unreachable, open_session, stream_back, while_connected
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +63,7 @@ class GitProxy:
         self._credentials = {host: _basic(token) for host, token in tokens.items() if token}
         self._stall_s = stall_s
         self._session: aiohttp.ClientSession | None = None
+        self._bodies = Bodies()
 
     @property
     def hosts(self) -> frozenset[str]:
@@ -94,11 +95,11 @@ class GitProxy:
             return _refuse(404, "the gateway does not serve this")
         if call.repository.host not in self._credentials:
             return _refuse(404, f"no token is set for {call.repository.host} in [git] tokens")
-        body = await read_body(request, MAX_BODY)
-        if body is None:
-            return _refuse(413, f"more than {MAX_BODY} bytes")
-        log.info("git: project %s: %s %s", project, call.method, call.url)
-        return await while_connected(request, self._relay(request, call, body))
+        async with self._bodies.read(request, project, MAX_BODY) as body:
+            if body is None:
+                return _refuse(413, f"more than {MAX_BODY} bytes")
+            log.info("git: project %s: %s %s", project, call.method, call.url)
+            return await while_connected(request, self._relay(request, call, body))
 
     async def _relay(self, request: web.Request, call: _Call, body: bytes) -> web.StreamResponse:
         host = call.repository.host

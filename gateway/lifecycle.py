@@ -8,25 +8,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gateway import ssh
 from gateway.dispatcher import Dispatcher, Stopped
-from gateway.engine import Engine, LogOf, SledSpec
+from gateway.engine import Engine, LogOf
 from gateway.engine.process import ProcessEngine, tail
 from gateway.errors import (
     BuildFailed,
-    EngineDown,
     EngineError,
     HuskiesError,
     SledAway,
     SledError,
-    StateError,
     UserError,
 )
 from gateway.places import Source, choose_owner
@@ -43,6 +41,8 @@ log = logging.getLogger(__name__)
 #: Seconds until a sled that was started has to have reported, and its SSH server to let us in.
 HELLO_WITHIN_S = 30.0
 SSH_WITHIN_S = 30.0
+#: How often a folder is walked to remove it: each walk opens closed folders one level deeper.
+_PASSES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,21 +146,12 @@ class Lifecycle(Registry):
             project = self._still(project)
             # The tombstone first: a gateway killed from here on goes on deleting, and resurrects nothing; and nobody
             # can write to it any more, so that what is stopped then is all there is.
-            await self._store.write(lambda c: rows.bury(c, project.id))
+            await self._store.write(lambda c: rows.bury(c, project.id, purging=purge))
             with self._ended_here(project):
                 self._living.pop(project.id, None)
                 stopped = await self._stop_runs(project, f"{project.name} was deleted.", here)
                 stays = await self._end_or_owe(project)
-            # What a container may still write to is not walked through by a gateway that may be root.
-            purge = purge and not stays
-            removed, kept = await asyncio.to_thread(self._clear, project, purge=purge)
-            if stays:
-                removed.remove("container")
-                kept.append(f"the container, until the engine answers again ({stays})")
-            if purge:
-                await self._store.write(lambda c: rows.erase(c, project.id))
-            else:
-                kept.append("history")
+            removed, kept = await self._clear(project, purge=purge, stays=stays)
         removed += [f"image {tag}" for tag in await self._after_change()]
         return stopped, removed, kept
 
@@ -169,24 +160,36 @@ class Lifecycle(Registry):
         async with self._lock(project.name):
             await self._change(self._still(project), permissions=mode)
 
-    def _clear(self, project: Project, *, purge: bool) -> tuple[list[str], list[str]]:
+    async def _clear(self, project: Project, *, purge: bool, stays: str) -> tuple[list[str], list[str]]:
+        """Remove what a deletion removes: what is gone, what is kept. `stays`: why the container is still there."""
+        # What a container may still write to is not walked through by a gateway that may be root; a later start does.
+        removed, kept, all_gone = await asyncio.to_thread(self._clear_files, project, purge=purge and not stays)
+        if stays:
+            removed = [what for what in removed if what not in ("container", "sled")]
+            kept.append(f"the container, until the engine removes it ({stays})")
+        if all_gone:
+            await self._store.write(lambda c: rows.erase(c, project.id))
+        (removed if all_gone else kept).append("history")
+        return removed, kept
+
+    def _clear_files(self, project: Project, *, purge: bool) -> tuple[list[str], list[str], bool]:
+        """The third: nothing is left that a purge removes."""
         paths = self.paths(project)
-        contained = bool(project.image)
-        removed: list[str] = ["container", "client key"] if contained else ["sled"]
+        removed: list[str] = ["container", "client key"] if project.contained else ["sled"]
         removed.append("wire")
         kept: list[str] = []
         _remove(paths.wire)
         ssh.forget_client_key(paths)
         home, source = f"home with its sessions ({paths.home})", f"source ({project.path})"
         # What could not be removed is told as kept: a receipt says what is, not what was meant.
-        gone = purge and _remove(paths.folder)
-        (removed if gone else kept).append(home)
-        (removed if purge and not project.adopted and _remove(project.path) else kept).append(source)
-        if contained:
-            (removed if gone else kept).append(f"host key and SSH port {project.ssh_port}")
-        if purge:
-            removed.append("history")
-        return removed, kept
+        home_gone = purge and _remove(paths.folder)
+        source_gone = purge and not project.adopted and _remove(project.path)
+        (removed if home_gone else kept).append(home)
+        (removed if source_gone else kept).append(source)
+        all_gone = home_gone and (source_gone or project.adopted)
+        if project.contained:
+            (removed if all_gone else kept).append(f"host key and SSH port {project.ssh_port}")
+        return removed, kept, all_gone
 
     @contextlib.contextmanager
     def _ended_here(self, project: Project) -> Iterator[None]:
@@ -202,8 +205,9 @@ class Lifecycle(Registry):
         try:
             await self._down_or_explain(project)
         except UserError as error:
-            if not isinstance(error.__cause__, EngineDown):
+            if not self._engine.isolated:
                 raise
+            self._owing = True
             await self._sleds.close(self.paths(project).socket)
             return str(error.__cause__)
         return ""
@@ -225,46 +229,65 @@ class Lifecycle(Registry):
 
     async def reconcile_forever(self, every_s: float) -> None:
         """Make it so, again and again: sleds that should run, run; what belongs to nobody goes."""
-        await self._end_what_was_ended()
+        # The wires first: sleds that run need no engine, and whatever the rest waits for must not hold them up.
+        for project in self.all():
+            await self._or_log(project.name, self._reopen(project))
+        for project in await self._store.read(rows.all_projects):
+            await self._or_log(project.name, self._finish(project))
         while True:
             if self._owing:
-                await self._after_change()
+                await self._or_log("clearing up", self._after_change())
             for project in self.all():
-                try:
-                    await self.reconcile(project)
-                except StateError as error:
-                    log.error("%s: %s", project.name, error)  # the next round tries again
+                await self._or_log(project.name, self.reconcile(project))
             await asyncio.sleep(every_s)
 
-    async def _end_what_was_ended(self) -> None:
-        """Finish what a gateway was killed in: a `down` or `delete` whose sled still runs."""
-        for project in await self._store.read(rows.all_projects):
-            async with self._lock(project.name):
-                current = self._living.get(project.id)
-                if current is not None and self._engine.isolated and not current.image and current.ready_at:
-                    await self._leave_the_host(current)
-                if project.desired == "up" or (current is not None and current.desired == "up"):
-                    continue
-                try:
-                    if await self._engine.is_running(self.spec(project)):
-                        await self._take_down(project)
-                except EngineDown as error:
-                    log.error("%s", error)
-                    return
-                except EngineError as error:
-                    log.error("%s did not end: %s", project.name, error)  # the others start all the same
+    async def _or_log(self, what: str, work: Coroutine[Any, Any, object]) -> None:
+        """Do a part of the loop; whatever is wrong with one project, the others are looked after."""
+        try:
+            await work
+        except Exception as error:
+            log.error("%s: %s", what, error, exc_info=None if isinstance(error, HuskiesError) else error)
+
+    async def _reopen(self, project: Project) -> None:
+        """Listen on the wire of a project that another process left running. Raises OSError, HuskiesError."""
+        async with self._lock(project.name):
+            current = self._living.get(project.id)
+            if current is not None and current.desired == "up" and current.ready_at is not None:
+                self._check_engine(current)
+                await self._open_wire(current)
+
+    async def _finish(self, project: Project) -> None:
+        """Finish what another process was killed in, or left on this host where an engine isolates now."""
+        async with self._lock(project.name):
+            found = await self._store.read(lambda c: rows.by_name(c, project.name))
+            if found is None or found.id != project.id:
+                return
+            if found.desired == "deleted":
+                stays = await self._end_leftover(found)
+                await self._clear(found, purge=found.purging, stays=stays)
+            elif self._engine.isolated and not found.image and found.ready_at is not None:
+                await self._leave_the_host(found)
+
+    async def _end_leftover(self, project: Project) -> str:
+        """End the sled of a tombstone; why it is still there, if it is."""
+        try:
+            if await self._engine.is_running(self.spec(project)):
+                await self._take_down(project)
+        except EngineError as error:
+            return str(error)
+        return ""
 
     async def reconcile(self, project: Project) -> None:
-        """Have one project's sled run if it should. Raises StateError."""
+        """Have one project's sled run, or not, as it should. Raises StateError."""
         lock = self._lock(project.name)
         if lock.locked() or project.ready_at is None:
             return  # somebody is at it
         async with lock:
             current = self._living.get(project.id)
-            if current is None or current.desired != "up":
+            if current is None:
                 return
             try:
-                trouble = await self._have_it_run(current)
+                trouble = await (self._have_it_run if current.desired == "up" else self._have_it_rest)(current)
             except (HuskiesError, OSError) as error:
                 trouble = str(error)
             if trouble != current.last_error:
@@ -290,6 +313,15 @@ class Lifecycle(Registry):
             return ""
         return f"its sled ended {falls} times before it reported; its last words: {words or 'none'}"
 
+    async def _have_it_rest(self, project: Project) -> str:
+        """End the sled of a project that is to be down, where an engine that did not answer left it.
+
+        Raises EngineError.
+        """
+        if await self._engine.is_running(self.spec(project)):
+            await self._take_down(project)
+        return ""
+
     # --- small parts -------------------------------------------------------------------------------------------------
 
     def _check_engine(self, project: Project) -> None:
@@ -313,7 +345,6 @@ class Lifecycle(Registry):
             token = secrets.token_urlsafe(32)
             project = await self._change(project, uid=owner[0], gid=owner[1], ssh_port=port, token=token)
         await self._leave_the_host(project)
-        await asyncio.to_thread(_give_home, self.spec(project))
         return project
 
     async def _leave_the_host(self, project: Project) -> None:
@@ -391,20 +422,18 @@ class Lifecycle(Registry):
         return await self._dispatcher.stop(reason, project_id=project.id, conversations=[], told=told)
 
 
-def _give_home(spec: SledSpec) -> None:
-    """Give all of a home to the project's user: a sled on this host may have run as somebody else."""
-    for folder, folders, files in os.walk(spec.paths.home):
-        ssh.own(spec, *(Path(folder, name) for name in (*folders, *files)))
-
-
 def _remove(folder: Path) -> bool:
-    """Remove a folder, read-only parts included (package caches are); False if something of it stays."""
+    """Remove a folder, closed parts included (package caches are read-only); False if something of it stays."""
 
     def open_up(_: object, path: str, __: object) -> None:
-        with contextlib.suppress(OSError):
-            Path(path).parent.chmod(0o700)
-            Path(path).unlink()
+        for place in (Path(path), Path(path).parent):
+            with contextlib.suppress(OSError):
+                # Nothing above or beside the folder is touched, wherever a link in it leads.
+                if (place == folder or folder in place.parents) and not place.is_symlink() and place.is_dir():
+                    place.chmod(0o700)
 
-    shutil.rmtree(folder, onerror=open_up)
-    shutil.rmtree(folder, ignore_errors=True)
+    for _ in range(_PASSES):
+        if not folder.is_symlink() and not folder.exists():
+            return True
+        shutil.rmtree(folder, onerror=open_up)
     return not folder.exists()

@@ -23,7 +23,7 @@ def choose_port(
             return port
     raise UserError(
         f"The SSH ports {ports[0]}-{ports[-1]} are used up, by projects, by deleted ones that may come back, or by "
-        "other programs. Widen projects.ssh_ports in the configuration, or `delete <name> --purge` a project."
+        "other programs. Widen projects.ssh_ports in the configuration, or end a project with `delete <name> --purge`."
     )
 
 

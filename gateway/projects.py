@@ -29,11 +29,12 @@ from sqlalchemy.exc import IntegrityError
 from gateway import faults, sources, ssh
 from gateway.dispatcher import Stopped
 from gateway.engine.spec import ProjectPaths
-from gateway.errors import BuildFailed, EngineError, HuskiesError, UserError
+from gateway.errors import BuildFailed, EngineError, HuskiesError, SledRefused, UserError
 from gateway.git_url import GitUrl, check_git_url
 from gateway.lifecycle import Lifecycle
 from gateway.notice import Notice
 from gateway.places import Source, check_name, choose_owner
+from gateway.ports import listens_nowhere
 from gateway.store import conversations
 from gateway.store import projects as rows
 from gateway.store.projects import Project
@@ -80,6 +81,13 @@ class _Reserved:
     before: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Undone:
+    stopped: Stopped
+    #: What people are told of it, in a sentence.
+    told: str
+
+
 class Projects(Lifecycle):
     """Makes projects; see `Lifecycle` for the rest of their life."""
 
@@ -97,6 +105,7 @@ class Projects(Lifecycle):
             if (own := self._made_by(request)) is not None:
                 because = (await self._detect(own, request))[1]
                 return Created(own, because, own.revived, all(await self._setup.git_identity()))
+            await self._undo_unfinished(request.name)
             async with self._reserving:  # two names must not be given one folder, nor one port
                 made = await self._reserve(request, git)
             reserved()
@@ -106,13 +115,13 @@ class Projects(Lifecycle):
                 project = await bootstrap.run()
             except Exception as error:  # whatever it is, nothing of the attempt may stay
                 kept_log = await asyncio.to_thread(self._keep_build_log, made.project, error)
-                stopped = await self._undo(made.project, request.conversation_id, made.before)
+                undone = await self._undo(made.project, request.conversation_id, made.before)
                 foreseen = isinstance(error, (HuskiesError, OSError))
                 log.warning("creating %s failed: %s", request.name, error, exc_info=None if foreseen else error)
                 told = error if foreseen else "Something went wrong that nobody foresaw; the gateway's log has it."
                 raise UserError(
-                    f"Creating {request.name} failed at: {bootstrap.step}. {told}{kept_log}\nNothing was left behind; "
-                    f"put that right and type `new project {request.name}` again.{stopped.told}"
+                    f"Creating {request.name} failed at: {bootstrap.step}. {told}{kept_log}\n{undone.told}; "
+                    f"put that right and type `new project {request.name}` again.{undone.stopped.told}"
                 ) from error
         faults.reach("project.ready")
         await self._after_change()
@@ -149,15 +158,17 @@ class Projects(Lifecycle):
             )
         grave = await self._store.read(lambda c: rows.by_name(c, request.name))
         source, taken_up = await asyncio.to_thread(self._choose_source, request, grave)
-        if git is not None and source.exists and any(source.path.iterdir()):
+        if git is not None and source.exists:
+            _check_empty(source.path)
+        if grave is not None and grave.contained and not self._engine.isolated:
             raise UserError(
-                f"{source.path} has files, and --git wants an empty folder. Leave --git out to take it as it is, "
-                f"or choose another folder with --path."
+                f"{request.name} lived in a container, and what its agents wrote into its home does not run without "
+                "one. Start Docker, then the gateway again; or choose another name."
             )
         owner, port = None, None
         if self._engine.isolated:
             owner = await asyncio.to_thread(choose_owner, source)
-            port = await self._free_port() if grave is None or grave.ssh_port is None else grave.ssh_port
+            port = await self._port_of(grave)
         token = secrets.token_urlsafe(32)
 
         def unit(connection: Connection) -> tuple[Project, int | None]:
@@ -173,7 +184,6 @@ class Projects(Lifecycle):
                 created_by=request.by,
                 owner=owner,
                 ssh_port=port,
-                git_url=git.url if git is not None else "",
             )
             before = conversations.by_id(connection, request.conversation_id).project_id
             conversations.switch(connection, request.conversation_id, project.id)
@@ -185,6 +195,14 @@ class Projects(Lifecycle):
             raise UserError(f"There is a project {request.name} already.") from None
         self._living[project.id] = project
         return _Reserved(project, taken_up, before)
+
+    async def _port_of(self, grave: Project | None) -> int:
+        """The port that a tombstone kept, if nobody has it by now; else the next. Raises UserError."""
+        if grave is not None and grave.ssh_port is not None:
+            if await asyncio.to_thread(listens_nowhere, grave.ssh_port):
+                return grave.ssh_port
+            log.warning("port %s of %s is another program's by now", grave.ssh_port, grave.name)
+        return await self._free_port()
 
     def check_stack(self, name: str | None) -> None:
         """Whether people may ask for a stack. Raises UserError, which lists those there are."""
@@ -214,32 +232,53 @@ class Projects(Lifecycle):
 
     # --- undo --------------------------------------------------------------------------------------------------------
 
-    async def _undo(self, project: Project, here: int | None = None, before: int | None = None) -> Stopped:
-        """Remove what a bootstrap made. A project that was taken up again becomes a tombstone again.
+    async def _undo(self, project: Project, here: int | None = None, before: int | None = None) -> _Undone:
+        """Remove what a bootstrap made. A project that was taken up again becomes the tombstone that it was.
 
-        Conversation `here`, which asked for it and is told, has project `before` active again.
+        Conversation `here`, which asked for it and is told, has project `before` active again, unless it or its people
+        have gone elsewhere meanwhile.
         """
+        told = "Nothing was left behind"
         with self._ended_here(project):
             project = self._living.pop(project.id, project)
             try:
                 await self._take_down(project)
             except EngineError as error:  # it is removed as belonging to nobody, once the engine answers
                 log.error("%s is not down yet: %s", project.name, error)
+                told = "Its container goes as soon as the engine removes it, nothing else was left behind"
                 await self._sleds.close(self.paths(project).socket)
         stopped = await self._stop_runs(project, "The project could not be created.", here)
 
         def unit(connection: Connection) -> None:
+            still_here = here is not None and conversations.by_id(connection, here).project_id == project.id
             if project.revived:
-                rows.bury(connection, project.id)
+                rows.rebury(connection, project.id)
             else:
                 rows.erase(connection, project.id)
-            if here is not None:
+            if here is not None and still_here and before in self._living:
                 conversations.switch(connection, here, before)
 
-        await self._store.write(unit)
-        await asyncio.to_thread(_remove_made, project, self.paths(project))
-        await self._after_change()
-        return stopped
+        try:
+            await self._store.write(unit)
+        finally:
+            await asyncio.to_thread(_remove_made, project, self.paths(project))
+            await self._after_change()
+        return _Undone(stopped, told)
+
+    async def _undo_unfinished(self, name: str) -> None:
+        """Undo a bootstrap of that name which no process is at any more. Its lock is held."""
+        for project in self.all():
+            if project.name == name and project.ready_at is None:
+                log.warning("undoing the unfinished bootstrap of %s", project.name)
+                await self._undo(project)
+
+    async def _finish(self, project: Project) -> None:
+        """See `Lifecycle`; also a bootstrap that another process was killed in."""
+        if project.ready_at is None and project.desired != "deleted":
+            async with self._lock(project.name):
+                await self._undo_unfinished(project.name)
+        else:
+            await super()._finish(project)
 
     # --- at start-up -------------------------------------------------------------------------------------------------
 
@@ -248,13 +287,6 @@ class Projects(Lifecycle):
         for project in await self._store.read(rows.all_projects):
             if project.desired != "deleted":
                 self._living[project.id] = project
-
-    async def undo_unfinished(self) -> None:
-        """Once the dispatcher can stop runs: undo bootstraps that did not finish."""
-        for project in self.all():
-            if project.ready_at is None:
-                log.warning("undoing the unfinished bootstrap of %s", project.name)
-                await self._undo(project)
 
     # --- what a bootstrap is made of ---------------------------------------------------------------------------------
 
@@ -272,12 +304,20 @@ class Projects(Lifecycle):
             notice.show("")
             return await self._change(project, image=plan.image) if self._engine.isolated else project
 
-    async def _clone(self, project: Project, git: GitUrl, notice: Notice) -> None:
-        """Have the sled clone into the workspace. Raises SledError."""
+    async def _clone(self, project: Project, git: GitUrl, notice: Notice) -> Project:
+        """Have the sled clone into the workspace. Raises SledError; UserError where somebody put files there."""
+        await asyncio.to_thread(_check_empty, project.path)
+        # From now on whatever is in it is the clone's, and goes with it.
+        project = await self._change(project, git_url=git.url)
         arguments = {"url": git.url, "proxied": "yes" if git.host in self._setup.git_hosts else "no"}
         call = Call(call=self._sleds.new_call_id(), job="clone", arguments=arguments)
-        await self._sleds.call(project.id, call, _CLONE_WITHIN_S, notice.show)
+        try:
+            await self._sleds.call(project.id, call, _CLONE_WITHIN_S, notice.show)
+        except SledRefused:  # the sled has removed what it had cloned, or had refused to begin
+            await self._change(project, git_url="")
+            raise
         notice.show("")
+        return project
 
     async def _init(self, project: Project) -> None:
         """Have the sled prepare the workspace. Raises SledError."""
@@ -312,6 +352,8 @@ class _Bootstrap:
         projects, project = self._projects, self._project
         await self._notice.say(f"Creating {project.name} in {project.path} …")
         await asyncio.to_thread(_make_source, project.path, project.owner)
+        # What was given out before a deletion opens nothing, also if that deletion was cut off.
+        await asyncio.to_thread(ssh.forget_client_key, projects.paths(project))
         await projects._furnish(project)
         faults.reach("project.folder")
         if self._git is not None:
@@ -329,7 +371,7 @@ class _Bootstrap:
         self.step = "start the container"
         await self._projects._start(self._project)
         self.step = f"clone {git.url}"
-        await self._projects._clone(self._project, git, self._notice)
+        self._project = await self._projects._clone(self._project, git, self._notice)
         faults.reach("project.cloned")
 
     async def _run_on_its_image(self, stack: str) -> None:
@@ -373,16 +415,28 @@ def _detect(path: Path) -> tuple[str, str]:
     return detect({entry.name for entry in path.iterdir()}, stacks)
 
 
+def _check_empty(path: Path) -> None:
+    """Raises UserError when a folder that a clone wants has files."""
+    if any(path.iterdir()):
+        raise UserError(
+            f"{path} has files, and --git wants an empty folder. Leave --git out to take it as it is, "
+            "or choose another folder with --path."
+        )
+
+
 def _remove_made(project: Project, paths: ProjectPaths) -> None:
-    """Remove the files that a bootstrap made, and nothing that was there before."""
-    if project.made_source:
-        shutil.rmtree(project.path, ignore_errors=True)
+    """Remove the files that a bootstrap made, and nothing that was there before or that a person put there since."""
+    ours: list[Path] = []
+    if project.git_url:
+        ours = list(project.path.iterdir()) if project.path.is_dir() else []
     elif not project.adopted and not project.revived:
-        # The folder was there, and empty. What a clone left in it is ours; else only what `init` makes.
-        ours = [project.path / made for made in (".git", ".huskies")]
+        ours = [project.path / made for made in (".git", ".huskies")]  # what `init` makes
+    for entry in ours:
         with contextlib.suppress(OSError):
-            for entry in project.path.iterdir() if project.git_url else ours:
-                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink(missing_ok=True)
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink(missing_ok=True)
+    if project.made_source:
+        with contextlib.suppress(OSError):
+            project.path.rmdir()
     if project.revived:
         ssh.forget_client_key(paths)
     else:

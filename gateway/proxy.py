@@ -16,7 +16,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
-from gateway.proxy_http import HOP_BY_HOP, Unreachable, open_session, read_body, stream_back, while_connected, without
+from gateway.proxy_http import HOP_BY_HOP, Bodies, Unreachable, open_session, stream_back, while_connected, without
 from gateway.proxy_usage import Usage, UsageReader
 
 log = logging.getLogger(__name__)
@@ -74,6 +74,7 @@ class ModelProxy:
             self._credential = {"authorization": f"Bearer {oauth_token}"}
         self._stall_s = stall_s
         self._session: aiohttp.ClientSession | None = None
+        self._bodies = Bodies()
         #: What is wrong with the credential, or empty; the next call that the upstream accepts clears it.
         self.key_problem = "" if self._credential else NO_KEY
         #: What each project used since the start.
@@ -101,13 +102,13 @@ class ModelProxy:
             return _error(404, "not_found_error", "the gateway does not serve this path")
         if not self._credential:
             return _error(401, "authentication_error", NO_KEY)
-        body = await read_body(request, MAX_BODY)
-        if body is None:
-            return _error(413, "request_too_large", f"more than {MAX_BODY} bytes")
         query = request.rel_url.raw_query_string
         url = URL(f"{self._base_url}/{path}" + (f"?{query}" if query else ""), encoded=True)
-        call = _Call(project, url, self._headers(request), body)
-        return await while_connected(request, self._relay(request, call))
+        async with self._bodies.read(request, project, MAX_BODY) as body:
+            if body is None:
+                return _error(413, "request_too_large", f"more than {MAX_BODY} bytes")
+            call = _Call(project, url, self._headers(request), body)
+            return await while_connected(request, self._relay(request, call))
 
     def _headers(self, request: web.Request) -> CIMultiDict[str]:
         headers = without(request.headers, _NOT_FORWARDED)

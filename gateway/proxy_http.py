@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import ssl
-from collections.abc import Callable, Coroutine
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine
 
 import aiohttp
 from aiohttp import web
@@ -16,6 +18,9 @@ log = logging.getLogger(__name__)
 _CONNECT_S = 10
 #: Seconds between two looks whether the client is still there.
 _LOOK_S = 0.25
+#: Bytes of request bodies that one project may have in the gateway's memory, and seconds that one may pause on its way.
+BODIES = 128 * 2**20
+PAUSE_S = 60.0
 
 #: Headers that belong to one connection.
 HOP_BY_HOP = frozenset(
@@ -57,14 +62,63 @@ def without(headers: CIMultiDictProxy[str], names: frozenset[str]) -> CIMultiDic
     return CIMultiDict([(name, value) for name, value in headers.items() if name.lower() not in names | own])
 
 
-async def read_body(request: web.Request, limit: int) -> bytes | None:
-    """The request's body; None if it is longer than `limit` bytes."""
-    body = bytearray()
-    async for chunk in request.content.iter_any():
-        body += chunk
-        if len(body) > limit:
-            return None
-    return bytes(body)
+class Bodies:
+    """The requests' bodies that are held in memory: so many bytes for each project; what is more waits its turn."""
+
+    def __init__(self, budget: int = BODIES, pause_s: float = PAUSE_S) -> None:
+        self._budget = budget
+        self._pause_s = pause_s
+        #: Bytes that each project has, or was promised.
+        self._held: Counter[str] = Counter()
+        self._freed = asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def read(self, request: web.Request, project: str, limit: int) -> AsyncIterator[bytes | None]:
+        """The request's body, which counts as held until the end of the block; None if it is longer than `limit` bytes.
+
+        Raises HTTPRequestTimeout, which the server answers with: the body did not go on for `pause_s` seconds.
+        """
+        # All of it before the first byte: bodies that grow together would wait for each other for ever.
+        size = _announced(request, limit)
+        while self._held[project] and self._held[project] + size > self._budget:
+            await self._freed.wait()
+        self._held[project] += size
+        try:
+            body = await self._take_in(request, limit)
+            self._give_back(project, size - len(body or b""))
+            size = len(body or b"")
+            yield body
+        finally:
+            self._give_back(project, size)
+
+    async def _take_in(self, request: web.Request, limit: int) -> bytes | None:
+        body = bytearray()
+        try:
+            while True:
+                async with asyncio.timeout(self._pause_s):
+                    chunk = await request.content.readany()
+                if not chunk:
+                    return bytes(body)
+                body += chunk
+                if len(body) > limit:
+                    return None
+        except TimeoutError:
+            raise web.HTTPRequestTimeout(text=f"the request stopped for {self._pause_s:g} s\n") from None
+
+    def _give_back(self, project: str, size: int) -> None:
+        self._held[project] -= size
+        if not self._held[project]:
+            del self._held[project]
+        self._freed.set()
+        self._freed = asyncio.Event()
+
+
+def _announced(request: web.Request, limit: int) -> int:
+    """The bytes that a request's body may take; the server decompresses it as it comes."""
+    if not request.body_exists:
+        return 0
+    known = request.content_length is not None and "Content-Encoding" not in request.headers
+    return min(request.content_length or 0, limit) if known else limit
 
 
 async def while_connected(request: web.Request, work: Coroutine[None, None, web.StreamResponse]) -> web.StreamResponse:

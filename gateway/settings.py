@@ -148,6 +148,11 @@ class EngineSection(Section):
     reconcile_s: float = Field(10.0, gt=0)
 
 
+def has_credentials(text: str) -> bool:
+    """Whether a URL in `text` names a user: what stands there may be a token alone."""
+    return re.search(r"://[^/@\s]+@", text) is not None
+
+
 class BuildSection(Section):
     """What every image build gets. A path that is empty is none."""
 
@@ -160,8 +165,8 @@ class BuildSection(Section):
     @classmethod
     def _no_passwords(cls, value: dict[str, str]) -> dict[str, str]:
         for name, text in value.items():
-            if not is_proxy(name) and re.search(r"://[^/@\s]+:[^/@\s]*@", text):
-                raise ValueError(f"{name} holds a password, and a build argument stays readable in the image")
+            if not is_proxy(name) and has_credentials(text):
+                raise ValueError(f"{name} holds a password or token, and a build argument stays readable in the image")
         return value
 
 

@@ -43,6 +43,8 @@ _HELLO_WITHIN_S = 10.0
 _CLOSE_S = 1.0
 #: The kernel's limit on a socket's path, in bytes.
 MAX_SOCKET_PATH = 107
+#: Connections that one project may have open: its sled's, and one for each request to a proxy that is under way.
+MAX_CONNECTIONS = 128
 
 
 class Listener(Protocol):
@@ -62,7 +64,7 @@ class Listener(Protocol):
 class _Wire:
     project_id: int
     token: str
-    site: web.UnixSite
+    server: asyncio.AbstractServer
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,15 @@ class _Connected:
         for calling in self.calls.values():
             if not calling.answer.done():
                 calling.answer.set_exception(SledAway(why))
+
+
+class _Crowded(asyncio.Protocol):
+    """Refuses a connection: a project that opens too many must not use up what the gateway may have open."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        transport.write(b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        transport.close()
 
 
 class Sleds:
@@ -131,17 +142,20 @@ class Sleds:
                 f"the socket path {path} has more than {MAX_SOCKET_PATH} bytes; "
                 "set gateway.state_dir to a shorter folder"
             )
-        if str(path) in self._wires:
-            return
-        assert self._runner is not None
+        if (known := self._wires.get(str(path))) is not None:
+            if (known.project_id, known.token) == (project_id, token):
+                return
+            await self.close(path)  # of an earlier project of that name
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        site = web.UnixSite(self._runner, str(path))
-        self._wires[str(path)] = _Wire(project_id, token, site)
+        loop = asyncio.get_running_loop()
+        server = await loop.create_unix_server(lambda: self._accept(str(path)), str(path), start_serving=False)
+        self._wires[str(path)] = _Wire(project_id, token, server)
         try:
-            await site.start()
             path.chmod(0o600)
+            await server.start_serving()
         except OSError:
             del self._wires[str(path)]
+            server.close()
             raise
 
     async def close(self, path: Path) -> None:
@@ -151,11 +165,13 @@ class Sleds:
             return
         if connected := self._connected.get(wire.project_id):
             await connected.socket.close()
-        await wire.site.stop()
+        wire.server.close()
         path.unlink(missing_ok=True)
 
     async def stop(self) -> None:
         """Close every wire; sleds go on and come back."""
+        for wire in self._wires.values():
+            wire.server.close()
         await asyncio.gather(*(connected.socket.close() for connected in list(self._connected.values())))
         if self._talks:
             _, stuck = await asyncio.wait(self._talks, timeout=_CLOSE_S)
@@ -233,6 +249,14 @@ class Sleds:
     def new_call_id(self) -> str:
         """A fresh id for a `Call`."""
         return f"c{next(self._numbers)}"
+
+    def _accept(self, path: str) -> asyncio.Protocol:
+        """Who speaks to a new connection of a wire."""
+        assert self._runner is not None
+        assert self._runner.server is not None
+        server = self._runner.server
+        names = [there.transport.get_extra_info("sockname") for there in server.connections if there.transport]
+        return server() if names.count(path) < MAX_CONNECTIONS else _Crowded()
 
     def _wire(self, request: web.Request) -> _Wire | None:
         name = request.transport.get_extra_info("sockname") if request.transport else None

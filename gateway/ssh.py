@@ -96,7 +96,7 @@ def write_config(state_dir: Path, ways: Sequence[Access]) -> None:
     file.parent.mkdir(mode=0o700, exist_ok=True)
     head = f"# Written by huskies. In the first line of ~/.ssh/config: {include_line(state_dir)}\n"
     text = "\n".join((head, *(way.block for way in ways)))
-    if not file.is_file() or file.read_text() != text:
+    if not file.is_file() or file.read_bytes() != text.encode():
         _write(file, text.encode(), 0o600)
 
 
@@ -129,8 +129,12 @@ def _furnish(spec: SledSpec) -> None:
         (paths.passwd, passwd(spec.owner)),
         (paths.group, group(spec.owner)),
     ):
-        if not file.exists() or file.read_text() != text:
+        if not file.exists() or file.read_bytes() != text.encode():
             _write(file, text.encode(), 0o644)
+    if os.geteuid() == 0 and paths.home.stat().st_uid != spec.owner[0]:
+        # An earlier owner's, with all that is in it. No container of this project runs while that is so.
+        for place, folders, files in os.walk(paths.home):
+            own(spec, *(Path(place, name) for name in (*folders, *files)))
     own(spec, paths.home, paths.wire, paths.host_key)
 
 

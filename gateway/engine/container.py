@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from gateway.engine.spec import SledSpec, sled_environment
 from sled.protocol import VERSION
@@ -34,6 +34,10 @@ class Limits:
     memory: int = 4 * 2**30
     cpus: float = 2.0
     pids: int = 1024
+
+    def within(self, cpus: int) -> Self:
+        """The same on an engine that has so many CPUs: it refuses whoever asks for more. 0 is not known."""
+        return replace(self, cpus=min(self.cpus, cpus)) if cpus > 0 else self
 
 
 def container_name(instance: str, project: str) -> str:
@@ -164,15 +168,21 @@ def _mount(source: Path, target: str, *, writable: bool = False) -> dict[str, An
 
 
 def passwd(owner: tuple[int, int]) -> str:
-    """The accounts that exist inside: the project's user, and those that programs expect to find."""
+    """The accounts that exist inside: the project's user, and those that programs expect to find.
+
+    Not those that have the user's own id: the first of an id is the one that programs find, and sshd its shell.
+    """
     uid, gid = owner
-    return (
-        "root:*:0:0:root:/root:/bin/bash\n"
-        "nobody:*:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
-        f"huskies:*:{uid}:{gid}:huskies:{HOME}:/opt/huskies/bin/shell\n"
-    )
+    others = {
+        0: "root:*:0:0:root:/root:/bin/bash\n",
+        65534: "nobody:*:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+    }
+    ours = f"huskies:*:{uid}:{gid}:huskies:{HOME}:/opt/huskies/bin/shell\n"
+    return "".join(line for other, line in others.items() if other != uid) + ours
 
 
 def group(owner: tuple[int, int]) -> str:
-    """The groups that exist inside."""
-    return f"root:*:0:\ntty:*:5:\nnogroup:*:65534:\nhuskies:*:{owner[1]}:\n"
+    """The groups that exist inside; see `passwd`."""
+    others = {0: "root", 5: "tty", 65534: "nogroup"}
+    ours = f"huskies:*:{owner[1]}:\n"
+    return "".join(f"{name}:*:{other}:\n" for other, name in others.items() if other != owner[1]) + ours

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from gateway.store.tables import messages, outbox, projects, sessions, turns
 
 Desired = Literal["up", "down", "deleted"]
 Permissions = Literal["auto", "ask", "allow"]
+
+#: What a tombstone knows that a bootstrap over it may change.
+_OF_A_GRAVE = ("path", "adopted", "made_source", "stack", "permissions", "uid", "gid", "ssh_port")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,12 @@ class Project:
     ssh_port: int | None
     image: str
     git_url: str
+    purging: bool
+
+    @property
+    def contained(self) -> bool:
+        """Whether it lives, or as a tombstone lived, in a container."""
+        return self.ssh_port is not None
 
 
 def reserve(
@@ -56,7 +66,6 @@ def reserve(
     created_by: str,
     owner: tuple[int, int] | None = None,
     ssh_port: int | None = None,
-    git_url: str = "",
 ) -> Project:
     """Take a name: a new row, or the tombstone of an earlier project of that name.
 
@@ -79,10 +88,14 @@ def reserve(
         "gid": gid,
         "ssh_port": ssh_port,
         "image": "",
-        "git_url": git_url,
+        "git_url": "",
+        "purging": False,
     }
-    grave = update(projects).where(projects.c.name == name, projects.c.desired == "deleted")
-    if connection.execute(grave.values(revived=True, **values)).rowcount == 0:
+    tombstone = (projects.c.name == name, projects.c.desired == "deleted")
+    old = connection.execute(select(*(projects.c[key] for key in _OF_A_GRAVE)).where(*tombstone)).one_or_none()
+    grave = json.dumps(dict(zip(_OF_A_GRAVE, old, strict=True))) if old is not None else ""
+    revive = update(projects).where(*tombstone).values(revived=True, grave=grave, **values)
+    if connection.execute(revive).rowcount == 0:
         connection.execute(insert(projects).values(name=name, revived=False, **values))
     found = by_name(connection, name)
     assert found is not None
@@ -101,8 +114,8 @@ def all_projects(connection: Connection) -> list[Project]:
 
 
 def has_container(connection: Connection) -> bool:
-    """Whether any project lives in a container."""
-    return connection.scalar(select(projects.c.id).where(projects.c.image != "").limit(1)) is not None
+    """Whether any project lives in a container, or did and may come back."""
+    return connection.scalar(select(projects.c.id).where(projects.c.ssh_port.is_not(None)).limit(1)) is not None
 
 
 def change(connection: Connection, project_id: int, **values: object) -> Project:
@@ -111,10 +124,17 @@ def change(connection: Connection, project_id: int, **values: object) -> Project
     return _project(connection.execute(select(projects).where(projects.c.id == project_id)).one())
 
 
-def bury(connection: Connection, project_id: int) -> Project:
-    """Make a project a tombstone: name, path, port and history stay."""
+def bury(connection: Connection, project_id: int, *, purging: bool = False) -> Project:
+    """Make a project a tombstone: name, path, port and history stay; `purging`: these shall go too."""
     conversations.leave(connection, project_id)
-    return change(connection, project_id, desired="deleted", ready_at=None, token="", image="")
+    return change(connection, project_id, desired="deleted", ready_at=None, token="", image="", purging=purging)
+
+
+def rebury(connection: Connection, project_id: int) -> Project:
+    """Make a project that was taken up again in vain the tombstone that it was, wherever that had its source."""
+    grave = connection.scalar(select(projects.c.grave).where(projects.c.id == project_id))
+    change(connection, project_id, **(json.loads(grave) if grave else {}))
+    return bury(connection, project_id)
 
 
 def erase(connection: Connection, project_id: int) -> None:
@@ -150,4 +170,5 @@ def _project(row: Row[tuple[object, ...]]) -> Project:
         ssh_port=row.ssh_port,
         image=row.image,
         git_url=row.git_url,
+        purging=bool(row.purging),
     )

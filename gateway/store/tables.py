@@ -33,7 +33,8 @@ metadata = MetaData(
 #: removes and keeps. `desired` is what people asked for (up, down, deleted: a tombstone that keeps name and history);
 #: `ready_at` is null until the bootstrap succeeded. What a project *is* at the moment is derived, never stored.
 #: `uid`, `gid`, `ssh_port` and `image` belong to its container; a project without an image was made without one.
-#: `git_url` is what its bootstrap cloned, if anything.
+#: `git_url` is set while what its bootstrap cloned is all that its source holds, and stays then. `purging`: of a
+#: tombstone nothing is to be kept. `grave`: what the tombstone knew that this bootstrap took up, should that fail.
 projects = Table(
     "projects",
     metadata,
@@ -56,6 +57,8 @@ projects = Table(
     Column("ssh_port", Integer),
     Column("image", String, nullable=False, server_default=""),
     Column("git_url", String, nullable=False, server_default=""),
+    Column("purging", Boolean, nullable=False, server_default="0"),
+    Column("grave", Text, nullable=False, server_default=""),
     Index("uq_projects_ssh_port", "ssh_port", unique=True),
 )
 

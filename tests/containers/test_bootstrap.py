@@ -102,7 +102,7 @@ async def test_killed_at_every_arrow_it_converges_and_leaves_nothing(gateway: Co
         answer = await asyncio.wait_for(asking, 90)
         assert "".join(answer["replies"]).count("is ready") == 1, (point, answer)
         assert gateway.containers() == [gateway.container("demo")], point
-        assert "-p 24200 " in "".join(answer["replies"]) or number, "no port is lost"
+        assert "-p 24200 " in "".join(answer["replies"]), "no port is lost"
         assert await gateway.said("hello", f"h{number}") == "You said:\nhello"
         await gateway.logs_in("demo")
         await gateway.confirmed("delete demo --purge", f"d{number}")
@@ -262,5 +262,5 @@ async def test_a_project_that_was_made_without_a_container_moves_into_one(gatewa
         await shell("chown", "-R", "1000:1000", str(source))
         assert "runs in a fresh container" in await gateway.said("rebuild demo", "r2")
         assert await gateway.logs_in("demo", "cat file ~/in-home; echo more >> ~/in-home") == "kept\nkept\n"
-        assert await gateway.said("@@run id -un > who", "m2") is not None
+        assert await gateway.said("@@run id -un > who", "m2") == "(The agent ended without a word.)"
         assert (source / "who").read_text() == "huskies\n"

@@ -47,7 +47,7 @@ async def test_killed_container_sled_and_agent_are_interrupted_and_retried(gatew
         assert answer["fate"] == "interrupted", name
         assert "retry" in "".join(answer["replies"]), name
         (gateway.projects / "demo" / f"{name}-go").touch()
-        assert await gateway.said("retry", f"r-{name}") is not None
+        await gateway.said("retry", f"r-{name}")
         ran = gateway.projects / "demo" / f"{name}-ran"
         await until(lambda file=ran: file.read_text() == "ran\nran\n", 30)
         assert await gateway.said("hello", f"h-{name}") == "You said:\nhello"
@@ -67,8 +67,7 @@ async def test_out_of_memory_and_a_fork_bomb_stay_inside(tmp_path: Path, engine:
         other = inspect(gateway.container("other"))["State"]["StartedAt"]
 
         eat = "python3 -c 'x = bytearray(2**30); x[::4096] = bytes(len(x[::4096]))' || echo ended with $?"
-        told = await gateway.said(f"@@run {eat} > oom", "m1", "one")
-        assert told is not None
+        await gateway.said(f"@@run {eat} > oom", "m1", "one")
         assert "ended with 137" in (gateway.projects / "demo" / "oom").read_text()
         # The kernel took what the agent had started, not the sled.
         assert await gateway.said("still there", "m2", "one") == "You said:\nstill there"

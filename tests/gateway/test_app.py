@@ -327,7 +327,7 @@ async def test_the_engine_is_docker_where_one_answers_or_projects_live_in_it(
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no-engine.sock")
     assert (await choose_engine(make_settings(tmp_path), world.store)).kind == "process"
     project = await world.project()
-    await world.store.write(lambda c: rows.change(c, project, image="huskies-x-python:1"))
+    await world.store.write(lambda c: rows.change(c, project, ssh_port=22200))
     chosen = await choose_engine(make_settings(tmp_path), world.store)
     assert chosen.kind == "docker", "what lives in a container never runs without one"
     with pytest.raises(EngineDown, match="No such file"):

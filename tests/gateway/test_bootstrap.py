@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from gateway import lifecycle
+from gateway.engine import ImagePlan, SledSpec
 from gateway.errors import EngineError
 from gateway.store import Store
 from gateway.store import projects as rows
 from tests.support.house import House, house, make_settings
+from tests.support.processes import until
 from tests.support.ssh_engine import SshEngine
 
 
@@ -220,12 +224,12 @@ async def test_what_a_person_put_into_an_empty_folder_stays(home: House, tmp_pat
         ({"made_source": False}, {"notes"}),
         ({"made_source": False, "git_url": "https://git.example.org/a.git"}, set()),
         ({"made_source": False, "adopted": True}, {"notes", ".git", ".huskies"}),
-        ({"made_source": True}, None),
+        ({"made_source": True}, {"notes"}),
     ],
     ids=["an empty folder", "an empty folder and a clone", "an adopted folder", "a folder of ours"],
 )
 async def test_what_a_killed_gateway_left_is_undone_at_the_next_start(
-    tmp_path: Path, how: dict[str, object], left: set[str] | None
+    tmp_path: Path, how: dict[str, object], left: set[str]
 ) -> None:
     """As it is on disk behind `init`: what is there is told apart by how the bootstrap began."""
     settings = make_settings(tmp_path)
@@ -238,18 +242,16 @@ async def test_what_a_killed_gateway_left_is_undone_at_the_next_start(
     (state / ".gateway").mkdir(parents=True)
     (state / "demo" / "home").mkdir(parents=True)
     store = await Store.open(state / ".gateway" / "huskies.db")
-    values = {"adopted": False, "git_url": "", **how}
+    values = {"adopted": False, **how}
+    git_url = values.pop("git_url", "")
     common = {"name": "demo", "path": source, "stack": "", "token": "t", "permissions": "ask", "created_by": "fake:ana"}
-    await store.write(lambda c: rows.reserve(c, **common, **values))
+    made = await store.write(lambda c: rows.reserve(c, **common, **values))
+    await store.write(lambda c: rows.change(c, made.id, git_url=git_url))
     await store.close()
 
     async with house(tmp_path, settings=settings) as home:
-        assert home.app.projects.all() == []
-        assert not (state / "demo").exists()
-        if left is None:
-            assert not source.exists()
-        else:
-            assert {entry.name for entry in source.iterdir()} == left
+        await until(lambda: home.app.projects.all() == [] and not (state / "demo").exists())
+        assert {entry.name for entry in source.iterdir()} == left
         assert await home.app.store.read(lambda c: rows.by_name(c, "demo")) is None
         assert "is ready" in await home.ask("new project demo", contains="is ready")
 
@@ -300,3 +302,201 @@ async def test_ten_at_once_get_ten_ports_or_a_reason(tmp_path: Path, unused_port
         made = home.app.projects.all()
         assert len({project.ssh_port for project in made}) == len(made) == sum("is ready" in text for text in done)
         assert len(made) <= ports
+
+
+# --- sequences -------------------------------------------------------------------------------------------------------
+
+
+class Gate(SshEngine):
+    """Images are there once the test says so; `broken` engines refuse to end anything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.open = asyncio.Event(), asyncio.Event()
+        self.fails = False
+        self.broken = ""
+
+    async def prepare(self, spec: SledSpec, plan: ImagePlan, said: Callable[[str], None]) -> list[str]:
+        self.asked.set()
+        await self.open.wait()
+        if self.fails:
+            raise EngineError("no")
+        return await super().prepare(spec, plan, said)
+
+    async def stop(self, spec: SledSpec) -> None:
+        if self.broken:
+            raise EngineError(self.broken)
+        await super().stop(spec)
+
+
+@pytest_asyncio.fixture
+async def gated(tmp_path: Path) -> AsyncIterator[House]:
+    """On an isolated engine whose images come when the test says so."""
+    projects = {"root": tmp_path / "projects", "ssh_ports": "24500-24520"}
+    settings = make_settings(tmp_path, projects=projects, engine={"reconcile_s": 0.05})
+    async with house(tmp_path, engine=Gate(), settings=settings) as made:
+        yield made
+        assert isinstance(made.engine, Gate)
+        made.engine.broken = ""
+
+
+async def active(home: House) -> str:
+    """The name of the project that the room talks to."""
+    told = await home.ask("status")
+    return told.split("**")[1] if "**" in told else ""
+
+
+async def test_who_went_elsewhere_meanwhile_stays_there(gated: House) -> None:
+    gated.engine.open.set()
+    for name in ("alpha", "gamma"):
+        await gated.ask(f"new project {name}", contains="is ready")
+    await gated.ask("switch alpha")
+    gated.engine.open.clear()
+    gated.engine.asked.clear()
+    gated.engine.fails = True
+    await gated.say("new project beta")
+    await asyncio.wait_for(gated.engine.asked.wait(), 10)
+    await gated.ask("switch gamma", contains="gamma is active")
+    gated.engine.open.set()
+    await gated.transport.until(lambda texts: any("Creating beta failed at" in text for text in texts))
+    assert await active(gated) == "gamma"
+
+
+async def test_the_project_that_one_came_from_is_gone_meanwhile(gated: House) -> None:
+    gated.engine.open.set()
+    await gated.ask("new project alpha", contains="is ready")
+    gated.engine.open.clear()
+    gated.engine.asked.clear()
+    gated.engine.fails = True
+    await gated.say("new project beta")
+    await asyncio.wait_for(gated.engine.asked.wait(), 10)
+    asked = await gated.ask("delete alpha --purge", room="other")
+    await gated.ask(asked.split("`")[1], contains="is deleted", room="other")
+    gated.engine.open.set()
+    await gated.transport.until(lambda texts: any("Creating beta failed at" in text for text in texts))
+    assert gated.app.projects.all() == []
+    assert "No project is active" in await gated.ask("status") or "There is no project yet" in gated.transport.texts[-1]
+    gated.engine.fails = False
+    await gated.ask("new project beta", contains="is ready")
+
+
+async def test_taken_up_in_vain_elsewhere_the_tombstone_still_knows_its_source(gated: House, tmp_path: Path) -> None:
+    gated.engine.open.set()
+    await gated.ask("new project demo", contains="is ready")
+    (tmp_path / "projects" / "demo" / "mine").write_text("mine")
+    asked = await gated.ask("delete demo")
+    await gated.ask(asked.split("`")[1], contains="is deleted")
+    other = tmp_path / "projects" / "other"
+    other.mkdir()
+    if os.geteuid() == 0:
+        os.chown(other, 1234, 1234)
+    gated.engine.fails = True
+    await gated.ask(f"new project demo --path {other} --adopt", contains="failed at")
+    gated.engine.fails = False
+    again = await gated.ask("new project demo", contains="is ready")
+    assert "taken up again" in again
+    project = gated.app.projects.get("demo")
+    assert project.path == tmp_path / "projects" / "demo"
+    assert not project.adopted
+    assert (project.path / "mine").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+async def test_a_home_follows_its_projects_owner(gated: House, tmp_path: Path) -> None:
+    gated.engine.open.set()
+    await gated.ask("new project demo", contains="is ready")
+    home = gated.app.projects.paths(gated.app.projects.get("demo")).home
+    (home / "deep").mkdir()
+    (home / "deep" / "file").write_text("kept")
+    (home / "link").symlink_to("/etc/hosts")
+    owner_of_hosts = Path("/etc/hosts").stat().st_uid
+    asked = await gated.ask("delete demo")
+    await gated.ask(asked.split("`")[1], contains="is deleted")
+    source = tmp_path / "projects" / "demo"
+    os.chown(source, 1234, 1235)
+    await gated.ask("new project demo", contains="is ready")
+    assert {
+        (p.lstat().st_uid, p.lstat().st_gid) for p in (home, home / "deep", home / "deep" / "file", home / "link")
+    } == {(1234, 1235)}
+    assert Path("/etc/hosts").stat().st_uid == owner_of_hosts
+
+
+async def test_a_purge_touches_nothing_around_what_it_removes(gated: House, tmp_path: Path) -> None:
+    gated.engine.open.set()
+    await gated.ask("new project demo", contains="is ready")
+    await gated.ask("new project other", contains="is ready")
+    root, source = tmp_path / "projects", tmp_path / "projects" / "demo"
+    root.chmod(0o751)
+    shutil.rmtree(source)
+    closed = gated.app.projects.paths(gated.app.projects.get("demo")).home / "a" / "b"
+    closed.mkdir(parents=True)
+    (closed / "file").touch()
+    closed.chmod(0)
+    closed.parent.chmod(0o500)
+    asked = await gated.ask("delete demo --purge")
+    receipt = await gated.ask(asked.split("`")[1], contains="is deleted")
+    assert "kept" not in receipt
+    assert root.stat().st_mode & 0o777 == 0o751
+    assert await gated.app.store.read(lambda c: rows.by_name(c, "demo")) is None
+
+
+async def test_what_the_engine_refuses_to_end_is_owed_and_its_name_is_free(gated: House) -> None:
+    gated.engine.open.set()
+    await gated.ask("new project demo", contains="is ready")
+    key = gated.app.projects.paths(gated.app.projects.get("demo")).client_key
+    gated.engine.broken = "did not receive an exit event"
+    asked = await gated.ask("delete demo")
+    receipt = await gated.ask(asked.split("`")[1], contains="is deleted")
+    assert "the container, until the engine removes it (did not receive an exit event)" in receipt
+    assert not key.exists()
+    gated.engine.broken = ""
+    await gated.engine.stop(gated.engine.servers["demo"].spec)  # as `reap` does it on a real engine
+    assert "is ready" in await gated.ask("new project demo", contains="is ready")
+    assert await gated.ask("hello", contains="hello") == "hello"
+
+
+async def test_down_while_the_engine_refused_is_made_so_later(gated: House) -> None:
+    gated.engine.open.set()
+    await gated.ask("new project demo", contains="is ready")
+    gated.engine.broken = "not now"
+    assert "did not go down: not now" in await gated.ask("down")
+    gated.engine.broken = ""
+    await until(lambda: "demo" not in gated.engine.servers)
+    assert gated.app.projects.state(gated.app.projects.get("demo")) == "down"
+
+
+async def test_a_deletion_that_was_cut_off_is_finished_with_its_key_and_its_purge(tmp_path: Path) -> None:
+    projects = {"root": tmp_path / "projects", "ssh_ports": "24500-24520"}
+    settings = make_settings(tmp_path, projects=projects)
+    async with house(tmp_path, engine=SshEngine(), settings=settings) as home:
+        for name in ("one", "two"):
+            await home.ask(f"new project {name}", contains="is ready")
+        ids = [home.app.projects.get(name).id for name in ("one", "two")]
+        keys = [home.app.projects.paths(home.app.projects.get(name)).client_key for name in ("one", "two")]
+        # As a gateway that is killed behind the tombstone leaves it.
+        await home.app.store.write(lambda c: rows.bury(c, ids[0]))
+        await home.app.store.write(lambda c: rows.bury(c, ids[1], purging=True))
+    async with house(tmp_path, engine=SshEngine(), settings=settings) as home:
+        await until(lambda: not any(key.exists() for key in keys))
+        await until(lambda: not (tmp_path / "projects" / "two").exists())
+        assert (tmp_path / "projects" / "one").exists()
+        await home.say("version")  # numbers begin anew: these were used, and are taken for repetitions
+        await home.say("version")
+        assert "taken up again" in await home.ask("new project one", contains="is ready")
+
+
+async def test_one_projects_trouble_is_not_the_others(gated: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    gated.engine.open.set()
+    for name in ("alpha", "beta"):
+        await gated.ask(f"new project {name}", contains="is ready")
+    start = gated.engine.start
+
+    async def odd(spec: SledSpec) -> None:
+        if spec.project == "alpha":
+            raise ValueError("nobody foresaw this")
+        await start(spec)
+
+    monkeypatch.setattr(gated.engine, "start", odd)
+    for name in ("alpha", "beta"):
+        await gated.engine.stop(gated.app.projects.spec(gated.app.projects.get(name)))
+    await until(lambda: "beta" in gated.engine.servers)

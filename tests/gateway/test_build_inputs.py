@@ -94,6 +94,18 @@ def test_a_folder_is_no_list_of_sources(tmp_path: Path) -> None:
         read(apt_sources=str(tmp_path / "x.sources"))
 
 
+@pytest.mark.parametrize("url", ["https://ana:canary@deb.example.org/", "https://canary@deb.example.org/debian"])
+@pytest.mark.parametrize("name", ["x.sources", "x.list"])
+def test_credentials_in_a_list_of_sources_are_refused(tmp_path: Path, name: str, url: str) -> None:
+    """The list is a file of the image, and whoever has the image can read it."""
+    (tmp_path / name).write_bytes(b"# \xff\n" + f"deb {url} trixie main\n".encode())
+    with pytest.raises(ConfigError, match=r"build\.apt_sources: .* has a URL with a password or token") as caught:
+        read(apt_sources=str(tmp_path / name))
+    assert "canary" not in str(caught.value)
+    (tmp_path / name).write_text("deb [signed-by=/a] https://deb.example.org:8443/a@b trixie main # ana@example.org\n")
+    assert len(read(apt_sources=str(tmp_path / name)).apt_sources) == 1
+
+
 # --- the sections ----------------------------------------------------------------------------------------------------
 
 
@@ -160,7 +172,11 @@ def test_a_build_argument_is_named_as_a_variable_is(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["https://ana:canary@pypi.example.org/simple", "http://x:@y", "one https://ana:canary@b/ two"]
+    "value",
+    [
+        *("https://ana:canary@pypi.example.org/simple", "http://x:@y", "one https://ana:canary@b/ two"),
+        *("https://canary@pypi.example.org/simple", "git+https://canary@git.example.org/x.git"),
+    ],
 )
 def test_a_password_in_a_build_argument_is_refused_but_for_proxies(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValidationError, match="PIP_INDEX_URL holds a password"):

@@ -160,6 +160,23 @@ def test_the_accounts_inside() -> None:
     assert group((1234, 1235)) == "root:*:0:\ntty:*:5:\nnogroup:*:65534:\nhuskies:*:1235:\n"
 
 
+@pytest.mark.parametrize("owner", [(65534, 65534), (65534, 1000), (1000, 65534), (1000, 5), (1000, 1000)])
+def test_no_account_shadows_the_projects(owner: tuple[int, int]) -> None:
+    """The first of an id is the one that programs find: as `nobody` the project would have no shell."""
+    for text, own in ((passwd(owner), owner[0]), (group(owner), owner[1])):
+        ids = {line.split(":")[0]: int(line.split(":")[2]) for line in text.splitlines()}
+        assert ids["huskies"] == own
+        assert len(set(ids.values())) == len(ids)
+        assert "root" in ids
+    assert ("nobody" in passwd(owner)) is (owner[0] != 65534)
+    assert ("tty" in group(owner)) is (owner[1] != 5)
+
+
+@pytest.mark.parametrize(("wanted", "there", "given"), [(64.0, 2, 2), (1.5, 2, 1.5), (2.0, 2, 2), (64.0, 0, 64)])
+def test_limits_are_within_what_an_engine_has(wanted: float, there: int, given: float) -> None:
+    assert Limits(memory=2**30, cpus=wanted, pids=256).within(there) == Limits(memory=2**30, cpus=given, pids=256)
+
+
 def test_a_project_that_was_made_again_has_other_labels() -> None:
     first, again = labels(make_spec(token="one"), "1a2b"), labels(make_spec(token="two"), "1a2b")
     assert {name for name in first if first[name] != again[name]} == {"huskies.sled"}

@@ -151,6 +151,19 @@ async def test_an_engine_that_answers(calls: Client, fake: FakeEngine) -> None:
     assert calls.trouble == "", "it answered"
 
 
+async def test_what_an_engine_says_of_itself_is_kept_until_it_was_away(calls: Client, fake: FakeEngine) -> None:
+    assert (await calls.info())["ServerVersion"] == "20.10"
+    assert await calls.cpus() == 4
+    assert fake.asked.count("/v1.41/info") == 1
+    fake.freeze()
+    await down(calls, 0.3)
+    fake.thaw()
+    fake.asked.clear()
+    await calls.info()
+    await calls.info()
+    assert fake.asked.count("/v1.41/info") == 1, "another may have come back"
+
+
 # --- a frozen engine -------------------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from gateway import sleds as sleds_module
 from gateway.errors import SledAway, SledRefused, UserError
 from gateway.sleds import Sleds
 from sled.protocol import (
@@ -439,3 +440,25 @@ async def test_other_routes_know_the_project_by_its_socket_and_token():
                 async with session.get("http://wire/who", headers=headers) as response:
                     assert await response.text() == project
         await sleds.stop()
+
+
+async def test_a_project_opens_only_so_many_connections(wires, monkeypatch):
+    """Idle ones count: each is a file of the gateway, which has a thousand."""
+    monkeypatch.setattr(sleds_module, "MAX_CONNECTIONS", 4)
+    sled = await wires.hello(1)
+    idle = []
+    for _ in range(3):
+        idle.append(await asyncio.open_unix_connection(str(wires.path(1))))
+        await asyncio.sleep(0.01)
+    with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+        await wires.dial(1)
+    assert caught.value.status == 503
+    other = await wires.hello(2)
+    assert await wires.sleds.send(1, Ack(run="r"))
+    assert await take(sled) == Ack(run="r"), "its sled is still there"
+    idle[0][1].close()
+    await until(lambda: len(wires.sleds._runner.server.connections) == 4)
+    assert not (await wires.hello(1)).closed
+    assert not other.closed
+    for _, writer in idle[1:]:
+        writer.close()

@@ -68,8 +68,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path == "/version":
             self._answer(200, b'{"ApiVersion": "1.41", "MinAPIVersion": "1.24"}')
         elif self.path == "/v1.41/info":
-            info = {"ServerVersion": "20.10", "ContainersRunning": 3, "SecurityOptions": self.server.security}
-            self._answer(200, json.dumps(info).encode())
+            info = {"ServerVersion": "20.10", "ContainersRunning": 3, "NCPU": 4}
+            self._answer(200, json.dumps({**info, "SecurityOptions": self.server.security}).encode())
         else:
             self._answer(404, b'{"message": "No such thing"}')
 

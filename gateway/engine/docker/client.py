@@ -82,6 +82,7 @@ class Client:
         self._making = threading.Lock()
         #: What is wrong with the engine; empty while it answers.
         self.trouble = ""
+        self._info: dict[str, Any] | None = None
 
     async def call(self, work: Callable[[APIClient], T], within_s: float = REQUEST_S) -> T:
         """Do `work` with the engine; a longer limit lets each of its requests take longer, too.
@@ -98,12 +99,29 @@ class Client:
             result = await asyncio.wait_for(loop.run_in_executor(self._pool, do, work), within_s)
         except TimeoutError:
             self.trouble = f"the Docker engine did not answer within {within_s:.0f} s. {START_IT}."
+            self._info = None
             raise EngineDown(self.trouble) from None
         except EngineDown as error:
             self.trouble = str(error)
+            self._info = None
             raise
         self.trouble = ""
         return result
+
+    async def info(self, *, afresh: bool = False) -> dict[str, Any]:
+        """What the engine says of itself. It is kept until the engine was away: another may have come back.
+
+        Raises EngineError.
+        """
+        if afresh or self._info is None:
+            found: dict[str, Any] = await self.call(lambda api: dict(api.info()))
+            self._info = found
+            return found
+        return self._info
+
+    async def cpus(self) -> int:
+        """How many CPUs the engine has; 0 when it does not say. Raises EngineError."""
+        return int((await self.info()).get("NCPU") or 0)
 
     async def build(
         self, arguments: dict[str, Any], hear: Callable[[dict[str, Any]], None], within_s: float = _BUILD_SILENCE_S

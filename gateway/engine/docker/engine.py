@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 from collections.abc import Callable, Collection
 from functools import partial
@@ -24,11 +25,13 @@ from gateway.engine.container import (
 from gateway.engine.docker.client import Client
 from gateway.engine.docker.images import Images
 from gateway.engine.spec import SledSpec
-from gateway.errors import EngineError
+from gateway.errors import EngineDown, EngineError
 from stacks.images import ImagePlan
 
 if TYPE_CHECKING:
     from docker import APIClient
+
+log = logging.getLogger(__name__)
 
 #: Seconds until a container is gone that somebody else removes already.
 REMOVE_S = 30
@@ -52,31 +55,28 @@ class DockerEngine:
         self._images = Images(self._client, instance, limits)
 
     async def check(self) -> str:
-        info = await self._client.call(lambda api: api.info())
-        options = " ".join(info.get("SecurityOptions") or [])
-        for mode in ("rootless", "userns"):
-            if f"name={mode}" in options:
-                raise EngineError(
-                    f"this Docker engine runs with {mode}: in its containers this host's folders belong to nobody. "
-                    "Point DOCKER_HOST at an engine without it, or set engine.kind to process"
-                )
+        info = await self._client.info(afresh=True)
+        _refuse_other_users(info)
         return f"docker {info.get('ServerVersion', '')}, {info.get('ContainersRunning', 0)} containers run"
 
     async def has(self, plan: ImagePlan) -> bool:
         return await self._images.has(plan.image)
 
     async def prepare(self, spec: SledSpec, plan: ImagePlan, said: Callable[[str], None]) -> list[str]:
+        # Nobody has to have asked for a check before; what is made here could not write its own folders.
+        _refuse_other_users(await self._client.info())
         return await self._images.ensure(spec, plan, said)
 
     async def start(self, spec: SledSpec) -> None:
-        await self._client.call(lambda api: self._start(api, spec), _START_S)
+        limits = self._limits.within(await self._client.cpus())
+        await self._client.call(lambda api: self._start(api, spec, limits), _START_S)
 
     async def stop(self, spec: SledSpec) -> None:
         await self._client.call(lambda api: self._stop(api, spec), _START_S)
 
     async def is_running(self, spec: SledSpec) -> bool:
         found = await self._client.call(lambda api: _inspect(api, self._name(spec)))
-        return found is not None and _runs(found)
+        return found is not None and self._is_ours(found, spec) and _runs(found)
 
     async def logs(self, spec: SledSpec, of: LogOf, lines: int) -> str:
         def read(api: APIClient) -> bytes:
@@ -91,17 +91,33 @@ class DockerEngine:
         mine = {"label": f"{LABEL_INSTANCE}={self._instance}"}
         there = await self._client.call(lambda api: api.containers(all=True, filters=mine))
         living = set(projects())
-        removed = []
+        removed, failed = [], []
         for found in there:
             project = found["Labels"].get(LABEL_PROJECT)
             # One without a project is a check under way, or one that a killed gateway left.
             orphan = project not in living if project else not self._images.busy
-            if orphan:
+            if not orphan:
+                continue
+            name = found["Names"][0].lstrip("/") if found["Names"] else found["Id"][:12]
+            try:
                 await self._client.call(partial(_remove, container_id=found["Id"]), _START_S)
-                removed.append(found["Names"][0].lstrip("/") if found["Names"] else found["Id"][:12])
-        removed += await self._images.reap(tags)
+            except EngineDown:
+                raise
+            except EngineError as error:
+                log.info("the container %s stays: %s", name, error)
+                failed.append(f"the container {name} could not be removed: {error}")
+            else:
+                removed.append(name)
+        try:
+            removed += await self._images.reap(tags)
+        except EngineDown:
+            raise
+        except EngineError as error:
+            failed.append(str(error))
         if not living and not projects():
             await self._client.call(self._remove_network)
+        if failed:
+            raise EngineError("; ".join(failed))
         return removed
 
     async def close(self) -> None:
@@ -110,17 +126,20 @@ class DockerEngine:
     def _name(self, spec: SledSpec) -> str:
         return container_name(self._instance, spec.project)
 
-    def _start(self, api: APIClient, spec: SledSpec) -> None:
+    def _is_ours(self, found: dict[str, Any], spec: SledSpec) -> bool:
+        """Whether a container of the project's name is also of its making."""
+        return labels(spec, self._instance).items() <= (found["Config"]["Labels"] or {}).items()
+
+    def _start(self, api: APIClient, spec: SledSpec, limits: Limits) -> None:
         name = self._name(spec)
         found = _inspect(api, name)
-        ours = labels(spec, self._instance).items()
-        if found is not None and _runs(found) and ours <= (found["Config"]["Labels"] or {}).items():
+        if found is not None and _runs(found) and self._is_ours(found, spec):
             return
         if found is not None:
             _remove(api, found["Id"])
         if not spec.source.is_dir():
             raise EngineError(f"the source {spec.source} is not there")
-        made = api.create_container_from_config(container(spec, self._instance, self._limits), name)["Id"]
+        made = api.create_container_from_config(container(spec, self._instance, limits), name)["Id"]
         try:
             self._start_in_network(api, made)
         except BaseException as error:
@@ -167,6 +186,17 @@ class DockerEngine:
 
         with contextlib.suppress(errors.APIError):  # not there, or in use again
             api.remove_network(network_name(self._instance))
+
+
+def _refuse_other_users(info: dict[str, Any]) -> None:
+    """Raises EngineError for an engine whose users are not this host's."""
+    options = " ".join(info.get("SecurityOptions") or [])
+    for mode in ("rootless", "userns"):
+        if f"name={mode}" in options:
+            raise EngineError(
+                f"this Docker engine runs with {mode}: in its containers this host's folders belong to nobody. "
+                "Point DOCKER_HOST at an engine without it, or set engine.kind to process"
+            )
 
 
 def _inspect(api: APIClient, name: str) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ import re
 import shutil
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,8 +57,10 @@ class Images:
 
         Raises BuildFailed, EngineError.
         """
-        if await self.has(plan.image):
-            return []
+        # Under its lock, so that what is seen is not just being removed. Let go before the layers' own are taken.
+        async with self._turn(plan.layers[-1], said):
+            if await self.has(plan.image):
+                return []
         self.busy += 1
         try:
             return await self._make(spec, plan, said)
@@ -68,10 +70,7 @@ class Images:
     async def _make(self, spec: SledSpec, plan: ImagePlan, said: Callable[[str], None]) -> list[str]:
         built = []
         for layer in plan.layers:
-            lock = self._locks[layer.tag]
-            if lock.locked():
-                said(f"Waiting for {layer.name}, which another project builds")
-            async with lock:
+            async with self._turn(layer, said):
                 if await self.has(layer.tag):
                     continue
                 await self._client.call(_room)
@@ -85,19 +84,44 @@ class Images:
                 built.append(layer.name)
         return built
 
+    @contextlib.asynccontextmanager
+    async def _turn(self, layer: Layer, said: Callable[[str], None]) -> AsyncIterator[None]:
+        """Be the only one who looks for a layer, builds or removes it."""
+        lock = self._locks[layer.tag]
+        if lock.locked():
+            said(f"Waiting for {layer.name}, which another project builds")
+        async with lock:
+            yield
+
     async def reap(self, keep: Callable[[], Collection[str]]) -> list[str]:
         """Remove the images of this gateway that are not to be kept; what they were.
 
-        What an unfinished build left has no name, and is the engine's cache for the next try.
+        What an unfinished build left has no name, and is the engine's cache for the next try. `keep` is asked again
+        before each removal: a project may have come to want the image meanwhile.
+
+        Raises EngineError for those that the engine did not remove, after the others.
         """
         prefix = image_prefix(self._instance)
         mine = {"reference": f"{prefix}-*"}
         there = await self._client.call(lambda api: api.images(filters=mine))
         wanted = set(keep())
-        removed = []
+        removed, failed = [], []
         for tag in [tag for image in there for tag in image["RepoTags"] or [] if tag.startswith(f"{prefix}-")]:
-            if tag not in wanted and await self._client.call(partial(_remove, name=tag), _REMOVE_S):
-                removed.append(tag)
+            if tag in wanted:
+                continue
+            async with self._locks[tag]:
+                if tag in keep():
+                    continue
+                try:
+                    if await self._client.call(partial(_remove, name=tag), _REMOVE_S):
+                        removed.append(tag)
+                except EngineDown:
+                    raise
+                except EngineError as error:
+                    log.info("the image %s stays: %s", tag, error)
+                    failed.append(f"the image {tag} could not be removed: {error}")
+        if failed:
+            raise EngineError("; ".join(failed))
         return removed
 
     async def has(self, tag: str) -> bool:
@@ -123,7 +147,8 @@ class Images:
 
     async def _check(self, spec: SledSpec, layer: Layer, image: str) -> None:
         """The image contract: whatever is refused here would fail a project later, and less clearly."""
-        config = check_container(spec, image, self._instance, self._limits)
+        limits = self._limits.within(await self._client.cpus())
+        config = check_container(spec, image, self._instance, limits)
         code, output = await self._client.call(lambda api: _run(api, config), _CHECK_S)
         await asyncio.to_thread(_note, spec.paths.build_log, output)
         if code != 0:

@@ -15,4 +15,6 @@ def upgrade() -> None:
     op.add_column("projects", sa.Column("ssh_port", sa.Integer(), nullable=True))
     op.add_column("projects", sa.Column("image", sa.String(), server_default="", nullable=False))
     op.add_column("projects", sa.Column("git_url", sa.String(), server_default="", nullable=False))
+    op.add_column("projects", sa.Column("purging", sa.Boolean(), server_default="0", nullable=False))
+    op.add_column("projects", sa.Column("grave", sa.Text(), server_default="", nullable=False))
     op.create_index("uq_projects_ssh_port", "projects", ["ssh_port"], unique=True)
