@@ -9,13 +9,11 @@ import asyncio
 import contextlib
 import logging
 import secrets
-import shutil
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from gateway import ssh
+from gateway import folders, ssh
 from gateway.dispatcher import Dispatcher, Stopped
 from gateway.engine import Engine, LogOf
 from gateway.engine.process import ProcessEngine, tail
@@ -41,8 +39,6 @@ log = logging.getLogger(__name__)
 #: Seconds until a sled that was started has to have reported, and its SSH server to let us in.
 HELLO_WITHIN_S = 30.0
 SSH_WITHIN_S = 30.0
-#: How often a folder is walked to remove it: each walk opens closed folders one level deeper.
-_PASSES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +71,10 @@ class Lifecycle(Registry):
         self._dispatcher = dispatcher
 
     def begin(self, project: Project) -> None:
-        """The project is up: what waits for it may start."""
+        """The project is up, and people have been told: what waits for it may start."""
         assert self._dispatcher is not None
+        if (known := self._living.get(project.id)) is not None and known.ready_at is None:
+            self._living[project.id] = project
         self._dispatcher.on_connected(project.id)
 
     async def logs(self, project: Project, of: LogOf | str, lines: int) -> str:
@@ -178,12 +176,12 @@ class Lifecycle(Registry):
         removed: list[str] = ["container", "client key"] if project.contained else ["sled"]
         removed.append("wire")
         kept: list[str] = []
-        _remove(paths.wire)
+        folders.remove(paths.wire)
         ssh.forget_client_key(paths)
         home, source = f"home with its sessions ({paths.home})", f"source ({project.path})"
         # What could not be removed is told as kept: a receipt says what is, not what was meant.
-        home_gone = purge and _remove(paths.folder)
-        source_gone = purge and not project.adopted and _remove(project.path)
+        home_gone = purge and folders.remove(paths.folder)
+        source_gone = purge and not project.adopted and folders.remove(project.path)
         (removed if home_gone else kept).append(home)
         (removed if source_gone else kept).append(source)
         all_gone = home_gone and (source_gone or project.adopted)
@@ -420,20 +418,3 @@ class Lifecycle(Registry):
         assert self._dispatcher is not None
         told = [] if here is None else [here]
         return await self._dispatcher.stop(reason, project_id=project.id, conversations=[], told=told)
-
-
-def _remove(folder: Path) -> bool:
-    """Remove a folder, closed parts included (package caches are read-only); False if something of it stays."""
-
-    def open_up(_: object, path: str, __: object) -> None:
-        for place in (Path(path), Path(path).parent):
-            with contextlib.suppress(OSError):
-                # Nothing above or beside the folder is touched, wherever a link in it leads.
-                if (place == folder or folder in place.parents) and not place.is_symlink() and place.is_dir():
-                    place.chmod(0o700)
-
-    for _ in range(_PASSES):
-        if not folder.is_symlink() and not folder.exists():
-            return True
-        shutil.rmtree(folder, onerror=open_up)
-    return not folder.exists()

@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import secrets
 import shutil
 import time
@@ -26,9 +25,8 @@ from pathlib import Path
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from gateway import faults, sources, ssh
+from gateway import faults, folders, sources, ssh
 from gateway.dispatcher import Stopped
-from gateway.engine.spec import ProjectPaths
 from gateway.errors import BuildFailed, EngineError, HuskiesError, SledRefused, UserError
 from gateway.git_url import GitUrl, check_git_url
 from gateway.lifecycle import Lifecycle
@@ -159,7 +157,7 @@ class Projects(Lifecycle):
         grave = await self._store.read(lambda c: rows.by_name(c, request.name))
         source, taken_up = await asyncio.to_thread(self._choose_source, request, grave)
         if git is not None and source.exists:
-            _check_empty(source.path)
+            folders.check_empty(source.path)
         if grave is not None and grave.contained and not self._engine.isolated:
             raise UserError(
                 f"{request.name} lived in a container, and what its agents wrote into its home does not run without "
@@ -261,9 +259,17 @@ class Projects(Lifecycle):
         try:
             await self._store.write(unit)
         finally:
-            await asyncio.to_thread(_remove_made, project, self.paths(project))
+            await asyncio.to_thread(self._unmake, project)
             await self._after_change()
         return _Undone(stopped, told)
+
+    def _unmake(self, project: Project) -> None:
+        """Remove the files that a bootstrap made; those that a tombstone kept stay."""
+        folders.unmake_source(project)
+        if project.revived:
+            ssh.forget_client_key(self.paths(project))
+        else:
+            folders.remove(self.paths(project).folder)
 
     async def _undo_unfinished(self, name: str) -> None:
         """Undo a bootstrap of that name which no process is at any more. Its lock is held."""
@@ -306,7 +312,7 @@ class Projects(Lifecycle):
 
     async def _clone(self, project: Project, git: GitUrl, notice: Notice) -> Project:
         """Have the sled clone into the workspace. Raises SledError; UserError where somebody put files there."""
-        await asyncio.to_thread(_check_empty, project.path)
+        await asyncio.to_thread(folders.check_empty, project.path)
         # From now on whatever is in it is the clone's, and goes with it.
         project = await self._change(project, git_url=git.url)
         arguments = {"url": git.url, "proxied": "yes" if git.host in self._setup.git_hosts else "no"}
@@ -351,7 +357,7 @@ class _Bootstrap:
         """Raises HuskiesError, OSError."""
         projects, project = self._projects, self._project
         await self._notice.say(f"Creating {project.name} in {project.path} …")
-        await asyncio.to_thread(_make_source, project.path, project.owner)
+        await asyncio.to_thread(folders.make_source, project.path, project.owner)
         # What was given out before a deletion opens nothing, also if that deletion was cut off.
         await asyncio.to_thread(ssh.forget_client_key, projects.paths(project))
         await projects._furnish(project)
@@ -362,7 +368,9 @@ class _Bootstrap:
         self._project = await projects._change(project, stack=stack)
         await self._run_on_its_image(stack)
         self.step = "mark it ready"
-        return await projects._change(self._project, ready_at=time.time())
+        # Committed; but nothing is sent to it before `begin`, for people are told first.
+        project_id = project.id
+        return await projects._store.write(lambda c: rows.change(c, project_id, ready_at=time.time()))
 
     async def _fetch(self, git: GitUrl) -> None:
         """What a repository needs is not known before it is here, and it is fetched where its code may run."""
@@ -399,45 +407,9 @@ class _Bootstrap:
             await asyncio.gather(answering, return_exceptions=True)
 
 
-def _make_source(path: Path, owner: tuple[int, int] | None) -> None:
-    if not path.is_dir():
-        path.mkdir(parents=True)
-        path.chmod(0o755)
-        if owner is not None and os.geteuid() == 0:
-            os.chown(path, *owner)
-
-
 def _detect(path: Path) -> tuple[str, str]:
     stacks = catalog()
     declared = sources.declared_stack(path)
     if declared in {stack.name for stack in stacks}:
         return declared, sources.PROJECT_FILE
     return detect({entry.name for entry in path.iterdir()}, stacks)
-
-
-def _check_empty(path: Path) -> None:
-    """Raises UserError when a folder that a clone wants has files."""
-    if any(path.iterdir()):
-        raise UserError(
-            f"{path} has files, and --git wants an empty folder. Leave --git out to take it as it is, "
-            "or choose another folder with --path."
-        )
-
-
-def _remove_made(project: Project, paths: ProjectPaths) -> None:
-    """Remove the files that a bootstrap made, and nothing that was there before or that a person put there since."""
-    ours: list[Path] = []
-    if project.git_url:
-        ours = list(project.path.iterdir()) if project.path.is_dir() else []
-    elif not project.adopted and not project.revived:
-        ours = [project.path / made for made in (".git", ".huskies")]  # what `init` makes
-    for entry in ours:
-        with contextlib.suppress(OSError):
-            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink(missing_ok=True)
-    if project.made_source:
-        with contextlib.suppress(OSError):
-            project.path.rmdir()
-    if project.revived:
-        ssh.forget_client_key(paths)
-    else:
-        shutil.rmtree(paths.folder, ignore_errors=True)

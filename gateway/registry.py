@@ -138,8 +138,7 @@ class Registry:
 
     async def write_ssh_config(self) -> None:
         """Have the file that people Include name the projects there are. Raises OSError."""
-        ready = [project for project in self.all() if project.ready_at is not None]
-        ways = [way for project in ready if (way := self.access(project)) is not None]
+        ways = [way for project in self.all() if (way := self.access(project)) is not None]
         if self._engine.isolated:
             await asyncio.to_thread(ssh.write_config, self._setup.state_dir, ways)
 

@@ -166,7 +166,7 @@ async def test_the_engine_freezes_goes_and_comes_back(tmp_path: Path, engine: No
             assert str(tmp_path / "engine.sock") in told
             # Deleted while the engine is away: gone for people at once, and for good when it is back.
             receipt = await gateway.confirmed("delete demo", "d")
-            assert "the container, until the engine answers again" in receipt
+            assert "the container, until the engine removes it" in receipt
             assert inspect(gateway.container("demo"))["State"]["Running"]
             await relay.come_back()
             while gateway.containers() != [gateway.container("second")]:

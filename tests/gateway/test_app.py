@@ -439,7 +439,7 @@ async def test_a_receipt_says_what_could_not_be_removed(
     await home.ask("new project demo", contains="is ready")
     asked = await home.ask("delete demo --purge")
     source = tmp_path / "projects" / "demo"
-    monkeypatch.setattr("gateway.lifecycle._remove", lambda folder: folder != source)
+    monkeypatch.setattr("gateway.folders.remove", lambda folder: folder != source)
     receipt = await home.ask(asked.split("`")[1], contains="is deleted")
     assert f"kept: source ({source})" in receipt
     assert "removed: sled, wire, home" in receipt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 from typing import Self
 
@@ -60,7 +61,8 @@ class EngineRelay:
         engine_reader, engine_writer = await asyncio.open_unix_connection(_ENGINE)
         try:
             to, fro = self._pump(reader, engine_writer), self._pump(engine_reader, writer)
-            await asyncio.gather(to, fro, return_exceptions=True)
+            with contextlib.suppress(asyncio.CancelledError):  # `go`: the streams' own callback would log it
+                await asyncio.gather(to, fro, return_exceptions=True)
         finally:
             writer.close()
             engine_writer.close()
