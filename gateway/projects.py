@@ -273,10 +273,11 @@ class Projects(Lifecycle):
 
     async def _undo_unfinished(self, name: str) -> None:
         """Undo a bootstrap of that name which no process is at any more. Its lock is held."""
-        for project in self.all():
-            if project.name == name and project.ready_at is None:
-                log.warning("undoing the unfinished bootstrap of %s", project.name)
-                await self._undo(project)
+        # As it is stored: one that is READY may not have been told of yet.
+        found = await self._store.read(lambda c: rows.by_name(c, name))
+        if found is not None and found.id in self._living and found.ready_at is None:
+            log.warning("undoing the unfinished bootstrap of %s", name)
+            await self._undo(found)
 
     async def _finish(self, project: Project) -> None:
         """See `Lifecycle`; also a bootstrap that another process was killed in."""

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ import pytest_asyncio
 from gateway import lifecycle
 from gateway.engine import ImagePlan, SledSpec
 from gateway.errors import EngineError
+from gateway.notice import Notice
+from gateway.projects import Request
 from gateway.store import Store
 from gateway.store import projects as rows
 from tests.support.house import House, house, make_settings
@@ -500,3 +503,17 @@ async def test_one_projects_trouble_is_not_the_others(gated: House, monkeypatch:
     for name in ("alpha", "beta"):
         await gated.engine.stop(gated.app.projects.spec(gated.app.projects.get(name)))
     await until(lambda: "beta" in gated.engine.servers)
+
+
+async def test_a_project_that_nobody_was_told_of_yet_is_not_taken_for_unfinished(gated: House) -> None:
+    """Between READY and the reply the loop of the start-up may come by, and somebody may ask for the same name."""
+    gated.engine.open.set()
+    projects = gated.app.projects
+    request = Request(name="demo", by="fake:ana", conversation_id=1, asked_at=0.0)
+    await gated.ask("version")  # makes the conversation
+    notice = Notice(gated.app.store, gated.app.outbox, gated.transport.message("", "").conversation, 1)
+    made = await projects.create(request, lambda: None, notice)
+    await projects._finish(await gated.app.store.read(lambda c: replace(rows.by_name(c, "demo"), ready_at=None)))
+    assert "There is a project demo already" in await gated.ask("new project demo", room="other")
+    projects.begin(made.project)
+    assert projects.state(projects.get("demo")) == "ready"
