@@ -56,3 +56,5 @@ locks:
 	$(COMPILE) requirements/synapse.in -o requirements/synapse.txt
 	$(COMPILE) requirements/sled.in -c requirements/all.txt -o docker/sled-requirements.txt
 	$(COMPILE) stacks/python/tools.in -o stacks/python/tools.txt
+	for stack in jvm node rust; do \
+	    $(COMPILE:3.11=3.13) --no-deps stacks/$$stack/tools.in -o stacks/$$stack/tools.txt || exit 1; done

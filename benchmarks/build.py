@@ -34,7 +34,7 @@ from gateway.engine.spec import ProjectPaths, SledSpec
 from gateway.settings import BuildSection
 from gateway.startup import instance
 from stacks.catalog import FALLBACK, catalog
-from stacks.images import ImagePlan, Layer, plan_image
+from stacks.images import ImagePlan, Layer, Overlay, plan_image
 from tests.support.containers import BASE_IMAGE, build_section, docker, missing, names, remove_all
 
 OWN_S = 0.5
@@ -72,10 +72,11 @@ class Parts:
             await build(client, arguments, heard, *rest)
             self.builds.append(time.monotonic() - began)
 
-        async def timed_check(images: Images, spec: SledSpec, layer: Layer, image: str) -> None:
+        async def timed_check(images: Images, spec: SledSpec, layer: Layer, image: str) -> str:
             began = time.monotonic()
-            await check(images, spec, layer, image)
+            told = await check(images, spec, layer, image)
             self.check = time.monotonic() - began
+            return told
 
         Client.build, Images._check = timed_build, timed_check  # type: ignore[assignment, method-assign]
         try:
@@ -88,8 +89,8 @@ def plan(stack: str, of: str) -> ImagePlan:
     """An image that no engine has a single instruction of."""
     inputs = build_inputs.read(BuildSection(base_image=BASE_IMAGE, **build_section()))
     unique = {**inputs.arguments, f"HUSKIES_BENCHMARK_{secrets.token_hex(6)}": "yes"}
-    known = next(found for found in catalog() if found.name == stack) if stack != FALLBACK else None
-    return plan_image(replace(inputs, arguments=unique), known, image_prefix(of))
+    overlays = [Overlay(found, found.version) for found in catalog() if found.name == stack and found.has_image]
+    return plan_image(replace(inputs, arguments=unique), overlays, image_prefix(of))
 
 
 async def cold(folder: Path, planned: ImagePlan, parts: Parts) -> None:
@@ -101,12 +102,12 @@ async def cold(folder: Path, planned: ImagePlan, parts: Parts) -> None:
         await engine.check()
         with parts.watching():
             began = time.monotonic()
-            built = await engine.prepare(spec, planned, lambda _: None)
+            built = (await engine.prepare(spec, planned, lambda _: None)).built
             parts.whole = time.monotonic() - began
     finally:
         await engine.close()
     assert built == [layer.name for layer in planned.layers]
-    assert len(parts.builds) == len(built)
+    assert len(parts.builds) == len(built) + 1, "a build for each layer, and one for the label of the last"
     assert "Using cache" not in spec.paths.build_log.read_text(), "this was no cold build"
 
 
@@ -140,9 +141,9 @@ def main(arguments: argparse.Namespace) -> int:
         statistics.median(values) for values in zip(*((p.whole, p.check, p.own) for p in rounds), strict=True)
     )
     print(f"{f'cold build of {arguments.stack}':<30}{'seconds':>10}{'share':>10}")
-    for number, layer in enumerate(layers):
+    for number, layer in enumerate([*(f"layer {name}" for name in layers), "label"]):
         took = statistics.median(parts.builds[number] for parts in rounds)
-        print(f"{f'engine: layer {layer}':<30}{took:>10.2f}{took / whole:>10.1%}")
+        print(f"{f'engine: {layer}':<30}{took:>10.2f}{took / whole:>10.1%}")
     for what, took in (("image contract's check", check), ("our own", own), ("whole", whole)):
         print(f"{what:<30}{took:>10.2f}{took / whole:>10.1%}")
     holds = own <= OWN_S

@@ -17,5 +17,4 @@ class Confirm:
 
     async def run(self, ctx: CommandContext) -> str:
         code, word = ctx.arguments["code"], ctx.get("name") or ""
-        ctx.release()
-        return await ctx.services.confirmations.answer(code, word, ctx.message.sender, ctx.message.conversation_id)
+        return await ctx.services.confirmations.answer(code, word, ctx)

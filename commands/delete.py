@@ -20,7 +20,8 @@ class Delete:
         project = ctx.services.projects.get(ctx.arguments["project"])
         purge = ctx.get("purge") is not None
 
-        async def act() -> str:
+        async def act(answer: CommandContext) -> str:
+            answer.release()
             stopped, removed, kept = await ctx.services.projects.delete(
                 project, ctx.message.conversation_id, purge=purge
             )

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from gateway.access import Role
 from gateway.command import CommandContext
-from gateway.errors import UserError
+from gateway.errors import UserError, VersionMissing
 from gateway.projects import Created, Request
 from gateway.services import Services
-from stacks.catalog import FALLBACK, catalog
+from stacks.words import lacking, stack_lines
 
 
 class NewProject:
     """Makes a project: its folder, its container, its agent. The conversation is switched to it at once; what you write
-    meanwhile waits until it is ready. `--stack` chooses the toolchain, else the files decide. `--git` clones a
-    repository (https; a token for a private one stands in the configuration). `--path` chooses the folder on the host,
-    `--adopt` takes one that has files as it is. Where a deleted project of that name left its source and sessions, they
-    are taken up again. If a step fails, nothing is left and the name is free."""
+    meanwhile waits until it is ready. `--stack` chooses the main toolchain, else the files decide; a version that they
+    ask for and that is not to be had is asked about. `--git` clones a repository (https; a token for a private one
+    stands in the configuration). `--path` chooses the folder on the host, `--adopt` takes one that has files as it is.
+    Where a deleted project of that name left its source and sessions, they are taken up again. If a step fails, nothing
+    is left and the name is free."""
 
     usage = "new project <new-name> [--stack <stack>] [--git <url>] [--path <host-path>] [--adopt]"
     summary = "make a project and switch to it"
@@ -44,20 +46,44 @@ class NewProject:
             git=git,
             adopt=adopt,
         )
+        return await _make(ctx, request)
+
+
+async def _make(ctx: CommandContext, request: Request) -> str:
+    """Make it; or ask whether to go on without a version that is not to be had."""
+    projects = ctx.services.projects
+    try:
         async with ctx.services.notice(ctx) as notice:
             made = await projects.create(request, ctx.release, notice)
-        ctx.afterwards.append(partial(projects.begin, made.project))
-        return "\n".join(_reply(ctx.services, made))
+    except VersionMissing as error:
+        accept = (*request.accept, *error.keys)
+
+        async def go_on(answer: CommandContext) -> str:
+            return await _make(answer, replace(request, accept=accept, asked_at=answer.message.received_at))
+
+        type_this = ctx.services.confirmations.ask(ctx.message.sender, ctx.message.conversation_id, go_on)
+        return (
+            f"{error}\nReply `{type_this}` within 60 s to make {request.name} with what there is. Or change the file "
+            f"that asks for it, and type `new project {request.name}` again."
+        )
+    ctx.afterwards.append(partial(projects.begin, made.project))
+    return "\n".join(_reply(ctx.services, made))
 
 
 def _reply(services: Services, made: Created) -> list[str]:
     project, projects = made.project, services.projects
-    lines = [f"**{project.name}** is ready.", f"- source: `{project.path}`", f"- stack: {_stack(made)}"]
+    plan, told = made.recipe.plan, made.recipe.told
+    lines = [f"**{project.name}** is ready.", f"- source: `{project.path}`"]
+    lines += [f"- {line}" for line in stack_lines(plan, told, built=projects.engine.isolated)]
     if (way := projects.access(project)) is not None:
         lines.append(f"- SSH: `{way.line}`")
         lines.append(f"- in editors: `Host {way.alias}`, once your SSH configuration has `{projects.include_line}`")
     else:
         lines.append("- engine: process, no isolation and no SSH; open the source in your editor")
+    lines += [f"- {line}" for line in (*lacking(told), *plan.warnings, *made.offered.notes)]
+    if made.offered.files and projects.engine.isolated:
+        files = ", ".join(made.offered.files)
+        lines.append(f"- not used yet: {files}. `rebuild {project.name}` shows what it adds, and asks")
     if made.taken_up:
         lines.append("- taken up again: its source, sessions and history")
     if not made.has_identity:
@@ -67,14 +93,3 @@ def _reply(services: Services, made: Created) -> list[str]:
     verify = f"`huskies status {project.name}` on the host, or `status {project.name}` here"
     lines.append(f"Verify with {verify}. What you write here now goes to its agent.")
     return lines
-
-
-def _stack(made: Created) -> str:
-    name = made.project.stack
-    stack = next((found for found in catalog() if found.name == name), None)
-    version = f" {stack.version}" if stack is not None and stack.version else ""
-    because = made.because
-    read = because if because == "asked for" else f"read from {because}" if because else "no marker found"
-    bare = made.project.image and stack is not None and not stack.has_image and name != FALLBACK
-    note = ". There is no image for it yet: this is the base, without its toolchain" if bare else ""
-    return f"{name}{version} ({read}){note}"

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from gateway.access import Role
 from gateway.command import CommandContext
-from gateway.errors import UserError
-from gateway.lifecycle import Rebuilt
+from gateway.errors import UserError, VersionMissing
+from gateway.rebuilds import Changes, Rebuilt
+from gateway.recipes import stored
+from gateway.store.projects import Project
+from stacks.own import difference
+from stacks.words import lacking, stack_lines
 
 
 class Rebuild:
-    """Builds the project's image anew where something of it has changed, and gives the project a fresh container.
-    Source, home, sessions, SSH port and host key stay; the reply says what changed. The project runs on while the image
-    is built, and stays as it is if that fails. On the process engine there is no image: the sled is started anew."""
+    """Reads the source again, builds the project's image anew where something of it has changed, and gives the project
+    a fresh container. Source, home, sessions, SSH port and host key stay; the reply says what changed. `--stack`
+    chooses another main toolchain, `--stack auto` lets the files decide again. `--fresh` fetches everything anew: newer
+    packages, and what did not come the last time. What the source itself wants to add (`.huskies/Dockerfile.fragment`,
+    a devcontainer.json) is shown first, and used once you confirm it. The project runs on while the image is built, and
+    stays as it is if that fails. On the process engine there is no image: the sled is started anew."""
 
-    usage = "rebuild [project] [--stack <stack>]"
+    usage = "rebuild [project] [--stack <stack>] [--fresh]"
     summary = "make what a project runs in anew"
     role = Role.OPERATOR
     repeatable = True
@@ -23,32 +32,58 @@ class Rebuild:
         projects, here = ctx.services.projects, ctx.message.conversation_id
         stack = ctx.get("stack")
         if not projects.engine.isolated:
-            if stack is not None:
-                raise UserError("--stack changes a container's image; the process engine uses what this host has.")
+            if stack is not None or ctx.get("fresh") is not None:
+                raise UserError("That changes a container's image; the process engine uses what this host has.")
             ctx.release()
             stopped = await projects.restart(project, here)
             return f"{project.name} runs a fresh sled; the process engine has no image to build.{stopped.told}"
-        projects.check_stack(stack)
-        ctx.release()
+        projects.recipes.check_stack(stack, images=True)
+        changes = Changes(stack=stack, fresh=ctx.get("fresh") is not None)
+        before, after = stored(project).own, await projects.recipes.offered(project.path)
+        if after == before:
+            return await _rebuild(ctx, project, changes)
+        shown = difference(before, after)  # what was shown is what is built, whatever the source says by then
+        changes = replace(changes, own=after)
+        return _ask(
+            ctx,
+            project,
+            changes,
+            f"The source of {project.name} wants to change its container ({', '.join(after.files or before.files)}):\n"
+            f"```\n{shown.replace('```', '` ` `')}\n```\nLayers are built as root, with your network.",
+            "to rebuild with that",
+        )
+
+
+def _ask(ctx: CommandContext, project: Project, changes: Changes, told: str, purpose: str) -> str:
+    async def go_on(answer: CommandContext) -> str:
+        return await _rebuild(answer, project, changes)
+
+    type_this = ctx.services.confirmations.ask(ctx.message.sender, ctx.message.conversation_id, go_on)
+    return f"{told}\nReply `{type_this}` within 60 s {purpose}. Until then {project.name} stays as it is."
+
+
+async def _rebuild(ctx: CommandContext, project: Project, changes: Changes) -> str:
+    projects = ctx.services.projects
+    ctx.release()
+    try:
         async with ctx.services.notice(ctx) as notice:
             await notice.say(f"Rebuilding {project.name} …")
-            rebuilt = await projects.rebuild(project, here, stack, notice.show)
-        return _reply(rebuilt) + rebuilt.stopped.told
+            rebuilt = await projects.rebuild(project, ctx.message.conversation_id, changes, notice.show)
+    except VersionMissing as error:
+        accept = (*changes.accept, *error.keys)
+        return _ask(ctx, project, replace(changes, accept=accept), str(error), "to rebuild with what there is")
+    return _reply(rebuilt) + rebuilt.stopped.told
 
 
 def _reply(rebuilt: Rebuilt) -> str:
-    project = rebuilt.project
+    project, plan, told = rebuilt.project, rebuilt.recipe.plan, rebuilt.recipe.told
     if rebuilt.built:
         image = f"new: {', '.join(rebuilt.built)} built"
     elif rebuilt.changed:
         image = "new, built before"
     else:
         image = "as it was, nothing of it has changed"
-    return "\n".join(
-        [
-            f"**{project.name}** runs in a fresh container.",
-            f"- image: {image} (`{project.image}`)",
-            f"- stack: {project.stack}",
-            f"- kept: source, home, sessions, SSH port {project.ssh_port}, host key",
-        ]
-    )
+    lines = [f"image: {image} (`{project.image}`)", *stack_lines(plan, told), *lacking(told), *plan.warnings]
+    lines += rebuilt.recipe.own.notes
+    lines += [f"kept: source, home, sessions, SSH port {project.ssh_port}, host key", *rebuilt.said]
+    return "\n".join([f"**{project.name}** runs in a fresh container.", *(f"- {line}" for line in lines)])

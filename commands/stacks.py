@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from gateway.access import Role
 from gateway.command import CommandContext
-from stacks.catalog import catalog
 
 
 class Stacks:
@@ -17,7 +16,7 @@ class Stacks:
 
     async def run(self, ctx: CommandContext) -> str:
         lines = []
-        for stack in catalog():
+        for stack in ctx.services.projects.recipes.stacks():
             markers = f" ({', '.join(stack.markers)})" if stack.markers else ""
             lines.append(f"- **{stack.name}**: {stack.summary}{markers}")
         if not ctx.services.projects.engine.isolated:

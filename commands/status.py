@@ -9,13 +9,16 @@ from sqlalchemy import Connection
 from gateway.access import Role
 from gateway.chat import Fate
 from gateway.command import CommandContext
+from gateway.recipes import stored
 from gateway.store import messages, outbox
 from gateway.store.turns import SessionKey
 from gateway.text import quote, seconds
+from stacks.words import lacking, stack_lines
 
 
 class Status:
-    """State, source, engine, permissions, the runs under way and what waits behind them, here and elsewhere."""
+    """State, source, stacks with their versions, engine, permissions, the runs under way and what waits behind them,
+    here and elsewhere."""
 
     usage = "status [project]"
     summary = "a project's state, runs and queue"
@@ -31,8 +34,12 @@ class Status:
             lines.append(f"- last error: {project.last_error}")
         lines.append(f"- source: `{project.path}`")
         mode = project.permissions
-        stack = project.stack or "not known yet"
-        lines.append(f"- stack {stack}, engine {projects.engine.kind}, permissions {mode}")
+        lines.append(f"- engine {projects.engine.kind}, permissions {mode}")
+        recipe = stored(project)
+        stacks = stack_lines(recipe.plan, recipe.told, built=projects.engine.isolated)
+        lines += [
+            f"- {line}" for line in (*(stacks if project.stack else ["stack: not known yet"]), *lacking(recipe.told))
+        ]
         for turn in dispatcher.running_in(project.id):
             age = seconds(time.time() - turn.started_at)
             lines.append(f"- running for {age}: {quote(turn.batch[0].text)}")

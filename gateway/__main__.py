@@ -69,6 +69,14 @@ def make_parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true")
     status.set_defaults(act=_ask("status"))
 
+    plan = commands.add_parser(
+        "plan", parents=[config], help="show what `new project --path PATH` would do; needs no gateway and no engine"
+    )
+    plan.add_argument("path", type=Path)
+    plan.add_argument("--stack")
+    plan.add_argument("--json", action="store_true")
+    plan.set_defaults(act=_ask("plan"))
+
     ssh = commands.add_parser("ssh", parents=[config], help="open a shell in a project's container")
     ssh.add_argument("name")
     ssh.add_argument("command", nargs=argparse.REMAINDER)

@@ -43,7 +43,6 @@ from gateway.store import Store
 from gateway.web import health
 from gateway.web.local import LocalApi
 from gateway.web.metrics import Metrics
-from stacks.catalog import FALLBACK
 from stacks.images import BuildInputs
 from transports.cli import Cli
 from transports.console import Console
@@ -128,7 +127,7 @@ class App:
         chosen = self.settings.agent.chosen
         refused = self.proxy.key_problem if chosen == "claude" else ""
         agent = Part("agent", not refused, refused or chosen)
-        base = self.projects.plan(FALLBACK)
+        base = self.projects.recipes.base
         return await look(
             self.store, self.engine, self.transports, self.troubles, agent, base=base, draining=self.draining
         )

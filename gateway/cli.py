@@ -1,4 +1,4 @@
-"""The subcommands that talk to a running gateway, through the socket in its state directory."""
+"""The subcommands but `run`. Most talk to a running gateway, through the socket in its state directory."""
 
 from __future__ import annotations
 
@@ -65,9 +65,24 @@ async def status(settings: Settings, arguments: argparse.Namespace, say: Say) ->
     else:
         for key, value in project.items():
             shown = value.get("line", "") if isinstance(value, dict) else value
+            if key == "versions":
+                shown = ", ".join(f"{stack} {version}" for stack, version in value.items())
             if shown not in ("", []):
                 say(f"{key}: {shown}")
     return 0 if project["state"] == "ready" else 1
+
+
+async def plan(settings: Settings, arguments: argparse.Namespace, say: Say) -> int:
+    """Show what `new project --path PATH` would do. Needs neither a running gateway nor an engine."""
+    from gateway import plan_report
+
+    found = await plan_report.report(settings, arguments.path, arguments.stack)
+    if arguments.json:
+        say(json.dumps(found, indent=2))
+    else:
+        for line in plan_report.lines(found):
+            say(line)
+    return 0
 
 
 async def ssh(settings: Settings, arguments: argparse.Namespace, _: Say) -> int:
@@ -180,6 +195,7 @@ SUBCOMMANDS: dict[str, Callable[[Settings, argparse.Namespace, Say], Coroutine[A
     "send": send,
     "projects": projects,
     "status": status,
+    "plan": plan,
     "ssh": ssh,
     "ssh-config": ssh_config,
     "doctor": doctor,

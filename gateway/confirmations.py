@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from gateway.command import CommandContext
 from gateway.errors import UserError
 
 #: Seconds that a code is good for.
@@ -15,13 +16,17 @@ GOOD_FOR_S = 60.0
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
 
 
+#: What a question is about.
+Act = Callable[[CommandContext], Awaitable[str]]
+
+
 @dataclass(frozen=True, slots=True)
 class _Question:
     sender: str
     conversation_id: int
     word: str  # what must be typed behind the code; empty for nothing
     expires_at: float
-    act: Callable[[], Awaitable[str]]
+    act: Act
 
 
 class Confirmations:
@@ -30,25 +35,26 @@ class Confirmations:
     def __init__(self) -> None:
         self._open: dict[str, _Question] = {}
 
-    def ask(self, sender: str, conversation_id: int, act: Callable[[], Awaitable[str]], *, word: str = "") -> str:
-        """What the person has to type for `act` to happen."""
+    def ask(self, sender: str, conversation_id: int, act: Act, *, word: str = "") -> str:
+        """What the person has to type for `act` to happen, with the context of that answer."""
         now = asyncio.get_running_loop().time()
         self._open = {code: question for code, question in self._open.items() if question.expires_at > now}
         code = "".join(secrets.choice(_LETTERS) for _ in range(4))
         self._open[code] = _Question(sender, conversation_id, word, now + GOOD_FOR_S, act)
         return f"confirm {code} {word}".rstrip()
 
-    async def answer(self, code: str, word: str, sender: str, conversation_id: int) -> str:
+    async def answer(self, code: str, word: str, ctx: CommandContext) -> str:
         """Take an answer; what came of it.
 
         Raises:
             UserError: the code is unknown, spent, expired, somebody else's, or the word behind it is wrong.
         """
         question = self._open.get(code.lower())
-        ours = question is not None and (question.sender, question.conversation_id) == (sender, conversation_id)
+        answerer = (ctx.message.sender, ctx.message.conversation_id)
+        ours = question is not None and (question.sender, question.conversation_id) == answerer
         if question is None or not ours or question.expires_at <= asyncio.get_running_loop().time():
             raise UserError("There is no open question with that code. Codes are good for 60 s; ask again.")
         if word != question.word:
             raise UserError(f"To confirm, type `confirm {code} {question.word}`".rstrip("` ") + "`.")
         del self._open[code.lower()]
-        return await question.act()
+        return await question.act(ctx)

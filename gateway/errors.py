@@ -4,7 +4,8 @@ The tree::
 
     HuskiesError
     ├── UserError              its text is shown to the person who caused it
-    │   └── ConfigError        one line at start-up: what is wrong and what to type
+    │   ├── ConfigError        one line at start-up: what is wrong and what to type
+    │   └── VersionMissing     a version that a source asks for is not to be had; a person may go on without it
     ├── StateError             the state directory cannot be used
     │   ├── StateLocked        another gateway holds it
     │   └── StateTooNew        its database was written by a newer version
@@ -44,6 +45,15 @@ class UserError(HuskiesError):
 
 class ConfigError(UserError):
     """The configuration cannot be used."""
+
+
+class VersionMissing(UserError):
+    """A version that the source asks for is not to be had."""
+
+    def __init__(self, message: str | None = None, *, keys: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        #: What a person who goes on accepts: `stack version`, each.
+        self.keys = keys
 
 
 class StateError(HuskiesError):

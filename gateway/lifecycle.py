@@ -1,4 +1,4 @@
-"""The life of projects that there are: up, down, restart, rebuild, delete, and the loop that makes it so.
+"""The life of projects that there are: up, down, restart, delete, and the loop that makes it so.
 
 What people asked for is stored; reconciling makes it so. Nothing here depends on how a project came to be.
 """
@@ -10,7 +10,6 @@ import contextlib
 import logging
 import secrets
 from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from gateway import folders, ssh
@@ -18,7 +17,6 @@ from gateway.dispatcher import Dispatcher, Stopped
 from gateway.engine import Engine, LogOf
 from gateway.engine.process import ProcessEngine, tail
 from gateway.errors import (
-    BuildFailed,
     EngineError,
     HuskiesError,
     SledAway,
@@ -32,23 +30,13 @@ from gateway.sleds import Sleds
 from gateway.store import Store
 from gateway.store import projects as rows
 from gateway.store.projects import Project
-from stacks.catalog import FALLBACK
+from sled.protocol import Call, Job
 
 log = logging.getLogger(__name__)
 
 #: Seconds until a sled that was started has to have reported, and its SSH server to let us in.
 HELLO_WITHIN_S = 30.0
 SSH_WITHIN_S = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Rebuilt:
-    """What a rebuild changed: the layers that had to be built, and whether the project runs another image now."""
-
-    project: Project
-    built: list[str]
-    changed: bool
-    stopped: Stopped
 
 
 class Lifecycle(Registry):
@@ -109,31 +97,6 @@ class Lifecycle(Registry):
             project = await self._change(project, desired="up")
             await self._up_or_explain(project)
         return stopped
-
-    async def rebuild(self, project: Project, here: int, stack: str | None, said: Callable[[str], None]) -> Rebuilt:
-        """Give the project a container of today's image; source, home, sessions, port and host key stay.
-
-        The image is built first: the project goes on meanwhile, and stays as it is if that fails. Raises UserError.
-        """
-        async with self._lock(project.name):
-            project = await self._settle_in(self._still(project))
-            plan = self.plan(stack or project.stack or FALLBACK)
-            with self._keeping(plan):
-                try:
-                    await self._furnish(project)
-                    built = await self._engine.prepare(self.spec(project), plan, said)
-                except (EngineError, OSError) as error:
-                    log_of = (
-                        f"\n`logs {project.name} build` has the whole log." if isinstance(error, BuildFailed) else ""
-                    )
-                    raise UserError(f"Rebuilding {project.name} failed; it is as it was. {error}{log_of}") from error
-                stopped = await self._stop_runs(project, f"{project.name} was rebuilt.", here)
-                await self._down_or_explain(project)
-                changed = project.image != plan.image
-                project = await self._change(project, image=plan.image, stack=stack or project.stack, desired="up")
-            await self._up_or_explain(project)
-        await self._after_change()
-        return Rebuilt(project, built, changed, stopped)
 
     async def delete(self, project: Project, here: int, *, purge: bool) -> tuple[Stopped, list[str], list[str]]:
         """End a project: what was stopped, what is gone, what is kept. Conversation `here` is told of it by the caller.
@@ -418,3 +381,15 @@ class Lifecycle(Registry):
         assert self._dispatcher is not None
         told = [] if here is None else [here]
         return await self._dispatcher.stop(reason, project_id=project.id, conversations=[], told=told)
+
+    async def _call(
+        self,
+        project: Project,
+        job: Job,
+        arguments: dict[str, str],
+        within_s: float,
+        said: Callable[[str], None] = lambda _: None,
+    ) -> str:
+        """Have the project's sled do a job; what it answers. Raises SledError."""
+        call = Call(call=self._sleds.new_call_id(), job=job, arguments=arguments)
+        return await self._sleds.call(project.id, call, within_s, said)

@@ -19,31 +19,36 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from gateway import faults, folders, sources, ssh
+from gateway import faults, folders, ssh
 from gateway.dispatcher import Stopped
-from gateway.errors import BuildFailed, EngineError, HuskiesError, SledRefused, UserError
+from gateway.errors import BuildFailed, EngineError, HuskiesError, SledRefused, UserError, VersionMissing
 from gateway.git_url import GitUrl, check_git_url
-from gateway.lifecycle import Lifecycle
 from gateway.notice import Notice
 from gateway.places import Source, check_name, choose_owner
 from gateway.ports import listens_nowhere
+from gateway.rebuilds import Rebuilds, recipe_columns
+from gateway.recipes import stored, wish
 from gateway.store import conversations
 from gateway.store import projects as rows
 from gateway.store.projects import Project
-from sled.protocol import Call
-from stacks.catalog import FALLBACK, catalog, detect
+from stacks.catalog import FALLBACK
+from stacks.own import Own
+from stacks.plan import Plan
+from stacks.recipe import Recipe
+from stacks.words import head, record
 
 log = logging.getLogger(__name__)
 
 _JOB_WITHIN_S = 60.0
 #: Seconds that a clone may take: large repositories over slow lines do take long, and its progress is shown.
 _CLONE_WITHIN_S = 3600.0
+#: What a repository is fetched in, before anybody knows what it needs.
+_BARE = Recipe(Plan(FALLBACK, "", "", ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +63,17 @@ class Request:
     path: str | None = None
     git: str | None = None
     adopt: bool = False
+    #: Versions that the source may ask for in vain, as `stack version`.
+    accept: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """A project that is READY; `because` is the file that decided its stack, or "asked for", or empty."""
+    """A project that is READY. `offered`: what its source wants to add, and no operator has confirmed yet."""
 
     project: Project
-    because: str
+    recipe: Recipe
+    offered: Own
     taken_up: bool
     #: Commits made there bear somebody's name.
     has_identity: bool
@@ -86,8 +94,8 @@ class _Undone:
     told: str
 
 
-class Projects(Lifecycle):
-    """Makes projects; see `Lifecycle` for the rest of their life."""
+class Projects(Rebuilds):
+    """Makes projects; see `Lifecycle` and `Rebuilds` for the rest of their life."""
 
     async def create(self, request: Request, reserved: Callable[[], None], notice: Notice) -> Created:
         """Bootstrap a project. `reserved` is called once the name is taken and the conversation switched.
@@ -95,14 +103,14 @@ class Projects(Lifecycle):
         Call `begin` when people have been told: what they wrote meanwhile waits for it.
 
         Raises:
+            VersionMissing: as for a UserError; and asked again with its keys as `accept`, it would not have failed so.
             UserError: nothing is left of the attempt, the name is free; the text says which step failed and why.
         """
         check_name(request.name)
         git = check_git_url(request.git) if request.git is not None else None
         async with self._lock(request.name):
             if (own := self._made_by(request)) is not None:
-                because = (await self._detect(own, request))[1]
-                return Created(own, because, own.revived, all(await self._setup.git_identity()))
+                return await self._created(own, own.revived)
             await self._undo_unfinished(request.name)
             async with self._reserving:  # two names must not be given one folder, nor one port
                 made = await self._reserve(request, git)
@@ -117,13 +125,23 @@ class Projects(Lifecycle):
                 foreseen = isinstance(error, (HuskiesError, OSError))
                 log.warning("creating %s failed: %s", request.name, error, exc_info=None if foreseen else error)
                 told = error if foreseen else "Something went wrong that nobody foresaw; the gateway's log has it."
+                if isinstance(error, VersionMissing):
+                    raise VersionMissing(f"{told} {undone.told}.{undone.stopped.told}", keys=error.keys) from error
                 raise UserError(
                     f"Creating {request.name} failed at: {bootstrap.step}. {told}{kept_log}\n{undone.told}; "
                     f"put that right and type `new project {request.name}` again.{undone.stopped.told}"
                 ) from error
         faults.reach("project.ready")
         await self._after_change()
-        return Created(project, bootstrap.because, made.taken_up, all(await self._setup.git_identity()))
+        return await self._created(project, made.taken_up)
+
+    async def _created(self, project: Project, taken_up: bool) -> Created:
+        """What people are told of a project that is READY."""
+        try:
+            offered = await self.recipes.offered(project.path)
+        except UserError as error:
+            offered = Own(notes=(str(error),))
+        return Created(project, stored(project), offered, taken_up, all(await self._setup.git_identity()))
 
     def _keep_build_log(self, project: Project, error: Exception) -> str:
         """Where the log of a build that failed is to be read, since its project goes; empty for anything else."""
@@ -148,7 +166,7 @@ class Projects(Lifecycle):
     # --- reserve -----------------------------------------------------------------------------------------------------
 
     async def _reserve(self, request: Request, git: GitUrl | None) -> _Reserved:
-        self.check_stack(request.stack)
+        self.recipes.check_stack(request.stack, images=self._engine.isolated)
         if request.name in self.names():
             raise UserError(
                 f"There is a project {request.name} already. `switch {request.name}` goes there, "
@@ -176,7 +194,7 @@ class Projects(Lifecycle):
                 path=source.path,
                 adopted=source.adopted,
                 made_source=not source.exists,
-                stack=request.stack or "",
+                wanted=wish(request.stack),
                 token=token,
                 permissions=self._setup.permissions,
                 created_by=request.by,
@@ -201,20 +219,6 @@ class Projects(Lifecycle):
                 return grave.ssh_port
             log.warning("port %s of %s is another program's by now", grave.ssh_port, grave.name)
         return await self._free_port()
-
-    def check_stack(self, name: str | None) -> None:
-        """Whether people may ask for a stack. Raises UserError, which lists those there are."""
-        stacks = {stack.name: stack for stack in catalog()}
-        if name is None:
-            return
-        if name not in stacks:
-            raise UserError(f"There is no stack {name}. There are: {', '.join(sorted(stacks))}.")
-        if self._engine.isolated and name != FALLBACK and not stacks[name].has_image:
-            built = sorted(stack.name for stack in stacks.values() if stack.has_image)
-            raise UserError(
-                f"The stack {name} has no image yet; {', '.join(built)} and {FALLBACK} have. "
-                f"`--stack {FALLBACK}` gives the base, with git and a shell."
-            )
 
     def _choose_source(self, request: Request, grave: Project | None) -> tuple[Source, bool]:
         """Where the project's files are to be, and whether they are what `delete` kept. Raises UserError."""
@@ -297,19 +301,18 @@ class Projects(Lifecycle):
 
     # --- what a bootstrap is made of ---------------------------------------------------------------------------------
 
-    async def _detect(self, project: Project, request: Request) -> tuple[str, str]:
-        """The stack of a source, and what decided it: what was asked for, what its own file says, or a marker."""
-        if request.stack is not None:
-            return request.stack, "asked for"
-        return await asyncio.to_thread(_detect, project.path)
-
-    async def _build(self, project: Project, stack: str, notice: Notice) -> Project:
-        """Have the image of a stack, and the project on it. Raises EngineError."""
-        plan = self.plan(stack)
+    async def _build(self, project: Project, recipe: Recipe, notice: Notice) -> Project:
+        """Have the image of a recipe, and the project on it. Raises EngineError, UserError."""
+        plan = self.recipes.image(recipe)
         with self._keeping(plan):
-            await self._engine.prepare(self.spec(project), plan, notice.show)
+            prepared = await self._engine.prepare(self.spec(project), plan, notice.show)
             notice.show("")
-            return await self._change(project, image=plan.image) if self._engine.isolated else project
+            recipe = replace(recipe, told=prepared.told)
+            self.check_versions(recipe, plan)
+            values = recipe_columns(recipe, plan)
+            if not self._engine.isolated:
+                values |= {"image": "", "layers": ""}
+            return await self._change(project, **values)
 
     async def _clone(self, project: Project, git: GitUrl, notice: Notice) -> Project:
         """Have the sled clone into the workspace. Raises SledError; UserError where somebody put files there."""
@@ -317,9 +320,8 @@ class Projects(Lifecycle):
         # From now on whatever is in it is the clone's, and goes with it.
         project = await self._change(project, git_url=git.url)
         arguments = {"url": git.url, "proxied": "yes" if git.host in self._setup.git_hosts else "no"}
-        call = Call(call=self._sleds.new_call_id(), job="clone", arguments=arguments)
         try:
-            await self._sleds.call(project.id, call, _CLONE_WITHIN_S, notice.show)
+            await self._call(project, "clone", arguments, _CLONE_WITHIN_S, notice.show)
         except SledRefused:  # the sled has removed what it had cloned, or had refused to begin
             await self._change(project, git_url="")
             raise
@@ -334,10 +336,10 @@ class Projects(Lifecycle):
             "branch": self._setup.default_branch,
             "user_name": user_name,
             "user_email": user_email,
-            "project_toml": f'# What huskies found when the project was made.\nstack = "{project.stack}"\n',
         }
-        call = Call(call=self._sleds.new_call_id(), job="init", arguments=arguments)
-        await self._sleds.call(project.id, call, _JOB_WITHIN_S)
+        await self._call(project, "init", arguments, _JOB_WITHIN_S)
+        recorded = {"head": head(), "record": record(stored(project))}
+        await self._call(project, "record", recorded, _JOB_WITHIN_S)
 
 
 class _Bootstrap:
@@ -352,7 +354,6 @@ class _Bootstrap:
         self._git = git
         self._notice = notice
         self.step = "make its folders"
-        self.because = ""
 
     async def run(self) -> Project:
         """Raises HuskiesError, OSError."""
@@ -365,9 +366,9 @@ class _Bootstrap:
         faults.reach("project.folder")
         if self._git is not None:
             await self._fetch(self._git)
-        stack, self.because = await projects._detect(project, self._request)
-        self._project = await projects._change(project, stack=stack)
-        await self._run_on_its_image(stack)
+        self.step = "choose its stack"
+        plan = await projects.recipes.decide(project.path, wish(self._request.stack))
+        await self._run_on_its_image(Recipe(plan, accepted=self._request.accept))
         self.step = "mark it ready"
         # Committed; but nothing is sent to it before `begin`, for people are told first.
         project_id = project.id
@@ -376,18 +377,18 @@ class _Bootstrap:
     async def _fetch(self, git: GitUrl) -> None:
         """What a repository needs is not known before it is here, and it is fetched where its code may run."""
         self.step = "build the base image"
-        self._project = await self._projects._build(self._project, FALLBACK, self._notice)
+        self._project = await self._projects._build(self._project, _BARE, self._notice)
         self.step = "start the container"
         await self._projects._start(self._project)
         self.step = f"clone {git.url}"
         self._project = await self._projects._clone(self._project, git, self._notice)
         faults.reach("project.cloned")
 
-    async def _run_on_its_image(self, stack: str) -> None:
+    async def _run_on_its_image(self, recipe: Recipe) -> None:
         projects = self._projects
         self.step = "build the image"
         before = self._project.image
-        self._project = await projects._build(self._project, stack, self._notice)
+        self._project = await projects._build(self._project, recipe, self._notice)
         faults.reach("project.built")
         self.step = "start the sled"
         if before not in ("", self._project.image):
@@ -406,11 +407,3 @@ class _Bootstrap:
         finally:
             answering.cancel()
             await asyncio.gather(answering, return_exceptions=True)
-
-
-def _detect(path: Path) -> tuple[str, str]:
-    stacks = catalog()
-    declared = sources.declared_stack(path)
-    if declared in {stack.name for stack in stacks}:
-        return declared, sources.PROJECT_FILE
-    return detect({entry.name for entry in path.iterdir()}, stacks)

@@ -11,17 +11,16 @@ from pathlib import Path
 
 from gateway import ssh
 from gateway.engine import Engine, ImagePlan, SledSpec
-from gateway.engine.container import image_prefix
 from gateway.engine.spec import ProjectPaths
 from gateway.errors import UserError
 from gateway.places import Places
+from gateway.recipes import Recipes, stored
 from gateway.sleds import Sleds
 from gateway.store import Store
 from gateway.store import projects as rows
 from gateway.store.projects import Project
 from sled.protocol import Frame
-from stacks import catalog
-from stacks.images import BuildInputs, plan_image
+from stacks.images import BuildInputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,8 @@ class Registry:
         self._setup = setup
         self._living: dict[int, Project] = {}
         self._locks: dict[str, asyncio.Lock] = {}
-        self._plans: dict[str, ImagePlan] = {}
+        #: What projects' containers are made of.
+        self.recipes = Recipes(setup.inputs, setup.instance, setup.state_dir / ".stacks")
         #: Images that are being built for a project that does not run on them yet.
         self._coming: Counter[str] = Counter()
 
@@ -103,14 +103,8 @@ class Registry:
             image=project.image,
             owner=project.owner or (0, 0),
             ssh_port=project.ssh_port or 0,
+            environment=stored(project).own.environment,
         )
-
-    def plan(self, stack: str) -> ImagePlan:
-        """The image that a project of this stack would get today; of one that is unknown by now, the base's."""
-        if stack not in self._plans:
-            known = next((found for found in catalog.catalog() if found.name == stack), None)
-            self._plans[stack] = plan_image(self._setup.inputs, known, image_prefix(self._setup.instance))
-        return self._plans[stack]
 
     def access(self, project: Project) -> ssh.Access | None:
         """How to get in over SSH; None where the engine has none."""
@@ -144,9 +138,9 @@ class Registry:
 
     def _tags_in_use(self) -> set[str]:
         """The images to keep: those of projects, also while one is being made, and the base, which is the gateway's."""
-        keep = {*self.plan(catalog.FALLBACK).tags, *self._coming}
+        keep = {*self.recipes.base.tags, *self._coming}
         for project in self._living.values():
-            keep |= {project.image, *self.plan(project.stack or catalog.FALLBACK).tags}
+            keep |= {project.image, *project.layers}
         return keep
 
     @contextlib.contextmanager

@@ -2,49 +2,68 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import stat
-import tomllib
+from collections.abc import Sequence, Set
 from pathlib import Path
 
-#: The project's own settings; only stack and versions in it count.
-PROJECT_FILE = ".huskies/project.toml"
 #: Bytes of a file that are looked at; a longer one is none of ours.
 MAX_BYTES = 64 * 1024
 
 
-def declared_stack(source: Path) -> str:
-    """The stack that the source itself asks for; empty where it asks for none that can be read."""
-    text = read_text(source, PROJECT_FILE)
-    if text is None:
-        return ""
-    try:
-        stack = tomllib.loads(text).get("stack", "")
-    except (ValueError, RecursionError):  # also a number that is too long, or tables too deep
-        return ""
-    return stack if isinstance(stack, str) else ""
+#: Entries of a folder that are looked at; in a larger one some are not seen.
+MAX_ENTRIES = 20_000
+
+
+class SourceTree:
+    """A source as `stacks.tree.Tree`: what detection and planning look at."""
+
+    def __init__(self, source: Path) -> None:
+        self._source = source
+
+    def files(self, folder: str = "") -> Set[str]:
+        return {entry.name for entry in self._entries(folder) if entry.is_file(follow_symlinks=False)}
+
+    def folders(self, folder: str = "") -> Set[str]:
+        return {entry.name for entry in self._entries(folder) if entry.is_dir(follow_symlinks=False)}
+
+    def text(self, path: str) -> str | None:
+        return read_text(self._source, path)
+
+    def _entries(self, folder: str) -> list[os.DirEntry[str]]:
+        with contextlib.ExitStack() as opened:
+            try:
+                descriptor = _open_folder(self._source, folder.split("/") if folder else [], opened)
+                return list(itertools.islice(opened.enter_context(os.scandir(descriptor)), MAX_ENTRIES))
+            except OSError:
+                return []
 
 
 def read_text(source: Path, relative: str) -> str | None:
     """A file of the source; None unless it is a regular, short one in UTF-8 that no link leads to."""
     *folders, name = relative.split("/")
-    try:
-        opened = [os.open(source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)]
-    except OSError:
-        return None
-    try:
-        for folder in folders:
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-            opened.append(os.open(folder, flags, dir_fd=opened[-1]))
-        # A FIFO in the file's place does not block.
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        opened.append(os.open(name, flags, dir_fd=opened[-1]))
-        status = os.fstat(opened[-1])
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
+    with contextlib.ExitStack() as opened:
+        try:
+            # A FIFO in the file's place does not block.
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            descriptor = os.open(name, flags, dir_fd=_open_folder(source, folders, opened))
+            opened.callback(os.close, descriptor)
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
+                return None
+            return os.read(descriptor, MAX_BYTES).decode()
+        except (OSError, UnicodeDecodeError):
             return None
-        return os.read(opened[-1], MAX_BYTES).decode()
-    except (OSError, UnicodeDecodeError):
-        return None
-    finally:
-        for descriptor in opened:
-            os.close(descriptor)
+
+
+def _open_folder(source: Path, folders: Sequence[str], opened: contextlib.ExitStack) -> int:
+    """A folder of the source that no link leads to; closed with `opened`. Raises OSError."""
+    descriptor = os.open(source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    opened.callback(os.close, descriptor)
+    for folder in folders:
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(folder, flags, dir_fd=descriptor)
+        opened.callback(os.close, descriptor)
+    return descriptor

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gateway.engine import Engine, docker
+from gateway.engine.build_times import BuildTimes
 from gateway.engine.container import Limits
 from gateway.engine.process import ProcessEngine
 from gateway.errors import ConfigError, StateError, StateLocked
@@ -40,7 +41,8 @@ async def choose_engine(settings: Settings, store: Store) -> Engine:
         kind = "docker" if there else "process"
     if kind == "docker":
         limits = Limits(settings.engine.memory, settings.engine.cpus, settings.engine.pids)
-        return docker.DockerEngine(instance(settings.gateway.state_dir), limits)
+        times = BuildTimes(settings.gateway.state_dir / ".gateway" / "build-times.json")
+        return docker.DockerEngine(instance(settings.gateway.state_dir), limits, times)
     remote = settings.remote_transports
     if remote and not settings.engine.allow_unsandboxed:
         raise ConfigError(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gateway.chat import Capabilities, Conversation, Fate, Message, MessageRef, Receiver, Reply
 from gateway.dispatcher import Dispatcher
-from gateway.engine import ImagePlan, LogOf, SledSpec
+from gateway.engine import ImagePlan, LogOf, Prepared, SledSpec
 from gateway.errors import TransportError
 from sled.journal import Journal
 from sled.link import Link
@@ -31,6 +31,7 @@ from sled.protocol import (
     Steer,
     Stop,
 )
+from stacks.told import Told
 
 _EVERYTHING = Capabilities(max_text=2000, edits=True, edit_interval_s=0.0, idempotent=True, marks=True)
 
@@ -165,6 +166,8 @@ class InMemoryEngine:
         #: The runs that reached a sled, in order.
         self.runs: list[Run] = []
         self.fail_start: Exception | None = None
+        #: What its images have.
+        self.told: dict[str, Told] = {}
 
     async def check(self) -> str:
         return "memory: sleds are tasks of this process"
@@ -172,8 +175,8 @@ class InMemoryEngine:
     async def has(self, plan: ImagePlan) -> bool:
         return True
 
-    async def prepare(self, spec: SledSpec, plan: ImagePlan, said: Callable[[str], None]) -> list[str]:
-        return []
+    async def prepare(self, spec: SledSpec, plan: ImagePlan, said: Callable[[str], None]) -> Prepared:
+        return Prepared([], self.told)
 
     async def reap(self, projects: Callable[[], Collection[str]], tags: Callable[[], Collection[str]]) -> list[str]:
         return []

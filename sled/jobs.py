@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -14,6 +15,10 @@ from sled.clone import Progress, Relayed, clone_environment, empty, explain, hid
 from sled.processes import Process, end_tree
 from sled.protocol import Call
 from sled.supervisor import Supervisor
+
+#: Bytes of a project's settings, and of a command's output that is kept.
+_MAX_RECORD = 64 * 1024
+_TAIL_BYTES = 4096
 
 
 class JobFailed(Exception):
@@ -43,15 +48,19 @@ class Jobs:
                 return await self.init(call.arguments)
             case "clone":
                 return await self.clone(call.arguments, say)
+            case "record":
+                return await asyncio.to_thread(self.record, call.arguments)
+            case "run":
+                return await self.run(call.arguments, say)
 
     async def init(self, arguments: Mapping[str, str]) -> str:
         """Make the workspace a project; safe to repeat.
 
         Arguments: `git` ("yes": a repository is made where there is none), `branch`, `user_name`, `user_email` (the
-        identity of commits, set for the home, never in the repository), `project_toml` (seeded if there is none).
+        identity of commits, set for the home, never in the repository).
 
         Raises:
-            JobFailed: a git command failed, or `.huskies` is a link.
+            JobFailed: a git command failed.
         """
         if name := arguments.get("user_name"):
             await self._git("config", "--global", "user.name", name)
@@ -59,8 +68,62 @@ class Jobs:
             await self._git("config", "--global", "user.email", email)
         if arguments.get("git") == "yes" and not (self._workspace / ".git").exists():
             await self._git("init", "--quiet", f"--initial-branch={arguments.get('branch') or 'main'}")
-        self._seed(arguments.get("project_toml", ""))
         return "ready"
+
+    def record(self, arguments: Mapping[str, str]) -> str:
+        """Write down in `.huskies/project.toml` what was built; what people wrote there stays, as it stands.
+
+        Arguments: `record` (its first line marks where it begins; what stood from there on is replaced), `head` (what
+        stands before it in a file that is new).
+
+        Raises:
+            JobFailed: `.huskies` or the file is a link or no such thing, or longer than a settings file is.
+        """
+        folder = self._workspace / ".huskies"
+        if folder.is_symlink():
+            raise JobFailed(".huskies is a link; remove it")
+        folder.mkdir(exist_ok=True)
+        file, text = folder / "project.toml", arguments["record"]
+        before = _read_regular(file)
+        people = arguments.get("head", "")
+        if before is not None:
+            people = before.partition(text.partition("\n")[0])[0]
+            people = f"{people.rstrip()}\n\n" if people.strip() else ""
+        if people + text != before:
+            _replace(file, people + text)
+        return "recorded"
+
+    async def run(self, arguments: Mapping[str, str], say: Callable[[str], None]) -> str:
+        """Run a shell command in the workspace, to its end.
+
+        Arguments: `command`. `say` hears its lines.
+
+        Raises:
+            JobFailed: it ended with another code than 0; its last lines.
+        """
+        process = await self._supervisor.spawn(
+            *("/bin/sh", "-c", arguments["command"]),
+            cwd=self._workspace,
+            env=self._environment,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        assert process.stdout is not None
+        tail = b""
+        try:
+            while data := await process.stdout.read(2**12):
+                tail = (tail + data)[-_TAIL_BYTES:]
+                if lines := tail.decode(errors="replace").splitlines():
+                    say(lines[-1][:500])
+            code = await process.wait()
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    await end_tree(Process(process.pid))
+        if code != 0:
+            last = "\n".join(tail.decode(errors="replace").splitlines()[-5:])
+            raise JobFailed(f"it ended with {code}: {last or 'it said nothing'}")
+        return "ran"
 
     async def clone(self, arguments: Mapping[str, str], say: Callable[[str], None]) -> str:
         """Clone a repository into the workspace, which must be empty, and is again if this fails or is cancelled.
@@ -107,19 +170,6 @@ class Jobs:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     await end_tree(Process(process.pid))
 
-    def _seed(self, text: str) -> None:
-        folder = self._workspace / ".huskies"
-        if folder.is_symlink():
-            raise JobFailed(".huskies is a link; remove it")
-        folder.mkdir(exist_ok=True)
-        try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-            descriptor = os.open(folder / "project.toml", flags, 0o644)
-        except FileExistsError:
-            return
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-
     async def _git(self, *arguments: str) -> None:
         process = await self._supervisor.spawn(
             *("git", *arguments),
@@ -131,3 +181,30 @@ class Jobs:
         _, output = await process.communicate()
         if process.returncode != 0:
             raise JobFailed(f"git {arguments[0]}: {output.decode(errors='replace').strip()[-500:]}")
+
+
+def _read_regular(file: Path) -> str | None:
+    """What stands in a file; None where there is none. Raises JobFailed."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise JobFailed(f"{file.name} cannot be read: {error.strerror}") from error
+    with os.fdopen(descriptor, "rb") as opened:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise JobFailed(f"{file.name} is no file")
+        data = opened.read(_MAX_RECORD + 1)
+    if len(data) > _MAX_RECORD:
+        raise JobFailed(f"{file.name} has more than {_MAX_RECORD // 1024} KiB")
+    return data.decode(errors="surrogateescape")
+
+
+def _replace(file: Path, text: str) -> None:
+    """Have a file say something else, at once or not at all."""
+    partial = file.with_name(f".{file.name}.new")
+    partial.unlink(missing_ok=True)
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+    with os.fdopen(descriptor, "wb") as opened:
+        opened.write(text.encode(errors="surrogateescape"))
+    partial.replace(file)

@@ -35,6 +35,8 @@ Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 Seq = Annotated[int, Meta(ge=0)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 
+#: The jobs that a sled does, see `sled.jobs`.
+Job = Literal["init", "clone", "record", "run"]
 #: How a run ended. `interrupted`: cut off by a stop or a crash.
 Ending = Literal["answered", "failed", "interrupted"]
 #: Why, where a person can do something about it.
@@ -208,7 +210,7 @@ class Call(Frame, frozen=True, tag="call"):
     """A small job in the project, see `sled.jobs` for each one's arguments."""
 
     call: Id
-    job: Literal["init", "clone"]
+    job: Job
     arguments: dict[str, str] = {}
 
 

@@ -1,24 +1,34 @@
-"""Which stacks there are, and which one a tree of files asks for. Pure but for reading the catalog's own folder."""
+"""Which stacks there are: folders of data, those of this package and those that an operator adds."""
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+import itertools
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
+
+from gateway.errors import UserError
+from stacks.schema import Versions, read_settings
 
 #: What a tree without any marker gets: the base alone.
 FALLBACK = "minimal"
 #: The part of a stack that becomes an image layer.
 FRAGMENT = "Dockerfile.fragment"
+#: The stacks that come with the package.
+BUILT_IN = Path(__file__).parent
+#: Means "let the files decide" where a stack is asked for, so no stack may have it.
+_RESERVED = "auto"
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """A toolchain. `markers` are the file names at the top of a source that ask for it.
+    """A toolchain. `markers` are the file names (or patterns of them) at the top of a source that ask for it.
 
-    `version` is the one that its image brings; empty for a stack that has no image of its own (yet).
+    `version` is the release line that it brings where nothing asks for another; empty for a stack without versions.
+    `built`: folders that tools make for one platform only, and the command that makes each anew.
     """
 
     name: str
@@ -27,29 +37,92 @@ class Stack:
     markers: tuple[str, ...]
     version: str
     folder: Path
+    versions: Versions | None = None
+    built: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def has_image(self) -> bool:
         """Whether there is an overlay that installs it."""
         return (self.folder / FRAGMENT).is_file()
 
+    def marker_among(self, names: Collection[str]) -> str:
+        """The file among these that asks for this stack, by the first marker that one meets; empty for none."""
+        for marker in self.markers:
+            if marker in names:
+                return marker
+            if any(sign in marker for sign in "*?["):
+                met = [name for name in names if fnmatchcase(name, marker)]
+                if met:
+                    return min(met)
+        return ""
+
+
+def catalog(*folders: Path) -> tuple[Stack, ...]:
+    """Every stack, the one that is primary where several match first: those of the package, then those of `folders`.
+
+    A later stack replaces an earlier one of the same name wholly. Raises UserError.
+    """
+    stacks = dict(_built_in())
+    for folder in folders:
+        stacks |= _read_folder(folder)
+    taken: dict[int, Stack] = {}
+    for stack in stacks.values():
+        other = taken.setdefault(stack.order, stack)
+        if other is not stack:
+            raise UserError(_same_order(stack, other, {stack.order for stack in stacks.values()}))
+    return tuple(taken[order] for order in sorted(taken))
+
+
+def _same_order(stack: Stack, other: Stack, orders: Collection[int]) -> str:
+    free = next(order for order in itertools.count(stack.order) if order not in orders)
+    return (
+        f"{stack.folder / 'stack.toml'}: order {stack.order} is that of the stack {other.name} too "
+        f"({other.folder}), so it is not certain which is primary. Write another, for example `order = {free}`."
+    )
+
 
 @cache
-def catalog(folder: Path = Path(__file__).parent) -> tuple[Stack, ...]:
-    """Every stack, the one that is primary where several match first."""
-    stacks = []
-    for file in folder.glob("*/stack.toml"):
-        values = tomllib.loads(file.read_text())
-        markers = tuple((file.parent / "markers").read_text().split())
-        version = values.get("version", "")
-        stacks.append(Stack(file.parent.name, values["summary"], values["order"], markers, version, file.parent))
-    return tuple(sorted(stacks, key=lambda stack: stack.order))
+def _built_in() -> Mapping[str, Stack]:
+    return _read_folder(BUILT_IN)
 
 
-def detect(names: Collection[str], stacks: Sequence[Stack]) -> tuple[str, str]:
-    """The primary stack of a tree with these file names at its top, and the file that decided it ("" for none)."""
-    for stack in stacks:
-        for marker in stack.markers:
-            if marker in names:
-                return stack.name, marker
-    return FALLBACK, ""
+def _read_folder(folder: Path) -> dict[str, Stack]:
+    # A name with an underscore is one of ours that is no stack: __pycache__, and in a wheel the assets.
+    places = [place for place in folder.glob("*") if place.is_dir() and place.name[0] not in "._"]
+    return {place.name: _read_stack(place) for place in sorted(places)}
+
+
+def _read_stack(folder: Path) -> Stack:
+    name = folder.name
+    if re.fullmatch(r"[a-z][a-z0-9-]*", name) is None or name == _RESERVED:
+        raise UserError(
+            f"{folder}: {name} is no name for a stack. Rename the folder: small letters, digits and hyphens, "
+            f"a letter first, and not {_RESERVED}."
+        )
+    settings = read_settings(folder / "stack.toml")
+    if (folder / FRAGMENT).is_file() and not (folder / "verify").is_file():
+        raise UserError(
+            f"{folder} has a {FRAGMENT}, but no verify. Write one: a shell script that fails unless the image has "
+            "what the stack promises, for example `zig version`."
+        )
+    return Stack(
+        name=name,
+        summary=settings.summary,
+        order=settings.order,
+        markers=_read_markers(folder / "markers"),
+        version=settings.version,
+        folder=folder,
+        versions=settings.versions,
+        built=settings.built,
+    )
+
+
+def _read_markers(file: Path) -> tuple[str, ...]:
+    try:
+        lines = [line.strip() for line in file.read_text().splitlines()]
+    except (OSError, UnicodeDecodeError):
+        raise UserError(
+            f"{file} cannot be read. Write into it the names of the files that ask for the stack, one a line, "
+            "for example `build.zig`; it may be empty."
+        ) from None
+    return tuple(line for line in lines if line and not line.startswith("#"))

@@ -1,6 +1,6 @@
 """What a project's image is made of, decided purely: layers, each a Dockerfile with its files and a tag of its content.
 
-    base (Debian, git, OpenSSH, the sled's Python) <- stack (its toolchain) <- sled (what starts in it)
+    base (Debian, git, OpenSSH, the sled's Python) <- a layer for each stack <- the project's own <- sled (what starts)
 
 A layer's tag is a hash of all that goes into it and of the tag below. So what is unchanged is never built again, and
 what changed always is; and since the sled comes last, a new version of it costs one small layer.
@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 from stacks.catalog import FALLBACK, FRAGMENT, Stack
+from stacks.own import Own
 
 _HERE = Path(__file__).parent
 #: In a wheel the assets lie beside this file; in the source tree they are a folder at the top.
@@ -24,6 +26,9 @@ _ASSETS = _HERE / "_docker" if (_HERE / "_docker").is_dir() else _HERE.parent / 
 _SLED = _HERE.parent / "sled"
 #: Parts of a stack's folder that are no part of its image.
 _NOT_IN_IMAGE = (FRAGMENT, "stack.toml", "markers", "verify")
+
+_NOTHING = Own()
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,40}")
 
 #: Build arguments that every engine knows and leaves out of an image: an address in them may hold a password.
 PROXY_ARGUMENTS = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
@@ -74,11 +79,23 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True)
+class Overlay:
+    """A stack to be layered, and the version that it is to bring; empty for one that has none."""
+
+    stack: Stack
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ImagePlan:
-    """The layers of one image, the lowest first."""
+    """The layers of one image, the lowest first. `base_image` is what they begin with; empty where they build that too.
+
+    `stacks` are those that have a layer.
+    """
 
     base_image: str
     layers: tuple[Layer, ...]
+    stacks: tuple[str, ...] = ()
 
     @property
     def image(self) -> str:
@@ -91,22 +108,32 @@ class ImagePlan:
         return frozenset(layer.tag for layer in self.layers)
 
 
-def plan_image(inputs: BuildInputs, stack: Stack | None, prefix: str) -> ImagePlan:
-    """The image of a stack; None or a stack without an overlay: the base and the sled alone.
+def plan_image(inputs: BuildInputs, overlays: Sequence[Overlay], prefix: str, own: Own = _NOTHING) -> ImagePlan:
+    """The image of these stacks, layered in the order given; of none: the base and the sled alone.
 
-    `prefix` begins every tag, so that gateways which share an engine do not remove each other's.
+    `own` is what the project adds, once it is confirmed. `prefix` begins every tag, so that gateways which share an
+    engine do not remove each other's.
     """
-    layers = [_base(inputs, prefix)]
+    layers: list[Layer] = []
+    base_image = own.image or inputs.base_image
+    if own.dockerfile:
+        layers.append(_layer("devcontainer", prefix, _declare(own.dockerfile, inputs.arguments), {}, inputs.arguments))
+        base_image = ""
+    layers.append(_base(inputs, base_image or layers[0].tag, prefix))
     verify: dict[str, File] = {}
-    if stack is not None and stack.has_image:
-        layers.append(_overlay(inputs, stack, prefix, layers[-1].tag))
-        verify[f"etc/verify/{stack.name}"] = File((stack.folder / "verify").read_bytes(), 0o755)
-    name = stack.name if verify and stack is not None else FALLBACK
-    layers.append(_sled(inputs, name, prefix, layers[-1].tag, verify))
-    return ImagePlan(inputs.base_image, tuple(layers))
+    for overlay in overlays:
+        if overlay.stack.has_image:
+            layers.append(_overlay(inputs, overlay, prefix, layers[-1].tag))
+            script = overlay.stack.folder / "verify"
+            verify[f"etc/verify/{overlay.stack.name}"] = File(script.read_bytes(), 0o755)
+    names = tuple(overlay.stack.name for overlay in overlays if overlay.stack.has_image)
+    if own.fragment:
+        layers.append(_own(inputs, own, prefix, layers[-1].tag))
+    layers.append(_sled(inputs, "-".join(names) or FALLBACK, prefix, layers[-1].tag, verify))
+    return ImagePlan(base_image, tuple(layers), names)
 
 
-def _base(inputs: BuildInputs, prefix: str) -> Layer:
+def _base(inputs: BuildInputs, base_image: str, prefix: str) -> Layer:
     files = {
         **read_tree(_ASSETS / "setup", "setup"),
         "sled-requirements.txt": File((_ASSETS / "sled-requirements.txt").read_bytes()),
@@ -114,14 +141,24 @@ def _base(inputs: BuildInputs, prefix: str) -> Layer:
         **{f"setup/apt/{name}": File(data) for name, data in inputs.apt_sources.items()},
     }
     text = (_ASSETS / "Dockerfile.base").read_text()
-    arguments = {**inputs.arguments, "BASE_IMAGE": inputs.base_image}
+    arguments = {**inputs.arguments, "BASE_IMAGE": base_image}
     return _layer("base", prefix, _declare(text, inputs.arguments), files, arguments)
 
 
-def _overlay(inputs: BuildInputs, stack: Stack, prefix: str, below: str) -> Layer:
-    files = {path: file for path, file in read_tree(stack.folder, "").items() if path not in _NOT_IN_IMAGE}
-    text = f"FROM {below}\n{(stack.folder / FRAGMENT).read_text()}"
+def _overlay(inputs: BuildInputs, overlay: Overlay, prefix: str, below: str) -> Layer:
+    stack = overlay.stack
+    files = {path: file for path, file in _read(stack.folder, "").items() if path not in _NOT_IN_IMAGE}
+    if overlay.version and not _VERSION.fullmatch(overlay.version):
+        raise ValueError(f"a version of {stack.name} that is none would become an instruction")
+    # The version is part of the text: another one is another layer.
+    version = f"ARG HUSKIES_VERSION={overlay.version}\n" if overlay.version else ""
+    text = f"FROM {below}\n{version}{(stack.folder / FRAGMENT).read_text()}"
     return _layer(f"stack-{stack.name}", prefix, _declare(text, inputs.arguments), files, inputs.arguments)
+
+
+def _own(inputs: BuildInputs, own: Own, prefix: str, below: str) -> Layer:
+    text = f"FROM {below}\n{own.fragment}"
+    return _layer("own", prefix, _declare(text, inputs.arguments), {}, inputs.arguments)
 
 
 def _sled(inputs: BuildInputs, name: str, prefix: str, below: str, verify: Mapping[str, File]) -> Layer:
@@ -157,6 +194,11 @@ def _layer(name: str, prefix: str, dockerfile: str, files: Mapping[str, File], a
 
 @cache
 def read_tree(folder: Path, below: str) -> Mapping[str, File]:
+    """The files of a folder that changes with the gateway's own version only; see `_read`."""
+    return _read(folder, below)
+
+
+def _read(folder: Path, below: str) -> Mapping[str, File]:
     """The files of a folder of ours, named by their place below `below`; what is executable stays so."""
     found = {}
     for path in sorted(folder.rglob("*")):

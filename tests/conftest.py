@@ -52,7 +52,7 @@ class World:
                 path=Path("/nowhere") / name,
                 adopted=False,
                 made_source=True,
-                stack="minimal",
+                wanted="",
                 token="t",
                 permissions="auto",
                 created_by="fake:ana",

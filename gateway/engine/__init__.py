@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from gateway.engine.spec import SledSpec
 from stacks.images import ImagePlan
+from stacks.told import Told
 
 #: Whose words: the sled's (and its SSH server's), or those of its runners and agents.
 LogOf = Literal["sled", "agent"]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An image that is there: the layers that had to be built for it, and what its stacks tell of themselves."""
+
+    built: list[str] = field(default_factory=list)
+    told: Mapping[str, Told] = field(default_factory=dict)
 
 
 class Engine(Protocol):
@@ -26,8 +36,8 @@ class Engine(Protocol):
     async def has(self, plan: ImagePlan) -> bool:
         """Whether the planned image is there. Raises EngineError."""
 
-    async def prepare(self, spec: SledSpec, plan: ImagePlan, said: Callable[[str], None]) -> list[str]:
-        """Have the planned image there, checked; the names of the layers that were built. `said` hears how it goes.
+    async def prepare(self, spec: SledSpec, plan: ImagePlan, said: Callable[[str], None]) -> Prepared:
+        """Have the planned image there, checked. `said` hears how it goes.
 
         Raises:
             BuildFailed: a layer was not built, or what came of it breaks the image contract.
@@ -56,4 +66,4 @@ class Engine(Protocol):
         """Let go of the engine; sleds run on."""
 
 
-__all__ = ["Engine", "ImagePlan", "LogOf", "SledSpec"]
+__all__ = ["Engine", "ImagePlan", "LogOf", "Prepared", "SledSpec"]

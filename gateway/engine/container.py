@@ -80,7 +80,7 @@ def container(spec: SledSpec, instance: str, limits: Limits) -> dict[str, Any]:
     return {
         **_sealed(spec, limits, mounts),
         "Hostname": spec.project,
-        "Env": [f"{name}={value}" for name, value in sorted(environment.items())],
+        "Env": [f"{name}={value}" for name, value in sorted({**dict(spec.environment), **environment}.items())],
         "Labels": labels(spec, instance),
         "ExposedPorts": {_SSH_PORT: {}},
         "HostConfig": {

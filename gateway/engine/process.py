@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from gateway.engine import ImagePlan, LogOf
+from gateway.engine import ImagePlan, LogOf, Prepared
 from gateway.engine.spec import SledSpec, sled_environment
 from gateway.errors import EngineError
 from sled.processes import Process, descendants, end_marked, end_tree, gone
@@ -50,9 +50,9 @@ class ProcessEngine:
     async def has(self, plan: ImagePlan) -> bool:
         return True
 
-    async def prepare(self, spec: SledSpec, plan: ImagePlan, said: Callable[[str], None]) -> list[str]:
+    async def prepare(self, spec: SledSpec, plan: ImagePlan, said: Callable[[str], None]) -> Prepared:
         """There is no image: agents use what this host has."""
-        return []
+        return Prepared()
 
     async def reap(self, projects: Callable[[], Collection[str]], tags: Callable[[], Collection[str]]) -> list[str]:
         return []

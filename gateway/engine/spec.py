@@ -82,7 +82,8 @@ class ProjectPaths:
 class SledSpec:
     """All that an engine needs to run a sled. `token` opens the project's wire and nothing else.
 
-    `image`, `owner` (uid and gid) and `ssh_port` are for engines that isolate.
+    `image`, `owner` (uid and gid), `ssh_port` and `environment` (what an operator confirmed for every session) are for
+    engines that isolate.
     """
 
     project: str
@@ -93,6 +94,7 @@ class SledSpec:
     image: str = ""
     owner: tuple[int, int] = (0, 0)
     ssh_port: int = 0
+    environment: tuple[tuple[str, str], ...] = ()
 
 
 def sled_environment(spec: SledSpec, *, home: str, wire: str, workspace: str) -> dict[str, str]:

@@ -17,12 +17,15 @@ Desired = Literal["up", "down", "deleted"]
 Permissions = Literal["auto", "ask", "allow"]
 
 #: What a tombstone knows that a bootstrap over it may change.
-_OF_A_GRAVE = ("path", "adopted", "made_source", "stack", "permissions", "uid", "gid", "ssh_port")
+_OF_A_GRAVE = ("path", "adopted", "made_source", "stack", "wanted", "recipe", "permissions", "uid", "gid", "ssh_port")
 
 
 @dataclass(frozen=True, slots=True)
 class Project:
     """A project as it is stored. `token` opens its wire.
+
+    `stack` is its primary one, and `wanted` what an operator asked for (empty: the files decide); `recipe` is what its
+    container is made of (see `gateway.recipes`), and `layers` the images below its own.
 
     `owner` (uid and gid), `ssh_port` and `image` belong to its container; a process has none.
     """
@@ -46,6 +49,9 @@ class Project:
     image: str
     git_url: str
     purging: bool
+    wanted: str
+    recipe: str
+    layers: tuple[str, ...]
 
     @property
     def contained(self) -> bool:
@@ -60,7 +66,7 @@ def reserve(
     path: Path,
     adopted: bool,
     made_source: bool,
-    stack: str,
+    wanted: str,
     token: str,
     permissions: str,
     created_by: str,
@@ -76,7 +82,10 @@ def reserve(
         "path": str(path),
         "adopted": adopted,
         "made_source": made_source,
-        "stack": stack,
+        "stack": "",
+        "wanted": wanted,
+        "recipe": "",
+        "layers": "",
         "token": token,
         "permissions": permissions,
         "desired": "up",
@@ -171,4 +180,7 @@ def _project(row: Row[tuple[object, ...]]) -> Project:
         image=row.image,
         git_url=row.git_url,
         purging=bool(row.purging),
+        wanted=row.wanted,
+        recipe=row.recipe,
+        layers=tuple(row.layers.split()),
     )

@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 #: The newest migration; a database that names one we do not know is refused.
-SCHEMA = "0002"
+SCHEMA = "0003"
 
 metadata = MetaData(
     naming_convention={
@@ -59,6 +59,9 @@ projects = Table(
     Column("git_url", String, nullable=False, server_default=""),
     Column("purging", Boolean, nullable=False, server_default="0"),
     Column("grave", Text, nullable=False, server_default=""),
+    Column("wanted", String, nullable=False, server_default=""),
+    Column("recipe", Text, nullable=False, server_default=""),
+    Column("layers", Text, nullable=False, server_default=""),
     Index("uq_projects_ssh_port", "ssh_port", unique=True),
 )
 

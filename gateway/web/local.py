@@ -14,6 +14,7 @@ from gateway.errors import StateError, UserError
 from gateway.fates import Fates
 from gateway.health import Part
 from gateway.inbox import Inbox
+from gateway.recipes import stored
 from gateway.services import Services
 from gateway.store import Store, messages, outbox
 from gateway.store.projects import Project
@@ -93,6 +94,7 @@ class LocalApi:
             "state": projects.state(project),
             "path": str(project.path),
             "stack": project.stack,
+            "versions": {stack: told.version for stack, told in stored(project).told.items()},
             "engine": projects.engine.kind,
             "permissions": project.permissions,
             "last_error": project.last_error,

@@ -26,7 +26,6 @@ async def test_words_that_cannot_work(gateway: ContainerGateway) -> None:
     await gateway.start()
     for text, told in {
         "new project demo --stack pythn": "There is no stack pythn. There are: ",
-        "new project demo --stack rust": "The stack rust has no image yet; python and minimal have.",
         "new project demo --stak python": "--stack",
         "new project Demo!": "2 to 40 small letters",
         "new project demo --git file:///etc": "https://",

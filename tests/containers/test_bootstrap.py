@@ -128,7 +128,7 @@ async def test_killed_behind_a_clone_it_converges_too(tmp_path: Path, engine: No
                 await gateway.died(60)
                 await gateway.start()
                 answer = "".join((await asyncio.wait_for(asking, 120))["replies"])
-                assert "python 3.13 (read from requirements.txt)" in answer
+                assert "- stack: python 3.13." in answer and "(read from requirements.txt)" in answer
                 assert await gateway.logs_in("demo", "cat file; git status --short") == "cloned\n?? .huskies/\n"
                 await gateway.confirmed("delete demo --purge", f"d-{point}")
                 assert gateway.containers() == []

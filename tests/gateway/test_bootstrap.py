@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from gateway import lifecycle
-from gateway.engine import ImagePlan, SledSpec
+from gateway.engine import ImagePlan, Prepared, SledSpec
 from gateway.errors import EngineError
 from gateway.notice import Notice
 from gateway.projects import Request
@@ -58,8 +58,12 @@ async def test_an_unknown_stack_lists_those_there_are(home: House) -> None:
 
 
 async def test_a_stack_without_an_image_is_no_container(isolated: House) -> None:
-    told = await isolated.ask("new project demo --stack rust")
-    assert "The stack rust has no image yet; python and minimal have." in told
+    folder = isolated.app.settings.gateway.state_dir / ".stacks" / "zig"
+    folder.mkdir(parents=True)
+    (folder / "stack.toml").write_text('summary = "Zig"\norder = 15\n')
+    (folder / "markers").write_text("build.zig\n")
+    told = await isolated.ask("new project demo --stack zig")
+    assert f"The stack zig has no image: {folder}/Dockerfile.fragment is missing." in told
     assert "`--stack minimal`" in told
     assert nothing_left(isolated)
 
@@ -161,20 +165,6 @@ async def test_the_person_beats_the_file_and_the_file_beats_the_markers(
     assert home.app.projects.get("demo").stack == told.split(maxsplit=1)[0]
 
 
-async def test_an_overlay_that_is_not_built_yet_is_said(isolated: House, tmp_path: Path) -> None:
-    """A marker asks for what has no image; it is made all the same, and told."""
-    source = make_source(tmp_path)
-    if source.stat().st_uid == 0:
-        import os
-
-        for path in (source, *source.iterdir()):
-            os.chown(path, 1000, 1000)
-    ready = await isolated.ask(f"new project demo --path {source} --adopt", contains="is ready")
-    assert "stack: rust (read from Cargo.toml). There is no image for it yet" in ready
-    assert isinstance(isolated.engine, SshEngine)
-    assert isolated.engine.prepared == ["minimal"]
-
-
 # --- what an attempt leaves ------------------------------------------------------------------------------------------
 
 
@@ -247,7 +237,14 @@ async def test_what_a_killed_gateway_left_is_undone_at_the_next_start(
     store = await Store.open(state / ".gateway" / "huskies.db")
     values = {"adopted": False, **how}
     git_url = values.pop("git_url", "")
-    common = {"name": "demo", "path": source, "stack": "", "token": "t", "permissions": "ask", "created_by": "fake:ana"}
+    common = {
+        "name": "demo",
+        "path": source,
+        "wanted": "",
+        "token": "t",
+        "permissions": "ask",
+        "created_by": "fake:ana",
+    }
     made = await store.write(lambda c: rows.reserve(c, **common, **values))
     await store.write(lambda c: rows.change(c, made.id, git_url=git_url))
     await store.close()
@@ -319,7 +316,7 @@ class Gate(SshEngine):
         self.fails = False
         self.broken = ""
 
-    async def prepare(self, spec: SledSpec, plan: ImagePlan, said: Callable[[str], None]) -> list[str]:
+    async def prepare(self, spec: SledSpec, plan: ImagePlan, said: Callable[[str], None]) -> Prepared:
         self.asked.set()
         await self.open.wait()
         if self.fails:

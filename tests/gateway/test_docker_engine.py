@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from docker import errors
 
+from gateway.engine import Prepared
+from gateway.engine.build_times import BuildTimes
 from gateway.engine.container import Limits, container, labels
 from gateway.engine.docker import DockerEngine
 from gateway.engine.docker.client import REQUEST_S, Client, translated
@@ -129,7 +131,7 @@ async def calls(api: Api) -> AsyncIterator[Straight]:
 
 @pytest.fixture
 def images(calls: Straight) -> Images:
-    return Images(calls, "1a2b", Limits(cpus=64))
+    return Images(calls, "1a2b", Limits(cpus=64), BuildTimes(None))
 
 
 @pytest.fixture
@@ -165,15 +167,15 @@ async def test_who_finds_an_image_there_does_not_lose_it(
         wanted: set[str] = set()
         made: list[str] = []
 
-        async def make(*_: object, made: list[str] = made) -> list[str]:
+        async def make(*_: object, made: list[str] = made) -> Prepared:
             made.append(TOP)
-            return [TOP]
+            return Prepared([TOP])
 
         async def come(at: int = at, wanted: set[str] = wanted) -> list[str]:
             for _ in range(at):
                 await asyncio.sleep(0)
             wanted |= PLAN.tags
-            return await images.ensure(make_spec(), PLAN, lambda _: None)
+            return (await images.ensure(make_spec(), PLAN, lambda _: None)).built
 
         monkeypatch.setattr(images, "_make", make)
         built, _ = await asyncio.gather(come(), images.reap(lambda wanted=wanted: set(wanted)))
@@ -253,8 +255,8 @@ async def test_no_container_asks_for_more_processors_than_there_are(
 async def test_nothing_is_prepared_on_an_engine_whose_users_are_not_this_hosts(
     api: Api, engine: DockerEngine, mode: str
 ) -> None:
-    assert await engine.prepare(make_spec(), PLAN, lambda _: None) == []
-    assert await engine.prepare(make_spec(), PLAN, lambda _: None) == []
+    assert await engine.prepare(make_spec(), PLAN, lambda _: None) == Prepared()
+    assert await engine.prepare(make_spec(), PLAN, lambda _: None) == Prepared()
     assert api.asked == 1
     api.about = {"SecurityOptions": ["name=seccomp,profile=default", f"name={mode}"]}
     with pytest.raises(EngineError) as caught:

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.sources import MAX_BYTES, PROJECT_FILE, declared_stack, read_text
+from gateway.sources import MAX_BYTES, SourceTree, read_text
+from stacks.catalog import catalog
+from stacks.plan import make_plan
+from stacks.reading import PROJECT_FILE
 
 
 @pytest.fixture
@@ -16,6 +19,12 @@ def source(tmp_path: Path) -> Path:
     made = tmp_path / "src"
     (made / ".huskies").mkdir(parents=True)
     return made
+
+
+def declared_stack(source: Path) -> str:
+    """The stack that the source is taken to ask for; empty for none."""
+    plan = make_plan(SourceTree(source), catalog())
+    return plan.stack if plan.because == PROJECT_FILE else ""
 
 
 def declare(source: Path, text: str | bytes) -> Path:
@@ -123,3 +132,22 @@ def test_whatever_it_finds_it_leaves_nothing_open(source: Path, tmp_path: Path) 
     declared_stack(source)
     declared_stack(tmp_path)
     assert opened() == before
+
+
+def test_a_tree_shows_real_files_and_folders_only(source: Path, tmp_path: Path) -> None:
+    (source / "web").mkdir()
+    (source / "web" / "package.json").write_text("{}")
+    (source / "Cargo.toml").touch()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "go.mod").touch()
+    (source / "link").symlink_to(tmp_path / "elsewhere")
+    (source / "go.mod").symlink_to(tmp_path / "elsewhere" / "go.mod")
+    os.mkfifo(source / "pipe")
+    tree = SourceTree(source)
+    assert tree.files() == {"Cargo.toml"}
+    assert tree.folders() == {".huskies", "web"}
+    assert tree.files("web") == {"package.json"}
+    assert tree.text("web/package.json") == "{}"
+    for nowhere in ("link", "nothing", "Cargo.toml", "pipe", "../elsewhere/nothing"):
+        assert (tree.files(nowhere), tree.folders(nowhere)) == (set(), set())
+    assert SourceTree(tmp_path / "nothing").files() == set()

@@ -217,7 +217,18 @@ async def test_a_database_of_the_first_schema_keeps_all_its_rows(tmp_path: Path)
     demo, gone = await opened.read(projects_rows.all_projects)
     assert schema.version(database) == SCHEMA
     after = everything(database)
-    added = {"uid": None, "gid": None, "ssh_port": None, "image": "", "git_url": "", "purging": 0, "grave": ""}
+    added = {
+        "uid": None,
+        "gid": None,
+        "ssh_port": None,
+        "image": "",
+        "git_url": "",
+        "purging": 0,
+        "grave": "",
+        "wanted": "",
+        "recipe": "",
+        "layers": "",
+    }
     assert after["projects"] == [row | added for row in before["projects"]]
     assert {table: rows for table, rows in after.items() if table != "projects"} == {
         table: rows for table, rows in before.items() if table != "projects"

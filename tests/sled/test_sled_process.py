@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from gateway.errors import SledRefused
 from sled.protocol import Call, Finished, Run, Started, Stop
 from sled.supervisor import MARK
 from tests.support.processes import alive, until
@@ -44,12 +45,70 @@ async def test_hello_welcome_run_events_ack(yard):
 async def test_a_job_is_answered(yard):
     yard.sled()
     await yard.arrival()
-    arguments = {"git": "yes", "user_name": "Ana", "user_email": "a@example.org", "project_toml": "x = 1\n"}
+    arguments = {"git": "yes", "user_name": "Ana", "user_email": "a@example.org"}
     for number in range(2):
         call = Call(call=f"c{number}", job="init", arguments=arguments)
         assert await yard.gateway.sleds.call(PROJECT, call, 20) == "ready"
-    assert (yard.workspace / ".huskies" / "project.toml").read_text() == "x = 1\n"
     assert (yard.workspace / ".git").is_dir()
+
+
+async def job(yard, name: str, said: list[str] | None = None, **arguments: str) -> str:
+    """Have the sled do a job; what it answers."""
+    call = Call(call=yard.gateway.sleds.new_call_id(), job=name, arguments=arguments)
+    return await yard.gateway.sleds.call(PROJECT, call, 20, None if said is None else said.append)
+
+
+async def test_a_record_leaves_alone_what_people_wrote(yard):
+    yard.sled()
+    await yard.arrival()
+    file = yard.workspace / ".huskies" / "project.toml"
+    await job(yard, "record", head="# yours\n\n", record="# mark\nx = 1\n")
+    assert file.read_text() == "# yours\n\n# mark\nx = 1\n"
+    file.write_text(file.read_text().replace("# yours", 'stack = "go"'))
+    written = file.stat().st_ino
+    await job(yard, "record", head="# yours\n\n", record="# mark\nx = 1\n")
+    assert file.stat().st_ino == written, "what says so already is not written again"
+    await job(yard, "record", head="# yours\n\n", record="# mark\ny = 2\n")
+    assert file.read_text() == 'stack = "go"\n\n# mark\ny = 2\n'
+    file.write_bytes(b"# \xff no UTF-8, no record yet")
+    await job(yard, "record", head="# yours\n\n", record="# mark\ny = 2\n")
+    assert file.read_bytes() == b"# \xff no UTF-8, no record yet\n\n# mark\ny = 2\n"
+    assert [path.name for path in file.parent.iterdir()] == ["project.toml"]
+
+
+async def test_a_record_is_written_through_no_link(yard, tmp_path):
+    yard.sled()
+    await yard.arrival()
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    folder = yard.workspace / ".huskies"
+    folder.symlink_to(outside)
+    with pytest.raises(SledRefused, match="is a link"):
+        await job(yard, "record", record="# mark\n")
+    folder.unlink()
+    folder.mkdir()
+    (folder / "project.toml").symlink_to(outside / "project.toml")
+    (outside / "project.toml").touch()
+    (folder / ".project.toml.new").symlink_to(outside / "other")
+    with pytest.raises(SledRefused, match="cannot be read"):
+        await job(yard, "record", record="# mark\n")
+    (folder / "project.toml").unlink()
+    await job(yard, "record", record="# mark\n")
+    assert (outside / "project.toml").read_text() == "" and not (outside / "other").exists()
+    (folder / "project.toml").write_text("#" * (64 * 1024 + 1))
+    with pytest.raises(SledRefused, match="more than 64 KiB"):
+        await job(yard, "record", record="# mark\n")
+
+
+async def test_a_command_runs_in_the_workspace_to_its_end(yard):
+    yard.sled()
+    await yard.arrival()
+    said: list[str] = []
+    await job(yard, "run", said, command="echo one; pwd > place; echo two >&2")
+    assert (yard.workspace / "place").read_text() == f"{yard.workspace}\n"
+    assert said[-1] == "two"
+    with pytest.raises(SledRefused, match="it ended with 3: wrong"):
+        await job(yard, "run", command="echo wrong; exit 3")
 
 
 async def test_agents_see_no_setting_of_the_sled_and_reach_their_relay_directly(yard):

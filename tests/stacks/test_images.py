@@ -19,7 +19,8 @@ import pytest
 
 from stacks import images
 from stacks.catalog import Stack, catalog
-from stacks.images import BuildInputs, ImagePlan, Layer, is_proxy, plan_image, read_tree
+from stacks.images import BuildInputs, ImagePlan, Layer, Overlay, is_proxy, plan_image, read_tree
+from stacks.own import Own
 
 ROOT = Path(__file__).parents[2]
 STACKS = {stack.name: stack for stack in catalog()}
@@ -45,7 +46,7 @@ class Tree:
     def plan(self, inputs: BuildInputs | None = None) -> ImagePlan:
         """The plan of the tree as it is now."""
         read_tree.cache_clear()
-        return plan_image(inputs or BuildInputs(), self.python, "huskies-1a2b")
+        return plan_image(inputs or BuildInputs(), [Overlay(self.python, "3.13")], "huskies-1a2b")
 
     def append(self, file: str) -> None:
         """Change a file."""
@@ -189,7 +190,7 @@ def test_a_context_is_made_of_our_own_folders_only(tree: Tree) -> None:
     base, stack, sled = tree.plan(COMPANY).layers
     assert {name.split("/")[0] for name in entries(base)} == {"Dockerfile", "setup", "sled-requirements.txt"}
     assert entries(base).keys() >= {"setup/before-apt", "setup/certs/huskies-000.crt", "setup/apt/huskies.sources"}
-    assert entries(stack).keys() == {"Dockerfile", "tools.txt"}
+    assert entries(stack).keys() == {"Dockerfile", "install", "tools.txt"}
     assert {name.split("/")[0] for name in entries(sled)} == {"Dockerfile", "lib", "bin", "etc"}
     assert entries(sled).keys() >= {"lib/sled/__main__.py", "lib/sled/agents/claude.py", "etc/verify/python"}
     for layer in (base, stack, sled):
@@ -210,24 +211,99 @@ def test_what_is_executable_stays_so(tree: Tree) -> None:
     assert sled["etc/sshd_config"].mode == 0o644
 
 
-@pytest.mark.parametrize("stack", [None, STACKS["minimal"], STACKS["rust"]])
-def test_without_an_overlay_it_is_the_minimal_image(stack: Stack | None) -> None:
-    plan = plan_image(BuildInputs(), stack, "huskies-1a2b")
+@pytest.mark.parametrize("overlays", [[], [Overlay(STACKS["minimal"])]])
+def test_without_an_overlay_it_is_the_minimal_image(overlays: list[Overlay]) -> None:
+    plan = plan_image(BuildInputs(), overlays, "huskies-1a2b")
     assert [layer.name for layer in plan.layers] == ["base", "minimal"]
-    assert plan.tags == plan_image(BuildInputs(), None, "huskies-1a2b").tags
-    assert plan.layers[0] == plan_image(BuildInputs(), STACKS["python"], "huskies-1a2b").layers[0], "one base for all"
+    assert plan.tags == plan_image(BuildInputs(), (), "huskies-1a2b").tags
+    assert plan.layers[0] == plan_image(BuildInputs(), [Overlay(STACKS["python"], "3.13")], "huskies-1a2b").layers[0], (
+        "one base for all"
+    )
     assert "etc/verify/python" not in entries(plan.layers[-1])
 
 
 @pytest.mark.parametrize("stack", STACKS.values(), ids=lambda stack: stack.name)
 def test_every_tag_is_a_name_that_the_engine_takes(stack: Stack) -> None:
-    plan = plan_image(COMPANY, stack, "huskies-0f1e2d3c")
+    plan = plan_image(COMPANY, [Overlay(stack, stack.version)], "huskies-0f1e2d3c")
     assert len(plan.tags) == len(plan.layers)
     for layer in plan.layers:
         assert REFERENCE.fullmatch(layer.tag), layer.tag
         assert layer.tag.startswith(f"huskies-0f1e2d3c-{layer.name}:")
-    other = plan_image(COMPANY, stack, "huskies-ffffffff")
+    other = plan_image(COMPANY, [Overlay(stack, stack.version)], "huskies-ffffffff")
     assert not other.tags & plan.tags, "another gateway's are not taken for ours"
+
+
+# --- several stacks, and the project's own ---------------------------------------------------------------------------
+
+
+def layers(
+    *stacks: str, own: Own | None = None, inputs: BuildInputs | None = None, **versions: str
+) -> tuple[Layer, ...]:
+    overlays = [Overlay(STACKS[stack], versions.get(stack, STACKS[stack].version)) for stack in stacks]
+    return plan_image(inputs or BuildInputs(), overlays, "huskies-1a2b", own or Own()).layers
+
+
+def test_every_stack_is_a_layer_on_the_one_before() -> None:
+    base, ruby, node, sled = layers("ruby", "node")
+    assert [layer.name for layer in (base, ruby, node, sled)] == ["base", "stack-ruby", "stack-node", "ruby-node"]
+    assert ruby.dockerfile.startswith(f"FROM {base.tag}\n")
+    assert node.dockerfile.startswith(f"FROM {ruby.tag}\n")
+    assert sled.dockerfile.startswith(f"FROM {node.tag}\n")
+    assert ruby == layers("ruby")[1], "which a project with that stack alone has too"
+    assert entries(sled).keys() >= {"etc/verify/ruby", "etc/verify/node"}
+
+
+def test_another_version_is_another_layer() -> None:
+    default, pinned = layers("go"), layers("go", go="1.25.1")
+    assert "ARG HUSKIES_VERSION=1.24\n" in default[1].dockerfile
+    assert "ARG HUSKIES_VERSION=1.25.1\n" in pinned[1].dockerfile
+    assert default[0] == pinned[0]
+    assert {layer.tag for layer in default[1:]}.isdisjoint({layer.tag for layer in pinned[1:]})
+
+
+@pytest.mark.parametrize("version", ["1.2\nRUN id", "$(id)", "-x", "1 2", "a" * 42])
+def test_a_version_is_never_more_than_a_word(version: str) -> None:
+    with pytest.raises(ValueError, match="version"):
+        layers("go", go=version)
+
+
+def test_the_projects_own_layer_stands_on_the_stacks() -> None:
+    plain = layers("python")
+    _, python, own, sled = layers("python", own=Own(fragment="RUN apt-get install -y jq\n"), inputs=COMPANY)
+    assert own.name == "own"
+    assert own.dockerfile == f"FROM {python.tag}\nARG PIP_INDEX_URL\nRUN apt-get install -y jq\n"
+    assert entries(own).keys() == {"Dockerfile"}, "no file of the source reaches a build"
+    assert own.arguments == COMPANY.arguments
+    assert sled.dockerfile.startswith(f"FROM {own.tag}\n")
+    assert layers("python", own=Own(environment=(("A", "b"),), commands=("make",))) == plain, "these build nothing"
+
+
+def test_a_base_of_the_projects_own() -> None:
+    plan = plan_image(COMPANY, [], "huskies-1a2b", Own(image="example.org/dev:1"))
+    assert plan.base_image == plan.layers[0].arguments["BASE_IMAGE"] == "example.org/dev:1"
+    plan = plan_image(COMPANY, [], "huskies-1a2b", Own(dockerfile="FROM debian\nRUN x\n"))
+    below, base, _ = plan.layers
+    assert (plan.base_image, below.name) == ("", "devcontainer")
+    assert below.dockerfile == "FROM debian\nARG PIP_INDEX_URL\nRUN x\n"
+    assert base.arguments["BASE_IMAGE"] == below.tag
+    other = plan_image(COMPANY, [], "huskies-1a2b", Own(dockerfile="FROM debian\nRUN y\n"))
+    assert not plan.tags & other.tags
+
+
+def test_an_operators_stack_is_read_anew_each_time(tmp_path: Path) -> None:
+    folder = tmp_path / "zig"
+    folder.mkdir()
+    for name, text in {"stack.toml": "", "markers": "", "verify": "true\n", "Dockerfile.fragment": "RUN a\n"}.items():
+        (folder / name).write_text(text)
+    stack = Stack("zig", "Zig", 1, (), "", folder)
+
+    def tag() -> str:
+        return plan_image(BuildInputs(), [Overlay(stack)], "huskies-1a2b").layers[1].tag
+
+    before = tag()
+    assert tag() == before
+    (folder / "install").write_text("more\n")
+    assert tag() != before
 
 
 # --- as installed ----------------------------------------------------------------------------------------------------
@@ -237,9 +313,9 @@ import json, sys
 from pathlib import Path
 import stacks.images
 from stacks.catalog import catalog
-from stacks.images import BuildInputs, plan_image
+from stacks.images import BuildInputs, Overlay, plan_image
 python = next(stack for stack in catalog() if stack.name == "python")
-tags = [layer.tag for layer in plan_image(BuildInputs(), python, "huskies-1a2b").layers]
+tags = [layer.tag for layer in plan_image(BuildInputs(), [Overlay(python, "3.13")], "huskies-1a2b").layers]
 print(json.dumps({"from": stacks.images.__file__, "tags": tags}))
 """
 
@@ -288,7 +364,7 @@ def test_an_installed_gateway_plans_the_same_images(wheel: Path, tmp_path: Path)
     )
     told = json.loads(done.stdout)
     assert Path(told["from"]) == installed / "stacks" / "images.py"
-    here = plan_image(BuildInputs(), STACKS["python"], "huskies-1a2b")
+    here = plan_image(BuildInputs(), [Overlay(STACKS["python"], "3.13")], "huskies-1a2b")
     assert told["tags"] == [layer.tag for layer in here.layers]
 
 

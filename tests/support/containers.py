@@ -18,8 +18,8 @@ from gateway.engine.docker import DockerEngine, answers
 from gateway.engine.spec import ProjectPaths, SledSpec
 from gateway.ssh import furnish
 from gateway.startup import instance
-from stacks.catalog import FALLBACK, catalog
-from stacks.images import BuildInputs, plan_image
+from stacks.catalog import catalog
+from stacks.images import BuildInputs, Overlay, plan_image
 from tests.support.gateway_process import GatewayProcess
 
 #: Where the tests' projects get their SSH ports; not those of a gateway that may run here for real.
@@ -72,7 +72,8 @@ async def warm_up(folder: Path) -> None:
     engine = DockerEngine(CACHE, Limits())
     try:
         stacks = {stack.name: stack for stack in catalog()}
-        plans = [plan_image(inputs, stacks[name], image_prefix(CACHE)) for name in (FALLBACK, "python")]
+        overlays: list[list[Overlay]] = [[], [Overlay(stacks["python"], stacks["python"].version)]]
+        plans = [plan_image(inputs, each, image_prefix(CACHE)) for each in overlays]
         for plan in plans:
             await engine.prepare(spec, plan, lambda _: None)
         await engine.reap(lambda: ["warm"], lambda: {tag for plan in plans for tag in plan.tags})
@@ -137,9 +138,9 @@ class ContainerGateway(GatewayProcess):
         asked = await self.said(text, external_id, conversation)
         return await self.said(asked.split("`")[1], f"{external_id}-yes", conversation)
 
-    async def logs_in(self, project: str, command: str = "true", stdin: bytes = b"") -> str:
+    async def logs_in(self, project: str, command: str = "true", stdin: bytes = b"", within_s: float = 60) -> str:
         """Log in with the system's `ssh` and run a command; what it printed. It has to succeed."""
-        code, output = await shell(*self.ssh(project), command, stdin=stdin)
+        code, output = await shell(*self.ssh(project), command, stdin=stdin, within_s=within_s)
         assert code == 0, output
         return output
 

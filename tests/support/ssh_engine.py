@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import asyncssh
 
-from gateway.engine import ImagePlan, SledSpec
+from gateway.engine import ImagePlan, Prepared, SledSpec
 from gateway.testing import InMemoryEngine
 
 
@@ -57,7 +57,7 @@ class SshEngine(InMemoryEngine):
         #: What each SSH command ends with.
         self.exit_status = 0
 
-    async def prepare(self, spec: SledSpec, plan: ImagePlan, said: Callable[[str], None]) -> list[str]:
+    async def prepare(self, spec: SledSpec, plan: ImagePlan, said: Callable[[str], None]) -> Prepared:
         self.prepared.append(plan.layers[-1].name)
         return await super().prepare(spec, plan, said)
 

@@ -10,7 +10,8 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from gateway.engine import LogOf
+from gateway.engine import LogOf, Prepared
+from gateway.engine.build_times import BuildTimes
 from gateway.engine.container import (
     LABEL_INSTANCE,
     LABEL_PROJECT,
@@ -42,17 +43,20 @@ _LOG_LINES = 5000
 
 
 class DockerEngine:
-    """See `gateway.engine.Engine`. `instance` tells this gateway's containers and images from another's."""
+    """See `gateway.engine.Engine`.
+
+    `instance` tells this gateway's containers and images from another's; `times` is what it knows of earlier builds.
+    """
 
     kind = "docker"
     isolated = True
 
-    def __init__(self, instance: str, limits: Limits) -> None:
+    def __init__(self, instance: str, limits: Limits, times: BuildTimes | None = None) -> None:
         self._instance = instance
         self._limits = limits
         self._client = Client()
         self._networking = threading.Lock()
-        self._images = Images(self._client, instance, limits)
+        self._images = Images(self._client, instance, limits, times or BuildTimes(None))
 
     async def check(self) -> str:
         info = await self._client.info(afresh=True)
@@ -62,7 +66,7 @@ class DockerEngine:
     async def has(self, plan: ImagePlan) -> bool:
         return await self._images.has(plan.image)
 
-    async def prepare(self, spec: SledSpec, plan: ImagePlan, said: Callable[[str], None]) -> list[str]:
+    async def prepare(self, spec: SledSpec, plan: ImagePlan, said: Callable[[str], None]) -> Prepared:
         # Nobody has to have asked for a check before; what is made here could not write its own folders.
         _refuse_other_users(await self._client.info())
         return await self._images.ensure(spec, plan, said)

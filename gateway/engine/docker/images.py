@@ -9,22 +9,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import json
 import logging
 import re
 import shutil
 import time
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Collection
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gateway import faults
+from gateway.engine import Prepared
+from gateway.engine.build_times import BuildTimes
 from gateway.engine.container import Limits, check_container, image_prefix
 from gateway.engine.docker.client import Client
 from gateway.engine.spec import SledSpec
 from gateway.errors import BuildFailed, EngineDown, EngineError
+from gateway.text import seconds
 from stacks.images import ImagePlan, Layer
+from stacks.told import Told, read_told
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -38,51 +44,62 @@ _CHECK_S = 180
 _PULL_S = 900.0
 _REMOVE_S = 120.0
 _TAIL_LINES = 20
+#: What the image's stacks tell of themselves, as the check printed it.
+_LABEL_TOLD = "huskies.told"
 _BUILT = re.compile(r"Successfully built ([0-9a-f]{12,})")
 
 
 class Images:
     """The images of one gateway."""
 
-    def __init__(self, client: Client, instance: str, limits: Limits) -> None:
+    def __init__(self, client: Client, instance: str, limits: Limits, times: BuildTimes) -> None:
         self._client = client
         self._instance = instance
         self._limits = limits
+        self._times = times
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         #: How many images are being built or checked.
         self.busy = 0
 
-    async def ensure(self, spec: SledSpec, plan: ImagePlan, said: Callable[[str], None]) -> list[str]:
-        """Have the image there; the layers that were built. Two who want the same one build it once.
+    async def ensure(self, spec: SledSpec, plan: ImagePlan, said: Callable[[str], None]) -> Prepared:
+        """Have the image there. Two who want the same one build it once.
 
         Raises BuildFailed, EngineError.
         """
         # Under its lock, so that what is seen is not just being removed. Let go before the layers' own are taken.
         async with self._turn(plan.layers[-1], said):
-            if await self.has(plan.image):
-                return []
+            if (there := await self._find(plan.image)) is not None:
+                return Prepared([], _told_by(there))
         self.busy += 1
         try:
             return await self._make(spec, plan, said)
         finally:
             self.busy -= 1
 
-    async def _make(self, spec: SledSpec, plan: ImagePlan, said: Callable[[str], None]) -> list[str]:
-        built = []
-        for layer in plan.layers:
+    async def _make(self, spec: SledSpec, plan: ImagePlan, said: Callable[[str], None]) -> Prepared:
+        built: list[str] = []
+        for number, layer in enumerate(plan.layers):
             async with self._turn(layer, said):
-                if await self.has(layer.tag):
+                if await self._find(layer.tag) is not None:
                     continue
                 await self._client.call(_room)
-                if layer is plan.layers[0]:
+                if plan.base_image and layer is plan.layers[0]:
                     await self._pull(plan.base_image, said)
-                image = await _LayerBuild(self._client, spec.paths.build_log, layer, said).run()
+                began = time.monotonic()
+                left = self._times.estimate([each.name for each in plan.layers[number:]])
+                build = _LayerBuild(self._client, spec.paths.build_log, layer, said, left)
+                image = await build.run()
                 if layer is plan.layers[-1]:
                     said(f"Checking {layer.name}")
-                    await self._check(spec, layer, image)
+                    told = await self._check(spec, layer, image)
+                    image = await build.label(image, {_LABEL_TOLD: json.dumps(told)})
                 await self._client.call(partial(_tag, image=image, tag=layer.tag))
+                if not build.cached:
+                    self._times.note(layer.name, time.monotonic() - began)
                 built.append(layer.name)
-        return built
+        await asyncio.to_thread(self._times.save)
+        there = await self._find(plan.image)
+        return Prepared(built, _told_by(there or {}))
 
     @contextlib.asynccontextmanager
     async def _turn(self, layer: Layer, said: Callable[[str], None]) -> AsyncIterator[None]:
@@ -126,7 +143,10 @@ class Images:
 
     async def has(self, tag: str) -> bool:
         """Whether an image of that name is there. Raises EngineError."""
-        return await self._client.call(lambda api: _image(api, tag) is not None)
+        return await self._find(tag) is not None
+
+    async def _find(self, tag: str) -> dict[str, Any] | None:
+        return await self._client.call(lambda api: _image(api, tag))
 
     async def _pull(self, base_image: str, said: Callable[[str], None]) -> None:
         """Fetch the image that everything begins with, unless it is there."""
@@ -145,8 +165,11 @@ class Images:
                 f"{base_image}`. Or set build.base_image."
             ) from error
 
-    async def _check(self, spec: SledSpec, layer: Layer, image: str) -> None:
-        """The image contract: whatever is refused here would fail a project later, and less clearly."""
+    async def _check(self, spec: SledSpec, layer: Layer, image: str) -> str:
+        """The image contract: whatever is refused here would fail a project later, and less clearly.
+
+        What the image tells of itself, as it printed it. Raises BuildFailed, EngineError.
+        """
         limits = self._limits.within(await self._client.cpus())
         config = check_container(spec, image, self._instance, limits)
         code, output = await self._client.call(lambda api: _run(api, config), _CHECK_S)
@@ -156,16 +179,24 @@ class Images:
             lines = [line for line in output.splitlines() if line.startswith("FAILED")] or output.splitlines()[-1:]
             told = lines[0] if lines else f"its check ended with {code}"
             raise BuildFailed(f"the image {layer.name} breaks the image contract: {told}")
+        return "\n".join(line for line in output.splitlines() if line.startswith("told "))
 
 
 class _LayerBuild:
     """The build of one layer: its messages become the build log, and progress for people."""
 
-    def __init__(self, client: Client, file: Path, layer: Layer, said: Callable[[str], None]) -> None:
+    def __init__(
+        self, client: Client, file: Path, layer: Layer, said: Callable[[str], None], left_s: float | None
+    ) -> None:
         self._client = client
         self._file = file
         self._layer = layer
         self._said = said
+        #: Seconds until this layer and those above it are built, as far as earlier builds tell; and since when.
+        self._left_s = left_s
+        self._began = time.monotonic()
+        #: The engine had every instruction of it in its cache: its time says nothing about a build.
+        self.cached = True
         self._loop = asyncio.get_running_loop()
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._step = ""
@@ -197,6 +228,17 @@ class _LayerBuild:
             )
         return self._image
 
+    async def label(self, image: str, labels: dict[str, str]) -> str:
+        """The image with labels; what it was is below it. Raises BuildFailed, EngineError."""
+        context = replace(self._layer, dockerfile=f"FROM {image}\n", files={}).context()
+        arguments = {"fileobj": io.BytesIO(context), "custom_context": True, "labels": labels, "rm": True}
+        self._image = ""
+        with self._open() as log_file:
+            await self._client.build(arguments, lambda message: self._hear(message, log_file))
+        if self._error or not self._image:
+            raise BuildFailed(f"labelling {self._layer.name} failed: {self._error}")
+        return self._image
+
     def _open(self) -> Any:
         try:
             return self._file.open("a", encoding="utf-8", errors="replace", buffering=1)
@@ -220,17 +262,35 @@ class _LayerBuild:
                 continue
             log_file.write(f"{line}\n")
             self._tail.append(line[:500])
+            if line.startswith(" ---> Running in"):
+                self.cached = False
             if found := re.match(r"Step (\d+)/(\d+) : (.*)", line):
                 self._step = f"step {found[1]} of {found[2]} ({found[3][:60]})"
                 self._loop.call_soon_threadsafe(faults.reach, "project.building")
             if found := _BUILT.search(line):
                 self._image = self._image or found[1]
-            self._loop.call_soon_threadsafe(self._said, f"Building {self._layer.name}: {self._step}\n{line[:120]}")
+            now = f"Building {self._layer.name}: {self._step}{self._estimate()}\n{line[:120]}"
+            self._loop.call_soon_threadsafe(self._said, now)
+
+    def _estimate(self) -> str:
+        if self._left_s is None:
+            return ""
+        left = self._left_s - (time.monotonic() - self._began)
+        return f", about {seconds(left)} left" if left >= 1 else ", longer than last time"
 
 
 def _without_passwords(text: str) -> str:
     """What a build says, but for the credentials of a proxy: tools name the address that they could not reach."""
     return re.sub(r"://[^/@\s]+@", "://[secret]@", text)
+
+
+def _told_by(image: dict[str, Any]) -> dict[str, Told]:
+    """What an image that was inspected tells of itself; of one without that label, nothing."""
+    try:
+        told = json.loads(((image.get("Config") or {}).get("Labels") or {}).get(_LABEL_TOLD, '""'))
+    except ValueError:
+        return {}
+    return read_told(told) if isinstance(told, str) else {}
 
 
 def _room(api: APIClient) -> None:

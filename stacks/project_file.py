@@ -1,0 +1,73 @@
+"""What a source's `.huskies/project.toml` asks for: a stack and versions, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from stacks.catalog import Stack
+from stacks.reading import PROJECT_FILE, Said, Unreadable, load_toml, quoted, said, shown, understand
+from stacks.tree import Tree
+
+#: What huskies itself writes down there of its last build.
+RECORD_KEY = "chosen"
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectFile:
+    """The stack (empty for none), what is said about versions by the stack's name, and warnings."""
+
+    stack: str = ""
+    versions: Mapping[str, Said] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+def read_project_file(tree: Tree, stacks: Sequence[Stack]) -> ProjectFile:
+    """What the source itself asks for."""
+    text = tree.text(PROJECT_FILE)
+    if text is None:
+        return ProjectFile()
+    try:
+        values = load_toml(text.removeprefix("\ufeff").replace("\r\n", "\n"))
+    except Unreadable as error:
+        return ProjectFile(warnings=(f"{PROJECT_FILE} cannot be read ({error}): it was not looked at.",))
+    names = {stack.name for stack in stacks}
+    warnings = []
+    stack = values.pop("stack", "")
+    if not isinstance(stack, str) or (stack and stack not in names):
+        known = ", ".join(sorted(names))
+        warnings.append(f"{said(PROJECT_FILE, 'stack', stack)}, but there is no such stack. There are: {known}.")
+        stack = ""
+    values.pop(RECORD_KEY, None)
+    table = values.pop("versions", {})
+    if not isinstance(table, dict):
+        warnings.append(f"{said(PROJECT_FILE, 'versions', table)}, which is no table: it was not looked at.")
+        table = {}
+    versions, more = _read_versions(table, {stack.name: stack for stack in stacks})
+    unknown = [f"{PROJECT_FILE} has {quoted(key)}, which means nothing here: it was not looked at." for key in values]
+    return ProjectFile(stack, versions, (*warnings, *more, *unknown))
+
+
+def _read_versions(table: Mapping[str, object], stacks: Mapping[str, Stack]) -> tuple[dict[str, Said], list[str]]:
+    found, warnings = {}, []
+    for name, value in table.items():
+        stack = stacks.get(name)
+        if stack is None or stack.versions is None:
+            warnings.append(f"{PROJECT_FILE} has a version for {quoted(name)}, which is no stack with versions.")
+            continue
+        one = ask(PROJECT_FILE, stack, value)
+        if one is None:
+            problem = f"which is no version of {stack.versions.name}"
+            example = f'{shown(name)} = "{stack.version}"'
+            warnings.append(f"{said(PROJECT_FILE, name, value)}, {problem}: write, for example, `{example}`.")
+        else:
+            found[name] = one
+    return found, warnings
+
+
+def ask(file: str, stack: Stack, value: object) -> Said | None:
+    """What a person asks for, one version or a range in poetry's syntax; None if it is neither."""
+    if stack.versions is None:
+        return None
+    exact = understand(file, stack.name, value, "exact", stack.versions)
+    return exact or understand(file, stack.name, value, "poetry", stack.versions)

@@ -1,0 +1,141 @@
+"""What the files of a source say about versions. A source is hostile: what cannot be read is named, never an error."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stacks import versions as syntax
+from stacks.schema import Read, Versions
+from stacks.tree import Tree
+
+#: The project's own settings; only its stack and versions count.
+PROJECT_FILE = ".huskies/project.toml"
+#: Characters of a foreign text that a warning shows.
+_SHOWN = 60
+#: Dots in a line of TOML. The parser takes memory with their square: 64 KiB of them would be gigabytes.
+_MAX_DOTS = 300
+
+
+class Unreadable(ValueError):
+    """A text is not of its format."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What one file says about a version: where, in which words, and what that allows (see `versions.Reading`)."""
+
+    file: str
+    key: str
+    text: str
+    allows: str
+    exact: str
+
+    def __str__(self) -> str:
+        return said(self.file, self.key, self.text)
+
+
+def said(file: str, key: str, value: object) -> str:
+    """How a sentence begins that tells what a file says. Values that may be endless are not written out."""
+    if isinstance(value, str):
+        what = quoted(value)
+    elif isinstance(value, bool | float):
+        what = str(value).lower()
+    else:
+        what = {int: "a number", list: "a list", dict: "a table"}.get(type(value), "something else")
+    return f"{file} says {key} = {what}" if key else f"{file} says {what}"
+
+
+def quoted(text: str) -> str:
+    """A foreign text for people: short, in quotes, on one line and without control characters."""
+    return f'"{shown(text)}"'
+
+
+def shown(text: str) -> str:
+    """A foreign text for people, without quotes around it."""
+    start = text[: _SHOWN + 1]
+    plain = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in start)
+    return plain if len(plain) <= _SHOWN else plain[: _SHOWN - 1] + "…"
+
+
+def place(folder: str, name: str) -> str:
+    """The path of a file in a folder of the source."""
+    return f"{folder}/{name}" if folder else name
+
+
+def load_toml(text: str) -> dict[str, Any]:
+    """What a TOML file holds. Raises Unreadable."""
+    if any(line.count(".") > _MAX_DOTS for line in text.split("\n")):
+        raise Unreadable("too many dots in a line")
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # also a number that is too long, or tables too deep
+        raise Unreadable("no TOML") from error
+
+
+def read_versions(tree: Tree, folder: str, versions: Versions) -> tuple[list[Said], list[str]]:
+    """What files say about the versions of a stack, and warnings about what of it cannot be read.
+
+    A file that is not in the folder is looked for at the source's top, as version managers do.
+    """
+    found: dict[Said, None] = {}
+    warnings: dict[str, None] = {}
+    for entry in versions.reads:
+        path = next((place(at, entry.file) for at in (folder, "") if _is_file(tree, place(at, entry.file))), None)
+        if path is None:
+            continue
+        key = ".".join(entry.key)
+        try:
+            value = _value(tree, path, entry)
+        except Unreadable as error:
+            warnings[f"{path} cannot be read ({error}): what it says about versions was not looked at."] = None
+            continue
+        if value is None or value == "" or isinstance(value, dict):  # as in `rust-version.workspace = true`
+            continue
+        one = understand(path, key, value, entry.syntax, versions)
+        if one is not None:
+            found[one] = None
+        else:
+            sentence = f"{said(path, key, value)}, which is no version of {versions.name}: it was not looked at."
+            warnings[sentence] = None
+    return list(found), list(warnings)
+
+
+def understand(file: str, key: str, value: object, kind: str, versions: Versions) -> Said | None:
+    """What a value says in a syntax; None if that is nothing. A number with a point has lost its zeros (3.10)."""
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        return None
+    text = str(value) if isinstance(value, str) or abs(value) < 10**9 else ""
+    reading = syntax.read(text, kind, versions.words, versions.named)
+    return None if reading is None else Said(file, key, syntax.tidy(text), reading.allows, reading.exact)
+
+
+def _is_file(tree: Tree, path: str) -> bool:
+    folder, _, name = path.rpartition("/")
+    return name in tree.files(folder)
+
+
+def _value(tree: Tree, path: str, entry: Read) -> object:
+    text = tree.text(path)
+    if text is None:
+        raise Unreadable("no short text in UTF-8")
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n")
+    if entry.pattern is not None:
+        match = entry.pattern.search(text)
+        return None if match is None else match[1]
+    value: object = _load_json(text) if path.endswith(".json") else load_toml(text)
+    for part in entry.key:
+        if not isinstance(value, Mapping):
+            return None
+        value = value.get(part)
+    return value
+
+
+def _load_json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Unreadable("no JSON") from error

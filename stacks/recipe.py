@@ -1,0 +1,54 @@
+"""What a project's container is made of, as it is stored: decided, confirmed, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from stacks.own import Own
+from stacks.plan import Plan
+from stacks.told import Told
+from stacks.versions import allows
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """See the module.
+
+    `accepted`: the versions, as `stack version`, that an operator has gone on without. `fresh`: when all that it is
+    made of was last fetched anew; empty where an image that was built at any time will do.
+    """
+
+    plan: Plan
+    own: Own = field(default_factory=Own)
+    accepted: tuple[str, ...] = ()
+    fresh: str = ""
+    told: Mapping[str, Told] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Shortfall:
+    """A version that a source asks for and its image does not have. `accepted` has it as `key`."""
+
+    key: str
+    why: str
+
+
+def shortfalls(plan: Plan, told: Mapping[str, Told]) -> list[Shortfall]:
+    """What a source asks for in its files, and an image has not; each names the file, and what there is instead."""
+    found = []
+    for toolchain in plan.toolchains:
+        came = told.get(toolchain.stack, Told())
+        missed = [asked for asked in toolchain.asked if came.version and not allows(asked.allows, came.version)]
+        if not missed:
+            continue
+        files = " and ".join(f"{asked.file} ({asked.text})" for asked in missed)
+        why = "; ".join(reason for _, reason in came.instead)
+        found.append(
+            Shortfall(
+                f"{toolchain.stack} {toolchain.version}",
+                f"{files} wants {toolchain.stack} {toolchain.version}, and the image has {came.version}"
+                + (f": {why}" if why else ""),
+            )
+        )
+    return found

@@ -1,0 +1,202 @@
+"""A stack.toml, checked strictly: whoever adds a stack is told the file, the key and what to write there."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from gateway.errors import UserError
+from stacks import versions as syntax
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A place where a version is read: a file's first match of `pattern` (group 1), or its `key` (TOML or JSON)."""
+
+    file: str
+    syntax: str
+    pattern: re.Pattern[str] | None = None
+    key: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """The versions of a stack. `name` is how people call what has them.
+
+    `packaged`: what Debian, PyPI or npm give, "1.24" for the line as such, "1.24.*" for its releases too, "*" for all.
+    `lines`: release lines to choose from, the oldest first. `words` and `named`: see `stacks.versions.read`.
+    """
+
+    name: str
+    packaged: tuple[str, ...]
+    lines: tuple[str, ...]
+    words: Mapping[str, str]
+    named: re.Pattern[str] | None
+    reads: tuple[Read, ...]
+
+    def is_packaged(self, version: str) -> bool:
+        """Whether a line or a release can be had without its own upstream."""
+        return any(
+            entry in (syntax.ANY, version) or (entry.endswith(".*") and f"{version}.".startswith(entry[:-1]))
+            for entry in self.packaged
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What stands in a stack.toml."""
+
+    summary: str
+    order: int
+    version: str
+    versions: Versions | None
+    built: Mapping[str, str]
+
+
+class _Table:
+    """A table whose keys are taken one by one; what is left in the end is unknown."""
+
+    def __init__(self, file: Path, name: str, values: Mapping[str, Any]) -> None:
+        self._file, self._name, self._values = file, name, dict(values)
+
+    def wrong(self, key: str, problem: str, example: str) -> UserError:
+        return UserError(f"{self._file}: {self._name}{key} {problem}. Write, for example, `{example}`.")
+
+    def text(self, key: str, example: str, default: str | None = None) -> str:
+        value = self._values.pop(key, default)
+        if not isinstance(value, str) or (not value and default is None):
+            raise self.wrong(key, "is missing" if value is None else "is no text", example)
+        return value
+
+    def whole(self, key: str, example: str) -> int:
+        value = self._values.pop(key, None)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise self.wrong(key, "is missing" if value is None else "is no whole number", example)
+        return value
+
+    def texts(self, key: str, example: str, default: list[str]) -> tuple[str, ...]:
+        value = self._values.pop(key, default)
+        if not isinstance(value, list) or not value or not all(isinstance(one, str) and one for one in value):
+            raise self.wrong(key, "is no list of texts", example)
+        return tuple(value)
+
+    def mapping(self, key: str, example: str) -> Mapping[str, str]:
+        value = self._values.pop(key, {})
+        if not isinstance(value, dict) or not all(isinstance(one, str) and one for one in value.values()):
+            raise self.wrong(key, "is no table of texts", example)
+        return value
+
+    def table(self, key: str, example: str) -> _Table | None:
+        value = self._values.pop(key, None)
+        if value is not None and not isinstance(value, dict):
+            raise self.wrong(key, "is no table", example)
+        return None if value is None else _Table(self._file, f"{self._name}{key}.", value)
+
+    def tables(self, key: str, example: str) -> list[_Table]:
+        value = self._values.pop(key, [])
+        if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+            raise self.wrong(key, "is no list of tables", example)
+        return [_Table(self._file, f"{self._name}{key}[{n}].", one) for n, one in enumerate(value, 1)]
+
+    def pattern(self, key: str, example: str) -> re.Pattern[str] | None:
+        text = self.text(key, example, "")
+        try:
+            return re.compile(text, re.MULTILINE) if text else None
+        except re.error as error:
+            raise self.wrong(key, f"is no regular expression ({error})", example) from None
+
+    def end(self, known: str) -> None:
+        for key in self._values:
+            raise UserError(f"{self._file}: {self._name}{key} is unknown. Remove it; there are: {known}.")
+
+
+def read_settings(file: Path) -> Settings:
+    """What a stack.toml says. Raises UserError."""
+    try:
+        values = tomllib.loads(file.read_text())
+    except OSError as error:
+        raise UserError(f"{file} cannot be read ({error.strerror}). Write one with `summary` and `order`.") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file} is no TOML ({error}). Correct it.") from None
+    table = _Table(file, "", values)
+    summary = table.text("summary", 'summary = "Zig with zls"')
+    order = table.whole("order", "order = 15")
+    version = table.text("version", 'version = "0.14"', "")
+    if version and not syntax.INSTALLABLE.fullmatch(version):
+        raise table.wrong("version", "is no version", 'version = "0.14"')
+    built = table.mapping("built", '[built] node_modules = "npm install"')
+    inner = table.table("versions", '[versions] lines = ["0.13", "0.14"]')
+    versions = None if inner is None else _versions(table, inner, file.parent.name, version)
+    table.end("summary, order, version, versions, built")
+    return Settings(summary, order, version, versions, built)
+
+
+def _versions(outer: _Table, table: _Table, stack: str, version: str) -> Versions:
+    if not version:
+        raise outer.wrong("version", "is missing, but there are [versions]", 'version = "0.14"')
+    example = 'lines = ["0.13", "0.14"]'
+    lines = table.texts("lines", example, [version])
+    if any(re.fullmatch(r"[0-9]+(\.[0-9]+)*", line) is None for line in (version, *lines)):
+        raise table.wrong("lines", "or version has what is no release line", example)
+    if any(line.count(".") != version.count(".") for line in lines):
+        raise table.wrong("lines", f"have not as many parts as version, {version}", example)
+    versions = Versions(
+        name=table.text("name", 'name = "Zig"', stack),
+        packaged=table.texts("packaged", 'packaged = ["0.14"]', [version]),
+        lines=lines,
+        words=_words(table, table.mapping("words", '[versions.words] stable = "*"')),
+        named=table.pattern("named", "named = 'nightly'"),
+        reads=tuple(_read(entry) for entry in table.tables("read", "[[versions.read]]")),
+    )
+    table.end("name, packaged, lines, words, named, read")
+    return versions
+
+
+def _words(table: _Table, texts: Mapping[str, str]) -> Mapping[str, str]:
+    words = {}
+    for word, text in texts.items():
+        meaning = syntax.read(text, "poetry", {})
+        if meaning is None:
+            raise table.wrong("words", f"has {word}, which stands for no versions", f'"{word}" = ">=1.2,<2"')
+        words[word] = meaning.allows
+    return words
+
+
+def _read(table: _Table) -> Read:
+    file = table.text("file", 'file = ".zig-version"')
+    if file.startswith("/") or ".." in PurePosixPath(file).parts:
+        raise table.wrong("file", "leads out of the source", 'file = ".zig-version"')
+    syntaxes = ", ".join(sorted(syntax.SYNTAXES))
+    name = table.text("syntax", 'syntax = "exact"')
+    if name not in syntax.SYNTAXES:
+        raise table.wrong("syntax", f"is none of {syntaxes}", 'syntax = "exact"')
+    pattern = table.pattern("pattern", r"pattern = '^zig (\S+)'")
+    if pattern is not None and not pattern.groups:
+        raise table.wrong("pattern", "has no group, so it finds nothing", r"pattern = '^zig (\S+)'")
+    dotted = table.text("key", 'key = "engines.node"', "")
+    if (pattern is None) == (not dotted):
+        raise table.wrong("pattern", "or key, one of them, says where in the file", 'key = "engines.node"')
+    key = _key(dotted) if dotted else ()
+    if key is None:
+        raise table.wrong("key", "is no key of TOML", 'key = "engines.node"')
+    table.end("file, syntax, pattern, key")
+    return Read(file, name, pattern, key)
+
+
+def _key(dotted: str) -> tuple[str, ...] | None:
+    """The parts of a key as TOML writes it, where a part with a dot in it is quoted."""
+    try:
+        value: Any = tomllib.loads(f"{dotted} = 0")
+    except ValueError:
+        return None
+    parts = []
+    while isinstance(value, dict):
+        if len(value) != 1:
+            return None
+        ((part, value),) = value.items()
+        parts.append(part)
+    return tuple(parts)

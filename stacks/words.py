@@ -1,0 +1,94 @@
+"""A recipe in words: lines for people in a room, and the record in `.huskies/project.toml`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from stacks.plan import Plan, Toolchain
+from stacks.project_file import RECORD_KEY
+from stacks.recipe import Recipe
+from stacks.told import Told
+
+#: What stands behind this line is huskies' own, and made anew by each build.
+RECORD = "# --- What huskies built last. It is written anew by every build: changes below this line are lost. ---"
+_HEAD = """\
+# What this project asks of huskies; `rebuild` takes it up. These keys count:
+#     stack = "python"         another primary stack than the files say
+#     [versions]
+#     python = "3.12"          another version than the files say
+
+"""
+
+
+def stack_lines(plan: Plan, told: Mapping[str, Told], *, built: bool = True) -> list[str]:
+    """The stacks of a project: each with its version, and where both were read.
+
+    `built`: False where nothing is installed; a version is what is asked for then, not what is there.
+    """
+    if not plan.toolchains:
+        return [f"stack: {plan.stack} ({_reason(plan.because)})"]
+    ordered = sorted(plan.toolchains, key=lambda toolchain: toolchain.stack != plan.stack)
+    return [
+        f"{'stack' if toolchain.stack == plan.stack else 'also'}: {_toolchain(plan, toolchain, told, built=built)}"
+        for toolchain in ordered
+    ]
+
+
+def _toolchain(plan: Plan, toolchain: Toolchain, told: Mapping[str, Told], *, built: bool) -> str:
+    came = told.get(toolchain.stack, Told())
+    version = (came.version or toolchain.version) if built else ""
+    because = plan.because if toolchain.stack == plan.stack else toolchain.marker
+    reason = _reason(because)
+    if toolchain.asked:
+        reason += "; version: " + ", ".join(f"{asked.text} in {asked.file}" for asked in toolchain.asked)
+    return f"{f'{toolchain.stack} {version}'.rstrip()} ({reason})"
+
+
+def _reason(because: str) -> str:
+    return because if because == "asked for" else f"read from {because}" if because else "no marker found"
+
+
+def lacking(told: Mapping[str, Told]) -> list[str]:
+    """What did not come into an image, and what there is instead, a sentence each."""
+    lines = [f"not as asked: {stack} {what}: {why}" for stack, came in told.items() for what, why in came.instead]
+    return lines + [f"without {what}: {why}" for came in told.values() for what, why in came.without]
+
+
+def head() -> str:
+    """What stands before the record in a file that is made anew."""
+    return _HEAD
+
+
+def record(recipe: Recipe) -> str:
+    """The record: what was chosen, which file says so, and what could not be honoured, as TOML."""
+    plan = recipe.plan
+    lines = [RECORD, f"[{RECORD_KEY}]", f"stack = {_quoted(plan.stack)}", f"because = {_quoted(plan.because)}"]
+    if plan.folder:
+        lines.append(f"folder = {_quoted(plan.folder)}")
+    for toolchain in plan.toolchains:
+        came = recipe.told.get(toolchain.stack, Told())
+        lines += [
+            "",
+            f"[{RECORD_KEY}.{_quoted(toolchain.stack)}]",
+            f"version = {_quoted(came.version or toolchain.version)}",
+        ]
+        if toolchain.asked:
+            asked = ", ".join(
+                f"{{ file = {_quoted(each.file)}, says = {_quoted(each.text)} }}" for each in toolchain.asked
+            )
+            lines.append(f"asked = [{asked}]")
+        else:
+            lines.append("asked = []  # no file asks for a version: this is the default")
+        for key, pairs in (("instead_of", came.instead), ("without", came.without)):
+            if pairs:
+                lines.append(f"{key} = [{', '.join(_quoted(f'{what}: {why}') for what, why in pairs)}]")
+        if came.tools:
+            tools = ", ".join(f"{_quoted(tool)} = {_quoted(version)}" for tool, version in came.tools)
+            lines.append(f"tools = {{ {tools} }}")
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    """A TOML string. JSON's escapes are TOML's too, but for what stands outside of one character code."""
+    return json.dumps("".join(c if c.isprintable() else "?" for c in text), ensure_ascii=False)

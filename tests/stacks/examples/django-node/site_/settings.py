@@ -1,0 +1,2 @@
+SECRET_KEY = "for development"
+INSTALLED_APPS = ["django.contrib.staticfiles"]

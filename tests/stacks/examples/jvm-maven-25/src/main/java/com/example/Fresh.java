@@ -1,0 +1,5 @@
+package com.example;
+
+void main() {
+    IO.println("fresh");
+}

@@ -1,0 +1,1 @@
+from six import text_type

@@ -1,0 +1,5 @@
+#![feature(test)]
+
+pub fn answer() -> u32 {
+    42
+}

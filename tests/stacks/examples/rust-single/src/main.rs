@@ -1,0 +1,7 @@
+fn main() {
+    println!("{}", greet("world"));
+}
+
+fn greet(name: &str) -> String {
+    format!("hello, {name}")
+}

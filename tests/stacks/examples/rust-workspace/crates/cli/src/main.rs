@@ -1,0 +1,3 @@
+fn main() {
+    println!("{}", shop_core::total(&[1, 2, 3]));
+}
