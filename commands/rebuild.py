@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 from gateway.access import Role
@@ -10,6 +11,7 @@ from gateway.errors import UserError, VersionMissing
 from gateway.rebuilds import Changes, Rebuilt
 from gateway.recipes import stored
 from gateway.store.projects import Project
+from gateway.text import unfenced
 from stacks.own import difference
 from stacks.words import lacking, stack_lines
 
@@ -38,18 +40,19 @@ class Rebuild:
             stopped = await projects.restart(project, here)
             return f"{project.name} runs a fresh sled; the process engine has no image to build.{stopped.told}"
         projects.recipes.check_stack(stack, images=True)
-        changes = Changes(stack=stack, fresh=ctx.get("fresh") is not None)
         before, after = stored(project).own, await projects.recipes.offered(project.path)
+        # One stamp for as long as it takes: what is built for a question is what its answer uses.
+        fresh = time.strftime("%Y-%m-%dT%H:%M:%S") if ctx.get("fresh") is not None else ""
+        changes = Changes(stack=stack, own=after, fresh=fresh)
         if after == before:
             return await _rebuild(ctx, project, changes)
         shown = difference(before, after)  # what was shown is what is built, whatever the source says by then
-        changes = replace(changes, own=after)
         return _ask(
             ctx,
             project,
             changes,
             f"The source of {project.name} wants to change its container ({', '.join(after.files or before.files)}):\n"
-            f"```\n{shown.replace('```', '` ` `')}\n```\nLayers are built as root, with your network.",
+            f"```\n{unfenced(shown)}\n```\nLayers are built as root, with your network.",
             "to rebuild with that",
         )
 

@@ -11,8 +11,10 @@ from gateway.errors import UserError
 from gateway.recipes import Recipes, wish
 from gateway.settings import Settings
 from gateway.startup import instance
+from stacks.own import Own
 from stacks.plan import to_json
 from stacks.recipe import Recipe
+from stacks.told import Told
 from stacks.words import stack_lines
 
 
@@ -24,14 +26,17 @@ async def report(settings: Settings, source: Path, stack: str | None) -> dict[st
     recipes = Recipes(build_inputs.read(settings.build), instance(state_dir), state_dir / ".stacks")
     recipes.check_stack(stack, images=True)
     plan = await recipes.decide(source, wish(stack))
-    offered = await recipes.offered(source)
+    try:
+        offered = await recipes.offered(source)
+    except UserError as error:  # as `new project` has it: a note
+        offered = Own(notes=(str(error),))
     image = recipes.image(Recipe(plan))
     return {
         "source": str(source),
         **to_json(plan),
         "layers": [{"name": layer.name, "image": layer.tag} for layer in image.layers],
         "offered": {"files": list(offered.files), "adds": offered.lines(), "notes": list(offered.notes)},
-        "summary": stack_lines(plan, {}),
+        "summary": stack_lines(plan, {stack: Told() for stack in image.stacks}),
     }
 
 

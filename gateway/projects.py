@@ -18,7 +18,7 @@ import logging
 import secrets
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
@@ -40,7 +40,6 @@ from stacks.catalog import FALLBACK
 from stacks.own import Own
 from stacks.plan import Plan
 from stacks.recipe import Recipe
-from stacks.words import head, record
 
 log = logging.getLogger(__name__)
 
@@ -133,14 +132,18 @@ class Projects(Rebuilds):
                 ) from error
         faults.reach("project.ready")
         await self._after_change()
-        return await self._created(project, made.taken_up)
+        return await self._created(project, made.taken_up, bootstrap.notes)
 
-    async def _created(self, project: Project, taken_up: bool) -> Created:
+    async def _created(self, project: Project, taken_up: bool, notes: Sequence[str] = ()) -> Created:
         """What people are told of a project that is READY."""
         try:
             offered = await self.recipes.offered(project.path)
         except UserError as error:
             offered = Own(notes=(str(error),))
+        except Exception:  # it is READY, and nothing that a source holds may keep people from being told so
+            log.exception("what %s offers could not be read", project.name)
+            offered = Own(notes=("what its source wants to add could not be read; the gateway's log has it",))
+        offered = replace(offered, notes=(*offered.notes, *notes))
         return Created(project, stored(project), offered, taken_up, all(await self._setup.git_identity()))
 
     def _keep_build_log(self, project: Project, error: Exception) -> str:
@@ -307,9 +310,7 @@ class Projects(Rebuilds):
         with self._keeping(plan):
             prepared = await self._engine.prepare(self.spec(project), plan, notice.show)
             notice.show("")
-            recipe = replace(recipe, told=prepared.told)
-            self.check_versions(recipe, plan)
-            values = recipe_columns(recipe, plan)
+            values = recipe_columns(self.settled(recipe, plan, prepared.told), plan)
             if not self._engine.isolated:
                 values |= {"image": "", "layers": ""}
             return await self._change(project, **values)
@@ -338,8 +339,6 @@ class Projects(Rebuilds):
             "user_email": user_email,
         }
         await self._call(project, "init", arguments, _JOB_WITHIN_S)
-        recorded = {"head": head(), "record": record(stored(project))}
-        await self._call(project, "record", recorded, _JOB_WITHIN_S)
 
 
 class _Bootstrap:
@@ -354,6 +353,8 @@ class _Bootstrap:
         self._git = git
         self._notice = notice
         self.step = "make its folders"
+        #: What people should know, and nothing failed of.
+        self.notes: list[str] = []
 
     async def run(self) -> Project:
         """Raises HuskiesError, OSError."""
@@ -404,6 +405,7 @@ class _Bootstrap:
             self.step = "log in over SSH"
             await answering
             faults.reach("project.answered")
+            self.notes = await projects.record(self._project, stored(self._project))
         finally:
             answering.cancel()
             await asyncio.gather(answering, return_exceptions=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from stacks.images import BuildInputs, ImagePlan, Overlay, plan_image
 from stacks.own import Own, read_own
 from stacks.plan import Plan, make_plan
 from stacks.recipe import Recipe
+
+log = logging.getLogger(__name__)
 
 #: For `--stack`: the files decide again.
 AUTO = "auto"
@@ -78,9 +81,12 @@ class Recipes:
 
 def stored(project: Project) -> Recipe:
     """The recipe that a project was built by; of one from before there were recipes, what is known."""
-    if not project.recipe:
-        return Recipe(Plan(project.stack or catalog.FALLBACK, "", "", ()))
-    return msgspec.json.decode(project.recipe, type=Recipe)
+    if project.recipe:
+        try:
+            return msgspec.json.decode(project.recipe, type=Recipe)
+        except msgspec.DecodeError as error:  # of another version of huskies; `rebuild` writes it anew
+            log.warning("the recipe of %s cannot be read: %s", project.name, error)
+    return Recipe(Plan(project.stack or catalog.FALLBACK, "", "", ()))
 
 
 def text(recipe: Recipe) -> str:

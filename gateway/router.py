@@ -211,6 +211,7 @@ class Router:
 
     async def _settle(self, message: StoredMessage, fate: Fate, told: str) -> None:
         """Commit a message's fate together with the reply to it."""
+        told = told.encode(errors="replace").decode()  # a reply that no platform could send would never be told
 
         def unit(connection: Connection) -> None:
             messages.set_fate(connection, [message.id], fate)

@@ -37,7 +37,7 @@ class SourceTree:
             try:
                 descriptor = _open_folder(self._source, folder.split("/") if folder else [], opened)
                 return list(itertools.islice(opened.enter_context(os.scandir(descriptor)), MAX_ENTRIES))
-            except OSError:
+            except (OSError, ValueError):  # also a name that no file can have
                 return []
 
 
@@ -54,7 +54,7 @@ def read_text(source: Path, relative: str) -> str | None:
             if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
                 return None
             return os.read(descriptor, MAX_BYTES).decode()
-        except (OSError, UnicodeDecodeError):
+        except (OSError, ValueError):  # also a name that no file can have, and text in another encoding
             return None
 
 

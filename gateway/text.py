@@ -56,6 +56,11 @@ def seconds(value: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def unfenced(text: str) -> str:
+    """A text that ends no code block which it is put into."""
+    return re.sub("`{3,}", lambda found: " ".join(found[0]), text)
+
+
 def _cut(text: str, room: int) -> int:
     """Where to cut so that at most `room` characters come before."""
     head = text[:room]

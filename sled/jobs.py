@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import stat
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import IO
 
 import psutil
 
@@ -19,6 +22,8 @@ from sled.supervisor import Supervisor
 #: Bytes of a project's settings, and of a command's output that is kept.
 _MAX_RECORD = 64 * 1024
 _TAIL_BYTES = 4096
+#: Seconds between two looks at what a command says.
+_LOOK_S = 0.5
 
 
 class JobFailed(Exception):
@@ -88,6 +93,8 @@ class Jobs:
         people = arguments.get("head", "")
         if before is not None:
             people = before.partition(text.partition("\n")[0])[0]
+            if re.search(r"^\s*\[+\s*[\"']?chosen\b", people, re.MULTILINE):
+                raise JobFailed(f"{file.name} has a table [chosen] of its own, where huskies writes down what it built")
             people = f"{people.rstrip()}\n\n" if people.strip() else ""
         if people + text != before:
             _replace(file, people + text)
@@ -96,33 +103,35 @@ class Jobs:
     async def run(self, arguments: Mapping[str, str], say: Callable[[str], None]) -> str:
         """Run a shell command in the workspace, to its end.
 
-        Arguments: `command`. `say` hears its lines.
+        Arguments: `command`; `within_s`, the seconds that it may take. `say` hears its lines. What it leaves running in
+        the background runs on, until the container ends.
 
         Raises:
-            JobFailed: it ended with another code than 0; its last lines.
+            JobFailed: it ended with another code than 0, or not in time; its last lines.
         """
-        process = await self._supervisor.spawn(
-            *("/bin/sh", "-c", arguments["command"]),
-            cwd=self._workspace,
-            env=self._environment,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        assert process.stdout is not None
-        tail = b""
-        try:
-            while data := await process.stdout.read(2**12):
-                tail = (tail + data)[-_TAIL_BYTES:]
-                if lines := tail.decode(errors="replace").splitlines():
-                    say(lines[-1][:500])
-            code = await process.wait()
-        finally:
-            if process.returncode is None:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    await end_tree(Process(process.pid))
-        if code != 0:
-            last = "\n".join(tail.decode(errors="replace").splitlines()[-5:])
-            raise JobFailed(f"it ended with {code}: {last or 'it said nothing'}")
+        # A file, no pipe: what the command leaves in the background may hold that open for ever.
+        with tempfile.TemporaryFile() as output:
+            process = await self._supervisor.spawn(
+                *("/bin/sh", "-c", arguments["command"]),
+                cwd=self._workspace,
+                env=self._environment,
+                stdout=output,
+                stderr=asyncio.subprocess.STDOUT,
+            )
+            ending = asyncio.ensure_future(process.wait())
+            try:
+                async with asyncio.timeout(float(arguments.get("within_s", "600"))):
+                    while not (await asyncio.wait([ending], timeout=_LOOK_S))[0]:
+                        say(_tail(output, 1))
+            except TimeoutError:
+                raise JobFailed(f"it took too long, and was ended: {_tail(output, 5)}") from None
+            finally:
+                if not ending.done():
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        await end_tree(Process(process.pid))
+                    await ending
+            if process.returncode != 0:
+                raise JobFailed(f"it ended with {process.returncode}: {_tail(output, 5) or 'it said nothing'}")
         return "ran"
 
     async def clone(self, arguments: Mapping[str, str], say: Callable[[str], None]) -> str:
@@ -181,6 +190,13 @@ class Jobs:
         _, output = await process.communicate()
         if process.returncode != 0:
             raise JobFailed(f"git {arguments[0]}: {output.decode(errors='replace').strip()[-500:]}")
+
+
+def _tail(file: IO[bytes], lines: int) -> str:
+    """The last lines of a file that somebody else writes."""
+    size = os.fstat(file.fileno()).st_size
+    data = os.pread(file.fileno(), _TAIL_BYTES, max(0, size - _TAIL_BYTES))
+    return "\n".join(line[:500] for line in data.decode(errors="replace").splitlines()[-lines:])
 
 
 def _read_regular(file: Path) -> str | None:

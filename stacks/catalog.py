@@ -94,10 +94,10 @@ def _read_folder(folder: Path) -> dict[str, Stack]:
 
 def _read_stack(folder: Path) -> Stack:
     name = folder.name
-    if re.fullmatch(r"[a-z][a-z0-9-]*", name) is None or name == _RESERVED:
+    if re.fullmatch(r"[a-z]([a-z0-9-]*[a-z0-9])?", name) is None or name == _RESERVED:
         raise UserError(
             f"{folder}: {name} is no name for a stack. Rename the folder: small letters, digits and hyphens, "
-            f"a letter first, and not {_RESERVED}."
+            f"a letter first, no hyphen last, and not {_RESERVED}."
         )
     settings = read_settings(folder / "stack.toml")
     if (folder / FRAGMENT).is_file() and not (folder / "verify").is_file():

@@ -5,6 +5,7 @@ https://containers.dev/implementors/json_reference/ says what each property mean
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shlex
@@ -16,20 +17,25 @@ from stacks.tree import Tree
 
 _FOLDER = ".devcontainer"
 _NAME = "devcontainer.json"
+#: Folders that are looked into: their names reach people.
+_PLAIN = re.compile(r"[A-Za-z0-9._-]{1,60}")
 _IMAGE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._/:@-]{0,254}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 #: Variables that the sled, the SSH server, the agent or git live by.
 _RESERVED = re.compile(
-    r"(LD_|HUSKIES_|ANTHROPIC_|CLAUDE_|GIT_|SSH_|BASH_FUNC_).*|PATH|HOME|USER|LOGNAME|SHELL|BASH_ENV|ENV|IFS|TMPDIR"
+    r"(LD_|HUSKIES_|ANTHROPIC_|CLAUDE_|GIT_|SSH_|OPENSSL_|BASH_FUNC_).*|PATH|HOME|USER|LOGNAME|SHELL|BASH_ENV|ENV|IFS|"
+    r"TMPDIR|SHELLOPTS|BASHOPTS|POSIXLY_CORRECT|GCONV_PATH|GLIBC_TUNABLES|LOCPATH|TERM|PWD|OLDPWD|SHLVL|HOSTNAME|_"
 )
 _MOST = 40  # entries of a list, and variables
-_LONGEST = 500  # characters of a value
+_LONGEST = 500  # characters of a value, and of a list
+_NOTES = 15
 #: A string, or what JSON does not have: comments, and commas before a closing bracket.
-_STRING = r'"(?:\\.|[^"\\\n])*"'
-_COMMENT = re.compile(rf"({_STRING})|//[^\n]*|/\*[\s\S]*?\*/")
+# One that is never closed ends somewhere, too: else each of its characters would be tried as a beginning.
+_STRING = r'"(?:\\.|[^"\\\n])*(?:"|\\?(?=\n)|\\?\Z)'
+_COMMENT = re.compile(rf"({_STRING})|//[^\n]*|/\*[\s\S]*?(?:\*/|\Z)")
 _COMMA = re.compile(rf"({_STRING})|,(?=\s*[\]}}])")
 #: What says nothing to us, and what people would not miss.
-_SILENT = frozenset({"$schema", "name", "workspaceFolder", "overrideCommand", "updateRemoteUserUID", "waitFor", "init"})
+_SILENT = frozenset({"$schema", "name", "overrideCommand", "updateRemoteUserUID", "waitFor", "init"})
 _COMMANDS = ("onCreateCommand", "updateContentCommand", "postCreateCommand")
 _PRIVILEGE = frozenset({"privileged", "capAdd", "securityOpt", "runArgs", "mounts", "workspaceMount"})
 
@@ -50,7 +56,7 @@ def read_devcontainer(tree: Tree) -> Devcontainer:
     """The one of a source; an empty one where there is none. What cannot be read is a note."""
     places = [path for path in (f"{_FOLDER}/{_NAME}", f".{_NAME}") if path.rpartition("/")[2] in _files_at(tree, path)]
     if not places:
-        inner = sorted(tree.folders(_FOLDER))
+        inner = sorted(name for name in tree.folders(_FOLDER) if _PLAIN.fullmatch(name))
         places = [f"{_FOLDER}/{folder}/{_NAME}" for folder in inner if _NAME in tree.files(f"{_FOLDER}/{folder}")]
         if len(places) > 1:
             told = f"there are several devcontainers ({_listed(places)}), and huskies uses none of them"
@@ -103,6 +109,8 @@ def _take(found: Devcontainer, values: Mapping[str, Any], tree: Tree) -> None:
     unknown = [key for key in order if key not in takers or not takers[key](values[key])]
     if unknown:
         found.notes.append(f"{found.files[0]}: not translated: {_listed(unknown)}")
+    if left := found.notes[_NOTES:]:
+        found.notes[_NOTES:] = [f"and {len(left)} more of that kind"]
 
 
 def _take_image(found: Devcontainer, value: Any) -> bool:
@@ -124,11 +132,17 @@ def _take_build(found: Devcontainer, value: Any, tree: Tree) -> bool:
         )
         return True
     lines = text.replace("\r\n", "\n").splitlines()
-    if copies := [n for n, line in enumerate(lines, 1) if re.match(r"\s*(ADD|COPY)\s+(?!.*--from=)", line, re.I)]:
-        found.notes.append(
-            f"{path}, line {copies[0]} copies files of the source, and a build gets none of them; it was not used"
-        )
+    for number, line in enumerate(lines, 1):
+        if re.match(r"\s*(ADD|COPY)\s+(?!.*--from=)", line, re.I):
+            why = "copies files of the source, and a build gets none of them"
+        elif re.match(r"\s*VOLUME\b", line, re.I):
+            why = "has a VOLUME, and a project writes to its source and home only"
+        else:
+            continue
+        found.notes.append(f"{path}, line {number} {why}; it was not used")
         return True
+    while lines and (not lines[0].strip() or lines[0].lstrip().startswith("#")):
+        del lines[0]  # a comment at the very top may be an order to the builder: another parser, another escape
     if not any(re.match(r"\s*FROM\s", line, re.I) for line in lines):
         return False
     arguments = value.get("args")
@@ -236,8 +250,8 @@ def _name_ports(found: Devcontainer, value: Any) -> bool:
 
 
 def _name_user(found: Devcontainer, value: Any) -> bool:
-    if value == "root":
-        found.notes.append(f"{found.files[0]}: everything runs as the project's own user, never as root")
+    if isinstance(value, str) and value != "huskies":
+        found.notes.append(f"{found.files[0]}: {_short(value)}: everything runs as the project's own user, huskies")
     return isinstance(value, str)
 
 
@@ -250,7 +264,8 @@ def _refusing(found: Devcontainer, key: str) -> Callable[[Any], bool]:
     def refuse(value: Any) -> bool:
         if value in (False, [], {}, ""):
             return True
-        shown = "" if value is True else f" ({_short(value if isinstance(value, str) else json.dumps(value))})"
+        each = value if isinstance(value, list) else [value]
+        shown = "" if value is True else f" ({_listed(v if isinstance(v, str) else json.dumps(v) for v in each)})"
         found.notes.append(f"{found.files[0]}: {key}{shown} was dropped: a project's container has no such rights")
         return True
 
@@ -258,7 +273,10 @@ def _refusing(found: Devcontainer, key: str) -> Callable[[Any], bool]:
 
 
 def _listed(names: Iterable[str]) -> str:
-    return ", ".join(_short(name) for name in list(names)[:_MOST]) or "none"
+    shown = [_short(name) for name in itertools.islice(names, _MOST + 1)]
+    while len(shown) > _MOST or sum(map(len, shown)) > _LONGEST:
+        shown = [*shown[: len(shown) // 2], "…"]
+    return ", ".join(shown) or "none"
 
 
 def _short(text: str, most: int = 80) -> str:

@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 
 from stacks.catalog import FALLBACK, FRAGMENT, Stack
-from stacks.own import Own
+from stacks.own import Own, instructions
 
 _HERE = Path(__file__).parent
 #: In a wheel the assets lie beside this file; in the source tree they are a folder at the top.
@@ -117,7 +117,7 @@ def plan_image(inputs: BuildInputs, overlays: Sequence[Overlay], prefix: str, ow
     layers: list[Layer] = []
     base_image = own.image or inputs.base_image
     if own.dockerfile:
-        layers.append(_layer("devcontainer", prefix, _declare(own.dockerfile, inputs.arguments), {}, inputs.arguments))
+        layers.append(_devcontainer(inputs, own, prefix))
         base_image = ""
     layers.append(_base(inputs, base_image or layers[0].tag, prefix))
     verify: dict[str, File] = {}
@@ -134,12 +134,7 @@ def plan_image(inputs: BuildInputs, overlays: Sequence[Overlay], prefix: str, ow
 
 
 def _base(inputs: BuildInputs, base_image: str, prefix: str) -> Layer:
-    files = {
-        **read_tree(_ASSETS / "setup", "setup"),
-        "sled-requirements.txt": File((_ASSETS / "sled-requirements.txt").read_bytes()),
-        **{f"setup/certs/{name}": File(data) for name, data in inputs.certificates.items()},
-        **{f"setup/apt/{name}": File(data) for name, data in inputs.apt_sources.items()},
-    }
+    files = {**_setup(inputs), "sled-requirements.txt": File((_ASSETS / "sled-requirements.txt").read_bytes())}
     text = (_ASSETS / "Dockerfile.base").read_text()
     arguments = {**inputs.arguments, "BASE_IMAGE": base_image}
     return _layer("base", prefix, _declare(text, inputs.arguments), files, arguments)
@@ -157,8 +152,8 @@ def _overlay(inputs: BuildInputs, overlay: Overlay, prefix: str, below: str) -> 
 
 
 def _own(inputs: BuildInputs, own: Own, prefix: str, below: str) -> Layer:
-    text = f"FROM {below}\n{own.fragment}"
-    return _layer("own", prefix, _declare(text, inputs.arguments), {}, inputs.arguments)
+    arguments = _without_secrets(inputs.arguments)
+    return _layer("own", prefix, _declare(f"FROM {below}\n{own.fragment}", arguments), {}, arguments)
 
 
 def _sled(inputs: BuildInputs, name: str, prefix: str, below: str, verify: Mapping[str, File]) -> Layer:
@@ -172,13 +167,44 @@ def _sled(inputs: BuildInputs, name: str, prefix: str, below: str, verify: Mappi
     return _layer(name, prefix, _declare(text, inputs.arguments), files, inputs.arguments)
 
 
+def _devcontainer(inputs: BuildInputs, own: Own, prefix: str) -> Layer:
+    """A base of the source's own, with the company's authorities and package sources from its first instruction on."""
+    arguments = _without_secrets(inputs.arguments)
+    more, files = _names(arguments), {}
+    if inputs.certificates or inputs.apt_sources:
+        more += ["COPY setup/ /opt/huskies/setup/", "RUN sh /opt/huskies/setup/before-apt"]
+        files = _setup(inputs)
+    return _layer("devcontainer", prefix, _behind_from(own.dockerfile, more), files, arguments)
+
+
+def _setup(inputs: BuildInputs) -> dict[str, File]:
+    return {
+        **read_tree(_ASSETS / "setup", "setup"),
+        **{f"setup/certs/{name}": File(data) for name, data in inputs.certificates.items()},
+        **{f"setup/apt/{name}": File(data) for name, data in inputs.apt_sources.items()},
+    }
+
+
+def _without_secrets(arguments: Mapping[str, str]) -> dict[str, str]:
+    """The build arguments for instructions that are not ours: these could keep a proxy's password in the image."""
+    return {name: value for name, value in arguments.items() if not (is_proxy(name) and "@" in value)}
+
+
 def _declare(dockerfile: str, arguments: Mapping[str, str]) -> str:
     """Have the operator's build arguments reach every instruction behind FROM."""
-    lines = []
-    for line in dockerfile.splitlines():
-        lines.append(line)
-        if line.startswith("FROM "):
-            lines += [f"ARG {name}" for name in sorted(arguments) if not is_proxy(name)]
+    return _behind_from(dockerfile, _names(arguments))
+
+
+def _names(arguments: Mapping[str, str]) -> list[str]:
+    return [f"ARG {name}" for name in sorted(arguments) if not is_proxy(name)]
+
+
+def _behind_from(dockerfile: str, more: Sequence[str]) -> str:
+    """A Dockerfile with instructions put behind each FROM of it."""
+    ends = {last for _, last, word in instructions(dockerfile) if word == "FROM"}
+    lines: list[str] = []
+    for number, line in enumerate(dockerfile.splitlines(), 1):
+        lines += [line, *(more if number in ends else [])]
     return "\n".join(lines) + "\n"
 
 

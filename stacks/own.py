@@ -55,7 +55,10 @@ class Own:
         if self.fragment:
             shown += ["last layer, built as root:", *_indented(self.fragment)]
         shown += [f"variable: {name}={value}" for name, value in self.environment]
-        return shown + [f"run once, in the container: {command}" for command in self.commands]
+        for command in self.commands:
+            first, *more = command.splitlines()
+            shown += [f"run once, in the container: {first}", *_indented("\n".join(more))]
+        return shown
 
 
 def difference(before: Own, after: Own) -> str:
@@ -98,7 +101,13 @@ def read_fragment(tree: Tree) -> str:
         return ""
     text = text.replace("\r\n", "\n").strip() + "\n"
     check_readable(text, OWN_FRAGMENT)
-    for number, instruction in _instructions(text):
+    for number, line in enumerate(text.splitlines(), 1):
+        if re.search(r"\\\\\s*$|<<|^\s*RUN\s+--", line, re.I):
+            raise UserError(
+                f"{OWN_FRAGMENT}, line {number}: a backslash before the last one, `<<` and options of RUN mean "
+                "different things to different builders. Write it without."
+            )
+    for number, _, instruction in instructions(text):
         if instruction not in _TAKEN:
             why = _WHY_NOT.get(instruction, f"a layer takes {', '.join(sorted(_TAKEN))}")
             raise UserError(f"{OWN_FRAGMENT}, line {number}: {instruction[:20]} cannot be used: {why}.")
@@ -106,22 +115,29 @@ def read_fragment(tree: Tree) -> str:
 
 
 def check_readable(text: str, file: str) -> None:
-    """Raises UserError for text that a person cannot see as it is: control characters, and those that turn it round."""
+    """Raises UserError for text that may not be what it looks like: control characters, and letters that look like
+    others (but for those in comments)."""
     for number, line in enumerate(text.split("\n"), 1):
+        comment = line.lstrip().startswith("#")
         for character in line:
-            if character != "\t" and not character.isprintable():
-                raise UserError(f"{file}, line {number}: U+{ord(character):04X} cannot be seen. Remove it.")
+            if character != "\t" and not (character.isprintable() and (character.isascii() or comment)):
+                raise UserError(
+                    f"{file}, line {number}: U+{ord(character):04X} may not be what it looks like. Write it in ASCII."
+                )
 
 
-def _instructions(text: str) -> list[tuple[int, str]]:
-    """The line and the word of each instruction of a Dockerfile, as the classic builder reads it."""
-    found, continued = [], False
+def instructions(text: str) -> list[tuple[int, int, str]]:
+    """The first and last line (from 1) and the word of each instruction of a Dockerfile, as a builder reads it."""
+    found: list[tuple[int, int, str]] = []
+    continued = False
     for number, line in enumerate(text.splitlines(), 1):
         stripped = line.strip()
         if not stripped or stripped.startswith("#"):
             continue
-        if not continued:
-            found.append((number, re.split(r"\s", stripped, maxsplit=1)[0].upper()))
+        if continued:
+            found[-1] = (found[-1][0], number, found[-1][2])
+        else:
+            found.append((number, number, re.split(r"\s", stripped, maxsplit=1)[0].upper()))
         continued = stripped.endswith("\\")
     return found
 

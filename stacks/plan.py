@@ -144,7 +144,7 @@ def _toolchain(stack: Stack, marker: str, said: Sequence[Said]) -> tuple[Toolcha
     version, too_old = choose(stack, stack.versions, said), []
     if not version:
         version = stack.version
-        too_old = [f"{said[0]}: no known release of {stack.versions.name} is like that, so {version} is installed."]
+        too_old = [f"{said[0]}: no known release of {stack.versions.name} is like that, so {version} is taken."]
     asked = tuple(Asked(one.file, one.text, one.allows) for one in said)
     return Toolchain(stack.name, marker, version, stack.versions.is_packaged(version), asked), too_old
 
@@ -156,7 +156,7 @@ def _several(primary: str, because: str, found: Found) -> list[str]:
         return []
     *most, last = others
     names = f"{', '.join(most)} and {last}" if most else last
-    return [f"{primary} is the primary stack ({because}); {names} too: {'all' if most else 'both'} are installed."]
+    return [f"{primary} is the primary stack ({because}); {names} too: {'all' if most else 'both'} are taken."]
 
 
 def _unused(project: ProjectFile, wanted: Mapping[str, str], stacks: Sequence[Stack]) -> list[str]:

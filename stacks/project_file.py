@@ -11,6 +11,8 @@ from stacks.tree import Tree
 
 #: What huskies itself writes down there of its last build.
 RECORD_KEY = "chosen"
+#: How the file began that earlier versions wrote: what it says was found, and is no wish.
+_SEEDED = "# What huskies found when the project was made."
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ def read_project_file(tree: Tree, stacks: Sequence[Stack]) -> ProjectFile:
     names = {stack.name for stack in stacks}
     warnings = []
     stack = values.pop("stack", "")
+    if text.startswith(_SEEDED):
+        stack = ""
     if not isinstance(stack, str) or (stack and stack not in names):
         known = ", ".join(sorted(names))
         warnings.append(f"{said(PROJECT_FILE, 'stack', stack)}, but there is no such stack. There are: {known}.")

@@ -39,16 +39,15 @@ def shortfalls(plan: Plan, told: Mapping[str, Told]) -> list[Shortfall]:
     found = []
     for toolchain in plan.toolchains:
         came = told.get(toolchain.stack, Told())
-        missed = [asked for asked in toolchain.asked if came.version and not allows(asked.allows, came.version)]
+        if not came.version:
+            continue
+        missed = [asked for asked in toolchain.asked if not allows(asked.allows, came.version)]
+        if not missed and any(wanted == toolchain.version for wanted, _ in came.instead):
+            missed = list(toolchain.asked)  # by a name: no number tells whether it is met
         if not missed:
             continue
         files = " and ".join(f"{asked.file} ({asked.text})" for asked in missed)
-        why = "; ".join(reason for _, reason in came.instead)
-        found.append(
-            Shortfall(
-                f"{toolchain.stack} {toolchain.version}",
-                f"{files} wants {toolchain.stack} {toolchain.version}, and the image has {came.version}"
-                + (f": {why}" if why else ""),
-            )
-        )
+        why = "".join(f": {reason}" for _, reason in came.instead[:1])
+        told_now = f"{files} is not met: the image has {toolchain.stack} {came.version}{why}"
+        found.append(Shortfall(f"{toolchain.stack} {toolchain.version}", told_now))
     return found

@@ -24,7 +24,7 @@ _HEAD = """\
 def stack_lines(plan: Plan, told: Mapping[str, Told], *, built: bool = True) -> list[str]:
     """The stacks of a project: each with its version, and where both were read.
 
-    `built`: False where nothing is installed; a version is what is asked for then, not what is there.
+    `told` has every stack that has a layer. `built`: False where nothing is installed, and no version is anybody's.
     """
     if not plan.toolchains:
         return [f"stack: {plan.stack} ({_reason(plan.because)})"]
@@ -37,12 +37,13 @@ def stack_lines(plan: Plan, told: Mapping[str, Told], *, built: bool = True) -> 
 
 def _toolchain(plan: Plan, toolchain: Toolchain, told: Mapping[str, Told], *, built: bool) -> str:
     came = told.get(toolchain.stack, Told())
-    version = (came.version or toolchain.version) if built else ""
+    version = (came.version or toolchain.version) if built and toolchain.stack in told else ""
     because = plan.because if toolchain.stack == plan.stack else toolchain.marker
     reason = _reason(because)
     if toolchain.asked:
         reason += "; version: " + ", ".join(f"{asked.text} in {asked.file}" for asked in toolchain.asked)
-    return f"{f'{toolchain.stack} {version}'.rstrip()} ({reason})"
+    lacks = "; it has no image: nothing of it is installed" if built and toolchain.stack not in told else ""
+    return f"{f'{toolchain.stack} {version}'.rstrip()} ({reason}){lacks}"
 
 
 def _reason(because: str) -> str:
@@ -66,20 +67,22 @@ def record(recipe: Recipe) -> str:
     lines = [RECORD, f"[{RECORD_KEY}]", f"stack = {_quoted(plan.stack)}", f"because = {_quoted(plan.because)}"]
     if plan.folder:
         lines.append(f"folder = {_quoted(plan.folder)}")
+    if plan.warnings:
+        lines += ["warnings = [", *(f"    {_quoted(warning)}," for warning in plan.warnings), "]"]
     for toolchain in plan.toolchains:
         came = recipe.told.get(toolchain.stack, Told())
-        lines += [
-            "",
-            f"[{RECORD_KEY}.{_quoted(toolchain.stack)}]",
-            f"version = {_quoted(came.version or toolchain.version)}",
-        ]
+        lines += ["", f"[{RECORD_KEY}.{_quoted(toolchain.stack)}]"]
+        if toolchain.stack in recipe.told:
+            lines.append(f"version = {_quoted(came.version or toolchain.version)}")
+        else:
+            lines.append("# Nothing of it is installed by huskies.")
         if toolchain.asked:
             asked = ", ".join(
                 f"{{ file = {_quoted(each.file)}, says = {_quoted(each.text)} }}" for each in toolchain.asked
             )
             lines.append(f"asked = [{asked}]")
         else:
-            lines.append("asked = []  # no file asks for a version: this is the default")
+            lines.append("asked = []")
         for key, pairs in (("instead_of", came.instead), ("without", came.without)):
             if pairs:
                 lines.append(f"{key} = [{', '.join(_quoted(f'{what}: {why}') for what, why in pairs)}]")

@@ -73,7 +73,7 @@ async def test_the_reply_says_each_stack_its_version_and_where_that_was_read(pla
     assert "- stack: python 3.13.5 (read from requirements.txt; version: 3.13 in .python-version)" in reply
     assert "- also: node 24 (read from package.json; version: >=20 in package.json)" in reply
     assert "- without tool: it did not come; use another" in reply
-    assert "- python is the primary stack (requirements.txt); node (package.json) too: both are installed." in reply
+    assert "- python is the primary stack (requirements.txt); node (package.json) too: both are taken." in reply
     assert place.engine.prepared == ["python-node"]
     status = await place.home.ask("status demo")
     assert "- stack: python 3.13.5 (read from requirements.txt; version: 3.13 in .python-version)" in status
@@ -94,7 +94,7 @@ async def test_a_version_that_is_not_to_be_had_is_asked_about(place: Place) -> N
     place.write(requirements_txt="")
     place.write_file(".python-version", "3.11.4\n")
     asked = await place.make(contains="Reply")
-    assert ".python-version (3.11.4) wants python 3.11.4, and the image has 3.13.5" in asked
+    assert ".python-version (3.11.4) is not met: the image has python 3.13.5" in asked
     assert "Nothing was left behind" in asked
     assert place.names == []
     assert not (place.home.app.settings.gateway.state_dir / "demo").exists()
@@ -231,6 +231,60 @@ async def test_a_tombstone_forgets_what_was_confirmed(place: Place) -> None:
     await place.home.ask(asked.split("`")[1], contains="is deleted")
     assert "not used yet" in await place.home.ask("new project demo", contains="is ready")
     assert stored(place.home.app.projects.get("demo")).own.fragment == ""
+
+
+async def test_whatever_a_source_offers_a_project_that_is_ready_is_told_of(place: Place) -> None:
+    place.write_file(".devcontainer/devcontainer.json", '{"build": {"dockerfile": "a\\u0000b\\ud800"}}')
+    (place.source / ".devcontainer" / os.fsdecode(b"\xff")).mkdir()
+    reply = await place.make()
+    assert "is not there; it was not used" in reply
+    assert "hello" in await place.home.ask("hello")
+    await place.home.ask("rebuild demo", contains="fresh container")
+
+
+async def test_what_was_accepted_and_came_after_all_is_asked_about_again(place: Place) -> None:
+    place.engine.told = {"python": NO_311}
+    place.write(requirements_txt="")
+    place.write_file(".python-version", "3.11.4\n")
+    await place.confirm(await place.make(contains="Reply"), "is ready")
+    place.engine.told = {"python": Told(version="3.11.4")}
+    await place.home.ask("rebuild demo --fresh", contains="fresh container")
+    assert stored(place.home.app.projects.get("demo")).accepted == ()
+    place.engine.told = {"python": NO_311}
+    asked = await place.home.ask("rebuild demo --fresh", contains="Reply")
+    images = place.engine.plans[-1].tags
+    await place.confirm(asked, "fresh container")
+    assert place.engine.plans[-1].tags == images, "what was built for the question is what the answer uses"
+
+
+async def test_a_container_that_does_not_come_up_gives_way_to_the_one_before(place: Place) -> None:
+    place.write(go_mod="module x\n")
+    await place.make()
+    before = place.home.app.projects.get("demo")
+    place.engine.fail_image = "rust-go"
+    told = await place.home.ask("rebuild demo --stack rust", contains="did not come up")
+    assert "So demo runs in a container like the one that it had." in told
+    after = place.home.app.projects.get("demo")
+    assert (after.image, after.layers, after.stack, after.wanted) == (before.image, before.layers, "go", "")
+    assert "hello" in await place.home.ask("hello")
+
+
+async def test_a_recipe_that_cannot_be_read_costs_nothing_more(place: Place) -> None:
+    place.write(go_mod="module x\n")
+    await place.make()
+    project = place.home.app.projects.get("demo")
+    await place.home.app.projects._change(project, recipe='{"of": "another version"}')
+    assert "stack: go" in await place.home.ask("status demo")
+    assert "stack: go 1.24 (read from go.mod)" in await place.home.ask("rebuild demo", contains="fresh container")
+
+
+async def test_a_stack_without_an_image_is_not_said_to_be_there(place: Place) -> None:
+    folder = place.home.app.settings.gateway.state_dir / ".stacks" / "zig"
+    folder.mkdir(parents=True)
+    (folder / "stack.toml").write_text('summary = "Zig"\norder = 15\nversion = "0.14"\n')
+    (folder / "markers").write_text("build.zig\n")
+    place.write(build_zig="")
+    assert "stack: zig (read from build.zig); it has no image: nothing of it is installed" in await place.make()
 
 
 # --- the command line ------------------------------------------------------------------------------------------------

@@ -229,7 +229,7 @@ async def test_a_database_of_the_first_schema_keeps_all_its_rows(tmp_path: Path)
         "recipe": "",
         "layers": "",
     }
-    assert after["projects"] == [row | added for row in before["projects"]]
+    assert after["projects"] == [row | added | {"wanted": row["stack"]} for row in before["projects"]]
     assert {table: rows for table, rows in after.items() if table != "projects"} == {
         table: rows for table, rows in before.items() if table != "projects"
     }

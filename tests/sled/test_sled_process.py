@@ -95,6 +95,9 @@ async def test_a_record_is_written_through_no_link(yard, tmp_path):
     (folder / "project.toml").unlink()
     await job(yard, "record", record="# mark\n")
     assert (outside / "project.toml").read_text() == "" and not (outside / "other").exists()
+    (folder / "project.toml").write_text("[chosen]\nmine = 1\n")
+    with pytest.raises(SledRefused, match="has a table"):
+        await job(yard, "record", record="# mark\n")
     (folder / "project.toml").write_text("#" * (64 * 1024 + 1))
     with pytest.raises(SledRefused, match="more than 64 KiB"):
         await job(yard, "record", record="# mark\n")
@@ -104,11 +107,23 @@ async def test_a_command_runs_in_the_workspace_to_its_end(yard):
     yard.sled()
     await yard.arrival()
     said: list[str] = []
-    await job(yard, "run", said, command="echo one; pwd > place; echo two >&2")
+    command = "echo one; pwd > place; echo two >&2; until [ -e go ]; do sleep 0.02; done"
+    running = asyncio.create_task(job(yard, "run", said, command=command))
+    await until(lambda: "two" in said)
+    (yard.workspace / "go").touch()
+    assert await running == "ran"
     assert (yard.workspace / "place").read_text() == f"{yard.workspace}\n"
-    assert said[-1] == "two"
     with pytest.raises(SledRefused, match="it ended with 3: wrong"):
         await job(yard, "run", command="echo wrong; exit 3")
+    # What it leaves in the background holds nothing up; what takes too long is ended with all that it started.
+    await job(yard, "run", command="sleep 600 & echo $! > left")
+    left = int((yard.workspace / "left").read_text())
+    assert psutil.pid_exists(left)
+    with pytest.raises(SledRefused, match="it took too long, and was ended: begun"):
+        await job(yard, "run", command="echo begun; sleep 600 & echo $! > child; wait", within_s="1")
+    child = int((yard.workspace / "child").read_text())
+    await until(lambda: not psutil.pid_exists(child))
+    os.kill(left, signal.SIGKILL)
 
 
 async def test_agents_see_no_setting_of_the_sled_and_reach_their_relay_directly(yard):

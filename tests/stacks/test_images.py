@@ -273,7 +273,7 @@ def test_the_projects_own_layer_stands_on_the_stacks() -> None:
     assert own.name == "own"
     assert own.dockerfile == f"FROM {python.tag}\nARG PIP_INDEX_URL\nRUN apt-get install -y jq\n"
     assert entries(own).keys() == {"Dockerfile"}, "no file of the source reaches a build"
-    assert own.arguments == COMPANY.arguments
+    assert own.arguments == {"PIP_INDEX_URL": "https://pypi.example.org/simple"}, "it could keep a proxy's password"
     assert sled.dockerfile.startswith(f"FROM {own.tag}\n")
     assert layers("python", own=Own(environment=(("A", "b"),), commands=("make",))) == plain, "these build nothing"
 
@@ -281,10 +281,15 @@ def test_the_projects_own_layer_stands_on_the_stacks() -> None:
 def test_a_base_of_the_projects_own() -> None:
     plan = plan_image(COMPANY, [], "huskies-1a2b", Own(image="example.org/dev:1"))
     assert plan.base_image == plan.layers[0].arguments["BASE_IMAGE"] == "example.org/dev:1"
-    plan = plan_image(COMPANY, [], "huskies-1a2b", Own(dockerfile="FROM debian\nRUN x\n"))
+    text = "from debian as a\nRUN echo \\\nFROM me\nFROM a\nRUN x\n"
+    plan = plan_image(COMPANY, [], "huskies-1a2b", Own(dockerfile=text))
     below, base, _ = plan.layers
     assert (plan.base_image, below.name) == ("", "devcontainer")
-    assert below.dockerfile == "FROM debian\nARG PIP_INDEX_URL\nRUN x\n"
+    ours = "ARG PIP_INDEX_URL\nCOPY setup/ /opt/huskies/setup/\nRUN sh /opt/huskies/setup/before-apt\n"
+    assert below.dockerfile == f"from debian as a\n{ours}RUN echo \\\nFROM me\nFROM a\n{ours}RUN x\n"
+    assert entries(below).keys() >= {"setup/before-apt", "setup/certs/huskies-000.crt", "setup/apt/huskies.sources"}
+    plain = plan_image(BuildInputs(), [], "huskies-1a2b", Own(dockerfile=text)).layers[0]
+    assert (plain.dockerfile, entries(plain).keys()) == (text, {"Dockerfile"})
     assert base.arguments["BASE_IMAGE"] == below.tag
     other = plan_image(COMPANY, [], "huskies-1a2b", Own(dockerfile="FROM debian\nRUN y\n"))
     assert not plan.tags & other.tags

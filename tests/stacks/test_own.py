@@ -30,8 +30,12 @@ def test_a_layer_is_taken_as_it_stands() -> None:
         ("RUN a\\\n\n# c\nCOPY x\n", "cannot be used"),
         ("HEALTHCHECK NONE\n", "line 1: HEALTHCHECK cannot be used: a layer takes ARG, ENV, LABEL, RUN, SHELL"),
         ("ONBUILD RUN x\n", "ONBUILD cannot be used"),
-        ("RUN echo \u202ehidden\n", "line 1: U+202E cannot be seen"),
-        ("RUN a\n\x1b[2K\n", "line 2: U+001B cannot be seen"),
+        ("RUN echo \u202ehidden\n", "line 1: U+202E may not be what it looks like"),
+        ("RUN curl ехample.org\n", "line 1: U+0435 may not be what it looks like"),
+        ("RUN true \\\\\nFROM evil\n", "line 1: a backslash before the last one"),
+        ("RUN cat <<E\nFROM evil\nE\n", "line 1: a backslash before the last one, `<<`"),
+        ("RUN --mount=type=secret x\n", "options of RUN"),
+        ("RUN a\n\x1b[2K\n", "line 2: U+001B may not be what it looks like"),
     ],
 )
 def test_what_a_layer_cannot_have_is_refused_with_its_line(text: str, told: str) -> None:
@@ -80,3 +84,12 @@ def test_what_cannot_be_shown_whole_cannot_be_confirmed() -> None:
 
 def test_where_it_stands_does_not_make_it_another() -> None:
     assert Own(image="a", files=("x",), notes=("n",)) == Own(image="a")
+
+
+def test_nothing_that_is_added_looks_like_a_removal() -> None:
+    own = Own(commands=("make deps\n-run once, in the container: harmless",), fragment="RUN a\n-RUN b\n")
+    assert all(line.startswith("+") for line in difference(Own(), own).splitlines())
+
+
+def test_a_comment_may_be_in_any_language() -> None:
+    assert fragment("# für jq\nRUN true\n")

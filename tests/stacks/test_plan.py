@@ -69,11 +69,10 @@ def test_who_beats_whom_in_the_choice_of_the_primary() -> None:
     for one in (of_files, of_project, asked):
         assert [toolchain.stack for toolchain in one.toolchains] == ["rust", "python", "node"], "the catalog's order"
     assert of_files.warnings == (
-        "rust is the primary stack (Cargo.toml); python (pyproject.toml) and node (package.json) too: "
-        "all are installed.",
+        "rust is the primary stack (Cargo.toml); python (pyproject.toml) and node (package.json) too: all are taken.",
     )
     assert of_project.warnings == (
-        f"node is the primary stack ({PROJECT}); rust (Cargo.toml) and python (pyproject.toml) too: all are installed.",
+        f"node is the primary stack ({PROJECT}); rust (Cargo.toml) and python (pyproject.toml) too: all are taken.",
     )
 
 
@@ -83,7 +82,7 @@ def test_a_stack_that_no_file_asks_for_is_installed_all_the_same() -> None:
         ("ruby", "", "3.2"),
         ("node", "package.json", "24"),
     ]
-    assert planned.warnings == ("ruby is the primary stack (asked for); node (package.json) too: both are installed.",)
+    assert planned.warnings == ("ruby is the primary stack (asked for); node (package.json) too: both are taken.",)
     assert plan({}, "jvm") == Plan("jvm", "asked for", "", (Toolchain("jvm", "", "21", True),))
 
 
@@ -232,7 +231,7 @@ def test_a_range_below_all_that_is_known_is_told() -> None:
     assert planned.toolchains[0].version == "3.13"
     assert planned.warnings == (
         'pyproject.toml says project.requires-python = "<3": no known release of Python is like that, '
-        "so 3.13 is installed.",
+        "so 3.13 is taken.",
     )
 
 

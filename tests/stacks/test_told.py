@@ -50,11 +50,22 @@ def test_a_version_that_did_not_come_is_a_shortfall() -> None:
     (found,) = shortfalls(PLAN, TOLD)
     assert found.key == "ruby 3.2.2"
     assert found.why == (
-        ".ruby-version (3.2.2) wants ruby 3.2.2, and the image has 3.3.8: "
+        ".ruby-version (3.2.2) is not met: the image has ruby 3.3.8: "
         "upstream.example.org did not answer; Debian's 3.3.8 is installed"
     )
     assert shortfalls(PLAN, {"ruby": Told(version="3.2.2")}) == []
     assert shortfalls(PLAN, {}) == [], "an image that tells nothing is not blamed"
+
+
+def test_a_version_by_name_that_did_not_come_is_one_too() -> None:
+    nightly = Toolchain(
+        "rust", "Cargo.toml", "nightly-2025-06-01", False, (Asked("rust-toolchain", "nightly-2025-06-01", "*"),)
+    )
+    plan = Plan("rust", "Cargo.toml", "", (nightly,))
+    stable = Told(version="1.85.1", instead=(("nightly-2025-06-01", "it did not come"),))
+    (found,) = shortfalls(plan, {"rust": stable})
+    assert found.why == "rust-toolchain (nightly-2025-06-01) is not met: the image has rust 1.85.1: it did not come"
+    assert shortfalls(plan, {"rust": Told(version="1.89.0-nightly")}) == []
 
 
 def test_people_are_told_each_stack_and_where_it_was_read() -> None:
@@ -65,7 +76,8 @@ def test_people_are_told_each_stack_and_where_it_was_read() -> None:
     assert stack_lines(PLAN, {}, built=False)[1] == "also: node (read from package.json)"
     assert stack_lines(Plan("minimal", "", "", ()), {}) == ["stack: minimal (no marker found)"]
     asked = Plan("node", "asked for", "", (NODE, RUBY))
-    assert stack_lines(asked, {})[0] == "stack: node 24 (asked for)"
+    assert stack_lines(asked, TOLD)[0] == "stack: node 24.19.0 (asked for)"
+    assert stack_lines(asked, {})[0] == "stack: node (asked for); it has no image: nothing of it is installed"
     assert lacking(TOLD) == [
         "not as asked: ruby 3.2.2: upstream.example.org did not answer; Debian's 3.3.8 is installed",
         "without ruby-lsp: it did not come; typeprof --lsp --stdio answers",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import asyncssh
 
 from gateway.engine import ImagePlan, Prepared, SledSpec
+from gateway.errors import EngineError
 from gateway.testing import InMemoryEngine
 
 
@@ -53,15 +54,22 @@ class SshEngine(InMemoryEngine):
     def __init__(self) -> None:
         super().__init__()
         self.prepared: list[str] = []
+        #: The same, as plans.
+        self.plans: list[ImagePlan] = []
+        #: An image whose containers do not start.
+        self.fail_image = ""
         self.servers: dict[str, SshServer] = {}
         #: What each SSH command ends with.
         self.exit_status = 0
 
     async def prepare(self, spec: SledSpec, plan: ImagePlan, said: Callable[[str], None]) -> Prepared:
         self.prepared.append(plan.layers[-1].name)
+        self.plans.append(plan)
         return await super().prepare(spec, plan, said)
 
     async def start(self, spec: SledSpec) -> None:
+        if self.fail_image and f"-{self.fail_image}:" in spec.image:
+            raise EngineError("it does not start")
         await super().start(spec)
         if spec.project not in self.servers:
             server = self.servers[spec.project] = await SshServer(spec).__aenter__()

@@ -342,8 +342,10 @@ def _remove(api: APIClient, name: str) -> bool:
 
 
 def _pull(api: APIClient, name: str) -> None:
-    repository, _, tag = name.rpartition(":") if ":" in name.rpartition("/")[2] else (name, "", "latest")
-    for message in api.pull(repository, tag=tag, stream=True, decode=True):
+    from docker.utils import parse_repository_tag
+
+    repository, tag = parse_repository_tag(name)  # also a digest
+    for message in api.pull(repository, tag=tag or "latest", stream=True, decode=True):
         if "error" in message:
             raise EngineError(str(message["error"]))
 
