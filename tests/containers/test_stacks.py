@@ -224,6 +224,7 @@ async def test_two_at_once_build_each_layer_once(gateway: ContainerGateway) -> N
 
 async def test_a_devcontainer_is_taken_for_what_can_be_had_of_it(gateway: ContainerGateway) -> None:
     source = gateway.projects / "dev"
+    warm = names("images", "huskies-tests-base", "--format", "{{.Repository}}:{{.Tag}}")[0]  # has all packages already
     write(
         source,
         {
@@ -237,7 +238,7 @@ async def test_a_devcontainer_is_taken_for_what_can_be_had_of_it(gateway: Contai
                 "customizations": {"vscode": {"extensions": ["ms-python.python"]}},
                 "postCreateCommand": "echo $COLOUR > made && id -un >> made && false || echo end >> made",
             }""",
-            ".devcontainer/Dockerfile": "FROM debian:trixie-slim\nARG WHO=nobody\nRUN echo $WHO > /opt/who\n",
+            ".devcontainer/Dockerfile": f"FROM {warm}\nARG WHO=nobody\nRUN echo $WHO > /opt/who\nUSER 1000\n",
         },
     )
     await gateway.start()
