@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest_asyncio
 from gateway.recipes import stored
 from stacks.own import OWN_FRAGMENT
 from stacks.told import Told
+from stacks.words import record
 from tests.support.house import House, house, make_settings
 from tests.support.ssh_engine import SshEngine
 
@@ -285,6 +287,17 @@ async def test_a_stack_without_an_image_is_not_said_to_be_there(place: Place) ->
     (folder / "markers").write_text("build.zig\n")
     place.write(build_zig="")
     assert "stack: zig (read from build.zig); it has no image: nothing of it is installed" in await place.make()
+
+
+async def test_where_nothing_is_installed_no_version_is_claimed(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        source = tmp_path / "projects" / "mine"
+        source.mkdir(parents=True)
+        (source / "go.mod").write_text("module x\n\ngo 1.22\n")
+        reply = await home.ask(f"new project demo --path {source} --adopt", contains="is ready")
+        assert "- stack: go (read from go.mod; version: 1.22 in go.mod)" in reply
+        found = tomllib.loads(record(stored(home.app.projects.get("demo"))))
+        assert found["chosen"]["go"] == {"asked": [{"file": "go.mod", "says": "1.22"}]}
 
 
 # --- the command line ------------------------------------------------------------------------------------------------

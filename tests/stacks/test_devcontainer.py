@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import pytest
@@ -51,8 +50,8 @@ def test_what_cannot_be_read_is_said(text: str) -> None:
     assert len(found.notes) == 1
 
 
+@pytest.mark.timeout(10)  # what is tried again from each character would take minutes
 def test_hostile_text_takes_no_time() -> None:
-    began = time.monotonic()
     for text in (
         '{"a": "' + "\\" * 60_000,
         "/*" * 30_000,
@@ -64,7 +63,6 @@ def test_hostile_text_takes_no_time() -> None:
         '{"a":' * 10_000,
     ):
         read(text)
-    assert time.monotonic() - began < 5
 
 
 def test_a_dockerfile_with_its_arguments() -> None:
