@@ -70,7 +70,7 @@ async def test_the_story_in_containers(synapse: Synapse, engine: None, tmp_path:
             await room.say(script({"text": "written while it was made"}))
             ready = await room.sees(contains("is ready"), 120)
             assert str(gateway.projects / "demo") in ready
-            assert "python 3.13 (asked for)" in ready
+            assert "stack: python 3.13." in ready and "(asked for)" in ready
             await room.sees(contains("written while it was made"))
             assert any("Building python" in text or "Cloning" in text for text in shown_on_the_way(room)), (
                 "live progress"
