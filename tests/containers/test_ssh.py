@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import lsp
 from tests.support.containers import ContainerGateway, shell
 from tests.support.processes import until
 
@@ -62,6 +63,12 @@ async def test_every_kind_of_session(gateway: ContainerGateway, tmp_path: Path, 
     assert "/dev/pts/0" in lines
     # What a terminal inside an editor starts is plain bash, and stays where the editor put it.
     assert await gateway.logs_in("demo", "mkdir -p sub && cd sub && $SHELL -c pwd") == "/workspace/sub\n"
+
+    # What an editor does first with a language server; and a hello-world, as the project's user.
+    answer = await lsp.initialize([*gateway.ssh("demo"), "basedpyright-langserver --stdio"], "/workspace")
+    assert answer["capabilities"]
+    await gateway.logs_in("demo", "printf 'def test_sum():\\n    assert 1 + 1 == 2\\n' > test_sum.py")
+    assert "1 passed" in await gateway.logs_in("demo", "python -m pytest -q test_sum.py && ruff check test_sum.py")
 
     await copies(gateway, tmp_path)
     await forwards(gateway, tmp_path, unused_port)
