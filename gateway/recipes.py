@@ -21,13 +21,10 @@ from stacks.recipe import Recipe
 
 log = logging.getLogger(__name__)
 
-#: For `--stack`: the files decide again.
-AUTO = "auto"
-
 
 def wish(stack: str | None) -> str:
     """What is stored of a `--stack`: empty where the files are to decide."""
-    return "" if stack in (None, AUTO) else str(stack)
+    return "" if stack in (None, catalog.AUTO) else str(stack)
 
 
 class Recipes:
@@ -68,7 +65,7 @@ class Recipes:
     def check_stack(self, name: str | None, *, images: bool) -> None:
         """Whether people may ask for a stack. Raises UserError, which lists those there are."""
         stacks = {stack.name: stack for stack in self.stacks()}
-        if name is None or name == AUTO:
+        if name is None or name == catalog.AUTO:
             return
         if name not in stacks:
             raise UserError(f"There is no stack {name}. There are: {', '.join(sorted(stacks))}.")

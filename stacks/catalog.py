@@ -20,7 +20,7 @@ FRAGMENT = "Dockerfile.fragment"
 #: The stacks that come with the package.
 BUILT_IN = Path(__file__).parent
 #: Means "let the files decide" where a stack is asked for, so no stack may have it.
-_RESERVED = "auto"
+AUTO = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +94,10 @@ def _read_folder(folder: Path) -> dict[str, Stack]:
 
 def _read_stack(folder: Path) -> Stack:
     name = folder.name
-    if re.fullmatch(r"[a-z]([a-z0-9-]*[a-z0-9])?", name) is None or name == _RESERVED:
+    if re.fullmatch(r"[a-z]([a-z0-9-]*[a-z0-9])?", name) is None or name == AUTO:
         raise UserError(
             f"{folder}: {name} is no name for a stack. Rename the folder: small letters, digits and hyphens, "
-            f"a letter first, no hyphen last, and not {_RESERVED}."
+            f"a letter first, no hyphen last, and not {AUTO}."
         )
     settings = read_settings(folder / "stack.toml")
     if (folder / FRAGMENT).is_file() and not (folder / "verify").is_file():

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from gateway.errors import UserError
-from stacks import versions as syntax
 from stacks.catalog import FALLBACK, Stack
 from stacks.choice import choose
 from stacks.detect import Found, find
-from stacks.project_file import ProjectFile, ask, read_project_file
+from stacks.project_file import ProjectFile, read_project_file
 from stacks.reading import PROJECT_FILE, Said, place, quoted, read_versions
 from stacks.tree import Tree
 
-#: What decided a stack or a version that a person typed.
+#: What decided a stack that a person typed.
 ASKED_FOR = "asked for"
 #: Sentences of a plan that warn; a source may give cause for thousands.
 _MAX_WARNINGS = 20
@@ -66,16 +65,15 @@ class Plan:
     warnings: tuple[str, ...] = ()
 
 
-def make_plan(
-    tree: Tree, stacks: Sequence[Stack], *, stack: str | None = None, wanted: Mapping[str, str] | None = None
-) -> Plan:
-    """What a source gets. `stack` and `wanted` (versions, by the stack's name) are what a person asks for.
+def make_plan(tree: Tree, stacks: Sequence[Stack], *, stack: str | None = None) -> Plan:
+    """What a source gets. `stack` is the one that a person asks for.
 
-    They beat `.huskies/project.toml`, which beats the other files. Raises UserError for a stack or version that was
-    asked for and is none, and where files contradict each other.
+    It beats `.huskies/project.toml`, which beats the other files. Raises UserError for one that there is not, and where
+    files contradict each other.
     """
-    known = {one.name: one for one in stacks}
-    _check_asked(known, stack, wanted or {})
+    names = {one.name for one in stacks}
+    if stack and stack not in names:
+        raise UserError(f"There is no stack {quoted(stack)}. There are: {', '.join(sorted(names))}.")
     project = read_project_file(tree, stacks)
     asked = stack or project.stack
     found = find(tree, stacks, asked)
@@ -88,11 +86,11 @@ def make_plan(
     toolchains = []
     warnings = [*project.warnings, *found.warnings, *_several(primary, because, found)]
     for one in chosen:
-        said, unreadable = _said(tree, found.folder, one, project, wanted or {})
+        said, unreadable = _said(tree, found.folder, one, project)
         toolchain, too_old = _toolchain(one, markers.get(one.name, ""), said)
         toolchains.append(toolchain)
         warnings += [*unreadable, *too_old]
-    warnings += [*_unused(project, wanted or {}, chosen), *_built_elsewhere(tree, found.folder, chosen)]
+    warnings += [*_unused(project, chosen), *_built_elsewhere(tree, found.folder, chosen)]
     return Plan(primary, because, found.folder, tuple(toolchains), _limited(warnings))
 
 
@@ -102,36 +100,10 @@ def to_json(plan: Plan) -> dict[str, Any]:
     return values
 
 
-def from_json(values: Mapping[str, Any]) -> Plan:
-    """The plan that `to_json` was given. Raises msgspec.ValidationError for anything else."""
-    return msgspec.convert(values, Plan)
-
-
-def _check_asked(stacks: Mapping[str, Stack], stack: str | None, wanted: Mapping[str, str]) -> None:
-    """Raises UserError for what a person asks for and cannot get."""
-    for name in [*([stack] if stack else []), *wanted]:
-        if name not in stacks:
-            raise UserError(f"There is no stack {quoted(name)}. There are: {', '.join(sorted(stacks))}.")
-    for name, text in wanted.items():
-        versions = stacks[name].versions
-        if versions is None:
-            raise UserError(f"The stack {name} has no versions to choose from.")
-        one = ask(ASKED_FOR, stacks[name], text)
-        if one is None or syntax.intersection([one.allows]).is_empty():
-            example = stacks[name].version
-            raise UserError(
-                f"{quoted(text)} is no version of {versions.name}. Type one, for example {example} or >={example}."
-            )
-
-
-def _said(
-    tree: Tree, folder: str, stack: Stack, project: ProjectFile, wanted: Mapping[str, str]
-) -> tuple[list[Said], list[str]]:
+def _said(tree: Tree, folder: str, stack: Stack, project: ProjectFile) -> tuple[list[Said], list[str]]:
     """All that counts of what is said about a stack's version."""
     if stack.versions is None:
         return [], []
-    if stack.name in wanted and (one := ask(ASKED_FOR, stack, wanted[stack.name])):
-        return [one], []
     if stack.name in project.versions:
         return [project.versions[stack.name]], []
     return read_versions(tree, folder, stack.versions)
@@ -159,10 +131,9 @@ def _several(primary: str, because: str, found: Found) -> list[str]:
     return [f"{primary} is the primary stack ({because}); {names} too: {'all' if most else 'both'} are taken."]
 
 
-def _unused(project: ProjectFile, wanted: Mapping[str, str], stacks: Sequence[Stack]) -> list[str]:
+def _unused(project: ProjectFile, stacks: Sequence[Stack]) -> list[str]:
     """A sentence for each stack that has got a version but is no part of the plan."""
-    names = dict.fromkeys([*wanted, *project.versions])
-    unused = [name for name in names if name not in {stack.name for stack in stacks}]
+    unused = [name for name in project.versions if name not in {stack.name for stack in stacks}]
     return [f"There is a version for the stack {name}, but nothing asks for that stack." for name in unused]
 
 

@@ -59,7 +59,7 @@ def _read_versions(table: Mapping[str, object], stacks: Mapping[str, Stack]) -> 
         if stack is None or stack.versions is None:
             warnings.append(f"{PROJECT_FILE} has a version for {quoted(name)}, which is no stack with versions.")
             continue
-        one = ask(PROJECT_FILE, stack, value)
+        one = _understood(stack, value)
         if one is None:
             problem = f"which is no version of {stack.versions.name}"
             example = f'{shown(name)} = "{stack.version}"'
@@ -69,9 +69,8 @@ def _read_versions(table: Mapping[str, object], stacks: Mapping[str, Stack]) -> 
     return found, warnings
 
 
-def ask(file: str, stack: Stack, value: object) -> Said | None:
-    """What a person asks for, one version or a range in poetry's syntax; None if it is neither."""
-    if stack.versions is None:
-        return None
-    exact = understand(file, stack.name, value, "exact", stack.versions)
-    return exact or understand(file, stack.name, value, "poetry", stack.versions)
+def _understood(stack: Stack, value: object) -> Said | None:
+    """What is asked for, one version or a range in poetry's syntax; None if it is neither."""
+    assert stack.versions is not None
+    exact = understand(PROJECT_FILE, stack.name, value, "exact", stack.versions)
+    return exact or understand(PROJECT_FILE, stack.name, value, "poetry", stack.versions)

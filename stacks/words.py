@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from stacks.plan import Plan, Toolchain
+from stacks.plan import ASKED_FOR, Plan, Toolchain
 from stacks.project_file import RECORD_KEY
 from stacks.recipe import Recipe
 from stacks.told import Told
@@ -47,7 +47,7 @@ def _toolchain(plan: Plan, toolchain: Toolchain, told: Mapping[str, Told], *, bu
 
 
 def _reason(because: str) -> str:
-    return because if because == "asked for" else f"read from {because}" if because else "no marker found"
+    return because if because == ASKED_FOR else f"read from {because}" if because else "no marker found"
 
 
 def lacking(told: Mapping[str, Told]) -> list[str]:

@@ -44,7 +44,7 @@ _CHECK_S = 180
 _PULL_S = 900.0
 _REMOVE_S = 120.0
 _TAIL_LINES = 20
-#: What the image's stacks tell of themselves, as the check printed it.
+#: What the image's stacks tell of themselves, as the check printed it; as JSON, so that it is one line.
 _LABEL_TOLD = "huskies.told"
 _BUILT = re.compile(r"Successfully built ([0-9a-f]{12,})")
 
