@@ -8,27 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import json
 import logging
-import re
 import shutil
 import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gateway import faults
 from gateway.engine import Prepared
 from gateway.engine.build_times import BuildTimes
 from gateway.engine.container import Limits, check_container, image_prefix
 from gateway.engine.docker.client import Client
+from gateway.engine.docker.layer_build import LayerBuild
 from gateway.engine.spec import SledSpec
 from gateway.errors import BuildFailed, EngineDown, EngineError
-from gateway.text import seconds
 from stacks.images import ImagePlan, Layer
 from stacks.told import Told, read_told
 
@@ -43,10 +39,8 @@ ROOM = 3 * 2**30
 _CHECK_S = 180
 _PULL_S = 900.0
 _REMOVE_S = 120.0
-_TAIL_LINES = 20
 #: What the image's stacks tell of themselves, as the check printed it; as JSON, so that it is one line.
 _LABEL_TOLD = "huskies.told"
-_BUILT = re.compile(r"Successfully built ([0-9a-f]{12,})")
 
 
 class Images:
@@ -87,7 +81,7 @@ class Images:
                     await self._pull(plan.base_image, said)
                 began = time.monotonic()
                 left = self._times.estimate([each.name for each in plan.layers[number:]])
-                build = _LayerBuild(self._client, spec.paths.build_log, layer, said, left)
+                build = LayerBuild(self._client, spec.paths.build_log, layer, said, left)
                 image = await build.run()
                 if layer is plan.layers[-1]:
                     said(f"Checking {layer.name}")
@@ -180,108 +174,6 @@ class Images:
             told = lines[0] if lines else f"its check ended with {code}"
             raise BuildFailed(f"the image {layer.name} breaks the image contract: {told}")
         return "\n".join(line for line in output.splitlines() if line.startswith("told "))
-
-
-class _LayerBuild:
-    """The build of one layer: its messages become the build log, and progress for people."""
-
-    def __init__(
-        self, client: Client, file: Path, layer: Layer, said: Callable[[str], None], left_s: float | None
-    ) -> None:
-        self._client = client
-        self._file = file
-        self._layer = layer
-        self._said = said
-        #: Seconds until this layer and those above it are built, as far as earlier builds tell; and since when.
-        self._left_s = left_s
-        self._began = time.monotonic()
-        #: The engine had every instruction of it in its cache: its time says nothing about a build.
-        self.cached = True
-        self._loop = asyncio.get_running_loop()
-        self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
-        self._step = ""
-        self._image = ""
-        self._error = ""
-
-    async def run(self) -> str:
-        """Build; the image's id. Raises BuildFailed, EngineError."""
-        arguments = {
-            "fileobj": io.BytesIO(self._layer.context()),
-            "custom_context": True,
-            "buildargs": dict(self._layer.arguments),
-            "rm": True,
-            "forcerm": True,
-        }
-        with self._open() as log_file:
-            log_file.write(f"=== {time.strftime('%Y-%m-%d %H:%M:%S')} building {self._layer.tag}\n")
-            await self._client.build(arguments, lambda message: self._hear(message, log_file))
-        if self._error or not self._image:
-            last = "\n".join(self._tail)
-            full = (
-                " The disk of the engine is full: `docker system df` shows what fills it."
-                if "no space left" in last + self._error
-                else ""
-            )
-            raise BuildFailed(
-                f"building {self._layer.name} failed at {self._step or 'its first step'}: {self._error}{full} "
-                f"The last lines:\n```\n{last.replace('```', '` ` `')}\n```"
-            )
-        return self._image
-
-    async def label(self, image: str, labels: dict[str, str]) -> str:
-        """The image with labels; what it was is below it. Raises BuildFailed, EngineError."""
-        context = replace(self._layer, dockerfile=f"FROM {image}\n", files={}).context()
-        arguments = {"fileobj": io.BytesIO(context), "custom_context": True, "labels": labels, "rm": True}
-        self._image = ""
-        with self._open() as log_file:
-            await self._client.build(arguments, lambda message: self._hear(message, log_file))
-        if self._error or not self._image:
-            raise BuildFailed(f"labelling {self._layer.name} failed: {self._error}")
-        return self._image
-
-    def _open(self) -> Any:
-        try:
-            return self._file.open("a", encoding="utf-8", errors="replace", buffering=1)
-        except OSError as error:
-            raise BuildFailed(f"the build log {self._file} cannot be written: {error.strerror}") from error
-
-    def _hear(self, message: dict[str, Any], log_file: Any) -> None:
-        try:
-            self._take(message, log_file)
-        except OSError as error:
-            raise BuildFailed(f"the build log {self._file} cannot be written: {error.strerror}") from error
-
-    def _take(self, message: dict[str, Any], log_file: Any) -> None:
-        if "error" in message:
-            self._error = _without_passwords(str(message["error"]).strip())
-            log_file.write(f"{self._error}\n")
-        if identity := (message.get("aux") or {}).get("ID"):
-            self._image = identity
-        for line in _without_passwords(str(message.get("stream", ""))).splitlines():
-            if not line.strip():
-                continue
-            log_file.write(f"{line}\n")
-            self._tail.append(line[:500])
-            if line.startswith(" ---> Running in"):
-                self.cached = False
-            if found := re.match(r"Step (\d+)/(\d+) : (.*)", line):
-                self._step = f"step {found[1]} of {found[2]} ({found[3][:60]})"
-                self._loop.call_soon_threadsafe(faults.reach, "project.building")
-            if found := _BUILT.search(line):
-                self._image = self._image or found[1]
-            now = f"Building {self._layer.name}: {self._step}{self._estimate()}\n{line[:120]}"
-            self._loop.call_soon_threadsafe(self._said, now)
-
-    def _estimate(self) -> str:
-        if self._left_s is None:
-            return ""
-        left = self._left_s - (time.monotonic() - self._began)
-        return f", about {seconds(left)} left" if left >= 1 else ", longer than last time"
-
-
-def _without_passwords(text: str) -> str:
-    """What a build says, but for the credentials of a proxy: tools name the address that they could not reach."""
-    return re.sub(r"://[^/@\s]+@", "://[secret]@", text)
 
 
 def _told_by(image: dict[str, Any]) -> dict[str, Told]:

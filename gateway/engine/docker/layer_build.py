@@ -1,0 +1,124 @@
+"""The build of one layer."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import re
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from gateway import faults
+from gateway.engine.docker.client import Client
+from gateway.errors import BuildFailed
+from gateway.text import seconds
+from stacks.images import Layer
+
+_TAIL_LINES = 20
+_BUILT = re.compile(r"Successfully built ([0-9a-f]{12,})")
+
+
+class LayerBuild:
+    """The build of one layer: its messages become the build log, and progress for people."""
+
+    def __init__(
+        self, client: Client, file: Path, layer: Layer, said: Callable[[str], None], left_s: float | None
+    ) -> None:
+        self._client = client
+        self._file = file
+        self._layer = layer
+        self._said = said
+        #: Seconds until this layer and those above it are built, as far as earlier builds tell; and since when.
+        self._left_s = left_s
+        self._began = time.monotonic()
+        #: The engine had every instruction of it in its cache: its time says nothing about a build.
+        self.cached = True
+        self._loop = asyncio.get_running_loop()
+        self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        self._step = ""
+        self._image = ""
+        self._error = ""
+
+    async def run(self) -> str:
+        """Build; the image's id. Raises BuildFailed, EngineError."""
+        arguments = {
+            "fileobj": io.BytesIO(self._layer.context()),
+            "custom_context": True,
+            "buildargs": dict(self._layer.arguments),
+            "rm": True,
+            "forcerm": True,
+        }
+        with self._open() as log_file:
+            log_file.write(f"=== {time.strftime('%Y-%m-%d %H:%M:%S')} building {self._layer.tag}\n")
+            await self._client.build(arguments, lambda message: self._hear(message, log_file))
+        if self._error or not self._image:
+            last = "\n".join(self._tail)
+            full = (
+                " The disk of the engine is full: `docker system df` shows what fills it."
+                if "no space left" in last + self._error
+                else ""
+            )
+            raise BuildFailed(
+                f"building {self._layer.name} failed at {self._step or 'its first step'}: {self._error}{full} "
+                f"The last lines:\n```\n{last.replace('```', '` ` `')}\n```"
+            )
+        return self._image
+
+    async def label(self, image: str, labels: dict[str, str]) -> str:
+        """The image with labels; what it was is below it. Raises BuildFailed, EngineError."""
+        context = replace(self._layer, dockerfile=f"FROM {image}\n", files={}).context()
+        arguments = {"fileobj": io.BytesIO(context), "custom_context": True, "labels": labels, "rm": True}
+        self._image = ""
+        with self._open() as log_file:
+            await self._client.build(arguments, lambda message: self._hear(message, log_file))
+        if self._error or not self._image:
+            raise BuildFailed(f"labelling {self._layer.name} failed: {self._error}")
+        return self._image
+
+    def _open(self) -> Any:
+        try:
+            return self._file.open("a", encoding="utf-8", errors="replace", buffering=1)
+        except OSError as error:
+            raise BuildFailed(f"the build log {self._file} cannot be written: {error.strerror}") from error
+
+    def _hear(self, message: dict[str, Any], log_file: Any) -> None:
+        try:
+            self._take(message, log_file)
+        except OSError as error:
+            raise BuildFailed(f"the build log {self._file} cannot be written: {error.strerror}") from error
+
+    def _take(self, message: dict[str, Any], log_file: Any) -> None:
+        if "error" in message:
+            self._error = _without_passwords(str(message["error"]).strip())
+            log_file.write(f"{self._error}\n")
+        if identity := (message.get("aux") or {}).get("ID"):
+            self._image = identity
+        for line in _without_passwords(str(message.get("stream", ""))).splitlines():
+            if not line.strip():
+                continue
+            log_file.write(f"{line}\n")
+            self._tail.append(line[:500])
+            if line.startswith(" ---> Running in"):
+                self.cached = False
+            if found := re.match(r"Step (\d+)/(\d+) : (.*)", line):
+                self._step = f"step {found[1]} of {found[2]} ({found[3][:60]})"
+                self._loop.call_soon_threadsafe(faults.reach, "project.building")
+            if found := _BUILT.search(line):
+                self._image = self._image or found[1]
+            now = f"Building {self._layer.name}: {self._step}{self._estimate()}\n{line[:120]}"
+            self._loop.call_soon_threadsafe(self._said, now)
+
+    def _estimate(self) -> str:
+        if self._left_s is None:
+            return ""
+        left = self._left_s - (time.monotonic() - self._began)
+        return f", about {seconds(left)} left" if left >= 1 else ", longer than last time"
+
+
+def _without_passwords(text: str) -> str:
+    """What a build says, but for the credentials of a proxy: tools name the address that they could not reach."""
+    return re.sub(r"://[^/@\s]+@", "://[secret]@", text)
