@@ -93,7 +93,7 @@ class Jobs:
         people = arguments.get("head", "")
         if before is not None:
             people = before.partition(text.partition("\n")[0])[0]
-            if re.search(r"^\s*\[+\s*[\"']?chosen\b", people, re.MULTILINE):
+            if re.search(r"^[ \t]*\[+[ \t]*[\"']?chosen\b", people, re.MULTILINE):
                 raise JobFailed(f"{file.name} has a table [chosen] of its own, where huskies writes down what it built")
             people = f"{people.rstrip()}\n\n" if people.strip() else ""
         if people + text != before:
