@@ -5,12 +5,16 @@ Both directions are JSON objects in WebSocket text messages over the project's U
 
     sled      -> Hello      who I am, which runs I hold, how far each got
     gateway   -> Welcome    from which event on it wants each run replayed
-    gateway   -> Run, Steer, Stop, Ack, Call
+    gateway   -> Run, Steer, Decision, Stop, Ack, Call
     sled      -> Event (numbered from 1 within its run), Said, Answer
 
 A run is journaled by the sled before its agent starts, so `Hello` tells a gateway that lost its memory, or a frame,
 what became of each run: listed - take its events; unlisted by the same journal - it never arrived, send it again;
 another journal - the sled lost its state, the run is interrupted. `Ack` lets the sled forget a finished run.
+
+A `Question` holds up the agent until its `Decision`; the gateway keeps the deadline, the sled only waits. Decisions are
+sent again after each hello, and repeats are taken as one. Files travel beside the frames, over HTTP on the same socket:
+`GET /files/<id>` for those that a `Run` names, `PUT /files?run=<run>&name=<name>` for those that become a `File`.
 
 Every frame from a sled is untrusted: `MAX_FRAME` bounds it, the types below bound its parts, and a run id of another
 project is ignored.
@@ -35,8 +39,12 @@ Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 Seq = Annotated[int, Meta(ge=0)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 
+#: Bytes of one file that travels, either way, and how many one turn may send.
+MAX_FILE = 50 * 2**20
+MAX_FILES = 20
+
 #: The jobs that a sled does, see `sled.jobs`.
-Job = Literal["init", "clone", "record", "run"]
+Job = Literal["init", "clone", "record", "run", "diff", "undo"]
 #: How a run ended. `interrupted`: cut off by a stop or a crash.
 Ending = Literal["answered", "failed", "interrupted"]
 #: Why, where a person can do something about it.
@@ -83,6 +91,52 @@ class Note(Frame, frozen=True, tag="note"):
     text: Short
 
 
+class Option(Struct, frozen=True, kw_only=True):
+    """One of the answers that an agent offers."""
+
+    label: Short
+    description: Short = ""
+
+
+class Query(Struct, frozen=True, kw_only=True):
+    """One thing that an agent wants to know. `several`: more than one option may be chosen. No options: free text."""
+
+    text: Short
+    header: Short = ""
+    options: Annotated[list[Option], Meta(max_length=20)] = []
+    several: bool = False
+
+
+class Question(Frame, frozen=True, tag="question"):
+    """The agent waits for a person.
+
+    kind `permission`: whether it may use `tool` with `arguments` (JSON, complete or refused before it got here);
+    `rule` is what "for this session" would allow from then on, in words for people; the same rule asks no more.
+    kind `query`: the answers to `queries`.
+    """
+
+    id: Id
+    kind: Literal["permission", "query"]
+    tool: Short = ""
+    arguments: Text = ""
+    rule: Short = ""
+    queries: Annotated[list[Query], Meta(max_length=10)] = []
+
+
+class Withdrawn(Frame, frozen=True, tag="withdrawn"):
+    """The agent waits no longer for the answer to that question."""
+
+    question: Id
+
+
+class File(Frame, frozen=True, tag="file"):
+    """The agent sent people a file; the gateway holds it already, as `id`."""
+
+    id: Id
+    name: Short
+    caption: Short = ""
+
+
 class Steered(Frame, frozen=True, tag="steered"):
     """The agent took message `message` into this run."""
 
@@ -90,20 +144,29 @@ class Steered(Frame, frozen=True, tag="steered"):
 
 
 class Finished(Frame, frozen=True, tag="finished"):
-    """The run is over and its processes are gone, but for `survivors` (process ids)."""
+    """The run is over and its processes are gone, but for `survivors` (process ids).
+
+    `input_tokens` are those that no cache held; `tools` counts the uses of each. Reason `limit`: the provider serves
+    this account again at `resets_at` (seconds since the epoch; 0: it did not say).
+    """
 
     ending: Ending
     text: Text = ""
     reason: Reason = ""
     error: Short = ""
     agent_session: str = ""
+    model: Short = ""
     cost_usd: float = 0.0
     input_tokens: Count = 0
     output_tokens: Count = 0
+    cache_read_tokens: Count = 0
+    cache_write_tokens: Count = 0
+    tools: Annotated[dict[Short, Count], Meta(max_length=200)] = {}
+    resets_at: float = 0.0
     survivors: Annotated[list[int], Meta(max_length=1000)] = []
 
 
-Body = Started | TextDelta | Tool | ToolDone | Note | Steered | Finished
+Body = Started | TextDelta | Tool | ToolDone | Note | Question | Withdrawn | File | Steered | Finished
 
 # --- sled -> gateway -------------------------------------------------------------------------------------------------
 
@@ -159,12 +222,20 @@ class Welcome(Frame, frozen=True, tag="welcome"):
     seen: dict[str, int] = {}
 
 
+class Attached(Struct, frozen=True, kw_only=True):
+    """A file that came with a message; fetched as `id`, put into the inbox folder as `name`."""
+
+    id: Id
+    name: Short
+
+
 class Run(Frame, frozen=True, tag="run"):
     """Run the agent over `prompt`. A run id that the sled holds already is ignored.
 
     `session` names the dialogue within the project: runs of one session share a warm runner. `resume` is the
     `agent_session` to go on with. `warm_s`: seconds that the runner outlives this run. `context`: standing facts for
-    the agent (who writes, from where), apart from the prompt.
+    the agent (who writes, from where), apart from the prompt. `news`: what happened since its last turn, told once.
+    `files` are fetched before the agent starts.
     """
 
     run: Id
@@ -176,6 +247,8 @@ class Run(Frame, frozen=True, tag="run"):
     isolated: bool = False
     model: str = ""
     context: str = ""
+    news: str = ""
+    files: list[Attached] = []
     warm_s: float = 0.0
 
 
@@ -185,6 +258,17 @@ class Steer(Frame, frozen=True, tag="steer"):
     run: Id
     message: int
     text: str
+
+
+class Decision(Frame, frozen=True, tag="decision"):
+    """The answer to a question: a permission given or denied (`text`: why, for the agent), or one list of chosen
+    labels, or of one free text, for each query. `allow` is False for a query that nobody answered."""
+
+    run: Id
+    question: Id
+    allow: bool
+    text: str = ""
+    answers: list[list[str]] = []
 
 
 class Stop(Frame, frozen=True, tag="stop"):
@@ -214,7 +298,7 @@ class Call(Frame, frozen=True, tag="call"):
     arguments: dict[str, str] = {}
 
 
-FromGateway = Welcome | Run | Steer | Stop | Forget | Ack | Call
+FromGateway = Welcome | Run | Steer | Decision | Stop | Forget | Ack | Call
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 #: The newest migration; a database that names one we do not know is refused.
-SCHEMA = "0003"
+SCHEMA = "0004"
 
 metadata = MetaData(
     naming_convention={
@@ -62,6 +62,8 @@ projects = Table(
     Column("wanted", String, nullable=False, server_default=""),
     Column("recipe", Text, nullable=False, server_default=""),
     Column("layers", Text, nullable=False, server_default=""),
+    Column("model", String, nullable=False, server_default=""),
+    Column("agent", String, nullable=False, server_default=""),
     Index("uq_projects_ssh_port", "ssh_port", unique=True),
 )
 
@@ -91,6 +93,7 @@ sessions = Table(
     UniqueConstraint("project_id", "conversation_id"),
 )
 
+#: `files`: what came with it, as JSON; the platform keeps them until a turn fetches them.
 messages = Table(
     "messages",
     metadata,
@@ -104,6 +107,7 @@ messages = Table(
     Column("sender_name", String, nullable=False),
     Column("text", Text, nullable=False),
     Column("problem", Text, nullable=False, server_default=""),
+    Column("files", Text, nullable=False, server_default=""),
     Column("fate", String, nullable=False),
     Column("received_at", Float, nullable=False),
     Column("settled_at", Float),
@@ -114,7 +118,72 @@ messages = Table(
     Index("ix_messages_turn_id", "turn_id"),
 )
 
+#: Older dialogues of a session too, so that one of them can be taken up again. `title` is its first prompt.
+dialogues = Table(
+    "dialogues",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("session_id", ForeignKey("sessions.id"), nullable=False),
+    Column("agent", String, nullable=False),
+    Column("agent_session", String, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("began_at", Float, nullable=False),
+    Column("last_at", Float, nullable=False),
+    UniqueConstraint("session_id", "agent_session"),
+)
+
+#: What an agent may do in a session without asking again.
+rules = Table(
+    "rules",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("session_id", ForeignKey("sessions.id"), nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("allowed_by", String, nullable=False),
+    Column("allowed_at", Float, nullable=False),
+    UniqueConstraint("session_id", "rule"),
+)
+
+#: What people were asked. `turn_id`: the turn that waits for it; null for a question of the gateway's own, about a
+#: project's budget. `external_id` is the sled's name for it. `body`: the sled's frame. `card_id`: the outgoing message
+#: that asks. Times are absolute, so that a restart does not forget a deadline.
+questions = Table(
+    "questions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("turn_id", ForeignKey("turns.id")),
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
+    Column("external_id", String, nullable=False),
+    Column("conversation_id", ForeignKey("conversations.id"), nullable=False),
+    Column("body", Text, nullable=False),
+    Column("requester", String, nullable=False),
+    Column("asked_at", Float, nullable=False),
+    Column("deadline", Float, nullable=False),
+    Column("card_id", Integer),
+    Column("outcome", String, nullable=False, server_default=""),
+    Column("answer", Text, nullable=False, server_default=""),
+    Column("answered_by", String, nullable=False, server_default=""),
+    Column("answered_at", Float),
+    UniqueConstraint("turn_id", "external_id"),
+    Index("ix_questions_open", "turn_id", sqlite_where=text("answered_at IS NULL")),
+)
+
+#: What an operator allowed a project beyond its budget, on one day.
+grants = Table(
+    "grants",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
+    Column("day", String, nullable=False),
+    Column("usd", Float, nullable=False),
+    Column("granted_by", String, nullable=False),
+    Column("granted_at", Float, nullable=False),
+)
+
 #: One agent run over one batch. Never two open ones per session, nor per project and slot: the database says so.
+#: Tokens are as the model proxy counted them, so that a run that was cut is counted too; `at_least`: a call was cut
+#: before it had told all. `tools`: the uses of each, as JSON. `limits`: how often the provider said not now.
+#: `parked_until`: the provider serves us again then, and the turn goes on. `waited_s`: seconds that it waited for people.
 turns = Table(
     "turns",
     metadata,
@@ -136,12 +205,23 @@ turns = Table(
     Column("cost_usd", Float, nullable=False, server_default="0"),
     Column("input_tokens", Integer, nullable=False, server_default="0"),
     Column("output_tokens", Integer, nullable=False, server_default="0"),
+    Column("model", String, nullable=False, server_default=""),
+    Column("cache_read_tokens", Integer, nullable=False, server_default="0"),
+    Column("cache_write_tokens", Integer, nullable=False, server_default="0"),
+    Column("calls", Integer, nullable=False, server_default="0"),
+    Column("limits", Integer, nullable=False, server_default="0"),
+    Column("at_least", Boolean, nullable=False, server_default="0"),
+    Column("tools", Text, nullable=False, server_default=""),
+    Column("parked_until", Float),
+    Column("waited_s", Float, nullable=False, server_default="0"),
+    Index("ix_turns_project_id_started_at", "project_id", "started_at"),
     Index("ix_turns_session_id_id", "session_id", "id"),
     Index("uq_turns_open_session", "session_id", unique=True, sqlite_where=text("ended_at IS NULL")),
     Index("uq_turns_open_slot", "project_id", "slot", unique=True, sqlite_where=text("ended_at IS NULL")),
 )
 
-#: What goes out. `replaces` is the progress row whose message this text takes the place of.
+#: What goes out. `replaces` is the progress row whose message this text takes the place of. `choices`: the answers that
+#: it offers, as JSON. `file`: what is sent in its place, with the text as its caption, as JSON.
 outbox = Table(
     "outbox",
     metadata,
@@ -151,6 +231,8 @@ outbox = Table(
     Column("turn_id", ForeignKey("turns.id")),
     Column("kind", String, nullable=False),
     Column("text", Text, nullable=False),
+    Column("choices", Text, nullable=False, server_default=""),
+    Column("file", Text, nullable=False, server_default=""),
     Column("reply_to", String, nullable=False, server_default=""),
     Column("replaces", Integer),
     Column("state", String, nullable=False),

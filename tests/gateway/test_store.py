@@ -191,6 +191,33 @@ OF_EVERY_PROJECT = {
     "created_at": 5.0,
 }
 
+#: What later schemas add to each row.
+OF_LATER_PROJECTS: dict[str, object] = {
+    "uid": None,
+    "gid": None,
+    "ssh_port": None,
+    "image": "",
+    "git_url": "",
+    "purging": 0,
+    "grave": "",
+    "wanted": "",
+    "recipe": "",
+    "layers": "",
+    "model": "",
+    "agent": "",
+}
+OF_LATER_TURNS: dict[str, object] = {
+    "model": "",
+    "cache_read_tokens": 0,
+    "cache_write_tokens": 0,
+    "calls": 0,
+    "limits": 0,
+    "at_least": 0,
+    "tools": "",
+    "parked_until": None,
+    "waited_s": 0.0,
+}
+
 
 def everything(database: Path) -> dict[str, list[dict[str, object]]]:
     """All rows of all tables."""
@@ -217,22 +244,16 @@ async def test_a_database_of_the_first_schema_keeps_all_its_rows(tmp_path: Path)
     demo, gone = await opened.read(projects_rows.all_projects)
     assert schema.version(database) == SCHEMA
     after = everything(database)
-    added = {
-        "uid": None,
-        "gid": None,
-        "ssh_port": None,
-        "image": "",
-        "git_url": "",
-        "purging": 0,
-        "grave": "",
-        "wanted": "",
-        "recipe": "",
-        "layers": "",
+    added: dict[str, dict[str, object]] = {
+        "projects": OF_LATER_PROJECTS,
+        "messages": {"files": ""},
+        "outbox": {"choices": "", "file": ""},
+        "turns": OF_LATER_TURNS,
     }
-    assert after["projects"] == [row | added | {"wanted": row["stack"]} for row in before["projects"]]
-    assert {table: rows for table, rows in after.items() if table != "projects"} == {
-        table: rows for table, rows in before.items() if table != "projects"
-    }
+    expected = {table: [row | added.get(table, {}) for row in rows] for table, rows in before.items()}
+    for row in expected["projects"]:
+        row["wanted"] = row["stack"]
+    assert after == expected
     assert (demo.name, demo.token, demo.ready_at, demo.last_error) == ("demo", "t1", 5.5, "it fell")
     assert (demo.owner, demo.ssh_port, demo.image, demo.git_url) == (None, None, "", "")
     assert gone.desired == "deleted"
