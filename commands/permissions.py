@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from gateway.access import Role
+from gateway.cards import visible
 from gateway.command import CommandContext
 from gateway.errors import UserError
+from gateway.store import questions
 
 _MEANING = {
-    "auto": "in a container every tool is allowed; without one, tools that write or run are denied",
-    "ask": "tools that write or run are denied until questions can be asked",
+    "auto": "in a container every tool is allowed; without one, tools that write or run are asked for",
+    "ask": "tools that write or run are asked for, each time",
     "allow": "every tool is allowed",
 }
 
 
 class Permissions:
     """Shows or, for operators, sets what the agents of the active project may do. `auto`: in a container every tool;
-    without one as `ask`. `ask`: what only reads. `allow`: everything."""
+    without one as `ask`. `ask`: what writes or runs is asked for in the conversation. `allow`: everything. Lists what
+    was allowed for sessions, too; `revoke` takes that back."""
 
     usage = "permissions [auto|ask|allow]"
     summary = "show or set what the agents may do"
@@ -26,7 +29,15 @@ class Permissions:
         project = await ctx.services.active_project(ctx)
         mode = ctx.get("auto|ask|allow")
         if mode is None:
-            return f"{project.name}: {project.permissions} - {_MEANING[project.permissions]}."
+            rules = await ctx.services.store.read(lambda c: questions.rules_of(c, project.id))
+            lines = [f"{project.name}: {project.permissions} - {_MEANING[project.permissions]}."]
+            if rules:
+                lines.append("Allowed for a session (`revoke 1` takes the first back, `revoke` all):")
+            lines += [
+                f"{number}. {visible(rule.rule)} (by {rule.allowed_by.partition(':')[2]}, in {rule.conversation.room})"
+                for number, rule in enumerate(rules, 1)
+            ]
+            return "\n".join(lines)
         if ctx.role < Role.OPERATOR:
             raise UserError("Only an operator may set permissions.")
         await ctx.services.projects.set_permissions(project, mode)

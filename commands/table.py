@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+from commands.agent import Agent
+from commands.allow import Allow
 from commands.ambient import Ambient
+from commands.compact import Compact
 from commands.confirm import Confirm
 from commands.delete import Delete
+from commands.deny import Deny
+from commands.diff import Diff
 from commands.down import Down
 from commands.help import Help
 from commands.logs import Logs
+from commands.model import Model
 from commands.new_project import NewProject
 from commands.permissions import Permissions
 from commands.projects import ListProjects
+from commands.questions import Questions
 from commands.rebuild import Rebuild
 from commands.reset import Reset
 from commands.restart import Restart
 from commands.retry import Retry
+from commands.revoke import Revoke
+from commands.sessions import Sessions
 from commands.ssh import Ssh
 from commands.stacks import Stacks
 from commands.status import Status
 from commands.stop import Stop
 from commands.switch import Switch
+from commands.undo import Undo
 from commands.up import Up
 from commands.version import Version
 from commands.whoami import WhoAmI
-from gateway.command import Command
+from gateway.command import Command, Parsed, Parser
+from gateway.errors import UserError
 
 COMMANDS: tuple[Command, ...] = (
     Help(),
@@ -33,8 +46,18 @@ COMMANDS: tuple[Command, ...] = (
     Switch(),
     Stop(),
     Retry(),
+    Allow(),
+    Deny(),
+    Questions(),
+    Diff(),
+    Undo(),
     Reset(),
+    Sessions(),
+    Compact(),
     Permissions(),
+    Revoke(),
+    Model(),
+    Agent(),
     Ssh(),
     Logs(),
     Up(),
@@ -50,3 +73,16 @@ COMMANDS: tuple[Command, ...] = (
 )
 
 ALIASES = {"all_status": "projects", "all status": "projects"}
+
+#: Commands after which an agent finds things as they were; it is not told of them.
+_LOOKS = (Allow, Ambient, Compact, Deny, Diff, Help, ListProjects, Logs, Questions, Sessions, Ssh, Stacks, Status)
+_QUIET = (*_LOOKS, Version, WhoAmI, Switch, Retry, Reset)
+
+
+def worth_telling(parser: Parser, text: str, projects: Collection[str]) -> bool:
+    """Whether an agent should know that people used this command."""
+    try:
+        parsed = parser.parse(text.strip(), projects)
+    except UserError:
+        return False
+    return isinstance(parsed, Parsed) and not isinstance(parsed.command, _QUIET)

@@ -16,16 +16,18 @@ from typing import Any
 
 from aiohttp import web
 
-from commands.table import ALIASES, COMMANDS
+from commands.table import ALIASES, COMMANDS, worth_telling
 from gateway import build_inputs, git_identity, housekeeping
 from gateway.access import Access
 from gateway.chat import Transport
 from gateway.command import Parser
 from gateway.confirmations import Confirmations
-from gateway.dispatcher import Dispatcher, Limits, RunSettings
+from gateway.dispatcher import Dispatcher
 from gateway.engine import Engine
 from gateway.errors import ConfigError, TransportRefused
 from gateway.fates import Fates
+from gateway.files import Files
+from gateway.gate import Gate
 from gateway.git_proxy import GitProxy
 from gateway.health import Part, look
 from gateway.inbox import Inbox
@@ -33,8 +35,10 @@ from gateway.outbox import Outbox
 from gateway.places import Places
 from gateway.projects import Projects
 from gateway.proxy import ModelProxy
+from gateway.questions import Questions
 from gateway.registry import Setup
 from gateway.router import Router
+from gateway.running import Limits, RunSettings
 from gateway.services import Services
 from gateway.settings import Settings
 from gateway.sleds import Sleds
@@ -85,6 +89,9 @@ class App:
     fates: Fates
     projects: Projects
     dispatcher: Dispatcher
+    questions: Questions
+    gate: Gate
+    files: Files
     router: Router
     inbox: Inbox
     services: Services
@@ -107,11 +114,13 @@ class App:
             stack.push_async_callback(self.sleds.stop)
             stack.push_async_callback(self.outbox.close)
             stack.push_async_callback(self.dispatcher.close)
+            stack.push_async_callback(self.questions.shut)
+            stack.callback(self.gate.close)
             stack.push_async_callback(self.router.close)
             await self._take_up()
             await stack.enter_async_context(self._serve_http())
             reconciling = self.projects.reconcile_forever(self.settings.engine.reconcile_s)
-            sweeping = housekeeping.sweep_forever(self.store, self.settings.gateway.keep_days)
+            sweeping = housekeeping.sweep_forever(self.store, self.settings.gateway.keep_days, self.files.sweep)
             work: list[asyncio.Task[Any]] = [asyncio.create_task(coroutine) for coroutine in (reconciling, sweeping)]
             work += [asyncio.create_task(self._receive(t)) for t in self.transports.values()]
             stack.push_async_callback(_cancel, work)
@@ -120,7 +129,8 @@ class App:
 
     def _wire_routes(self, authenticate: Callable[[web.Request], str | None]) -> list[web.RouteDef]:
         """What a project's wire carries beside its sled's frames."""
-        return [*self.proxy.routes(authenticate), *self.git_proxy.routes(authenticate)]
+        proxies = [*self.proxy.routes(authenticate), *self.git_proxy.routes(authenticate)]
+        return [*proxies, *self.files.routes(authenticate)]
 
     async def parts(self) -> list[Part]:
         """How everything is."""
@@ -135,6 +145,8 @@ class App:
     async def _take_up(self) -> None:
         """What another process left: projects first, then runs, then commands and messages that wait."""
         await self.projects.recover()
+        await self.gate.recover()
+        await self.questions.recover(self.gate.taken_up)
         await self.dispatcher.recover()
         for project_id in self.dispatcher.projects_with_work():
             project = self.projects.by_id(project_id)
@@ -252,12 +264,16 @@ async def build(
         project = projects.by_id(project_id)
         return RunSettings(
             project=project.name if project else "",
-            agent=settings.agent.chosen,
+            agent=(project.agent if project else "") or settings.agent.chosen,
             permissions=project.permissions if project else "ask",
             isolated=engine.isolated,
-            model=settings.agent.model,
+            model=(project.model if project else "") or settings.agent.model,
         )
 
+    questions = Questions(store, outbox, projects, settings.people, settings.agent.permission_timeout_s)
+    gate = Gate(store, questions, settings.agent.budget_usd_per_project_day)
+    files = Files(state_dir / ".gateway" / "files", store, outbox, transports)
+    parser = Parser(COMMANDS, ALIASES)
     dispatcher = Dispatcher(
         store=store,
         outbox=outbox,
@@ -266,6 +282,11 @@ async def build(
         limits=make_limits(settings),
         run_settings=run_settings,
         people=settings.people,
+        questions=questions,
+        gate=gate,
+        take_file=files.take,
+        abridge=files.abridge,
+        worth_telling=lambda text: worth_telling(parser, text, projects.names()),
     )
     projects.attach(dispatcher)
     router = Router(
@@ -275,7 +296,8 @@ async def build(
         access=access,
         dispatcher=dispatcher,
         projects=projects,
-        parser=Parser(COMMANDS, ALIASES),
+        parser=parser,
+        questions=questions,
     )
     inbox = Inbox(store, access, router.route, dispatcher.withdrawn)
     services = Services(
@@ -284,6 +306,9 @@ async def build(
         access=access,
         outbox=outbox,
         dispatcher=dispatcher,
+        questions=questions,
+        gate=gate,
+        files=files,
         projects=projects,
         confirmations=Confirmations(),
         transports=transports,
@@ -308,6 +333,9 @@ async def build(
         fates=fates,
         projects=projects,
         dispatcher=dispatcher,
+        questions=questions,
+        gate=gate,
+        files=files,
         router=router,
         inbox=inbox,
         services=services,

@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from pathlib import Path
+from typing import Literal, Protocol
+
+from gateway.errors import DeliveryRefused
 
 
 class Fate(StrEnum):
@@ -43,6 +46,26 @@ class Conversation:
 
 
 @dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file that came with a message. `ref` is how its transport finds it again; `size` in bytes, 0 if unknown."""
+
+    name: str
+    mime: str
+    size: int
+    ref: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingFile:
+    """A file for people; it lies on this host, at `path`."""
+
+    path: Path
+    name: str
+    mime: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One inbound chat event, as its platform described it.
 
@@ -53,7 +76,9 @@ class Message:
         direct: a chat of one person with the bot: every message counts.
         addressed: the bot was mentioned, or this replies to it. Meaningless when `direct`.
         edits: the external id of the earlier message that this one replaces.
-        problem: why the text cannot be had (a file, a lost key); shown to the sender instead of running it.
+        problem: why the text cannot be had (a lost key); shown to the sender instead of running it.
+        files: what came with it; fetched when a turn takes the message.
+        presses: the external id of our message whose button, or reaction, this is; `text` is the choice.
     """
 
     conversation: Conversation
@@ -65,6 +90,8 @@ class Message:
     addressed: bool = False
     edits: str | None = None
     problem: str = ""
+    files: tuple[Attachment, ...] = ()
+    presses: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +118,14 @@ class MessageRef:
 class Reply:
     """Text for a conversation, in Markdown. It already fits the transport's `max_text`.
 
-    `live` text will be replaced soon: a transport that has a better place for such may show it there.
+    `live` text will be replaced soon: a transport that has a better place for such may show it there. `choices` are
+    words that may be offered as buttons; the text names them too.
     """
 
     text: str
     reply_to: str | None = None
     live: bool = False
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +138,8 @@ class Capabilities:
         edit_interval_s: seconds between two edits within one budget scope that the platform tolerates.
         idempotent: a second `send` with the same key is the same message, also after a restart.
         marks: fates can be shown on a message (a reaction).
+        files: `send_file` and `fetch` work.
+        scope: what a budget of the platform's covers: one room, or all that this account sends.
     """
 
     max_text: int
@@ -116,6 +147,8 @@ class Capabilities:
     edit_interval_s: float
     idempotent: bool
     marks: bool
+    files: bool = False
+    scope: Literal["room", "account"] = "room"
 
 
 class Receiver(Protocol):
@@ -165,5 +198,24 @@ class Transport(Protocol):
     async def edit(self, ref: MessageRef, reply: Reply, key: str) -> None:
         """Replace the text of our message `ref`. Raises as `send` does."""
 
+    async def send_file(self, conversation: Conversation, file: OutgoingFile, reply: Reply, key: str) -> MessageRef:
+        """Post a file, with the text of `reply` as its caption. Raises as `send` does."""
+
+    async def fetch(self, file: Attachment, into: Path, most: int) -> None:
+        """Write a file that came with a message to `into`.
+
+        Raises as `send` does; DeliveryRefused above `most` bytes.
+        """
+
     async def mark(self, ref: MessageRef, fate: Fate) -> None:
         """Show `fate` on a person's message. Best effort: failures are logged, never raised."""
+
+
+class WithoutFiles:
+    """The part of a transport that cannot carry files."""
+
+    async def send_file(self, conversation: Conversation, file: OutgoingFile, reply: Reply, key: str) -> MessageRef:
+        raise DeliveryRefused("files cannot be sent there")
+
+    async def fetch(self, file: Attachment, into: Path, most: int) -> None:
+        raise DeliveryRefused("files cannot be had from there")

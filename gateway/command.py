@@ -4,7 +4,7 @@
 
 Bare words are literal, `<...>` is required, `[...]` may be left out. What a placeholder takes is decided by its name:
 `project` is the name of a project there is, `number` a number, `word|word` one of these; `name...` takes the rest of
-the message; anything else is one token.
+the message, `agent...` if it is the name of an agent; anything else is one token.
 """
 
 from __future__ import annotations
@@ -44,7 +44,10 @@ class CommandContext:
 
 
 class Command(Protocol):
-    """One command. Its docstring is its long help."""
+    """One command. Its docstring is its long help.
+
+    One that has `for_agent = True` is carried out by the agent: `run` says in which words.
+    """
 
     usage: str
     summary: str
@@ -128,6 +131,7 @@ class Verbatim:
     text: str
 
 
+_AGENT = re.compile(r"(?:claude|scripted|default)$|acp:\S", re.IGNORECASE)
 _VERBATIM = re.compile(r"prompt\s+(\S.*)", re.IGNORECASE | re.DOTALL)
 
 
@@ -224,6 +228,8 @@ def _match(grammar: Grammar, text: str, projects: Collection[str], problems: lis
     if grammar.rest:
         if not tail:
             return None if grammar.slots[-1].required else {}
+        if grammar.slots[-1].name == "agent" and not _AGENT.match(tail):
+            return None  # prose that begins with that word
         return {grammar.slots[-1].name: tail}
     try:
         tokens = shlex.split(tail)

@@ -20,21 +20,26 @@ import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Coroutine, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
+from msgspec.structs import replace as replace_frame
 from sqlalchemy import Connection
 
 from gateway import faults
-from gateway.batch import answer, compose, fate_of, standing_facts
-from gateway.chat import Conversation, Fate
+from gateway.batch import answer, attached_to, compose, fate_of, go_on, news_of, standing_facts
+from gateway.chat import Conversation, Fate, OutgoingFile
 from gateway.errors import StateError, UserError
 from gateway.fates import Fates
+from gateway.gate import Gate, clock
 from gateway.outbox import Outbox
 from gateway.progress import Live
+from gateway.questions import Questions
+from gateway.running import Lane, Limits, Running, RunSettings, Stopped, Wire
 from gateway.settings import Person
-from gateway.store import Store, messages, turns
+from gateway.store import Store, dialogues, messages, turns
 from gateway.store.messages import StoredMessage
 from gateway.store.turns import NoFreeSlot, SessionKey, Turn
 from gateway.text import quote, seconds
@@ -42,10 +47,12 @@ from sled.protocol import (
     Ack,
     Body,
     Event,
+    File,
     Finished,
     Forget,
     Frame,
     Hello,
+    Question,
     Run,
     Started,
     Steer,
@@ -54,6 +61,7 @@ from sled.protocol import (
     Tool,
     ToolDone,
     Welcome,
+    Withdrawn,
 )
 
 log = logging.getLogger(__name__)
@@ -65,93 +73,6 @@ GRACE_S = 1.0
 _RETRY_WRITE_S = 1.0
 #: Who is further back in a line is told their place when they join it, and again when they have come this far.
 _PLACES_SHOWN = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How messages become turns; see the configuration."""
-
-    window_s: float = 1.5
-    window_max_s: float = 10.0
-    queue: int = 100
-    mode: Literal["collect", "steer", "interrupt"] = "collect"
-    runs_per_project: int = 1
-    runs: int = 8
-    silence_s: float = 420.0
-    turn_s: float = 3600.0
-    warm_s: float = 600.0
-
-
-@dataclass(frozen=True, slots=True)
-class RunSettings:
-    """What a project's runs are like; asked anew for each turn."""
-
-    project: str
-    agent: str
-    permissions: Literal["auto", "ask", "allow"]
-    isolated: bool
-    model: str
-
-
-class Wire(Protocol):
-    """The sleds, as the dispatcher sees them."""
-
-    def journal(self, project_id: int) -> str | None:
-        """The journal of a project's sled; None while it is away."""
-
-    async def send(self, project_id: int, frame: Frame) -> bool:
-        """False when the sled is away; its next hello asks again."""
-
-
-@dataclass(slots=True)
-class _Lane:
-    """A session with something in its window or in line."""
-
-    key: SessionKey
-    conversation: Conversation
-    reply_to: str
-    opened_at: float
-    timer: asyncio.TimerHandle | None = None
-    live: Live | None = None
-
-
-@dataclass(slots=True)
-class _Running:
-    """An open turn."""
-
-    turn: Turn
-    frame: Run
-    live: Live
-    began_at: float
-    heard_at: float
-    seen: int = 0
-    tools: set[str] = field(default_factory=set)
-    stop_reason: str = ""
-    quiet: bool = False  # whoever stopped it tells of it
-    finishing: bool = False
-    timer: asyncio.TimerHandle | None = None
-    over: asyncio.Event = field(default_factory=asyncio.Event)
-
-
-@dataclass(frozen=True, slots=True)
-class Stopped:
-    """What `stop` did."""
-
-    discarded: list[StoredMessage]
-    ended: list[Turn]
-    unanswered: list[Turn]  # the sled did not report in time
-
-    @property
-    def told(self) -> str:
-        """What people must know of it: every discarded message is named. Empty, or lines behind a line break."""
-        lines = []
-        if self.ended:
-            lines.append("Stopped the run." if len(self.ended) == 1 else f"Stopped {len(self.ended)} runs.")
-        if self.discarded:
-            lines.append("Discarded: " + ", ".join(quote(message.text) for message in self.discarded))
-        if self.unanswered:
-            lines.append("A run has not ended yet: its sled does not answer. `restart` ends it by force.")
-        return "".join(f"\n{line}" for line in lines)
 
 
 class Dispatcher:
@@ -167,6 +88,11 @@ class Dispatcher:
         limits: Limits,
         run_settings: Callable[[int], RunSettings],
         people: Mapping[str, Person],
+        questions: Questions,
+        gate: Gate,
+        take_file: Callable[[Turn, File], Awaitable[None]],
+        abridge: Callable[[str, Conversation], tuple[str, OutgoingFile | None]] = lambda text, _: (text, None),
+        worth_telling: Callable[[str], bool] = lambda _: True,
     ) -> None:
         self._store = store
         self._outbox = outbox
@@ -175,10 +101,17 @@ class Dispatcher:
         self._limits = limits
         self._run_settings = run_settings
         self._people = people
-        self._lanes: dict[SessionKey, _Lane] = {}
-        self._line: dict[SessionKey, _Lane] = {}  # in order of arrival: first come, first served
+        self._questions = questions
+        self._gate = gate
+        self._take_file = take_file
+        self._abridge = abridge
+        self._worth_telling = worth_telling
+        gate.changed = self._fill
+        gate.refused = self.refuse
+        self._lanes: dict[SessionKey, Lane] = {}
+        self._line: dict[SessionKey, Lane] = {}  # in order of arrival: first come, first served
         self._starting: set[SessionKey] = set()
-        self._running: dict[str, _Running] = {}
+        self._running: dict[str, Running] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closing = False
         # Run ids are unique over all processes, and cost no system call each.
@@ -238,7 +171,7 @@ class Dispatcher:
         loop = asyncio.get_running_loop()
         lane = self._lanes.get(key)
         if lane is None:
-            lane = _Lane(key, message.conversation, message.external_id, loop.time())
+            lane = Lane(key, message.conversation, message.external_id, loop.time())
             self._lanes[key] = lane
         if key in self._line or self._busy(key):
             return  # no window: the turn takes what there is when the place, or the session, is free
@@ -251,7 +184,7 @@ class Dispatcher:
         else:
             lane.timer = loop.call_later(delay, self._stand_in_line, lane)
 
-    def _stand_in_line(self, lane: _Lane) -> None:
+    def _stand_in_line(self, lane: Lane) -> None:
         if lane.timer is not None:
             lane.timer.cancel()
             lane.timer = None
@@ -260,7 +193,7 @@ class Dispatcher:
         if lane.key in self._line and lane.live is None:
             self._show_waiting(lane, f"Waiting for a free place: number {len(self._line)} in line.")
 
-    def _join_line(self, lane: _Lane) -> None:
+    def _join_line(self, lane: Lane) -> None:
         """First come, first served: what counts is when a session's oldest waiting message came."""
         last = next(reversed(self._line.values()), None)
         self._line[lane.key] = lane
@@ -271,24 +204,28 @@ class Dispatcher:
         """Give free places to whoever is first in line and can use one."""
         if self._closing:
             return
+        self._go_on()
         load = Counter(key.project_id for key in (*self._starting, *(r.turn.key for r in self._running.values())))
+        busy = load.total() - sum(1 for running in self._running.values() if running.parked_at)
         ahead = 0
         for key, lane in list(self._line.items()):
-            if load.total() >= self._limits.runs and ahead >= _PLACES_SHOWN:
+            if busy >= self._limits.runs and ahead >= _PLACES_SHOWN:
                 return
-            full = load.total() >= self._limits.runs or load[key.project_id] >= self._limits.runs_per_project
+            full = busy >= self._limits.runs or load[key.project_id] >= self._limits.runs_per_project
             away = self._wire.journal(key.project_id) is None
-            if full or away or self._busy(key):
+            if full or away or self._busy(key) or (held := self._gate.holds(key)):
                 place = f"Waiting for a free place: number {ahead + 1} in line."
+                place = place if full or self._busy(key) else held
                 self._show_waiting(lane, "Waiting for the project to be up." if away else place)
                 ahead += 1
                 continue
             load[key.project_id] += 1
+            busy += 1
             del self._line[key], self._lanes[key]
             self._starting.add(key)
             self._claim(lane)
 
-    def _show_waiting(self, lane: _Lane, why: str) -> None:
+    def _show_waiting(self, lane: Lane, why: str) -> None:
         if lane.live is None:
             lane.live = Live(self._store, self._outbox, lane.conversation, lane.key.conversation_id, lane.reply_to)
         lane.live.waiting(why)
@@ -299,20 +236,20 @@ class Dispatcher:
 
     # --- a turn begins -----------------------------------------------------------------------------------------------
 
-    def _claim(self, lane: _Lane) -> None:
+    def _claim(self, lane: Lane) -> None:
         """Hand in the claim at once: with a window of 0 it shares the transaction of its last message."""
         key = lane.key
         settings = self._run_settings(key.project_id)
         journal = self._wire.journal(key.project_id) or ""
-        run_id = f"r{self._series}-{next(self._numbers)}"
+        run_id = self._new_run()
         claimed = self._store.write(
             lambda c: turns.claim(
                 c, key, run=run_id, agent=settings.agent, journal=journal, slots=self._limits.runs_per_project
             )
         )
-        self._in_background(self._start(lane, settings, claimed))
+        self._in_background(self._start(lane, claimed))
 
-    async def _start(self, lane: _Lane, settings: RunSettings, claimed: asyncio.Future[Turn | None]) -> None:
+    async def _start(self, lane: Lane, claimed: asyncio.Future[Turn | None]) -> None:
         key = lane.key
         try:
             turn = await claimed
@@ -332,16 +269,22 @@ class Dispatcher:
             self._fill()
             return
         live = lane.live or Live(self._store, self._outbox, lane.conversation, key.conversation_id, lane.reply_to)
-        running = self._adopt(turn, live, settings, elapsed_s=0.0)
+        running = self._adopt(turn, live, elapsed_s=0.0, news=news_of(turn, self._worth_telling))
         self._fates.changed(turn.batch, Fate.RUNNING)
         await self._wire.send(key.project_id, running.frame)
         await live.begin(turn.id)
 
-    def _adopt(self, turn: Turn, live: Live, settings: RunSettings, elapsed_s: float) -> _Running:
-        frame = Run(
+    def _frame(self, turn: Turn, news: str = "") -> Run:
+        """What the sled is told of a turn; one that was parked goes on, with the files that are there already."""
+        settings = self._run_settings(turn.key.project_id)
+        prompt = compose(turn.batch, self._people)
+        files = [attached for message in turn.batch for attached in attached_to(message)]
+        return Run(
             run=turn.run,
             session=turn.session,
-            prompt=compose(turn.batch, self._people),
+            prompt=go_on(prompt) if turn.parks else prompt,
+            news=news,
+            files=[] if turn.parks else files,
             agent=turn.agent,
             resume=turn.agent_session,
             permissions=settings.permissions,
@@ -350,8 +293,11 @@ class Dispatcher:
             context=standing_facts(settings.project, turn.batch, self._people),
             warm_s=self._limits.warm_s,
         )
+
+    def _adopt(self, turn: Turn, live: Live, *, elapsed_s: float, news: str = "") -> Running:
+        frame = self._frame(turn, news)
         now = asyncio.get_running_loop().time()
-        running = _Running(turn, frame, live, now - elapsed_s, now, stop_reason=turn.stop_reason)
+        running = Running(turn, frame, live, now - elapsed_s, now, stop_reason=turn.stop_reason)
         self._running[turn.run] = running
         self._watch(running)
         return running
@@ -366,8 +312,11 @@ class Dispatcher:
         for running in [r for r in self._running.values() if r.turn.key.project_id == project_id]:
             run = running.turn.run
             running.heard_at = asyncio.get_running_loop().time()
+            if running.parked_at:
+                continue  # no sled has heard of its next run yet
             if run in held:
                 seen[run] = running.seen
+                then += self._questions.decisions(run)
             elif running.turn.journal == hello.journal:
                 then.append(running.frame)  # it never arrived
             else:
@@ -396,19 +345,26 @@ class Dispatcher:
             return
         running.heard_at = asyncio.get_running_loop().time()
         await self._take(running, event.body)
-        running.seen = event.seq  # only now: what could not be committed is to be replayed
+        if running.turn.run == event.run:  # not if it was parked just now
+            running.seen = event.seq  # only now: what could not be committed is to be replayed
 
-    async def _take(self, running: _Running, body: Body) -> None:
+    async def _take(self, running: Running, body: Body) -> None:
         turn = running.turn
         match body:
             case Started(agent_session=session):
-                await self._store.write(lambda c: turns.set_agent_session(c, turn.key, turn.session, session))
+                await self._store.write(lambda c: _note_dialogue(c, turn, session))
             case Steered(message=message_id):
                 if await self._store.write(lambda c: turns.take(c, turn, message_id)):
                     message = await self._store.read(lambda c: messages.by_id(c, message_id))
                     self._fates.changed([message], Fate.RUNNING)
             case Finished():
                 await self._finish(running, body)
+            case Question():
+                await self._questions.asked(turn, body)
+            case Withdrawn():
+                await self._questions.withdrawn(turn, body)
+            case File():
+                await self._take_file(turn, body)
             case Tool(id=tool):
                 running.tools.add(tool)
             case ToolDone(id=tool):
@@ -417,23 +373,32 @@ class Dispatcher:
 
     # --- a turn ends -------------------------------------------------------------------------------------------------
 
-    async def _finish(self, running: _Running, end: Finished) -> None:
+    async def _finish(self, running: Running, end: Finished) -> None:
         if running.finishing:
             return
         running.finishing = True
         turn, fate = running.turn, fate_of(end)
         if running.timer is not None:
             running.timer.cancel()
-        text = answer(end, running.stop_reason)
+        if not running.stop_reason and (until := self._gate.resume_at(end, running.turn.parks)) is not None:
+            await self._park(running, end, until)
+            return
+        here = turn.batch[0].conversation
+        beginning, file = self._abridge(end.text, here)
+        text = answer(replace_frame(end, text=beginning), running.stop_reason)
         replaces = await running.live.close()
         told_already = running.quiet and replaces is None and not end.text and not end.survivors
 
         def unit(connection: Connection) -> tuple[StoredMessage, ...]:
             if turns.finish(connection, turn, end, fate):
+                self._questions.close(connection, turn.id)
                 if end.agent_session:
                     turns.set_agent_session(connection, turn.key, turn.session, end.agent_session)
                 if not told_already:
                     self._reply(connection, turn.batch[0], text, turn_id=turn.id, replaces=replaces)
+                if file is not None:
+                    here_id = turn.key.conversation_id
+                    self._outbox.add_file(connection, here, here_id, file, "", turn_id=turn.id)
             return tuple(messages.of_turn(connection, turn.id))
 
         try:
@@ -443,6 +408,8 @@ class Dispatcher:
             raise
         faults.reach("turn.finished")
         self._running.pop(turn.run, None)
+        self._questions.closed(turn)
+        self._gate.spent(turn.key.project_id, end.cost_usd)
         running.over.set()
         self._fates.changed(batch, fate)
         self._outbox.wake(turn.batch[0].conversation)
@@ -459,8 +426,78 @@ class Dispatcher:
             except StateError:
                 await asyncio.sleep(_RETRY_WRITE_S)
 
-    async def _end(self, running: _Running, reason: str) -> None:
+    async def _park(self, running: Running, end: Finished, until: float) -> None:
+        """The provider serves us no more until then: the turn stays open, and goes on in another run."""
+        before = running.turn
+        resume = end.agent_session or before.agent_session
+        turn = replace(before, run=self._new_run(), agent_session=resume, parked_until=until, parks=before.parks + 1)
+
+        def unit(connection: Connection) -> tuple[StoredMessage, ...]:
+            turns.park(connection, before, end, run=turn.run, until=until)
+            if end.agent_session:
+                turns.set_agent_session(connection, turn.key, turn.session, end.agent_session)
+            self._questions.close(connection, turn.id)
+            return ()
+
+        try:
+            await self._insist(unit)
+        finally:
+            running.finishing = False
+        self._questions.closed(before)
+        self._gate.spent(turn.key.project_id, end.cost_usd)
+        self._running.pop(before.run, None)
+        self._running[turn.run] = running
+        running.turn, running.frame, running.seen = turn, self._frame(turn), 0
+        running.tools.clear()
+        self._hold(running)
+        told = f"The provider's limit is reached. I go on {clock(until)}; `stop` gives up."
+        await running.live.tell(told)
+        await self._wire.send(turn.key.project_id, Ack(run=before.run))
+        if running.stop_reason:  # told to end in the meantime
+            await self._end(running, running.stop_reason)
+        self._fill()
+
+    def _hold(self, running: Running) -> None:
+        """A turn is parked; have it looked at again when its time has come."""
+        loop = asyncio.get_running_loop()
+        running.parked_at = loop.time()
+        left = max(0.0, (running.turn.parked_until or 0.0) - time.time())
+        running.timer = loop.call_later(left + 0.1, self._fill)
+
+    def _go_on(self) -> None:
+        """Parked turns whose time has come go on, oldest first, while there are places."""
+        loop = asyncio.get_running_loop()
+        busy = len(self._starting) + sum(1 for running in self._running.values() if not running.parked_at)
+        for running in sorted(self._running.values(), key=lambda running: running.turn.id):
+            turn = running.turn
+            early = (turn.parked_until or 0.0) > time.time() or self._gate.limited_until > time.time()
+            journal = self._wire.journal(turn.key.project_id)
+            if not running.parked_at or early or journal is None or running.finishing or busy >= self._limits.runs:
+                continue
+            busy += 1
+            waited, running.parked_at = loop.time() - running.parked_at, 0.0
+            running.turn = replace(turn, parked_until=None, journal=journal)
+            running.began_at += waited
+            running.heard_at = loop.time()
+            running.live.waiting("")
+            unit = partial(turns.go_on, turn_id=turn.id, journal=journal, waited_s=waited)
+            self._in_background(self._send_on(running, self._store.write(unit)))
+            self._watch(running)
+
+    async def _send_on(self, running: Running, noted: asyncio.Future[None]) -> None:
+        try:
+            await noted
+        except StateError as error:
+            log.error("a restart would have turn %s wait once more: %s", running.turn.id, error)
+        if not running.finishing:
+            await self._wire.send(running.turn.key.project_id, running.frame)
+
+    async def _end(self, running: Running, reason: str) -> None:
         """Have a run end. The reason is committed first, so that a restart does not forget the wish."""
+        if running.parked_at and not running.finishing:
+            running.stop_reason = reason
+            await self._finish(running, Finished(ending="interrupted", reason="stopped"))
+            return
         if not running.stop_reason:
             running.stop_reason = reason
             try:
@@ -470,13 +507,16 @@ class Dispatcher:
         # Sent again each time it is asked for: a sled takes repeats as one.
         await self._wire.send(running.turn.key.project_id, Stop(run=running.turn.run, grace_s=GRACE_S))
 
-    def _watch(self, running: _Running) -> None:
+    def _watch(self, running: Running) -> None:
         """End a run that is silent for too long while its model is awaited, or that goes on for too long."""
         loop = asyncio.get_running_loop()
-        if running.tools or self._wire.journal(running.turn.key.project_id) is None:
+        turn_id = running.turn.id
+        away = self._wire.journal(running.turn.key.project_id) is None
+        if running.tools or away or self._questions.waits(turn_id):
             running.heard_at = loop.time()  # the model is not awaited, or cannot be heard
-        silence = running.heard_at + self._limits.silence_s - loop.time()
-        whole = running.began_at + self._limits.turn_s - loop.time()
+        heard_at = max(running.heard_at, self._questions.last_heard(turn_id))
+        silence = heard_at + self._limits.silence_s - loop.time()
+        whole = running.began_at + self._questions.waited_s(turn_id) + self._limits.turn_s - loop.time()
         if silence <= 0:
             told = f"Ended: the agent was silent for {seconds(self._limits.silence_s)}. `retry` runs it again."
             self._in_background(self._end(running, told))
@@ -505,6 +545,33 @@ class Dispatcher:
         def concerns(key: SessionKey) -> bool:
             return key.project_id == project_id or key.conversation_id in conversations
 
+        def by_caller(conversation_id: int) -> bool:
+            return told is None or conversation_id in told
+
+        # Claims handed in before this unit have resolved when it has: their runs are in `_running` by now.
+        discarded = await self._discard(concerns, reason, by_caller)
+        ending = [running for running in self._running.values() if concerns(running.turn.key)]
+        for running in ending:
+            running.quiet = by_caller(running.turn.key.conversation_id)
+            await self._end(running, reason)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_WITHIN_S):
+                for running in ending:
+                    await running.over.wait()
+        return Stopped(
+            [message for message in discarded if by_caller(message.conversation_id)],
+            [running.turn for running in ending if running.over.is_set()],
+            [running.turn for running in ending if not running.over.is_set()],
+        )
+
+    async def refuse(self, project_id: int, reason: str) -> None:
+        """Discard what waits in a project, and tell everybody; its runs go on."""
+        await self._discard(lambda key: key.project_id == project_id, reason, lambda _: False)
+
+    async def _discard(
+        self, concerns: Callable[[SessionKey], bool], reason: str, by_caller: Callable[[int], bool]
+    ) -> list[StoredMessage]:
+        """Empty windows and queues; conversations that no caller tells are told here what is not run."""
         for key in [key for key in self._lanes if concerns(key)]:
             lane = self._lanes.pop(key)
             self._line.pop(key, None)
@@ -525,27 +592,11 @@ class Dispatcher:
                     self._reply(connection, message, f"⏹ {reason} Not run: {quote(message.text)}")
             return waiting
 
-        def by_caller(conversation_id: int) -> bool:
-            return told is None or conversation_id in told
-
-        # Claims handed in before this unit have resolved when it has: their runs are in `_running` by now.
         discarded = await self._store.write(discard)
         self._fates.changed(discarded, Fate.DISCARDED)
         for message in discarded:
             self._outbox.wake(message.conversation)
-        ending = [running for running in self._running.values() if concerns(running.turn.key)]
-        for running in ending:
-            running.quiet = by_caller(running.turn.key.conversation_id)
-            await self._end(running, reason)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(STOP_WITHIN_S):
-                for running in ending:
-                    await running.over.wait()
-        return Stopped(
-            [message for message in discarded if by_caller(message.conversation_id)],
-            [running.turn for running in ending if running.over.is_set()],
-            [running.turn for running in ending if not running.over.is_set()],
-        )
+        return discarded
 
     async def retry(self, key: SessionKey) -> Turn:
         """Run a session's last turn again, if it was interrupted or failed. Raises UserError."""
@@ -563,13 +614,13 @@ class Dispatcher:
             raise UserError("There is no interrupted or failed run here to run again.")
         first = turn.batch[0]
         loop = asyncio.get_running_loop()
-        lane = self._lanes.setdefault(key, _Lane(key, first.conversation, first.external_id, loop.time()))
+        lane = self._lanes.setdefault(key, Lane(key, first.conversation, first.external_id, loop.time()))
         self._stand_in_line(lane)
         return turn
 
-    async def reset(self, key: SessionKey) -> None:
-        """The session's next turn begins a new dialogue. Stop it first."""
-        old = await self._store.write(lambda c: turns.reset(c, key))
+    async def reset(self, key: SessionKey, agent_session: str = "") -> None:
+        """The session's next turn begins a new dialogue, or goes on with an older one. Stop it first."""
+        old = await self._store.write(lambda c: turns.reset(c, key, agent_session))
         await self._wire.send(key.project_id, Forget(session=old))
 
     def projects_with_work(self) -> set[int]:
@@ -599,8 +650,11 @@ class Dispatcher:
         open_turns = await self._store.read(turns.open_turns)
         for turn in open_turns:
             live = Live.resumed(self._store, self._outbox, turn)
-            settings = self._run_settings(turn.key.project_id)
-            self._adopt(turn, live, settings, elapsed_s=time.time() - turn.started_at)
+            running = self._adopt(turn, live, elapsed_s=time.time() - turn.started_at - turn.waited_s)
+            if turn.parked_until is not None:
+                if running.timer is not None:
+                    running.timer.cancel()
+                self._hold(running)
             self._fates.changed(turn.batch, Fate.RUNNING)
         for message in await self._store.read(lambda c: messages.with_fate(c, Fate.QUEUED)):
             if message.project_id is not None:
@@ -622,10 +676,13 @@ class Dispatcher:
 
     # --- small parts -------------------------------------------------------------------------------------------------
 
+    def _new_run(self) -> str:
+        return f"r{self._series}-{next(self._numbers)}"
+
     def _busy(self, key: SessionKey) -> bool:
         return key in self._starting or self._run_of(key) is not None
 
-    def _run_of(self, key: SessionKey) -> _Running | None:
+    def _run_of(self, key: SessionKey) -> Running | None:
         return next((running for running in self._running.values() if running.turn.key == key), None)
 
     def _reply(
@@ -657,3 +714,9 @@ class Dispatcher:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("the dispatcher stumbled", exc_info=error)
+
+
+def _note_dialogue(connection: Connection, turn: Turn, agent_session: str) -> None:
+    turns.set_agent_session(connection, turn.key, turn.session, agent_session)
+    title = turn.batch[0].text or "(a file)"
+    dialogues.note(connection, turn.session_id, agent=turn.agent, agent_session=agent_session, title=title)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 
 from sqlalchemy import Connection, delete, select, update
 
 from gateway.errors import StateError
 from gateway.store import Store
-from gateway.store.tables import messages, outbox, turns
+from gateway.store.tables import messages, outbox, questions, turns
 
 log = logging.getLogger(__name__)
 
@@ -32,17 +33,20 @@ def sweep(connection: Connection, before: float) -> int:
     used = select(messages.c.turn_id).where(messages.c.turn_id.is_not(None))
     gone = select(turns.c.id).where(turns.c.ended_at < before, turns.c.id.notin_(used))
     connection.execute(update(outbox).where(outbox.c.turn_id.in_(gone)).values(turn_id=None))
+    connection.execute(delete(questions).where(questions.c.answered_at < before))
+    connection.execute(update(questions).where(questions.c.turn_id.in_(gone)).values(turn_id=None))
     connection.execute(delete(turns).where(turns.c.id.in_(gone)))
     return count
 
 
-async def sweep_forever(store: Store, keep_days: int) -> None:
+async def sweep_forever(store: Store, keep_days: int, sweep_files: Callable[[], None]) -> None:
     """Sweep now and every few hours."""
     while True:
         try:
             count = await store.write(lambda c: sweep(c, time.time() - keep_days * 86400))
             if count:
                 log.info("dropped %s messages older than %s days", count, keep_days)
-        except StateError as error:
+            await asyncio.to_thread(sweep_files)
+        except (StateError, OSError) as error:
             log.error("nothing was swept: %s", error)
         await asyncio.sleep(_EVERY_S)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from gateway import folders, ssh
-from gateway.dispatcher import Dispatcher, Stopped
+from gateway.dispatcher import Dispatcher
 from gateway.engine import Engine, LogOf
 from gateway.engine.process import ProcessEngine, tail
 from gateway.errors import (
@@ -26,6 +26,7 @@ from gateway.errors import (
 from gateway.places import Source, choose_owner
 from gateway.ports import choose_port
 from gateway.registry import Registry, Setup
+from gateway.running import Stopped
 from gateway.sleds import Sleds
 from gateway.store import Store
 from gateway.store import projects as rows
@@ -120,6 +121,20 @@ class Lifecycle(Registry):
         """Choose what the project's agents may do."""
         async with self._lock(project.name):
             await self._change(self._still(project), permissions=mode)
+
+    async def set_model(self, project: Project, model: str) -> None:
+        """Choose the model of the project's agents; empty: what the configuration says."""
+        async with self._lock(project.name):
+            await self._change(self._still(project), model=model)
+
+    async def set_agent(self, project: Project, agent: str) -> None:
+        """Choose what answers in the project; empty: what the configuration says."""
+        async with self._lock(project.name):
+            await self._change(self._still(project), agent=agent)
+
+    async def job(self, project: Project, job: Job, arguments: dict[str, str], within_s: float) -> str:
+        """Have the project's sled do a job; what it answers. Raises SledError."""
+        return await self._call(project, job, arguments, within_s)
 
     async def _clear(self, project: Project, *, purge: bool, stays: str) -> tuple[list[str], list[str]]:
         """Remove what a deletion removes: what is gone, what is kept. `stays`: why the container is still there."""

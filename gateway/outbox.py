@@ -8,15 +8,18 @@ simply sent to again after a crash; for one that does not, a row that was in the
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from sqlalchemy import Connection
 
 from gateway import faults
-from gateway.chat import Capabilities, Conversation, Fate, MessageRef, Reply, Transport
+from gateway.chat import Capabilities, Conversation, Fate, MessageRef, OutgoingFile, Reply, Transport
 from gateway.errors import (
     DeliveryRefused,
     OutcomeUnknown,
@@ -27,7 +30,7 @@ from gateway.errors import (
 )
 from gateway.store import Store
 from gateway.store import outbox as rows
-from gateway.store.outbox import Outgoing
+from gateway.store.outbox import Outgoing, decode_choices
 from gateway.text import split
 
 log = logging.getLogger(__name__)
@@ -47,6 +50,7 @@ class Outbox:
         self._transports = transports
         self._workers: dict[Conversation, _Worker] = {}
         self._marks: set[asyncio.Task[None]] = set()
+        self._paces: dict[tuple[str, str], _Pace] = {}
         self._closing = False
         self.sent = 0
 
@@ -62,6 +66,7 @@ class Outbox:
         turn_id: int | None = None,
         replaces: int | None = None,
         kind: rows.Kind = "reply",
+        choices: str = "",
     ) -> list[int]:
         """Within a unit: store `text`, cut to what the platform takes. Call `wake` after the commit."""
         return rows.add(
@@ -73,7 +78,32 @@ class Outbox:
             turn_id=turn_id,
             replaces=replaces,
             kind=kind,
+            choices=choices,
         )
+
+    def add_file(
+        self,
+        connection: Connection,
+        conversation: Conversation,
+        conversation_id: int,
+        file: OutgoingFile,
+        caption: str,
+        *,
+        turn_id: int | None = None,
+    ) -> None:
+        """Within a unit: store that a file shall be sent. Where files cannot be, people read where it lies."""
+        if not self._capabilities(conversation).files:
+            size = f"{max(1, file.size // 1024):,} KiB"
+            text = f"📎 {file.name} ({size}) {caption}".rstrip() + f"\nIt lies on the gateway's host: `{file.path}`"
+            self.add(connection, conversation, conversation_id, text, turn_id=turn_id)
+            return
+        stored = json.dumps({"path": str(file.path), "name": file.name, "mime": file.mime, "size": file.size})
+        rows.add(connection, conversation_id, [caption[:1000]], turn_id=turn_id, file=stored)
+
+    async def stands_at(self, row_id: int) -> str:
+        """The platform's id of a sent row; empty while it was not sent."""
+        row = await self._store.read(lambda c: rows.by_id(c, row_id))
+        return row.external_id if row.state == "sent" else ""
 
     def wake(self, conversation: Conversation) -> None:
         """There is something new to send."""
@@ -88,6 +118,10 @@ class Outbox:
     def can_edit(self, conversation: Conversation) -> bool:
         """True when live progress can be shown there."""
         return self._capabilities(conversation).edits
+
+    def can_send_files(self, conversation: Conversation) -> bool:
+        """True when files arrive there as such."""
+        return self._capabilities(conversation).files
 
     def show(self, conversation: Conversation, row_id: int, text: str) -> None:
         """Let progress row `row_id` read `text` as soon as the platform's pace allows; only the newest text counts."""
@@ -134,7 +168,9 @@ class Outbox:
         worker = self._workers.get(conversation)
         if worker is None:
             transport = self._transports[conversation.transport]
-            worker = self._workers[conversation] = _Worker(self._store, transport, conversation, self._done)
+            scope = (transport.name, conversation.room if transport.capabilities.scope == "room" else "")
+            pace = self._paces.setdefault(scope, _Pace())
+            worker = self._workers[conversation] = _Worker(self._store, transport, conversation, pace, self._done)
         return worker
 
     def _done(self, worker: _Worker) -> None:
@@ -143,20 +179,61 @@ class Outbox:
             del self._workers[worker.conversation]
 
 
+class _Pace:
+    """One budget of a platform's, for whatever is sent within its scope.
+
+    Live edits take turns, and only while no answer and no question is on its way: so these never wait for progress.
+    """
+
+    def __init__(self) -> None:
+        self._sending = 0
+        self._next = 0.0
+        self.calm = asyncio.Event()
+        self.calm.set()
+
+    @contextlib.contextmanager
+    def sending(self) -> Iterator[None]:
+        """While an answer or a question is on its way."""
+        self._sending += 1
+        self.calm.clear()
+        try:
+            yield
+        finally:
+            self._sending -= 1
+            if self._sending == 0:
+                self.calm.set()
+
+    def book(self, interval_s: float) -> float:
+        """When it is one's turn to edit, on the event loop's clock; the next one's is later."""
+        slot = max(asyncio.get_running_loop().time(), self._next)
+        self._next = slot + interval_s
+        return slot
+
+    def pause(self, seconds: float) -> None:
+        """The platform wants no edits for so long."""
+        self._next = max(self._next, asyncio.get_running_loop().time() + seconds)
+
+
 class _Worker:
     """Sends one conversation's rows, oldest first, and between them the live edits."""
 
     def __init__(
-        self, store: Store, transport: Transport, conversation: Conversation, done: Callable[[_Worker], None]
+        self,
+        store: Store,
+        transport: Transport,
+        conversation: Conversation,
+        pace: _Pace,
+        done: Callable[[_Worker], None],
     ) -> None:
         self._store = store
         self._transport = transport
         self.conversation = conversation
+        self._pace = pace
         self._done = done
         self._news = asyncio.Event()
         self._live: dict[int, str] = {}
         self._refs: dict[int, MessageRef] = {}
-        self._next_edit = 0.0
+        self._slot: float | None = None
         self._failures = 0
         self.sent = 0
         self.task = asyncio.create_task(self._run())
@@ -191,7 +268,8 @@ class _Worker:
         if not self._transport.capabilities.idempotent:
             await self._settle(row, "sending")
         try:
-            ref = await self._hand_over(row)
+            with self._pace.sending():
+                ref = await self._hand_over(row)
         except DeliveryRefused as error:
             log.warning("%s refused message %s: %s", self._transport.name, row.id, error)
             await self._settle(row, "failed", error=str(error))
@@ -218,7 +296,12 @@ class _Worker:
             await self._settle(row, "sent", external_id=ref.external_id)
 
     async def _hand_over(self, row: Outgoing) -> MessageRef:
-        reply = Reply(row.text, row.reply_to or None, live=row.kind == "progress")
+        choices = decode_choices(row.choices)
+        reply = Reply(row.text, row.reply_to or None, live=row.kind == "progress", choices=choices)
+        if row.file:
+            told = json.loads(row.file)
+            file = OutgoingFile(Path(told["path"]), told["name"], told["mime"], told["size"])
+            return await self._transport.send_file(self.conversation, file, reply, row.key)
         if row.replaces is not None:
             self._live.pop(row.replaces, None)
             replaced = await self._ref(row.replaces)
@@ -240,13 +323,19 @@ class _Worker:
         return self._refs[row_id]
 
     async def _edit_live(self) -> None:
-        """One live edit, if its time has come; else wait for that time, or for news."""
+        """One live edit, if its turn has come; else wait for that, or for news."""
         if not self._live:
             return
         loop = asyncio.get_running_loop()
-        if (early := self._next_edit - loop.time()) > 0:
-            await _wait(self._news, early)
+        if self._slot is None:
+            self._slot = self._pace.book(self._transport.capabilities.edit_interval_s)
+        if (early := self._slot - loop.time()) > 0:
+            await _wait([self._news], early)
             return
+        if not self._pace.calm.is_set():
+            await _wait([self._news, self._pace.calm], _BACK_OFF_S[1])
+            return
+        self._slot = None
         row_id, text = next(iter(self._live.items()))
         del self._live[row_id]
         ref = await self._ref(row_id)
@@ -254,16 +343,14 @@ class _Worker:
             return
         try:
             await self._transport.edit(ref, Reply(text, live=True), f"live-{row_id}-{time.time_ns()}")
-            pause = self._transport.capabilities.edit_interval_s
         except TransportDown as error:
-            pause = error.retry_after_s or _BACK_OFF_S[1]
+            self._pace.pause(error.retry_after_s or _BACK_OFF_S[1])
         except TransportError as error:
             log.info("a progress edit failed: %s", error)
-            pause = _BACK_OFF_S[1]
+            self._pace.pause(_BACK_OFF_S[1])
         except Exception:
             log.exception("%s stumbled over a progress edit", self._transport.name)
-            pause = _BACK_OFF_S[1]
-        self._next_edit = loop.time() + pause
+            self._pace.pause(_BACK_OFF_S[1])
 
     async def _back_off(self, error: TransportError) -> None:
         self._failures += 1
@@ -271,6 +358,7 @@ class _Worker:
         pause = min(longest, shortest * 2 ** min(self._failures, 10)) * random.uniform(0.5, 1)
         if isinstance(error, TransportDown) and error.retry_after_s is not None:
             pause = error.retry_after_s
+            self._pace.pause(pause)
         await asyncio.sleep(pause)
 
     async def _settle(
@@ -279,8 +367,11 @@ class _Worker:
         await self._store.write(lambda c: rows.set_state(c, row.id, state, external_id=external_id, error=error))
 
 
-async def _wait(event: asyncio.Event, seconds: float) -> None:
+async def _wait(events: Sequence[asyncio.Event], seconds: float) -> None:
+    """Until one of the events is set, or the time is over."""
+    waits = [asyncio.create_task(event.wait()) for event in events]
     try:
-        await asyncio.wait_for(event.wait(), seconds)
-    except TimeoutError:
-        return
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()

@@ -73,6 +73,14 @@ class Live:
         elif self._enabled:
             self._timer = asyncio.get_running_loop().call_later(SHOW_AFTER_S, self._refresh)
 
+    async def tell(self, why: str) -> None:
+        """Say what the turn waits for, for long: in the live message, or where there is none in one of its own."""
+        self._text, self._tools = "", []
+        if self._enabled:
+            self.waiting(why)
+        else:
+            await self._outbox.say(self._conversation, self._conversation_id, why)
+
     def take(self, body: Body) -> None:
         """Something happened in the run."""
         match body:

@@ -25,7 +25,6 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from gateway import faults, folders, ssh
-from gateway.dispatcher import Stopped
 from gateway.errors import BuildFailed, EngineError, HuskiesError, SledRefused, UserError, VersionMissing
 from gateway.git_url import GitUrl, check_git_url
 from gateway.notice import Notice
@@ -33,6 +32,7 @@ from gateway.places import Source, check_name, choose_owner
 from gateway.ports import listens_nowhere
 from gateway.rebuilds import Rebuilds, recipe_columns
 from gateway.recipes import stored, wish
+from gateway.running import Stopped
 from gateway.store import conversations
 from gateway.store import projects as rows
 from gateway.store.projects import Project

@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from gateway.dispatcher import Stopped
 from gateway.engine import ImagePlan
 from gateway.errors import BuildFailed, EngineError, SledError, UserError, VersionMissing
 from gateway.lifecycle import Lifecycle
 from gateway.recipes import stored, text, wish
+from gateway.running import Stopped
 from gateway.store.projects import Project
 from stacks.own import Own
 from stacks.reading import PROJECT_FILE

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import secrets
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from sqlalchemy import Connection
@@ -23,6 +23,7 @@ from gateway.errors import StateError, UserError
 from gateway.fates import Fates
 from gateway.outbox import Outbox
 from gateway.projects import Projects
+from gateway.questions import Questions
 from gateway.services import Services, no_active_project
 from gateway.store import Store, conversations, messages
 from gateway.store.messages import StoredMessage
@@ -45,6 +46,7 @@ class Router:
         dispatcher: Dispatcher,
         projects: Projects,
         parser: Parser,
+        questions: Questions,
     ) -> None:
         self._store = store
         self._outbox = outbox
@@ -53,6 +55,7 @@ class Router:
         self._dispatcher = dispatcher
         self._projects = projects
         self._parser = parser
+        self._questions = questions
         self._services: Services | None = None
         self._rooms: dict[tuple[str, str], deque[StoredMessage]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -99,7 +102,9 @@ class Router:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _is_plain_prompt(self, message: StoredMessage) -> bool:
-        allowed = self._access.role(message.sender) is not Role.NOBODY and not message.problem
+        allowed = self._access.role(message.sender) is not Role.NOBODY and not message.problem and not message.presses
+        if self._questions.open_in(message.conversation_id):
+            return False
         project = self._projects.by_id(message.project_id) if message.project_id is not None else None
         takes = project is not None and project.desired == "up"
         return allowed and takes and self._parse(message) is None
@@ -145,8 +150,15 @@ class Router:
         if message.problem:
             await self._settle(message, Fate.REFUSED, message.problem)
             return
+        if message.presses:
+            await self._answer(message, self._questions.pressed)
+            return
         parsed = self._parse(message)
-        if isinstance(parsed, Parsed):
+        if parsed is None and await self._answer(message, self._questions.take):
+            return
+        if isinstance(parsed, Parsed) and getattr(parsed.command, "for_agent", False):
+            await self._hand_on(message, parsed)
+        elif isinstance(parsed, Parsed):
             await self._start_command(message, parsed)
         elif isinstance(parsed, NearMiss):
             told = (
@@ -161,6 +173,19 @@ class Router:
         else:
             await self._prompt(message)
 
+    async def _answer(
+        self, message: StoredMessage, take: Callable[[StoredMessage, Role], Awaitable[str | None]]
+    ) -> bool:
+        """Settle a message that answers what an agent asks; False when it does not."""
+        try:
+            told, fate = await take(message, self._access.role(message.sender)), Fate.ANSWERED
+        except UserError as error:
+            told, fate = str(error), Fate.REFUSED
+        if told is None:
+            return False
+        await self._settle(message, fate, told)
+        return True
+
     async def _start_command(self, message: StoredMessage, parsed: Parsed) -> None:
         """Have a command run; return when it has ended, or has released the messages behind it."""
         released = asyncio.Event()
@@ -168,6 +193,18 @@ class Router:
         wait_released = asyncio.create_task(released.wait())
         await asyncio.wait([work, wait_released], return_when=asyncio.FIRST_COMPLETED)
         wait_released.cancel()
+
+    async def _hand_on(self, message: StoredMessage, parsed: Parsed) -> None:
+        """A command that the agent carries out goes to it like a prompt, in words that it knows."""
+        assert self._services is not None
+        role = self._access.role(message.sender)
+        ctx = CommandContext(message, role, parsed.arguments, self._services, lambda: None)
+        try:
+            words = await parsed.command.run(ctx)
+        except UserError as error:
+            await self._settle(message, Fate.REFUSED, str(error))
+            return
+        await self._prompt(message, words)
 
     async def _prompt(self, message: StoredMessage, words: str | None = None) -> None:
         here = await self._store.read(lambda c: conversations.by_id(c, message.conversation_id))

@@ -6,14 +6,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from gateway.access import Access
-from gateway.chat import Transport
+from gateway.chat import OutgoingFile, Transport
 from gateway.command import Command, CommandContext
 from gateway.confirmations import Confirmations
 from gateway.dispatcher import Dispatcher
 from gateway.errors import UserError
+from gateway.files import Files
+from gateway.gate import Gate
 from gateway.notice import Notice
 from gateway.outbox import Outbox
 from gateway.projects import Projects
+from gateway.questions import Questions
 from gateway.settings import Settings
 from gateway.store import Store, conversations
 from gateway.store.projects import Project
@@ -28,6 +31,9 @@ class Services:
     access: Access
     outbox: Outbox
     dispatcher: Dispatcher
+    questions: Questions
+    gate: Gate
+    files: Files
     projects: Projects
     confirmations: Confirmations
     transports: Mapping[str, Transport]
@@ -44,6 +50,14 @@ class Services:
         if project is None:
             raise UserError(no_active_project(self.projects))
         return project
+
+    async def send_file(self, ctx: CommandContext, file: OutgoingFile, caption: str) -> None:
+        """Have a file arrive in the command's conversation."""
+        here = ctx.message
+        await self.store.write(
+            lambda c: self.outbox.add_file(c, here.conversation, here.conversation_id, file, caption)
+        )
+        self.outbox.wake(here.conversation)
 
     def notice(self, ctx: CommandContext) -> Notice:
         """A message in the command's conversation that tells how its work goes."""

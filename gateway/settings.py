@@ -194,6 +194,8 @@ class AgentSection(Section):
     kind: Literal["auto", "claude", "scripted"] = "auto"
     model: str = ""
     permissions: Literal["auto", "ask", "allow"] = "auto"
+    permission_timeout_s: float = Field(120.0, gt=0)
+    budget_usd_per_project_day: float = Field(0.0, ge=0)
     silence_timeout_s: float = Field(420.0, gt=0)
     turn_limit_s: float = Field(3600.0, gt=0)
     warm_s: float = Field(600.0, ge=0)

@@ -9,10 +9,20 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.chat import Capabilities, Conversation, Fate, Message, MessageRef, Receiver, Reply
+from gateway.chat import (
+    Attachment,
+    Capabilities,
+    Conversation,
+    Fate,
+    Message,
+    MessageRef,
+    OutgoingFile,
+    Receiver,
+    Reply,
+)
 from gateway.dispatcher import Dispatcher
 from gateway.engine import ImagePlan, LogOf, Prepared, SledSpec
-from gateway.errors import TransportError
+from gateway.errors import DeliveryRefused, TransportError
 from sled.journal import Journal
 from sled.link import Link
 from sled.protocol import (
@@ -20,6 +30,7 @@ from sled.protocol import (
     Answer,
     Body,
     Call,
+    Decision,
     Event,
     Finished,
     Frame,
@@ -33,14 +44,15 @@ from sled.protocol import (
 )
 from stacks.told import Told
 
-_EVERYTHING = Capabilities(max_text=2000, edits=True, edit_interval_s=0.0, idempotent=True, marks=True)
+_EVERYTHING = Capabilities(max_text=2000, edits=True, edit_interval_s=0.0, idempotent=True, marks=True, files=True)
 
 
 @dataclass
 class FakeTransport:
     """A platform in memory. `sent` is what people see, in order; edits change it, a repeated key does not add to it.
 
-    `faults` are raised by the next calls of `send`, one each; `lose_answer` makes a send succeed and then fail.
+    `faults` are raised by the next calls of `send`, one each. `edits` are live ones: room and text. `files` are what
+    people can attach, by `Attachment.ref`; a file that was sent reads `[name] caption`, and what was in it is here too.
     """
 
     name: str = "fake"
@@ -49,6 +61,8 @@ class FakeTransport:
     marks: list[tuple[str, Fate]] = field(default_factory=list)
     faults: list[TransportError] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
+    edits: list[tuple[str, str]] = field(default_factory=list)
+    files: dict[str, bytes] = field(default_factory=dict)
     serving: bool = False
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     _keys: dict[str, str] = field(default_factory=dict)
@@ -77,8 +91,19 @@ class FakeTransport:
         return MessageRef(conversation, self._keys[key])
 
     async def edit(self, ref: MessageRef, reply: Reply, key: str) -> None:
+        if reply.live:
+            self.edits.append((ref.conversation.room, reply.text))
         self.sent = [(i, reply.text if i == ref.external_id else text) for i, text in self.sent]
         await self._tell()
+
+    async def send_file(self, conversation: Conversation, file: OutgoingFile, reply: Reply, key: str) -> MessageRef:
+        self.files[file.name] = file.path.read_bytes()
+        return await self.send(conversation, Reply(f"[{file.name}] {reply.text}".rstrip()), key)
+
+    async def fetch(self, file: Attachment, into: Path, most: int) -> None:
+        if len(self.files[file.ref]) > most:
+            raise DeliveryRefused(f"it has more than {most} bytes")
+        into.write_bytes(self.files[file.ref])
 
     async def mark(self, ref: MessageRef, fate: Fate) -> None:
         self.marks.append((ref.external_id, fate))
@@ -108,6 +133,7 @@ class ScriptedSled:
         self.runs: asyncio.Queue[tuple[int, Run]] = asyncio.Queue()
         self.stops: asyncio.Queue[Stop] = asyncio.Queue()
         self.steers: asyncio.Queue[Steer] = asyncio.Queue()
+        self.decisions: asyncio.Queue[Decision] = asyncio.Queue()
         self.dispatcher: Dispatcher | None = None
         self._numbers: dict[str, int] = {}
 
@@ -125,6 +151,8 @@ class ScriptedSled:
                 self.stops.put_nowait(frame)
             case Steer():
                 self.steers.put_nowait(frame)
+            case Decision():
+                self.decisions.put_nowait(frame)
         return True
 
     def connect(self, project_id: int, *, journal: str = "j1", runs: list[RunState] | None = None) -> None:
@@ -138,6 +166,8 @@ class ScriptedSled:
                 self.runs.put_nowait((project_id, frame))
             elif isinstance(frame, Stop):
                 self.stops.put_nowait(frame)
+            elif isinstance(frame, Decision):
+                self.decisions.put_nowait(frame)
         self.dispatcher.on_connected(project_id)
 
     def disconnect(self, project_id: int) -> None:

@@ -57,6 +57,8 @@ class Jobs:
                 return await asyncio.to_thread(self.record, call.arguments)
             case "run":
                 return await self.run(call.arguments, say)
+            case _:
+                raise JobFailed(f"this sled cannot do {call.job} yet; `rebuild` gives the project a new one")
 
     async def init(self, arguments: Mapping[str, str]) -> str:
         """Make the workspace a project; safe to repeat.

@@ -16,15 +16,18 @@ import pytest_asyncio
 
 from gateway.access import Access
 from gateway.chat import Fate
-from gateway.dispatcher import Dispatcher, Limits, RunSettings
+from gateway.dispatcher import Dispatcher
 from gateway.fates import Fates
+from gateway.gate import Gate
 from gateway.inbox import Inbox
 from gateway.outbox import Outbox
+from gateway.questions import Questions
+from gateway.running import Limits, RunSettings
 from gateway.store import Store, conversations, messages, projects, schema
 from gateway.store.messages import StoredMessage
 from gateway.store.turns import SessionKey
 from gateway.testing import FakeTransport, ScriptedSled
-from sled.protocol import Run
+from sled.protocol import File, Run
 from tests.support import containers
 from tests.support.synapse import Synapse, python_of_synapse
 
@@ -42,6 +45,9 @@ class World:
     inbox: Inbox
     accepted: list[StoredMessage]
     projects: dict[str, int]
+    questions: Questions
+    gate: Gate
+    files: list[File]
 
     async def project(self, name: str = "demo") -> int:
         """A project that is ready, its sled connected."""
@@ -103,7 +109,14 @@ class World:
 FAST = Limits(window_s=0.05, window_max_s=0.2, silence_s=60, turn_s=60)
 
 
-async def make_world(path: Path, limits: Limits = FAST, transport: FakeTransport | None = None) -> World:
+async def make_world(
+    path: Path,
+    limits: Limits = FAST,
+    transport: FakeTransport | None = None,
+    *,
+    question_s: float = 60.0,
+    budget_usd: float = 0.0,
+) -> World:
     """Build one; `close_world` ends it."""
     store = await Store.open(path / "huskies.db")
     transport = transport or FakeTransport(serving=True)
@@ -111,6 +124,14 @@ async def make_world(path: Path, limits: Limits = FAST, transport: FakeTransport
     fates = Fates(outbox)
     sleds = ScriptedSled()
     names: dict[str, int] = {}
+    questions = Questions(store, outbox, sleds, {}, question_s)
+    gate = Gate(store, questions, budget_usd)
+    await gate.recover()
+    sent: list[File] = []
+
+    async def take_file(_: object, file: File) -> None:
+        sent.append(file)
+
     dispatcher = Dispatcher(
         store=store,
         outbox=outbox,
@@ -119,16 +140,21 @@ async def make_world(path: Path, limits: Limits = FAST, transport: FakeTransport
         limits=limits,
         run_settings=lambda _: RunSettings("demo", "scripted", "auto", isolated=False, model=""),
         people={},
+        questions=questions,
+        gate=gate,
+        take_file=take_file,
     )
     sleds.dispatcher = dispatcher
     accepted: list[StoredMessage] = []
     inbox = Inbox(store, Access(["fake:ana", "fake:ben"], []), accepted.append, dispatcher.withdrawn)
-    return World(store, transport, outbox, fates, sleds, dispatcher, inbox, accepted, names)
+    return World(store, transport, outbox, fates, sleds, dispatcher, inbox, accepted, names, questions, gate, sent)
 
 
 async def close_world(world: World) -> None:
     """End it as a gateway ends: what is in memory is forgotten."""
     await world.dispatcher.close()
+    await world.questions.shut()
+    world.gate.close()
     await world.outbox.close()
     await world.store.close()
 

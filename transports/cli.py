@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.chat import Capabilities, Conversation, Fate, Message, MessageRef, Receiver, Reply
+from gateway.chat import Capabilities, Conversation, Fate, Message, MessageRef, Receiver, Reply, WithoutFiles
 
 
-class Cli:
+class Cli(WithoutFiles):
     """Implements `gateway.chat.Transport` for the command line."""
 
     name = "cli"

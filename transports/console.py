@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, TypeVar, cast
 
-from gateway.chat import Capabilities, Conversation, Fate, Message, MessageRef, Receiver, Reply
+from gateway.chat import Capabilities, Conversation, Fate, Message, MessageRef, Receiver, Reply, WithoutFiles
 from gateway.errors import DeliveryRefused, StateError, TransportDown
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _CHUNK = 2**16
 _RETRY_S = 1.0
 
 
-class Console:
+class Console(WithoutFiles):
     """Implements `gateway.chat.Transport` for one person at one terminal."""
 
     name = "console"

@@ -6,16 +6,19 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+import msgspec
 from sqlalchemy import Connection, Row, Select, bindparam, func, select, true, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from gateway.chat import Conversation, Fate, Message, MessageRef
+from gateway.chat import Attachment, Conversation, Fate, Message, MessageRef
 from gateway.store.tables import conversations, messages
 
 #: A message may be edited or withdrawn while it has one of these fates.
 _WAITING = (Fate.RECEIVED, Fate.QUEUED)
 #: Characters that may wait in one session: as one batch they must fit a frame of the wire.
 MAX_QUEUED_TEXT = 500_000
+#: What has an agent shorten its dialogue; it must stand alone to be understood as that.
+COMPACT = "/compact"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,8 @@ class StoredMessage:
     fate: Fate
     turn_id: int | None
     received_at: float
+    files: tuple[Attachment, ...] = ()
+    presses: str = ""
 
     @property
     def ref(self) -> MessageRef:
@@ -58,6 +63,8 @@ def add(
             "sender_name": message.sender_name,
             "text": message.text,
             "problem": message.problem,
+            "files": msgspec.json.encode(message.files).decode() if message.files else "",
+            "presses": message.presses,
             "fate": Fate.RECEIVED,
             "received_at": received_at,
         },
@@ -78,6 +85,8 @@ def add(
         fate=Fate.RECEIVED,
         turn_id=None,
         received_at=received_at,
+        files=message.files,
+        presses=message.presses,
     )
 
 
@@ -125,9 +134,11 @@ def with_fate(connection: Connection, fate: Fate) -> list[StoredMessage]:
 
 
 def queued(connection: Connection, project_id: int, conversation_id: int) -> list[StoredMessage]:
-    """The messages of one session that wait for a turn, oldest first."""
+    """The messages of one session that go to the agent next, together; oldest first."""
     rows = connection.execute(_QUEUED, {"project": project_id, "conversation": conversation_id})
-    return [_message(row) for row in rows]
+    found = [_message(row) for row in rows]
+    alone = next((at for at, message in enumerate(found) if message.text == COMPACT), len(found))
+    return found[: max(1, alone)]
 
 
 def enqueue(connection: Connection, message_id: int, key: tuple[int, int], limit: int) -> bool:
@@ -197,6 +208,8 @@ def _message(row: Row[tuple[object, ...]]) -> StoredMessage:
         fate=Fate(row.fate),
         turn_id=row.turn_id,
         received_at=row.received_at,
+        files=msgspec.json.decode(row.files, type=tuple[Attachment, ...]) if row.files else (),
+        presses=row.presses,
     )
 
 

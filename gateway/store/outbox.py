@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +17,9 @@ from gateway.store.tables import conversations, outbox
 _UNSENT = text("outbox.state IN ('pending', 'sending')")
 _UNDELIVERED = text("outbox.state IN ('failed', 'unknown')")
 
-#: reply: an answer, sent once. progress: a live message that a reply replaces when the turn ends.
-Kind = Literal["reply", "progress"]
+#: reply: an answer, sent once. progress: a live message that a reply replaces when the turn ends. question: what an
+#: agent asks, and the outcome in its place.
+Kind = Literal["reply", "progress", "question"]
 #: sending: handed to a platform that cannot recognise a second try. dropped: not needed any more.
 State = Literal["pending", "sending", "sent", "failed", "unknown", "dropped"]
 
@@ -31,6 +33,8 @@ class Outgoing:
     conversation_id: int
     kind: Kind
     text: str
+    choices: str
+    file: str
     reply_to: str
     replaces: int | None
     state: State
@@ -53,8 +57,10 @@ def add(
     turn_id: int | None = None,
     replaces: int | None = None,
     kind: Kind = "reply",
+    choices: str = "",
+    file: str = "",
 ) -> list[int]:
-    """Store what shall be sent; the first part takes the place of progress row `replaces`."""
+    """Store what shall be sent; the first part takes the place of row `replaces`, the last offers the `choices`."""
     ids = []
     for number, part in enumerate(parts):
         first = number == 0
@@ -67,6 +73,8 @@ def add(
                     turn_id=turn_id,
                     kind=kind,
                     text=part,
+                    choices=choices if number == len(parts) - 1 else "",
+                    file=file,
                     reply_to=reply_to if first else "",
                     replaces=replaces if first else None,
                     state="pending",
@@ -78,6 +86,16 @@ def add(
     if replaces is not None:
         drop_unsent(connection, replaces)
     return [row for row in ids if row is not None]
+
+
+def encode_choices(words: Sequence[str]) -> str:
+    """The answers that a row offers, for its column."""
+    return json.dumps(list(words)) if words else ""
+
+
+def decode_choices(stored: str) -> tuple[str, ...]:
+    """What `encode_choices` made."""
+    return tuple(str(word) for word in json.loads(stored)) if stored else ()
 
 
 def drop_unsent(connection: Connection, row_id: int) -> None:
@@ -161,6 +179,8 @@ def _outgoing(row: Row[tuple[object, ...]]) -> Outgoing:
         conversation_id=row.conversation_id,
         kind=row.kind,
         text=row.text,
+        choices=row.choices,
+        file=row.file,
         reply_to=row.reply_to,
         replaces=row.replaces,
         state=row.state,

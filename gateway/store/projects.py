@@ -10,8 +10,8 @@ from typing import Literal
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from gateway.store import conversations
-from gateway.store.tables import messages, outbox, projects, sessions, turns
+from gateway.store import conversations, questions
+from gateway.store.tables import dialogues, grants, messages, outbox, projects, sessions, turns
 
 Desired = Literal["up", "down", "deleted"]
 Permissions = Literal["auto", "ask", "allow"]
@@ -26,6 +26,8 @@ class Project:
 
     `stack` is its primary one, and `wanted` what an operator asked for (empty: the files decide); `recipe` is what its
     container is made of (see `gateway.recipes`), and `layers` the images below its own.
+
+    `model` and `agent` are what its operators chose; empty: what the configuration says.
 
     `owner` (uid and gid), `ssh_port` and `image` belong to its container; a process has none.
     """
@@ -52,6 +54,8 @@ class Project:
     wanted: str
     recipe: str
     layers: tuple[str, ...]
+    model: str
+    agent: str
 
     @property
     def contained(self) -> bool:
@@ -152,6 +156,10 @@ def erase(connection: Connection, project_id: int) -> None:
     connection.execute(
         update(messages).where(messages.c.project_id == project_id).values(project_id=None, turn_id=None)
     )
+    questions.forget_project(connection, project_id)
+    of_session = select(sessions.c.id).where(sessions.c.project_id == project_id)
+    connection.execute(delete(dialogues).where(dialogues.c.session_id.in_(of_session)))
+    connection.execute(delete(grants).where(grants.c.project_id == project_id))
     of_project = select(turns.c.id).where(turns.c.project_id == project_id)
     connection.execute(update(outbox).where(outbox.c.turn_id.in_(of_project)).values(turn_id=None))
     connection.execute(delete(turns).where(turns.c.project_id == project_id))
@@ -183,4 +191,6 @@ def _project(row: Row[tuple[object, ...]]) -> Project:
         wanted=row.wanted,
         recipe=row.recipe,
         layers=tuple(row.layers.split()),
+        model=row.model,
+        agent=row.agent,
     )

@@ -93,7 +93,8 @@ sessions = Table(
     UniqueConstraint("project_id", "conversation_id"),
 )
 
-#: `files`: what came with it, as JSON; the platform keeps them until a turn fetches them.
+#: `files`: what came with it, as JSON; the platform keeps them until a turn fetches them. `presses`: our message whose
+#: button this is, by its platform's id; the text is the choice.
 messages = Table(
     "messages",
     metadata,
@@ -108,6 +109,7 @@ messages = Table(
     Column("text", Text, nullable=False),
     Column("problem", Text, nullable=False, server_default=""),
     Column("files", Text, nullable=False, server_default=""),
+    Column("presses", String, nullable=False, server_default=""),
     Column("fate", String, nullable=False),
     Column("received_at", Float, nullable=False),
     Column("settled_at", Float),
@@ -146,7 +148,8 @@ rules = Table(
 
 #: What people were asked. `turn_id`: the turn that waits for it; null for a question of the gateway's own, about a
 #: project's budget. `external_id` is the sled's name for it. `body`: the sled's frame. `card_id`: the outgoing message
-#: that asks. Times are absolute, so that a restart does not forget a deadline.
+#: that asks. `number` tells it from others that are open in its conversation. Times are absolute, so that a restart
+#: does not forget a deadline.
 questions = Table(
     "questions",
     metadata,
@@ -155,6 +158,7 @@ questions = Table(
     Column("project_id", ForeignKey("projects.id"), nullable=False),
     Column("external_id", String, nullable=False),
     Column("conversation_id", ForeignKey("conversations.id"), nullable=False),
+    Column("number", Integer, nullable=False),
     Column("body", Text, nullable=False),
     Column("requester", String, nullable=False),
     Column("asked_at", Float, nullable=False),
@@ -183,7 +187,8 @@ grants = Table(
 #: One agent run over one batch. Never two open ones per session, nor per project and slot: the database says so.
 #: Tokens are as the model proxy counted them, so that a run that was cut is counted too; `at_least`: a call was cut
 #: before it had told all. `tools`: the uses of each, as JSON. `limits`: how often the provider said not now.
-#: `parked_until`: the provider serves us again then, and the turn goes on. `waited_s`: seconds that it waited for people.
+#: `parked_until`: the provider serves us again then, and the turn goes on; `parks`: how often that happened.
+#: `waited_s`: seconds that it waited, for people or for the provider.
 turns = Table(
     "turns",
     metadata,
@@ -212,6 +217,7 @@ turns = Table(
     Column("limits", Integer, nullable=False, server_default="0"),
     Column("at_least", Boolean, nullable=False, server_default="0"),
     Column("tools", Text, nullable=False, server_default=""),
+    Column("parks", Integer, nullable=False, server_default="0"),
     Column("parked_until", Float),
     Column("waited_s", Float, nullable=False, server_default="0"),
     Index("ix_turns_project_id_started_at", "project_id", "started_at"),

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import Connection, Row, Select, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select, update
 
 from gateway.chat import Fate
 from gateway.store import messages
 from gateway.store.messages import StoredMessage
+from gateway.store.tables import dialogues, sessions, turns
 from gateway.store.tables import messages as messages_table
-from gateway.store.tables import sessions, turns
 from sled.protocol import Finished
 
 
@@ -41,7 +43,16 @@ class Turn:
     ended_at: float | None
     ending: str
     error: str
+    parked_until: float | None = None
+    parks: int = 0
+    waited_s: float = 0.0
     batch: tuple[StoredMessage, ...] = ()
+    commands: tuple[str, ...] = ()  # what people typed since the session's last turn; known only when it begins
+
+    @property
+    def session_id(self) -> int:
+        """The row of its session."""
+        return int(self.session.partition("-")[0].removeprefix("s"))
 
 
 class NoFreeSlot(Exception):
@@ -61,6 +72,7 @@ def claim(  # the whole of "a turn begins", in one transaction
     if not batch:
         return None
     session = _session(connection, key)
+    commands = tuple(connection.scalars(_COMMANDS, {"session": session.id, "conversation": key.conversation_id}))
     taken = set(connection.scalars(_TAKEN, {"project": key.project_id}))
     slot = next((slot for slot in range(slots) if slot not in taken), None)
     if slot is None:
@@ -87,7 +99,7 @@ def claim(  # the whole of "a turn begins", in one transaction
         key=key,
         session=f"s{session.id}-{session.generation}",
         agent=agent,
-        agent_session=session.agent_session,
+        agent_session=_of_agent(connection, session, agent),
         journal=journal,
         requested_by=requested_by,
         stop_reason="",
@@ -97,6 +109,7 @@ def claim(  # the whole of "a turn begins", in one transaction
         ending="",
         error="",
         batch=tuple(batch),
+        commands=commands,
     )
 
 
@@ -110,16 +123,45 @@ def finish(connection: Connection, turn: Turn, end: Finished, fate: Fate) -> boo
             ending=end.ending,
             reason=end.reason,
             error=end.error,
-            cost_usd=end.cost_usd,
-            input_tokens=end.input_tokens,
-            output_tokens=end.output_tokens,
+            parked_until=None,
         )
     )
     if result.rowcount == 0:
         return False
+    _account(connection, turn.id, end)
     batch = messages.of_turn(connection, turn.id)
     messages.set_fate(connection, [message.id for message in batch], fate)
     return True
+
+
+def park(connection: Connection, turn: Turn, end: Finished, *, run: str, until: float) -> bool:
+    """A run was stopped by the provider: its turn stays open and goes on in another run; False when it ended before."""
+    values = {"run": run, "parked_until": until, "parks": turns.c.parks + 1}
+    where = (turns.c.id == turn.id, turns.c.ended_at.is_(None), turns.c.run == turn.run)
+    if connection.execute(update(turns).where(*where).values(**values)).rowcount == 0:
+        return False
+    _account(connection, turn.id, end)
+    return True
+
+
+def go_on(connection: Connection, turn_id: int, *, journal: str, waited_s: float) -> None:
+    """A parked turn goes on now, in a sled that has this journal."""
+    values = {"parked_until": None, "journal": journal, "waited_s": turns.c.waited_s + waited_s}
+    connection.execute(update(turns).where(turns.c.id == turn_id).values(**values))
+
+
+def _account(connection: Connection, turn_id: int, end: Finished) -> None:
+    """Add what a run used to its turn. The model's proxy has counted the tokens of the calls that passed it."""
+    row = connection.execute(select(turns).where(turns.c.id == turn_id)).one()
+    tools: Counter[str] = Counter(json.loads(row.tools or "{}"))
+    tools.update(end.tools)
+    values: dict[str, object] = {"cost_usd": row.cost_usd + end.cost_usd, "model": row.model or end.model}
+    if tools:
+        values["tools"] = json.dumps(dict(tools))
+    if not row.calls:
+        for name in ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens"):
+            values[name] = getattr(row, name) + getattr(end, name)
+    connection.execute(update(turns).where(turns.c.id == turn_id).values(**values))
 
 
 def open_turns(connection: Connection) -> list[Turn]:
@@ -175,11 +217,21 @@ def set_agent_session(connection: Connection, key: SessionKey, generation: str, 
     )
 
 
-def reset(connection: Connection, key: SessionKey) -> str:
-    """Begin a new dialogue; the old one's session name on the wire."""
+def _of_agent(connection: Connection, session: Row[tuple[object, ...]], agent: str) -> str:
+    """What this agent resumes; another one's dialogue means nothing to it."""
+    theirs = select(dialogues.c.agent).where(
+        dialogues.c.session_id == session.id, dialogues.c.agent_session == session.agent_session
+    )
+    return str(session.agent_session) if connection.scalar(theirs) in (agent, None) else ""
+
+
+def reset(connection: Connection, key: SessionKey, agent_session: str = "") -> str:
+    """Begin a new dialogue, or go on with an older one; the session's name on the wire until now."""
     row = _session(connection, key)
     connection.execute(
-        update(sessions).where(sessions.c.id == row.id).values(agent_session="", generation=row.generation + 1)
+        update(sessions)
+        .where(sessions.c.id == row.id)
+        .values(agent_session=agent_session, generation=row.generation + 1)
     )
     return f"s{row.id}-{row.generation}"
 
@@ -229,6 +281,9 @@ def _turn(connection: Connection, row: Row[tuple[object, ...]]) -> Turn:
         ended_at=row.ended_at,
         ending=row.ending,
         error=row.error,
+        parked_until=row.parked_until,
+        parks=row.parks,
+        waited_s=row.waited_s,
         batch=tuple(messages.of_turn(connection, row.id)),
     )
 
@@ -239,3 +294,20 @@ _SESSION = select(sessions).where(
 )
 _TAKEN = select(turns.c.slot).where(turns.c.project_id == bindparam("project"), turns.c.ended_at.is_(None))
 _BEGIN = insert(turns).returning(turns.c.id)
+_last_turn = select(turns.c.id).where(turns.c.session_id == bindparam("session")).order_by(turns.c.id.desc()).limit(1)
+_COMMANDS = (
+    select(messages_table.c.text)
+    .where(
+        messages_table.c.conversation_id == bindparam("conversation"),
+        messages_table.c.turn_id.is_(None),
+        messages_table.c.fate == Fate.ANSWERED,
+        messages_table.c.presses == "",
+        # Null, and so nothing, when this is the session's first turn.
+        messages_table.c.id
+        > select(func.max(messages_table.c.id))
+        .where(messages_table.c.turn_id == _last_turn.scalar_subquery())
+        .scalar_subquery(),
+    )
+    .order_by(messages_table.c.id)
+    .limit(50)
+)

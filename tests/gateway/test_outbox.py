@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from dataclasses import replace
 
 from sqlalchemy import select
 
-from gateway.chat import Conversation
+from gateway.chat import Conversation, OutgoingFile
 from gateway.errors import DeliveryRefused, OutcomeUnknown, TransportDown
 from gateway.store import conversations
 from gateway.store import outbox as rows
@@ -164,3 +165,103 @@ async def test_an_answer_arrives_even_if_its_live_message_is_gone(world: World) 
     await world.store.write(lambda c: world.outbox.add(c, ROOM, here, "the answer", replaces=progress))
     world.outbox.wake(ROOM)
     assert await world.transport.until(lambda texts: "the answer" in texts)
+
+
+# --- one budget for live edits, answers first -------------------------------------------------------------------------
+
+
+async def live(world: World, room: str) -> tuple[Conversation, int]:
+    """A conversation with a progress message that stands there."""
+    conversation = Conversation("fake", room)
+    here = await room_id(world, conversation)
+    (row,) = await world.store.write(lambda c: world.outbox.add(c, conversation, here, "at work", kind="progress"))
+    world.outbox.wake(conversation)
+    assert await world.outbox.drain(5)
+    return conversation, row
+
+
+async def test_live_edits_of_many_rooms_share_one_budget_of_an_account(tmp_path, empty_database) -> None:
+    """Ten rooms at once, 20 edits/s for the account: each room in turn, none twice before all had one."""
+    shutil.copy(empty_database, tmp_path / "huskies.db")
+    account = replace(FakeTransport().capabilities, edit_interval_s=0.05, scope="account")
+    world = await make_world(tmp_path, transport=FakeTransport(serving=True, capabilities=account))
+    rooms = [await live(world, f"room{number}") for number in range(10)]
+    began = asyncio.get_running_loop().time()
+    for step in range(5):
+        for conversation, row in rooms:
+            world.outbox.show(conversation, row, f"step {step}")
+    await world.transport.until(lambda _: len(world.transport.edits) >= 10)
+    took = asyncio.get_running_loop().time() - began
+    assert {room for room, _ in world.transport.edits[:10]} == {f"room{number}" for number in range(10)}
+    assert all(text == "step 4" for _, text in world.transport.edits), "only the newest counts"
+    assert took >= 9 * 0.05
+    await close_world(world)
+
+
+async def test_an_answer_goes_before_the_edits_of_its_account(tmp_path, empty_database) -> None:
+    shutil.copy(empty_database, tmp_path / "huskies.db")
+    account = replace(FakeTransport().capabilities, scope="account")
+    world = await make_world(tmp_path, transport=FakeTransport(serving=True, capabilities=account))
+    conversation, row = await live(world, "busy")
+    hold = asyncio.Event()
+    send = world.transport.send
+
+    async def slow(*what: object) -> object:
+        await hold.wait()
+        return await send(*what)
+
+    world.transport.send = slow
+    here = await room_id(world)
+    await world.outbox.say(ROOM, here, "the answer")
+    world.outbox.show(conversation, row, "progress")
+    for _ in range(20):  # whatever could go by now has gone
+        await world.store.read(lambda c: None)
+    assert world.transport.edits == []
+    hold.set()
+    await world.transport.until(lambda _: bool(world.transport.edits))
+    assert "the answer" in world.transport.texts
+    await close_world(world)
+
+
+async def test_a_room_that_is_down_does_not_hold_up_the_edits_of_others(tmp_path, empty_database) -> None:
+    shutil.copy(empty_database, tmp_path / "huskies.db")
+    account = replace(FakeTransport().capabilities, scope="account")
+    world = await make_world(tmp_path, transport=FakeTransport(serving=True, capabilities=account))
+    conversation, row = await live(world, "busy")
+    here = await room_id(world)
+    world.transport.faults = [TransportDown() for _ in range(100)]
+    await world.outbox.say(ROOM, here, "stuck")
+    while len(world.transport.faults) > 97:
+        await world.store.read(lambda c: None)
+    world.outbox.show(conversation, row, "progress")
+    await world.transport.until(lambda _: bool(world.transport.edits))
+    await close_world(world)
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_file_is_sent_in_order_and_once(world: World, tmp_path) -> None:
+    here = await room_id(world)
+    path = tmp_path / "abc"
+    path.write_bytes(b"a,b\n")
+    file = OutgoingFile(path, "table.csv", "text/csv", 4)
+    world.transport.faults = [TransportDown()]
+    await world.store.write(lambda c: world.outbox.add_file(c, ROOM, here, file, "the table"))
+    await world.outbox.say(ROOM, here, "after it")
+    assert await world.outbox.drain(5)
+    assert world.transport.texts == ["[table.csv] the table", "after it"]
+    assert world.transport.files["table.csv"] == b"a,b\n"
+
+
+async def test_where_files_cannot_be_sent_people_read_where_they_lie(tmp_path, empty_database) -> None:
+    shutil.copy(empty_database, tmp_path / "huskies.db")
+    plain = replace(FakeTransport().capabilities, files=False)
+    world = await make_world(tmp_path, transport=FakeTransport(serving=True, capabilities=plain))
+    here = await room_id(world)
+    file = OutgoingFile(tmp_path / "abc", "table.csv", "text/csv", 5000)
+    await world.store.write(lambda c: world.outbox.add_file(c, ROOM, here, file, "the table"))
+    world.outbox.wake(ROOM)
+    assert await world.outbox.drain(5)
+    assert world.transport.texts == [f"📎 table.csv (4 KiB) the table\nIt lies on the gateway's host: `{file.path}`"]
+    await close_world(world)

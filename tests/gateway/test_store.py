@@ -212,6 +212,7 @@ OF_LATER_TURNS: dict[str, object] = {
     "cache_write_tokens": 0,
     "calls": 0,
     "limits": 0,
+    "parks": 0,
     "at_least": 0,
     "tools": "",
     "parked_until": None,
@@ -246,7 +247,7 @@ async def test_a_database_of_the_first_schema_keeps_all_its_rows(tmp_path: Path)
     after = everything(database)
     added: dict[str, dict[str, object]] = {
         "projects": OF_LATER_PROJECTS,
-        "messages": {"files": ""},
+        "messages": {"files": "", "presses": ""},
         "outbox": {"choices": "", "file": ""},
         "turns": OF_LATER_TURNS,
     }

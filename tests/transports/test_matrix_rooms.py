@@ -128,7 +128,7 @@ async def test_edits_redactions_files_and_notices_of_people(world: World, encryp
     messages = bot.receiver.messages
     assert [m.text for m in messages] == ["run tests", "run all tests", "waves", ""]
     assert (messages[1].external_id, messages[1].edits) == (edit, original)
-    assert messages[3].problem == "Files cannot be taken yet; send text."
+    assert (messages[3].problem, [file.name for file in messages[3].files]) == ("", ["cat.png"])
 
 
 async def test_in_groups_only_what_is_meant_for_the_bot_is_addressed(world: World) -> None:

@@ -13,7 +13,15 @@ NAME = "matrix"
 #: which leaves room for what the server adds. The HTML twin of the text is left out where it would not fit.
 MAX_TEXT = 11_000
 
-CAPABILITIES = Capabilities(max_text=MAX_TEXT, edits=True, edit_interval_s=1.0, idempotent=True, marks=True)
+CAPABILITIES = Capabilities(
+    max_text=MAX_TEXT,
+    edits=True,
+    edit_interval_s=1.0,
+    idempotent=True,
+    marks=True,
+    files=True,
+    scope="account",
+)
 
 
 @dataclass(frozen=True, slots=True)

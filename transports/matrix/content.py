@@ -21,7 +21,11 @@ def transaction(kind: str, room_id: str, key: str) -> str:
 
 def message(text: str, *, thread: str = "", reply_to: str | None = None) -> dict[str, Any]:
     """A message of ours. The HTML twin is left out where the event would not hold both."""
-    content = _text(text, _ROOM)
+    return related(_text(text, _ROOM), thread=thread, reply_to=reply_to)
+
+
+def related(content: dict[str, Any], *, thread: str = "", reply_to: str | None = None) -> dict[str, Any]:
+    """The content of a message, put into its thread, and below what it answers."""
     relation: dict[str, Any] = {}
     if reply_to:
         relation["m.in_reply_to"] = {"event_id": reply_to}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gateway.chat import Conversation, Incoming, Message, Withdrawal
+from transports.matrix import media, taps
 from transports.matrix.config import NAME
 
-NO_FILES = "Files cannot be taken yet; send text."
+NO_FILES = "This file cannot be read: its message does not say where it is. Send it again."
 NO_KEY = (
     "I could not decrypt your message: its key did not reach me. Please send it again; "
     "if that keeps happening, log out and in again in your client."
@@ -65,6 +66,14 @@ def replied_to(event: Mapping[str, Any]) -> str:
     return _string(mapping(relates.get("m.in_reply_to")).get("event_id"))
 
 
+def tapped(event: Mapping[str, Any]) -> str:
+    """The id of the event that this one answers by a tap, or nothing."""
+    relates = relation(event)
+    if event.get("type") != "m.reaction" or relates.get("rel_type") != "m.annotation":
+        return ""
+    return _string(relates.get("event_id")) if taps.meant(relates.get("key")) else ""
+
+
 def undecryptable(event: Mapping[str, Any], place: Place) -> Message:
     """What stands in for an event whose key never came."""
     return _message(event, place, text="", problem=NO_KEY)
@@ -91,6 +100,9 @@ def incoming(event: Mapping[str, Any], place: Place, me: Me, ours: Callable[[str
         return Withdrawal(_conversation(event, place), target, _sender(event)) if target else None
     if kind == "m.room.message":
         return _from_message(event, place, me, ours)
+    if (target := tapped(event)) and ours(target):
+        word = taps.meant(relation(event).get("key"))
+        return replace(_message(event, place, text=word, addressed=True), presses=target)
     return None
 
 
@@ -105,7 +117,7 @@ def _from_message(event: Mapping[str, Any], place: Place, me: Me, ours: Callable
         content = {"m.mentions": content.get("m.mentions"), **replaced}
     kind, body = content.get("msgtype"), content.get("body")
     if kind in _FILES and not edits:
-        return _message(event, place, text="", problem=NO_FILES)
+        return _from_file(event, place, content, me, ours)
     if kind == "m.location" and not edits:
         return _message(event, place, text="", problem=NO_SUCH_KIND)
     if kind not in _TEXTS or not isinstance(body, str):
@@ -117,6 +129,20 @@ def _from_message(event: Mapping[str, Any], place: Place, me: Me, ours: Callable
     text, named = me.unaddressed(body)
     addressed = named or _mentions(content, me.user_id) or me.user_id in body or bool(answered and ours(answered))
     return _message(event, place, text=text, addressed=addressed, edits=edits)
+
+
+def _from_file(
+    event: Mapping[str, Any], place: Place, content: Mapping[str, Any], me: Me, ours: Callable[[str], bool]
+) -> Message:
+    file = media.found(content)
+    if file is None:
+        return _message(event, place, text="", problem=NO_FILES)
+    # A body beside a file's name is its caption; otherwise it is the name.
+    body = content.get("body") if content.get("filename") not in (None, content.get("body")) else ""
+    text, named = me.unaddressed(body if isinstance(body, str) else "")
+    answered = replied_to(event)
+    addressed = named or _mentions(content, me.user_id) or bool(answered and ours(answered))
+    return replace(_message(event, place, text=text, addressed=addressed), files=(file,))
 
 
 def _message(

@@ -111,7 +111,7 @@ class Intake:
                 continue
             if event.get("sender") == self._client.user_id:
                 self._remember(str(event.get("event_id")), True)
-            target = events.replied_to(event)
+            target = events.replied_to(event) or events.tapped(event)
             if target and target not in self._ours:
                 self._remember(target, await self._is_ours(room_id, target))
 

@@ -1,11 +1,12 @@
-"""Fates as reactions: two at most on a message, never taken back, and never in the way of an answer."""
+"""Reactions: fates, two at most on a message, and answers to tap; never taken back, never in the way of an answer."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
 
 from gateway.chat import Fate, MessageRef
 from gateway.errors import TransportDown, TransportError
@@ -33,6 +34,7 @@ class Marks:
     def __init__(self) -> None:
         self._waiting: OrderedDict[str, tuple[MessageRef, Fate]] = OrderedDict()
         self._set: OrderedDict[str, Fate] = OrderedDict()
+        self._offers: deque[tuple[MessageRef, str]] = deque(maxlen=_REMEMBERED)
         self._changed = asyncio.Event()
 
     def add(self, ref: MessageRef, fate: Fate) -> None:
@@ -47,10 +49,19 @@ class Marks:
             self._waiting.popitem(last=False)
         self._changed.set()
 
+    def offer(self, ref: MessageRef, emojis: Sequence[str]) -> None:
+        """Put emojis below a message of ours, to be tapped."""
+        self._offers.extend((ref, emoji) for emoji in emojis)
+        self._changed.set()
+
     async def run(self, outgoing: Outgoing) -> None:
         """Set marks until cancelled."""
         while True:
             self._changed.clear()
+            if self._offers:
+                ref, emoji = self._offers.popleft()
+                await self._react(outgoing, ref, emoji, lambda: False)
+                continue
             if not self._waiting:
                 await self._changed.wait()
                 continue
@@ -61,13 +72,16 @@ class Marks:
             await self._show(outgoing, ref, fate)
 
     async def _show(self, outgoing: Outgoing, ref: MessageRef, fate: Fate) -> None:
+        def outdated() -> bool:
+            return self._waiting.get(ref.external_id) is not None and not fate.final
+
+        await self._react(outgoing, ref, _EMOJI[fate], outdated)
+
+    async def _react(self, outgoing: Outgoing, ref: MessageRef, emoji: str, outdated: Callable[[], bool]) -> None:
         late = time.monotonic() + _PATIENCE_S
-        while time.monotonic() < late:
-            newer = self._waiting.get(ref.external_id)
-            if newer is not None and not fate.final:
-                return
+        while time.monotonic() < late and not outdated():
             try:
-                await outgoing.react(ref, _EMOJI[fate])
+                await outgoing.react(ref, emoji)
                 return
             except TransportDown as error:
                 await asyncio.sleep(error.retry_after_s or 1.0)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from gateway.chat import Conversation, MessageRef, Reply
+from gateway.chat import Attachment, Conversation, MessageRef, OutgoingFile, Reply
 from gateway.errors import DeliveryRefused, TransportDown
-from transports.matrix import content
+from transports.matrix import content, media
 from transports.matrix.budget import Budget
 from transports.matrix.client import Client
 from transports.matrix.keys import Keys
@@ -36,6 +37,19 @@ class Outgoing:
         )
         return MessageRef(conversation, event_id)
 
+    async def send_file(self, conversation: Conversation, file: OutgoingFile, reply: Reply, key: str) -> MessageRef:
+        """Post a file. Raises as `Transport.send`."""
+        _afford(self._budget.pause_s())
+        room = await self._room(conversation.room)
+        shown = await media.upload(self._client, file, reply.text, encrypted=room.encrypted)
+        body = content.related(shown, thread=conversation.thread, reply_to=reply.reply_to)
+        transaction = content.transaction("send", conversation.room, key)
+        return MessageRef(conversation, await self._put(conversation.room, _MESSAGE, body, transaction))
+
+    async def fetch(self, file: Attachment, into: Path, most: int) -> None:
+        """Write a file that came with a message to `into`. Raises as `Transport.fetch`."""
+        await media.download(self._client, file, into, most)
+
     async def edit(self, ref: MessageRef, reply: Reply, key: str) -> None:
         """Replace a message of ours: an answer as soon as a send could go, live text when the budget allows.
 
@@ -57,14 +71,19 @@ class Outgoing:
         await self._put(room_id, "m.reaction", body, key)
         self._budget.spent()
 
+    async def _room(self, room_id: str) -> Any:
+        """What the SDK knows of a room. Raises TransportDown while that is nothing."""
+        room = self._client.rooms.get(room_id)
+        if room is None:
+            # Where the bot is not, the question is refused; otherwise it came in just now.
+            await self._client.call(self._client.joined_members(room_id))
+            raise TransportDown(f"the state of {room_id} is not here yet")
+        return room
+
     async def _put(self, room_id: str, kind: str, body: dict[str, Any], transaction: str) -> str:
         """Send one event and return its id."""
         async with self._queues[room_id]:
-            room = self._client.rooms.get(room_id)
-            if room is None:
-                # Where the bot is not, the question is refused; otherwise it came in just now.
-                await self._client.call(self._client.joined_members(room_id))
-                raise TransportDown(f"the state of {room_id} is not here yet")
+            room = await self._room(room_id)
             # Reactions are never encrypted in Matrix.
             if room.encrypted and kind == _MESSAGE:
                 if self._keys is None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateway.chat import Capabilities, Conversation, Fate, MessageRef, Receiver, Reply
+from gateway.chat import Attachment, Capabilities, Conversation, Fate, MessageRef, OutgoingFile, Receiver, Reply
 from gateway.errors import TransportDown
+from transports.matrix import taps
 from transports.matrix.config import CAPABILITIES, NAME, MatrixConfig
 
 if TYPE_CHECKING:
@@ -65,7 +67,18 @@ class MatrixTransport:
             TransportDown: not now. Another try with the same key is harmless, whatever became of this one.
             DeliveryRefused, TransportRefused: not ever.
         """
-        return await self._running().outgoing.send(conversation, reply, key)
+        running = self._running()
+        ref = await running.outgoing.send(conversation, reply, key)
+        running.marks.offer(ref, taps.offered(reply.choices))
+        return ref
+
+    async def send_file(self, conversation: Conversation, file: OutgoingFile, reply: Reply, key: str) -> MessageRef:
+        """Post a file, encrypted where the room is. Raises as `send` does."""
+        return await self._running().outgoing.send_file(conversation, file, reply, key)
+
+    async def fetch(self, file: Attachment, into: Path, most: int) -> None:
+        """Write a file that came with a message to `into`. Raises as `send` does."""
+        await self._running().outgoing.fetch(file, into, most)
 
     async def edit(self, ref: MessageRef, reply: Reply, key: str) -> None:
         """Replace the text of our message `ref`. Raises as `send` does."""

@@ -13,10 +13,11 @@ def upgrade() -> None:
     op.add_column("projects", sa.Column("model", sa.String(), server_default="", nullable=False))
     op.add_column("projects", sa.Column("agent", sa.String(), server_default="", nullable=False))
     op.add_column("messages", sa.Column("files", sa.Text(), server_default="", nullable=False))
+    op.add_column("messages", sa.Column("presses", sa.String(), server_default="", nullable=False))
     op.add_column("outbox", sa.Column("choices", sa.Text(), server_default="", nullable=False))
     op.add_column("outbox", sa.Column("file", sa.Text(), server_default="", nullable=False))
     op.add_column("turns", sa.Column("model", sa.String(), server_default="", nullable=False))
-    for name in ("cache_read_tokens", "cache_write_tokens", "calls", "limits"):
+    for name in ("cache_read_tokens", "cache_write_tokens", "calls", "limits", "parks"):
         op.add_column("turns", sa.Column(name, sa.Integer(), server_default="0", nullable=False))
     op.add_column("turns", sa.Column("at_least", sa.Boolean(), server_default="0", nullable=False))
     op.add_column("turns", sa.Column("tools", sa.Text(), server_default="", nullable=False))
@@ -30,6 +31,7 @@ def upgrade() -> None:
         sa.Column("project_id", sa.Integer(), nullable=False),
         sa.Column("external_id", sa.String(), nullable=False),
         sa.Column("conversation_id", sa.Integer(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("body", sa.Text(), nullable=False),
         sa.Column("requester", sa.String(), nullable=False),
         sa.Column("asked_at", sa.Float(), nullable=False),

@@ -1,0 +1,22 @@
+"""allow: give an agent the permission that it asks for."""
+
+from __future__ import annotations
+
+from gateway.access import Role
+from gateway.command import CommandContext
+
+
+class Allow:
+    """Answers an agent that asks to use a tool: `allow` for this once, `allow session` for the same thing in this
+    session from now on (`permissions` lists these, `revoke` takes them back). With several questions open, put the
+    number behind it: `allow 2`. Only whoever asked the agent, or an operator, can answer."""
+
+    usage = "allow [session|always] [number]"
+    summary = "let an agent use the tool that it asks for"
+    role = Role.MEMBER
+    repeatable = False
+
+    async def run(self, ctx: CommandContext) -> str:
+        number = int(ctx.arguments["number"]) if "number" in ctx.arguments else None
+        session = ctx.get("session|always") is not None
+        return await ctx.services.questions.allow(ctx.message, ctx.role, number, session=session)

@@ -1,0 +1,38 @@
+"""diff: what the last turn changed."""
+
+from __future__ import annotations
+
+from gateway import changes
+from gateway.access import Role
+from gateway.cards import fenced
+from gateway.command import CommandContext
+from gateway.errors import SledError, UserError
+
+#: Lines of a change that are shown in chat; a longer one is a file.
+_INLINE = 60
+_INLINE_CHARACTERS = 3000
+
+
+class Diff:
+    """Shows what the agent's last turn changed in the project's files: short changes here, longer ones as a file. It
+    does not depend on git commits; what `.gitignore` leaves out is left out here, too."""
+
+    usage = "diff [project]"
+    summary = "what the last turn changed"
+    role = Role.MEMBER
+    repeatable = True
+
+    async def run(self, ctx: CommandContext) -> str:
+        project = await ctx.services.active_project(ctx)
+        try:
+            change = await changes.last(ctx.services.projects, project)
+        except SledError as error:
+            raise UserError(f"What the last turn of {project.name} changed cannot be shown: {error}") from error
+        if not change.patch:
+            return change.summary or f"The last turn of {project.name} changed nothing."
+        if change.patch.count("\n") <= _INLINE and len(change.patch) <= _INLINE_CHARACTERS:
+            return f"{change.summary}\n{fenced(change.patch, 'diff')}"
+        file = ctx.services.files.keep(f"{project.name}.diff", change.patch.encode(errors="replace"))
+        await ctx.services.send_file(ctx, file, "")
+        cut = " The change is too large to be shown whole." if change.truncated else ""
+        return f"{change.summary}{cut}"

@@ -1,0 +1,31 @@
+"""revoke: what was allowed for a session, no more."""
+
+from __future__ import annotations
+
+from gateway.access import Role
+from gateway.command import CommandContext
+from gateway.errors import UserError
+from gateway.store import questions
+
+
+class Revoke:
+    """Takes back what was allowed "for this session" in the active project: the one of that number in `permissions`, or
+    all. The agent asks again from then on."""
+
+    usage = "revoke [number]"
+    summary = "take back what was allowed for a session"
+    role = Role.MEMBER
+    repeatable = True
+
+    async def run(self, ctx: CommandContext) -> str:
+        project = await ctx.services.active_project(ctx)
+        rules = await ctx.services.store.read(lambda c: questions.rules_of(c, project.id))
+        if not rules:
+            return f"Nothing is allowed for a session of {project.name}."
+        number = ctx.get("number")
+        if number is not None:
+            if not 1 <= int(number) <= len(rules):
+                raise UserError(f"There are {len(rules)}; `permissions` lists them with their numbers.")
+            rules = [rules[int(number) - 1]]
+        await ctx.services.store.write(lambda c: questions.drop_rules(c, [rule.id for rule in rules]))
+        return "\n".join(f"Not allowed any more without asking: {rule.rule}" for rule in rules)

@@ -1,0 +1,50 @@
+"""sessions: the dialogues of a conversation."""
+
+from __future__ import annotations
+
+import time
+
+from gateway.access import Role
+from gateway.command import CommandContext
+from gateway.errors import UserError
+from gateway.store import dialogues
+from gateway.store.turns import SessionKey
+from gateway.text import quote, seconds
+
+_SHOWN = 10
+
+
+class Sessions:
+    """Lists this conversation's dialogues with the agent of the active project, the newest first; `sessions 2` goes on
+    with the second one. A run under way is stopped first."""
+
+    usage = "sessions [number]"
+    summary = "list older dialogues, or go on with one"
+    role = Role.MEMBER
+    repeatable = False
+
+    async def run(self, ctx: CommandContext) -> str:
+        project = await ctx.services.active_project(ctx)
+        key = SessionKey(project.id, ctx.message.conversation_id)
+        found = await ctx.services.store.read(lambda c: dialogues.of_session(c, key, _SHOWN))
+        if not found:
+            return f"There is no dialogue with {project.name}'s agent here yet; just write."
+        number = ctx.get("number")
+        if number is None:
+            lines = [
+                f"{at}. {quote(one.title)}{' **(now)**' if one.current else ''}, "
+                f"{seconds(time.time() - one.last_at)} ago"
+                for at, one in enumerate(found, 1)
+            ]
+            return "\n".join([*lines, "`sessions <number>` goes on with one of them, `reset` begins a new one."])
+        if not 1 <= int(number) <= len(found):
+            raise UserError(f"There are {len(found)}; `sessions` lists them.")
+        one = found[int(number) - 1]
+        agent = project.agent or ctx.services.settings.agent.chosen
+        if one.agent != agent:
+            raise UserError(f"That one was with another agent ({one.agent}; now it is {agent}).")
+        if one.current:
+            return "That is the one you are in."
+        stopped = await ctx.services.dispatcher.stop("Stopped by `sessions`.", conversations=[key.conversation_id])
+        await ctx.services.dispatcher.reset(key, one.agent_session)
+        return f"The next message goes on with {quote(one.title)}.{stopped.told}"

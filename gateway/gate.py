@@ -1,0 +1,197 @@
+"""Whether a turn may begin now: what the provider of the model says, and what is left of a project's budget.
+
+The dispatcher asks before each turn, and is told when an answer may have changed. A budget is never just refused: an
+operator is asked for more, once for all that waits in the project.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import logging
+import re
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.errors import StateError
+from gateway.questions import Questions, Then
+from gateway.store import Store, budgets
+from gateway.store.questions import Asked
+from gateway.store.turns import SessionKey
+from sled.protocol import Finished, Option, Query, Question
+
+log = logging.getLogger(__name__)
+
+#: Minutes until a turn is tried again after the provider refused it without saying for how long; then it fails.
+_TRY_AGAIN_MIN = (1, 2, 5, 10, 15, 30)
+#: The part of a day's budget that an operator is asked to add.
+_STEP = 0.4
+#: The part of it that is not enough to begin another turn with.
+_RESERVE = 0.1
+_RETRY_WRITE_S = 1.0
+
+
+@dataclass(slots=True)
+class Gate:
+    """See the module. `budget_usd`: per project and day; 0 for none. Use from one event loop."""
+
+    store: Store
+    questions: Questions
+    budget_usd: float
+    #: What to do when something that was held may go on; and when an operator says no to a project's going on.
+    changed: Callable[[], None] = lambda: None
+    refused: Callable[[int, str], Awaitable[None]] | None = None
+    limited_until: float = 0.0
+    _day: str = ""
+    _spent: dict[int, float] = field(default_factory=dict)
+    _turns: dict[int, int] = field(default_factory=dict)
+    _granted: dict[int, float] = field(default_factory=dict)
+    _asking: dict[int, Asked | None] = field(default_factory=dict)
+    _timer: asyncio.TimerHandle | None = None
+    _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    async def recover(self) -> None:
+        """Read what was spent and allowed today."""
+        self._day = _today()
+        read = await self.store.read(lambda c: budgets.of_day(c, self._day, _midnight()))
+        self._spent, self._turns, self._granted = read
+
+    def close(self) -> None:
+        """Forget everything in memory."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+
+    def holds(self, key: SessionKey) -> str:
+        """Why no turn of that session may begin now; empty when one may."""
+        if (left := self.limited_until - time.time()) > 0:
+            return f"The provider's limit is reached. It goes on {clock(time.time() + left)}."
+        if not self._within_budget(key.project_id):
+            if key.project_id not in self._asking:
+                self._asking[key.project_id] = None
+                self._in_background(self._ask(key))
+            return "The budget of today is used; an operator is asked."
+        return ""
+
+    # --- the provider ------------------------------------------------------------------------------------------------
+
+    def limit(self, until: float) -> None:
+        """The provider serves nobody of this account before `until`, seconds since the epoch."""
+        if until <= max(self.limited_until, time.time()):
+            return
+        self.limited_until = until
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(until - time.time() + 0.1, self.changed)
+
+    def resume_at(self, end: Finished, tries: int) -> float | None:
+        """When a turn that the provider stopped goes on, seconds since the epoch; None: it does not."""
+        if end.reason != "limit":
+            return None
+        if end.resets_at > time.time():
+            self.limit(end.resets_at)
+            return end.resets_at
+        if self.limited_until > time.time():
+            return self.limited_until
+        return time.time() + 60.0 * _TRY_AGAIN_MIN[tries] if tries < len(_TRY_AGAIN_MIN) else None
+
+    # --- budgets -----------------------------------------------------------------------------------------------------
+
+    def spent(self, project_id: int, usd: float) -> None:
+        """A turn has cost this."""
+        self._turn_of_day()
+        self._spent[project_id] = self._spent.get(project_id, 0.0) + usd
+        self._turns[project_id] = self._turns.get(project_id, 0) + 1
+
+    def left(self, project_id: int) -> tuple[float, float]:
+        """What a project has spent today, and what it may spend, USD."""
+        self._turn_of_day()
+        return self._spent.get(project_id, 0.0), self.budget_usd + self._granted.get(project_id, 0.0)
+
+    def _within_budget(self, project_id: int) -> bool:
+        """What is left must be worth beginning a turn with: one like those of today, or a tenth of the budget."""
+        if self.budget_usd <= 0:
+            return True
+        spent, most = self.left(project_id)
+        typical = spent / self._turns[project_id] if self._turns.get(project_id) else 0.0
+        return spent < most - min(typical, self.budget_usd * _RESERVE)
+
+    def _turn_of_day(self) -> None:
+        if (today := _today()) != self._day:
+            self._day = today
+            self._spent, self._turns, self._granted = {}, {}, {}
+
+    async def _ask(self, key: SessionKey) -> None:
+        spent, most = self.left(key.project_id)
+        step = round(self.budget_usd * _STEP, 2)
+        query = Query(
+            text=f"{spent:.2f} of {most:.2f} USD used today. Continue with +{step:g}?",
+            options=[Option(label=f"Yes, +{step:g} USD"), Option(label="No")],
+        )
+        question = Question(id=f"budget-{self._day}-{time.time_ns()}", kind="query", queries=[query])
+        deadline = _midnight() + 86400
+        then = self._then(key.project_id)
+        while True:
+            try:
+                asked = await self.questions.ask_operator(*key, question, deadline, then)
+                self._asking[key.project_id] = asked
+                break
+            except StateError as error:
+                log.error("a budget's question: %s", error)
+                await asyncio.sleep(_RETRY_WRITE_S)
+        # At midnight everybody has a new budget.
+        asyncio.get_running_loop().call_later(max(0.0, deadline - time.time()) + 1, self.changed)
+
+    def taken_up(self, asked: Asked) -> Then:
+        """A question of an earlier process is still open; what hears of its outcome."""
+        self._asking[asked.project_id] = asked
+        return self._then(asked.project_id)
+
+    def _then(self, project_id: int) -> Then:
+        async def then(asked: Asked) -> None:
+            self._asking.pop(project_id, None)
+            usd = _allowed(asked, round(self.budget_usd * _STEP, 2))
+            if usd > 0:
+                by = asked.answered_by
+                await self.store.write(lambda c: budgets.grant(c, project_id, self._day, usd, by))
+                self._turn_of_day()
+                self._granted[project_id] = self._granted.get(project_id, 0.0) + usd
+            elif asked.outcome == "answered" and self.refused is not None:
+                await self.refused(project_id, "The budget of today is used.")
+            self.changed()
+
+        return then
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _allowed(asked: Asked, step: float) -> float:
+    """How much more an answer allows, USD: an option, or a number in somebody's own words."""
+    if asked.outcome != "answered" or not asked.answers or not asked.answers[0]:
+        return 0.0
+    said = asked.answers[0][0].strip().lower()
+    if said.startswith(("yes", "y ", "ok")) or said == "y":
+        return step
+    number = re.fullmatch(r"\+?\s*(\d{1,6}(?:\.\d+)?)\s*(?:usd|\$)?", said)
+    return float(number[1]) if number else 0.0
+
+
+def clock(at: float) -> str:
+    """A point in time for people, in the gateway's time zone: `at 14:05`, or with its day."""
+    then, now = datetime.datetime.fromtimestamp(at), datetime.datetime.now()
+    return f"at {then:%H:%M}" if then.date() == now.date() else f"on {then:%a %d %b at %H:%M}"
+
+
+def _today() -> str:
+    return datetime.date.today().isoformat()
+
+
+def _midnight() -> float:
+    """When today began, seconds since the epoch."""
+    return datetime.datetime.combine(datetime.date.today(), datetime.time()).timestamp()

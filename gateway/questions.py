@@ -1,0 +1,470 @@
+"""What agents ask of people: a card in the conversation, one answer, one effect.
+
+The sled only waits. Who may answer, until when, and what became of it is decided here and stored before it has any
+effect, so that neither a restart nor a second answer changes an outcome. A decision is sent again after each hello of
+the sled until the turn ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from sqlalchemy import Connection
+
+from gateway import cards
+from gateway.access import Role
+from gateway.batch import name_of
+from gateway.errors import StateError, UserError
+from gateway.outbox import Outbox
+from gateway.settings import Person
+from gateway.store import Store
+from gateway.store import questions as rows
+from gateway.store.messages import StoredMessage
+from gateway.store.outbox import encode_choices
+from gateway.store.questions import Asked, Outcome
+from gateway.store.turns import Turn
+from sled.protocol import Decision, Frame, Question, Withdrawn
+
+log = logging.getLogger(__name__)
+
+#: Seconds that people have at least after a restart of the gateway.
+AFTER_RESTART_S = 60.0
+#: Characters of a card; a longer one could not be read, so it is not put to anybody.
+MAX_CARD = 12_000
+_RETRY_WRITE_S = 1.0
+
+
+class Wire(Protocol):
+    """The sleds, as questions see them."""
+
+    async def send(self, project_id: int, frame: Frame) -> bool:
+        """False when the sled is away; its next hello asks again."""
+
+
+@dataclass(slots=True)
+class _Clock:
+    """How long a turn has waited for people: seconds, and on the event loop's clock since when, and until when."""
+
+    waiting: int = 0
+    since: float = 0.0
+    total: float = 0.0
+    until: float = 0.0
+
+
+@dataclass(slots=True)
+class _Open:
+    """A question that waits."""
+
+    asked: Asked
+    who: str
+    timer: asyncio.TimerHandle | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What somebody says to a question."""
+
+    outcome: Outcome
+    by: str
+    told_by: str  # for people
+    word: str = ""  # the reason for a denial, or the rule that was allowed
+    rule: str = ""
+    answers: tuple[tuple[str, ...], ...] = ()
+
+
+#: What the gateway does itself about the outcome of its own question.
+Then = Callable[[Asked], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class Questions:
+    """See the module. Use from one event loop."""
+
+    store: Store
+    outbox: Outbox
+    wire: Wire
+    people: Mapping[str, Person]
+    timeout_s: float
+    _open: dict[int, _Open] = field(default_factory=dict)
+    _decided: defaultdict[str, dict[str, Decision]] = field(default_factory=lambda: defaultdict(dict))
+    _clocks: defaultdict[int, _Clock] = field(default_factory=lambda: defaultdict(_Clock))
+    _then: dict[int, Then] = field(default_factory=dict)
+    _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    # --- a turn asks -------------------------------------------------------------------------------------------------
+
+    async def asked(self, turn: Turn, question: Question) -> None:
+        """An agent asks. Raises StateError: nothing was stored, the sled will say it again."""
+        first = turn.batch[0]
+        who = name_of(first, self.people)
+
+        def unit(connection: Connection) -> tuple[Asked | None, bool]:
+            asked = rows.ask(
+                connection,
+                turn_id=turn.id,
+                project_id=turn.key.project_id,
+                conversation_id=turn.key.conversation_id,
+                body=question,
+                requester=turn.requested_by,
+                deadline=time.time() + self.timeout_s,
+            )
+            if asked is None:
+                return None, False
+            if rows.has_rule(connection, turn.id, question.rule):
+                return rows.settle(connection, asked.id, "allowed", by="rule"), True
+            if not self._post(connection, asked, f"{who} or an operator", first.external_id):
+                return rows.settle(connection, asked.id, "denied", by="length"), True
+            return rows.by_id(connection, asked.id), False
+
+        asked, settled = await self.store.write(unit)
+        if asked is None:
+            return
+        if settled:
+            long = f"its arguments are too long to be shown to a person (at most {MAX_CARD} characters)"
+            await self._tell(asked, "" if asked.outcome == "allowed" else f"{long}; do it in smaller parts")
+            return
+        self._wait(asked, f"{who} or an operator")
+        self.outbox.wake(asked.conversation)
+
+    async def ask_operator(
+        self, project_id: int, conversation_id: int, question: Question, deadline: float, then: Then
+    ) -> Asked | None:
+        """Ask something of the gateway's own, which operators answer; `then` hears of the outcome."""
+
+        def unit(connection: Connection) -> Asked | None:
+            asked = rows.ask(
+                connection,
+                turn_id=None,
+                project_id=project_id,
+                conversation_id=conversation_id,
+                body=question,
+                requester="",
+                deadline=deadline,
+            )
+            if asked is not None:
+                self._post(connection, asked, "An operator", "")
+            return None if asked is None else rows.by_id(connection, asked.id)
+
+        asked = await self.store.write(unit)
+        if asked is not None:
+            self._then[asked.id] = then
+            self._wait(asked, "An operator")
+            self.outbox.wake(asked.conversation)
+        return asked
+
+    async def withdrawn(self, turn: Turn, withdrawn: Withdrawn) -> None:
+        """The agent waits no longer."""
+        for waiting in list(self._open.values()):
+            if waiting.asked.turn_id == turn.id and waiting.asked.body.id == withdrawn.question:
+                await self._settle(waiting, _Answer("closed", "", ""))
+
+    def close(self, connection: Connection, turn_id: int) -> None:
+        """Within the unit that ends a turn: nobody waits for its answers any more."""
+        for waiting in self._open.values():
+            if waiting.asked.turn_id == turn_id and rows.settle(connection, waiting.asked.id, "closed"):
+                self._show(connection, waiting.asked, cards.outcome(waiting.asked, "closed"))
+
+    def closed(self, turn: Turn) -> None:
+        """After that unit."""
+        for question_id, waiting in list(self._open.items()):
+            if waiting.asked.turn_id == turn.id:
+                self._drop(question_id)
+        self._decided.pop(turn.run, None)
+        self._clocks.pop(turn.id, None)
+
+    # --- what the dispatcher wants to know ---------------------------------------------------------------------------
+
+    def waits(self, turn_id: int) -> bool:
+        """Whether a turn waits for a person."""
+        return turn_id in self._clocks and self._clocks[turn_id].waiting > 0
+
+    def waited_s(self, turn_id: int) -> float:
+        """Seconds that a turn has waited for people, until now."""
+        clock = self._clocks.get(turn_id)
+        if clock is None:
+            return 0.0
+        return clock.total + (asyncio.get_running_loop().time() - clock.since if clock.waiting else 0.0)
+
+    def last_heard(self, turn_id: int) -> float:
+        """When a turn last got an answer, on the event loop's clock; 0 if it never asked."""
+        clock = self._clocks.get(turn_id)
+        return 0.0 if clock is None else clock.until
+
+    def decisions(self, run: str) -> list[Frame]:
+        """What a sled that connects may not have heard."""
+        return list(self._decided[run].values()) if run in self._decided else []
+
+    # --- people answer -----------------------------------------------------------------------------------------------
+
+    def open_in(self, conversation_id: int) -> list[Asked]:
+        """What waits for an answer in a conversation, oldest first."""
+        found = [waiting.asked for waiting in self._open.values() if waiting.asked.conversation_id == conversation_id]
+        return sorted(found, key=lambda asked: asked.id)
+
+    async def take(self, message: StoredMessage, role: Role) -> str | None:
+        """Take a message that is no command, if it answers what is asked in its conversation: what to say to that.
+
+        None: it is meant for the agent. Raises UserError.
+        """
+        mine = [asked for asked in self.open_in(message.conversation_id) if _may(asked, message, role)]
+        text = message.text.strip()
+        if any(asked.body.kind == "permission" for asked in mine):
+            if text.lower().rstrip(".!") in cards.YES:
+                return await self.allow(message, role, None, session=False)
+            if (no := cards.NO.fullmatch(text)) is not None:
+                number = int(no["number"]) if no["number"] else None
+                return await self.deny(message, role, number, (no["why"] or "").strip())
+        queries = [asked for asked in mine if asked.body.kind == "query"]
+        if not queries or not text:
+            return None
+        if (one := cards.ANSWER.fullmatch(text)) is not None:
+            return await self.answer(message, role, int(one["number"]), one["words"])
+        return await self._answer(queries[0], message, text)
+
+    async def pressed(self, message: StoredMessage, role: Role) -> str:
+        """Take a press of a card's button; what to say to that. Raises UserError."""
+        for waiting in self._open.values():
+            asked = waiting.asked
+            if asked.card_id is None or asked.conversation.room != message.conversation.room:
+                continue
+            if await self.outbox.stands_at(asked.card_id) != message.presses:
+                continue
+            if message.text not in cards.choices(asked):
+                return ""
+            if asked.body.kind == "query":
+                return await self._answer(asked, message, message.text, role)
+            if message.text == "deny":
+                return await self._decide(asked, message, role, "denied")
+            return await self._decide(asked, message, role, "allowed", session=message.text == "allow session")
+        return ""
+
+    async def allow(self, message: StoredMessage, role: Role, number: int | None, *, session: bool) -> str:
+        """Give a permission, for once or for the session; what to say to that. Raises UserError."""
+        return await self._decide(self._find(message, "permission", number), message, role, "allowed", session=session)
+
+    async def deny(self, message: StoredMessage, role: Role, number: int | None, why: str) -> str:
+        """Deny a permission; what to say to that. Raises UserError."""
+        return await self._decide(self._find(message, "permission", number), message, role, "denied", why=why)
+
+    async def answer(self, message: StoredMessage, role: Role, number: int | None, text: str) -> str:
+        """Answer a question; what to say to that. Raises UserError."""
+        return await self._answer(self._find(message, "query", number), message, text, role)
+
+    def _find(self, message: StoredMessage, kind: str, number: int | None) -> Asked:
+        found = [asked for asked in self.open_in(message.conversation_id) if asked.body.kind == kind]
+        if number is not None:
+            found = [asked for asked in found if asked.number == number]
+        if not found:
+            raise UserError("Nothing of that kind is asked here now. `questions` lists what was.")
+        if len(found) > 1:
+            listed = "\n".join(f"{asked.number}. {cards.summary(asked.body)}" for asked in found)
+            raise UserError(f"Several are open; put the number behind your word (`allow 2`, `deny 2`):\n{listed}")
+        return found[0]
+
+    async def _decide(
+        self,
+        asked: Asked,
+        message: StoredMessage,
+        role: Role,
+        result: Outcome,
+        *,
+        session: bool = False,
+        why: str = "",
+    ) -> str:
+        self._check(asked, message, role)
+        if session and not asked.body.rule:
+            raise UserError("This one can only be allowed once: type `allow`.")
+        rule = asked.body.rule if session else ""
+        name = name_of(message, self.people)
+        return await self._settle(self._open[asked.id], _Answer(result, message.sender, name, rule or why, rule))
+
+    async def _answer(self, asked: Asked, message: StoredMessage, text: str, role: Role | None = None) -> str:
+        if role is not None:
+            self._check(asked, message, role)
+        answer = cards.read_answer(asked.body.queries[len(asked.answers)], text)
+        waiting = self._open[asked.id]
+        if len(asked.answers) + 1 < len(asked.body.queries):
+            return await self._next_query(waiting, answer)
+        answers = (*asked.answers, tuple(answer))
+        by = name_of(message, self.people)
+        return await self._settle(waiting, _Answer("answered", message.sender, by, answers=answers))
+
+    async def _next_query(self, waiting: _Open, answer: list[str]) -> str:
+        """One of several is answered: the card tells that, and the next one is asked."""
+        before = waiting.asked
+        told = (
+            f"❓ {cards.visible(before.body.queries[len(before.answers)].text)}\n✅ {cards.visible(', '.join(answer))}"
+        )
+
+        def unit(connection: Connection) -> Asked:
+            asked = rows.add_answer(connection, before.id, answer, time.time() + self.timeout_s)
+            self._show(connection, before, told)
+            self._post(connection, asked, waiting.who, "")
+            return rows.by_id(connection, asked.id)
+
+        waiting.asked = await self.store.write(unit)
+        self._set_timer(waiting)
+        self.outbox.wake(before.conversation)
+        return ""
+
+    def _check(self, asked: Asked, message: StoredMessage, role: Role) -> None:
+        if asked.id not in self._open:
+            raise UserError("That question is closed.")
+        if not _may(asked, message, role):
+            raise UserError(f"Only {self._open[asked.id].who.replace('An ', 'an ')} can answer that.")
+
+    async def _settle(self, waiting: _Open, answer: _Answer) -> str:
+        """Give a question its one outcome, and tell everybody; what to say to whoever answered."""
+        asked = waiting.asked
+
+        def unit(connection: Connection) -> tuple[Asked | None, str]:
+            settled = rows.settle(connection, asked.id, answer.outcome, by=answer.by, answers=answer.answers)
+            if settled is None:
+                return None, ""
+            if answer.rule and settled.session_id is not None:
+                rows.add_rule(connection, settled.session_id, answer.rule, answer.by)
+            told = cards.outcome(settled, answer.outcome, by=answer.told_by, word=answer.word)
+            replied = bool(answer.by) and not self.outbox.can_edit(asked.conversation)
+            if not replied:
+                self._show(connection, settled, told)
+            return settled, told if replied else ""
+
+        settled, told = await self.store.write(unit)
+        self._drop(asked.id)
+        if settled is None:
+            return "That question is answered already."
+        self.outbox.wake(asked.conversation)
+        why = answer.word if answer.outcome == "denied" else ""
+        if answer.outcome == "expired":
+            why = f"nobody answered within {self.timeout_s:.0f} s"
+        await self._tell(settled, why)
+        return told
+
+    async def _tell(self, asked: Asked, why: str) -> None:
+        """Let whoever waits for it know the outcome."""
+        then = self._then.pop(asked.id, None)
+        if then is not None:
+            await then(asked)
+        if not asked.run or asked.outcome == "closed":
+            return
+        decision = _decision(asked, why)
+        self._decided[asked.run][asked.body.id] = decision
+        await self.wire.send(asked.project_id, decision)
+
+    # --- time --------------------------------------------------------------------------------------------------------
+
+    async def recover(self, then: Callable[[Asked], Then | None]) -> None:
+        """Take up what another gateway process asked; `then` says who hears of a question of the gateway's own."""
+        at_least = time.time() + AFTER_RESTART_S
+
+        def unit(connection: Connection) -> tuple[list[Asked], list[Asked]]:
+            for asked in rows.all_open(connection):
+                rows.extend(connection, asked.id, max(asked.deadline, at_least))
+            return rows.all_open(connection), rows.settled_of_open_turns(connection)
+
+        waiting, settled = await self.store.write(unit)
+        for asked in waiting:
+            if asked.turn_id is None and (hears := then(asked)) is not None:
+                self._then[asked.id] = hears
+            self._wait(asked, "An operator" if not asked.requester else "Who asked for it, or an operator")
+        for asked in settled:
+            why = "nobody answered in time" if asked.outcome == "expired" else ""
+            self._decided[asked.run][asked.body.id] = _decision(asked, why)
+
+    async def shut(self) -> None:
+        """Forget everything in memory; deadlines are stored."""
+        for waiting in self._open.values():
+            if waiting.timer is not None:
+                waiting.timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _wait(self, asked: Asked, who: str) -> None:
+        waiting = self._open[asked.id] = _Open(asked, who)
+        self._set_timer(waiting)
+        if asked.turn_id is not None:
+            clock = self._clocks[asked.turn_id]
+            if clock.waiting == 0:
+                clock.since = asyncio.get_running_loop().time()
+            clock.waiting += 1
+
+    def _set_timer(self, waiting: _Open) -> None:
+        if waiting.timer is not None:
+            waiting.timer.cancel()
+        left = max(0.0, waiting.asked.deadline - time.time())
+        waiting.timer = asyncio.get_running_loop().call_later(left, self._expire, waiting)
+
+    def _expire(self, waiting: _Open) -> None:
+        self._in_background(self._settle_in_the_end(waiting))
+
+    async def _settle_in_the_end(self, waiting: _Open) -> None:
+        while waiting.asked.id in self._open:
+            try:
+                await self._settle(waiting, _Answer("expired", "", ""))
+            except StateError as error:
+                log.error("a question's deadline: %s", error)
+                await asyncio.sleep(_RETRY_WRITE_S)
+
+    def _drop(self, question_id: int) -> None:
+        waiting = self._open.pop(question_id, None)
+        if waiting is None:
+            return
+        if waiting.timer is not None:
+            waiting.timer.cancel()
+        if waiting.asked.turn_id is not None:
+            clock = self._clocks[waiting.asked.turn_id]
+            clock.waiting -= 1
+            clock.until = asyncio.get_running_loop().time()
+            if clock.waiting == 0:
+                clock.total += clock.until - clock.since
+
+    # --- small parts -------------------------------------------------------------------------------------------------
+
+    def _post(self, connection: Connection, asked: Asked, who: str, reply_to: str) -> bool:
+        """Put the card into the conversation; False when it is too long to be read."""
+        text = cards.card(asked, who=who, several_open=asked.number > 1)
+        if len(text) > MAX_CARD:
+            return False
+        ids = self.outbox.add(
+            connection,
+            asked.conversation,
+            asked.conversation_id,
+            text,
+            reply_to=reply_to,
+            turn_id=asked.turn_id,
+            kind="question",
+            choices=encode_choices(cards.choices(asked)),
+        )
+        rows.set_card(connection, asked.id, ids[-1])
+        return True
+
+    def _show(self, connection: Connection, asked: Asked, text: str) -> None:
+        """The card turns into its outcome; where nothing can be edited, that is a message of its own."""
+        replaces = asked.card_id if self.outbox.can_edit(asked.conversation) else None
+        self.outbox.add(connection, asked.conversation, asked.conversation_id, text, kind="question", replaces=replaces)
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _may(asked: Asked, message: StoredMessage, role: Role) -> bool:
+    return role is Role.OPERATOR or (bool(asked.requester) and message.sender == asked.requester)
+
+
+def _decision(asked: Asked, why: str) -> Decision:
+    return Decision(
+        run=asked.run,
+        question=asked.body.id,
+        allow=asked.outcome in ("allowed", "answered"),
+        text=why,
+        answers=cards.told_of(asked.answers),
+    )

@@ -1,0 +1,32 @@
+"""What projects spent on a day, and what operators allowed them beyond their budget."""
+
+from __future__ import annotations
+
+import time
+
+from sqlalchemy import Connection, func, insert, select
+
+from gateway.store.tables import grants, turns
+
+
+def of_day(connection: Connection, day: str, since: float) -> tuple[dict[int, float], dict[int, int], dict[int, float]]:
+    """By project, of the day that began at `since`: USD spent, turns that spent it, USD allowed beyond the budget."""
+    rows = connection.execute(
+        select(turns.c.project_id, func.sum(turns.c.cost_usd), func.count())
+        .where(turns.c.ended_at >= since)
+        .group_by(turns.c.project_id)
+    ).all()
+    more = connection.execute(
+        select(grants.c.project_id, func.sum(grants.c.usd)).where(grants.c.day == day).group_by(grants.c.project_id)
+    ).all()
+    return (
+        {row[0]: float(row[1]) for row in rows},
+        {row[0]: int(row[2]) for row in rows},
+        {row[0]: float(row[1]) for row in more},
+    )
+
+
+def grant(connection: Connection, project_id: int, day: str, usd: float, by: str) -> None:
+    """Allow a project more on a day."""
+    values = {"project_id": project_id, "day": day, "usd": usd, "granted_by": by, "granted_at": time.time()}
+    connection.execute(insert(grants).values(**values))

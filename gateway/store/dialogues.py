@@ -1,0 +1,53 @@
+"""The dialogues that a session had with its agent, so that an older one can be taken up again."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from gateway.store.tables import dialogues, sessions
+from gateway.store.turns import SessionKey
+
+
+@dataclass(frozen=True, slots=True)
+class Dialogue:
+    """One of them; `title` is what it began with, and `current` the one that a session is in."""
+
+    agent: str
+    agent_session: str
+    title: str
+    last_at: float
+    current: bool
+
+
+def note(connection: Connection, session_id: int, *, agent: str, agent_session: str, title: str) -> None:
+    """A turn takes place in a dialogue."""
+    now = time.time()
+    values = {
+        "session_id": session_id,
+        "agent": agent,
+        "agent_session": agent_session,
+        "title": title[:200],
+        "began_at": now,
+        "last_at": now,
+    }
+    insert = upsert(dialogues).values(**values)
+    known = ["session_id", "agent_session"]
+    connection.execute(insert.on_conflict_do_update(index_elements=known, set_={"last_at": now}))
+
+
+def of_session(connection: Connection, key: SessionKey, limit: int) -> list[Dialogue]:
+    """The newest dialogues of a session, the one that spoke last first."""
+    rows = connection.execute(
+        select(dialogues, sessions.c.agent_session.label("current"))
+        .join_from(dialogues, sessions, dialogues.c.session_id == sessions.c.id)
+        .where(sessions.c.project_id == key.project_id, sessions.c.conversation_id == key.conversation_id)
+        .order_by(dialogues.c.last_at.desc())
+        .limit(limit)
+    )
+    return [
+        Dialogue(row.agent, row.agent_session, row.title, row.last_at, row.agent_session == row.current) for row in rows
+    ]

@@ -1,0 +1,348 @@
+"""What agents ask: one card, one answer, one effect; sleds that the test plays, a real database."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from sqlalchemy import update
+
+from gateway import questions as questions_module
+from gateway.access import Role
+from gateway.chat import Capabilities
+from gateway.errors import UserError
+from gateway.store import questions as rows
+from gateway.store import turns as turn_rows
+from gateway.store.messages import StoredMessage
+from gateway.store.tables import questions as table
+from gateway.testing import FakeTransport
+from sled.protocol import Decision, Finished, Option, Query, Question, Run, RunState, Withdrawn
+from tests.conftest import FAST, World, close_world, make_world
+
+BASH = Question(id="q1", kind="permission", tool="Bash", arguments='{"command": "npm test"}', rule="Bash: npm test")
+COLOUR = Query(text="Which colour?", options=[Option(label="Red"), Option(label="Blue", description="like the sea")])
+ASK = Question(id="q2", kind="query", queries=[COLOUR])
+
+
+@pytest_asyncio.fixture
+async def asking(world: World) -> Asking:
+    return await Asking.begin(world)
+
+
+class Asking:
+    """A run of Ana's that asks; Ben is a member, Olga an operator."""
+
+    def __init__(self, world: World, project: int, run: Run) -> None:
+        self.world = world
+        self.project = project
+        self.run = run
+
+    @classmethod
+    async def begin(cls, world: World) -> Asking:
+        project = await world.project()
+        await world.activate(project)
+        await world.say("do it", "m1")
+        _, run = await world.next_run()
+        return cls(world, project, run)
+
+    async def ask(self, question: Question) -> str:
+        """The agent asks; the card, once people see it."""
+        before = len(self.world.transport.texts)
+        await self.world.sleds.say(self.project, self.run.run, question)
+        return (await self.world.transport.until(lambda texts: len(texts) > before))[-1]
+
+    async def says(self, text: str, external_id: str, sender: str = "fake:ana", presses: str = "") -> StoredMessage:
+        """A message that came in; it goes nowhere but to the questions."""
+        message = self.world.transport.message(text, external_id, sender=sender)
+        if presses:
+            message = type(message)(**{**_fields(message), "presses": presses})
+        before = len(self.world.accepted)
+        await self.world.inbox.accept("fake", [message], None)
+        return self.world.accepted[before]
+
+    async def take(self, text: str, external_id: str, sender: str = "fake:ana", role: Role = Role.MEMBER) -> str | None:
+        return await self.world.questions.take(await self.says(text, external_id, sender), role)
+
+    async def decision(self) -> Decision:
+        return await asyncio.wait_for(self.world.sleds.decisions.get(), 5)
+
+    async def reads(self, part: str) -> str:
+        """The text of the conversation that contains `part`."""
+        texts = await self.world.transport.until(lambda texts: any(part in text for text in texts))
+        return next(text for text in texts if part in text)
+
+
+def _fields(message: object) -> dict[str, object]:
+    return {name: getattr(message, name) for name in message.__dataclass_fields__}  # type: ignore[attr-defined]
+
+
+async def test_a_card_shows_the_tool_and_the_whole_of_its_arguments(asking: Asking) -> None:
+    card = await asking.ask(BASH)
+    assert "May I use Bash?" in card
+    assert "```sh\nnpm test\n```" in card
+    assert "`allow`" in card
+    assert "`allow session` (from now on: Bash: npm test)" in card
+    assert "Ana or an operator" in card
+
+
+async def test_what_is_allowed_is_told_to_the_sled_and_stands_in_the_card(asking: Asking) -> None:
+    await asking.ask(BASH)
+    assert await asking.take("yes", "m2") == ""
+    assert await asking.decision() == Decision(run=asking.run.run, question="q1", allow=True)
+    assert "Allowed by Ana" in await asking.reads("Allowed")
+    assert not any("May I use" in text for text in asking.world.transport.texts)
+
+
+async def test_a_denial_carries_its_reason(asking: Asking) -> None:
+    await asking.ask(BASH)
+    await asking.take("no, use pnpm", "m2")
+    decision = await asking.decision()
+    assert (decision.allow, decision.text) == (False, "use pnpm")
+    assert "use pnpm" in await asking.reads("Denied by Ana")
+
+
+async def test_only_the_requester_or_an_operator_may_answer(asking: Asking) -> None:
+    await asking.ask(BASH)
+    assert await asking.take("yes", "m2", "fake:ben") is None  # a prompt like any other
+    with pytest.raises(UserError, match="Only Ana or an operator"):
+        await asking.world.questions.allow(
+            await asking.says("allow", "m3", "fake:ben"), Role.MEMBER, None, session=False
+        )
+    assert asking.world.sleds.decisions.empty()
+    operator = await asking.says("allow", "m4", "fake:ben")
+    await asking.world.questions.allow(operator, Role.OPERATOR, None, session=False)
+    assert (await asking.decision()).allow
+
+
+async def test_the_second_answer_and_a_late_one_have_no_effect(asking: Asking) -> None:
+    await asking.ask(BASH)
+    ask = asking.world.questions
+    yes, no = await asking.says("allow", "m2"), await asking.says("deny", "m3")
+    told = await asyncio.gather(
+        ask.allow(yes, Role.MEMBER, None, session=False),
+        ask.deny(no, Role.MEMBER, None, ""),
+        return_exceptions=True,
+    )
+    assert told[0] == ""
+    assert isinstance(told[1], UserError) or "already" in str(told[1])
+    assert (await asking.decision()).allow
+    with pytest.raises(UserError, match="Nothing of that kind"):
+        await ask.deny(no, Role.MEMBER, None, "")
+    assert asking.world.sleds.decisions.empty()
+
+
+async def test_allowed_for_the_session_asks_no_more_until_it_is_revoked(asking: Asking) -> None:
+    world = asking.world
+    await asking.ask(BASH)
+    await world.questions.allow(await asking.says("allow session", "m2"), Role.MEMBER, None, session=True)
+    assert (await asking.decision()).allow
+    cards = len(world.transport.texts)
+    await world.sleds.say(asking.project, asking.run.run, _again("q7"))
+    assert (await asking.decision()).question == "q7"
+    assert len(world.transport.texts) == cards
+    (rule,) = await world.store.read(lambda c: rows.rules_of(c, asking.project))
+    assert (rule.rule, rule.allowed_by) == ("Bash: npm test", "fake:ana")
+    await world.store.write(lambda c: rows.drop_rules(c, [rule.id]))
+    assert "May I use Bash?" in await asking.ask(_again("q8"))
+
+
+def _again(name: str) -> Question:
+    return Question(id=name, kind="permission", tool="Bash", arguments=BASH.arguments, rule=BASH.rule)
+
+
+async def test_a_rule_is_of_one_session(world: World) -> None:
+    here = await Asking.begin(world)
+    await here.ask(BASH)
+    await world.questions.allow(await here.says("allow session", "m2"), Role.MEMBER, None, session=True)
+    await here.decision()
+    await world.sleds.finish(here.project, here.run)
+    await world.activate(here.project, room="other")
+    await world.say("do it here", "m3", room="other")
+    _, run = await world.next_run()
+    assert "May I use Bash?" in await Asking(world, here.project, run).ask(_again("q9"))
+
+
+@pytest_asyncio.fixture
+async def impatient(tmp_path: Path) -> AsyncIterator[Asking]:
+    world = await make_world(tmp_path, question_s=0.05)
+    yield await Asking.begin(world)
+    await close_world(world)
+
+
+async def test_nobody_answers_in_time_denies(impatient: Asking) -> None:
+    await impatient.world.sleds.say(impatient.project, impatient.run.run, BASH)
+    decision = await impatient.decision()
+    assert not decision.allow
+    assert "nobody answered" in decision.text
+    assert "Nobody answered in time: denied" in await impatient.reads("Nobody answered")
+    first = impatient.world.accepted[0]
+    (asked,) = await impatient.world.store.read(lambda c: rows.unanswered(c, first.conversation_id, 5))
+    assert asked.outcome == "expired"
+
+
+async def test_a_question_is_answered_by_number_label_or_words(asking: Asking) -> None:
+    for number, (said, meant) in enumerate([("2", "Blue"), ("red", "Red"), ("neither, green", "neither, green")]):
+        await asking.ask(Question(id=f"a{number}", kind="query", queries=[COLOUR]))
+        assert await asking.take(said, f"n{number}") == ""
+        decision = await asking.decision()
+        assert (decision.allow, decision.answers) == (True, [[meant]])
+    with pytest.raises(UserError, match="There are 2 options"):
+        await asking.ask(Question(id="a9", kind="query", queries=[COLOUR]))
+        await asking.take("7", "n9")
+
+
+async def test_several_questions_are_asked_one_after_the_other(asking: Asking) -> None:
+    sizes = Query(text="Which sizes?", options=[Option(label=s) for s in ("S", "M", "L")], several=True)
+    card = await asking.ask(Question(id="q3", kind="query", queries=[COLOUR, sizes]))
+    assert "(1 of 2) Which colour?" in card
+    await asking.take("1", "n1")
+    assert "Which sizes?" in await asking.reads("(2 of 2)")
+    assert asking.world.sleds.decisions.empty()
+    await asking.take("1 and 3", "n2")
+    assert (await asking.decision()).answers == [["Red"], ["S", "L"]]
+
+
+async def test_with_several_open_the_number_decides(asking: Asking) -> None:
+    await asking.ask(BASH)
+    second = Question(id="q4", kind="permission", tool="Write", arguments='{"file_path": "a", "content": "b"}')
+    assert "`allow 2`" in await asking.ask(second)
+    with pytest.raises(UserError, match=r"Several are open.*\n1\. Bash `npm test`\n2\. Write `a`"):
+        await asking.take("yes", "m2")
+    await asking.take("no 2 not there", "m3")
+    decision = await asking.decision()
+    assert (decision.question, decision.allow, decision.text) == ("q4", False, "not there")
+    await asking.take("yes", "m4")
+    assert (await asking.decision()).question == "q1"
+
+
+async def test_a_button_is_an_answer_of_whoever_may_give_it(asking: Asking) -> None:
+    world = asking.world
+    await asking.ask(BASH)
+    (asked,) = world.questions.open_in(world.accepted[0].conversation_id)
+    assert asked.card_id is not None
+    assert await world.outbox.drain(5)
+    stands_at = await world.outbox.stands_at(asked.card_id)
+    with pytest.raises(UserError, match="Only Ana"):
+        await world.questions.pressed(await asking.says("allow", "p1", "fake:ben", stands_at), Role.MEMBER)
+    assert await world.questions.pressed(await asking.says("🎉", "p2", presses=stands_at), Role.MEMBER) == ""
+    assert await world.questions.pressed(await asking.says("allow", "p3", presses="elsewhere"), Role.MEMBER) == ""
+    assert world.sleds.decisions.empty()
+    await world.questions.pressed(await asking.says("allow", "p4", presses=stands_at), Role.MEMBER)
+    assert (await asking.decision()).allow
+    assert await world.questions.pressed(await asking.says("deny", "p5", presses=stands_at), Role.MEMBER) == ""
+    assert world.sleds.decisions.empty()
+
+
+async def test_the_end_of_a_run_closes_its_card(asking: Asking) -> None:
+    await asking.ask(BASH)
+    await asking.world.sleds.say(asking.project, asking.run.run, Finished(ending="interrupted", reason="crashed"))
+    assert "the agent waits no longer" in await asking.reads("Closed")
+    assert await asking.take("yes", "m2") is None
+    assert asking.world.sleds.decisions.empty()
+
+
+async def test_a_question_that_is_withdrawn_is_closed(asking: Asking) -> None:
+    await asking.ask(BASH)
+    await asking.world.sleds.say(asking.project, asking.run.run, Withdrawn(question="q1"))
+    await asking.reads("Closed")
+    assert asking.world.questions.open_in(asking.world.accepted[0].conversation_id) == []
+
+
+async def test_a_question_survives_a_restart_with_at_least_a_minute_left(tmp_path: Path) -> None:
+    world = await make_world(tmp_path, question_s=1.0)
+    asking = await Asking.begin(world)
+    await asking.ask(BASH)
+    await close_world(world)
+
+    again = await make_world(tmp_path, question_s=1.0, transport=world.transport)
+    before = time.time()
+    await again.questions.recover(lambda _: None)
+    await again.dispatcher.recover()
+    (asked,) = again.questions.open_in(world.accepted[0].conversation_id)
+    assert asked.deadline >= before + questions_module.AFTER_RESTART_S
+    # The sled says it again, as it does of everything that it is not sure of; there is one card all the same.
+    again.sleds.connect(asking.project, runs=[RunState(run=asking.run.run, last=1, finished=False)])
+    await again.sleds.say(asking.project, asking.run.run, BASH)
+    later = Asking(again, asking.project, asking.run)
+    await later.take("yes", "m2")
+    assert (await later.decision()).allow
+    assert sum("Bash" in text for text in again.transport.texts) == 1
+    await close_world(again)
+
+
+async def test_a_decision_is_said_again_to_a_sled_that_comes_back(asking: Asking) -> None:
+    await asking.ask(BASH)
+    asking.world.sleds.disconnect(asking.project)
+    await asking.take("yes", "m2")
+    assert asking.world.sleds.decisions.empty()
+    asking.world.sleds.connect(asking.project, runs=[RunState(run=asking.run.run, last=1, finished=False)])
+    assert (await asking.decision()).allow
+
+
+async def test_a_decision_of_before_a_restart_is_said_after_it(tmp_path: Path) -> None:
+    world = await make_world(tmp_path)
+    asking = await Asking.begin(world)
+    await asking.ask(BASH)
+    world.sleds.disconnect(asking.project)
+    await asking.take("no", "m2")
+    await close_world(world)
+    again = await make_world(tmp_path)
+    await again.questions.recover(lambda _: None)
+    await again.dispatcher.recover()
+    again.sleds.connect(asking.project, runs=[RunState(run=asking.run.run, last=1, finished=False)])
+    decision = await asyncio.wait_for(again.sleds.decisions.get(), 5)
+    assert (decision.question, decision.allow) == ("q1", False)
+    await close_world(again)
+
+
+async def test_what_is_too_long_to_be_read_is_denied_unseen(asking: Asking) -> None:
+    long = Question(id="q5", kind="permission", tool="Write", arguments='{"content": "' + "x" * 20_000 + '"}')
+    await asking.world.sleds.say(asking.project, asking.run.run, long)
+    decision = await asking.decision()
+    assert not decision.allow
+    assert "smaller parts" in decision.text
+    assert not any("May I" in text for text in asking.world.transport.texts)
+
+
+async def test_where_nothing_can_be_edited_the_outcome_is_the_reply(tmp_path: Path) -> None:
+    plain = Capabilities(max_text=2000, edits=False, edit_interval_s=0.0, idempotent=True, marks=False)
+    world = await make_world(tmp_path, transport=FakeTransport(serving=True, capabilities=plain))
+    asking = await Asking.begin(world)
+    await asking.ask(BASH)
+    told = await asking.take("yes", "m2")
+    assert told is not None
+    assert "Allowed by Ana" in told
+    assert (await asking.decision()).allow
+    await close_world(world)
+
+
+async def test_waiting_for_a_person_is_no_silence_and_not_on_the_clock(tmp_path: Path) -> None:
+    limits = type(FAST)(window_s=0.01, window_max_s=0.1, silence_s=0.3, turn_s=0.6)
+    world = await make_world(tmp_path, limits)
+    asking = await Asking.begin(world)
+    await asking.ask(BASH)
+    await asyncio.sleep(1.0)  # longer than either limit: nothing may happen
+    assert world.sleds.stops.empty()
+    await asking.take("yes", "m2")
+    stop = await asyncio.wait_for(world.sleds.stops.get(), 5)  # but now the model is silent
+    assert stop.run == asking.run.run
+    (turn,) = await world.store.read(turn_rows.open_turns)
+    assert turn.waited_s >= 0.9
+    await close_world(world)
+
+
+async def test_a_deadline_that_passed_while_the_gateway_was_away_still_gives_people_time(tmp_path: Path) -> None:
+    world = await make_world(tmp_path, question_s=30)
+    asking = await Asking.begin(world)
+    await asking.ask(ASK)
+    await world.store.write(lambda c: c.execute(update(table).values(deadline=time.time() - 500)))
+    await close_world(world)
+    again = await make_world(tmp_path)
+    await again.questions.recover(lambda _: None)
+    (asked,) = again.questions.open_in(world.accepted[0].conversation_id)
+    assert asked.deadline > time.time() + 50
+    await close_world(again)
