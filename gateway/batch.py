@@ -110,6 +110,8 @@ def answer(end: Finished, stop_reason: str) -> str:
         told = _with(text, f"⏹ {stop_reason}")
     else:
         told = _with(text, "The run was interrupted: its process ended. `retry` runs it again.")
+    for note in end.notes:
+        told += f"\n\n_{note}_"
     if end.survivors:
         pids = ", ".join(map(str, end.survivors))
         told += f"\n\nThese processes could not be ended: {pids}. `restart` ends the whole project."

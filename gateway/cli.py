@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import secrets
+import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -26,15 +27,23 @@ class NotRunning(UserError):
 
 
 async def send(settings: Settings, arguments: argparse.Namespace, say: Say) -> int:
-    """Send a message; print its replies. 0 when it was answered, 1 when not."""
-    message = {
+    """Send a message; print its replies. 0 when it was answered, 1 when not.
+
+    What an agent asks meanwhile goes to standard error; another `huskies send` answers it.
+    """
+    message: dict[str, Any] = {
         "text": _utf8(arguments.text),
         "conversation": _utf8(arguments.conversation),
         # One id for all tries: a call that is cut off and repeated sends no second message.
         "id": secrets.token_hex(12),
     }
     try:
-        answer = await asyncio.wait_for(_call(settings, "POST", "/send", message), arguments.timeout)
+        async with asyncio.timeout(arguments.timeout):
+            answer = await _call(settings, "POST", "/send", message)
+            while "asked" in answer:
+                print(answer["card"], file=sys.stderr, flush=True)
+                message["seen"] = [*message.get("seen", []), answer["asked"]]
+                answer = await _call(settings, "POST", "/send", message)
     except TimeoutError:
         raise UserError(
             f"there was no reply within {arguments.timeout:g} s; the message stays with the gateway"

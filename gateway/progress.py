@@ -9,7 +9,7 @@ from gateway.chat import Conversation
 from gateway.outbox import Outbox
 from gateway.store import Store, turns
 from gateway.text import seconds, shorten
-from sled.protocol import Body, Note, TextDelta, Tool, ToolDone
+from sled.protocol import Body, Note, Question, TextDelta, Tool, ToolDone, Withdrawn
 
 #: A turn that ends sooner than this gets its answer only: seconds.
 SHOW_AFTER_S = 1.0
@@ -85,8 +85,12 @@ class Live:
         """Something happened in the run."""
         match body:
             case TextDelta(delta=delta):
+                self._note = ""  # whatever was waited for is here
                 self._text = (self._text + delta)[-4 * _TAIL :]
+            case Question() | Withdrawn():
+                self._note = "❓ Waiting for an answer." if isinstance(body, Question) else ""
             case Tool(name=name, detail=detail):
+                self._note = ""
                 self._tools = [*self._tools[-_KEPT_TOOLS + 1 :], shorten(f"{name} {detail}", 120)]
                 self._text = ""
             case ToolDone(failed=True) if self._tools:

@@ -22,13 +22,17 @@ from pathlib import Path
 from typing import Any
 
 from sled import agents
+from sled.around import Around
+from sled.children import Children
 from sled.clone import Relayed
+from sled.files import Files
 from sled.jobs import JobFailed, Jobs
 from sled.journal import Journal
 from sled.link import Link, Refused
 from sled.processes import Reaper, become_subreaper
-from sled.protocol import Ack, Answer, Call, Forget, FromGateway, Run, Said, Steer, Stop
+from sled.protocol import Ack, Answer, Call, Decision, Forget, FromGateway, Run, Said, Steer, Stop
 from sled.relay import Relay
+from sled.snapshots import Snapshots
 from sled.supervisor import MARK, Supervisor
 
 log = logging.getLogger("sled")
@@ -91,10 +95,21 @@ class Sled:
         self._journal = Journal(state / "journal")
         self._link = Link(config.wire, config.token, self._journal, agents.available(), self._take)
         environment = runner_environment(config, relay_url)
-        self._supervisor = Supervisor(self._journal, config.workspace, environment, self._link.publish)
         # Marked like a runner, so that the next sled finds what this one may leave behind.
         marked = {**environment, MARK: self._journal.id}
-        self._jobs = Jobs(self._supervisor, config.workspace, marked, Relayed(relay_url, config.token))
+        children = Children()
+        snapshots = Snapshots(state, config.workspace, marked, children.spawn)
+        around = Around(Files(config.wire, config.token, config.workspace), snapshots)
+        self._supervisor = Supervisor(
+            self._journal,
+            config.workspace,
+            environment,
+            publish=self._link.publish,
+            children=children,
+            around=around,
+        )
+        relayed = Relayed(relay_url, config.token)
+        self._jobs = Jobs(self._supervisor, config.workspace, marked, relayed, snapshots)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -114,6 +129,8 @@ class Sled:
                 await self._supervisor.start(frame)
             case Steer():
                 await self._supervisor.steer(frame)
+            case Decision():
+                await self._supervisor.decide(frame)
             case Forget():
                 await self._supervisor.forget(frame)
             case Ack():

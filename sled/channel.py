@@ -1,9 +1,10 @@
 """Lines of JSON between the sled and a runner, over a socket pair that the runner inherits.
 
-    sled   -> runner   Run, Steer, Stop
+    sled   -> runner   Run, Ready, Steer, Decision, Stop
     runner -> sled     the events of the run under way; Baseline
 
-`Baseline` names the processes that were there before the turn began: what comes later, the turn started.
+`Ready` tells that the agent may change files from now on. `Baseline` names the processes that were there before the
+turn began: what comes later, the turn started.
 """
 
 from __future__ import annotations
@@ -14,7 +15,22 @@ import socket
 
 import msgspec
 
-from sled.protocol import MAX_FRAME, MAX_TEXT, Body, Finished, Frame, Note, Run, Steer, Stop, TextDelta, Tool, encode
+from sled.protocol import (
+    MAX_FRAME,
+    MAX_TEXT,
+    Body,
+    Decision,
+    Finished,
+    Frame,
+    Id,
+    Note,
+    Run,
+    Steer,
+    Stop,
+    TextDelta,
+    Tool,
+    encode,
+)
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +57,14 @@ class Baseline(Frame, frozen=True, tag="baseline"):
     pids: list[int]
 
 
+class Ready(Frame, frozen=True, tag="ready"):
+    """The snapshot that the run starts from is taken, or given up."""
+
+    run: Id
+
+
 FromRunner = Body | Baseline
-ToRunner = Run | Steer | Stop
+ToRunner = Run | Ready | Steer | Decision | Stop
 
 _from_runner: msgspec.json.Decoder[FromRunner] = msgspec.json.Decoder(FromRunner)
 _to_runner: msgspec.json.Decoder[ToRunner] = msgspec.json.Decoder(ToRunner)

@@ -10,14 +10,18 @@ import stat
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 import psutil
 
 from sled.clone import Progress, Relayed, clone_environment, empty, explain, hide, is_clonable
+from sled.diffs import diff
 from sled.processes import Process, end_tree
 from sled.protocol import Call
+from sled.shadow import NoTree
+from sled.snapshots import NoSnapshot, Snapshots
 from sled.supervisor import Supervisor
+from sled.undo import undo
 
 #: Bytes of a project's settings, and of a command's output that is kept.
 _MAX_RECORD = 64 * 1024
@@ -34,12 +38,18 @@ class Jobs:
     """Jobs of one project; `environment` is what git sees (HOME above all), `relayed` its way by the gateway."""
 
     def __init__(
-        self, supervisor: Supervisor, workspace: Path, environment: Mapping[str, str], relayed: Relayed
+        self,
+        supervisor: Supervisor,
+        workspace: Path,
+        environment: Mapping[str, str],
+        relayed: Relayed,
+        snapshots: Snapshots,
     ) -> None:
         self._supervisor = supervisor
         self._workspace = workspace
         self._environment = dict(environment)
         self._relayed = relayed
+        self._snapshots = snapshots
 
     async def do(self, call: Call, say: Callable[[str], None]) -> str:
         """Do the job that is called for; `say` is told how far it has got.
@@ -57,8 +67,8 @@ class Jobs:
                 return await asyncio.to_thread(self.record, call.arguments)
             case "run":
                 return await self.run(call.arguments, say)
-            case _:
-                raise JobFailed(f"this sled cannot do {call.job} yet; `rebuild` gives the project a new one")
+            case "diff" | "undo":
+                return await self.look_back(call.job, call.arguments.get("run", ""))
 
     async def init(self, arguments: Mapping[str, str]) -> str:
         """Make the workspace a project; safe to repeat.
@@ -135,6 +145,20 @@ class Jobs:
             if process.returncode != 0:
                 raise JobFailed(f"it ended with {process.returncode}: {_tail(output, 5) or 'it said nothing'}")
         return "ran"
+
+    async def look_back(self, job: Literal["diff", "undo"], run: str) -> str:
+        """What turn `run` changed, or the last one (`sled.diffs`), or its changes undone (`sled.undo`), as JSON.
+
+        Raises:
+            JobFailed: there is no snapshot of it; or a run is under way, in which nothing is undone.
+        """
+        if job == "undo" and self._supervisor.busy:
+            raise JobFailed("a run is under way; wait for its end, or stop it first")
+        await self._snapshots.settled()
+        try:
+            return await (diff if job == "diff" else undo)(self._snapshots, run)
+        except (NoSnapshot, NoTree) as error:
+            raise JobFailed(str(error)) from error
 
     async def clone(self, arguments: Mapping[str, str], say: Callable[[str], None]) -> str:
         """Clone a repository into the workspace, which must be empty, and is again if this fails or is cancelled.

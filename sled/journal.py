@@ -1,8 +1,8 @@
 """What the sled must not forget: which runs it took, and how they stand.
 
-One file per run in `<home>/.huskies/journal/`: a JSON line for each event worth keeping (`Started`, `Steered`,
-`Finished`), written before anything else happens with it. A line needs no fsync: the journal guards against the death
-of processes, and a machine that dies takes the run with it.
+One file per run in `<home>/.huskies/journal/`: a JSON line for each event worth keeping (`_KEPT`: what happened once
+and counts for good), written before anything else happens with it. A line needs no fsync: the journal guards against
+the death of processes, and a machine that dies takes the run with it.
 """
 
 from __future__ import annotations
@@ -15,11 +15,24 @@ from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sled.protocol import BadFrame, Body, Event, Finished, RunState, Started, Steered, decode_body, encode
+from sled.protocol import (
+    BadFrame,
+    Body,
+    Event,
+    File,
+    Finished,
+    Question,
+    RunState,
+    Started,
+    Steered,
+    Withdrawn,
+    decode_body,
+    encode,
+)
 
 log = logging.getLogger(__name__)
 
-_KEPT = (Started, Steered, Finished)
+_KEPT = (Started, Steered, Question, Withdrawn, File, Finished)
 #: Live events kept in memory for a gateway that comes back; older ones are dropped, `Finished` has the whole text.
 _LIVE_EVENTS = 256
 #: A gateway has seen live events of a run that no file remembers; what a new sled says of it is numbered beyond them.

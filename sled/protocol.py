@@ -147,7 +147,8 @@ class Finished(Frame, frozen=True, tag="finished"):
     """The run is over and its processes are gone, but for `survivors` (process ids).
 
     `input_tokens` are those that no cache held; `tools` counts the uses of each. Reason `limit`: the provider serves
-    this account again at `resets_at` (seconds since the epoch; 0: it did not say).
+    this account again at `resets_at` (seconds since the epoch; 0: it did not say). `notes`: what people must know of
+    the run besides its answer, like a context that was lost.
     """
 
     ending: Ending
@@ -163,6 +164,7 @@ class Finished(Frame, frozen=True, tag="finished"):
     cache_write_tokens: Count = 0
     tools: Annotated[dict[Short, Count], Meta(max_length=200)] = {}
     resets_at: float = 0.0
+    notes: Annotated[list[Short], Meta(max_length=20)] = []
     survivors: Annotated[list[int], Meta(max_length=1000)] = []
 
 

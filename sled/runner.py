@@ -16,9 +16,10 @@ from pathlib import Path
 import psutil
 
 from sled import agents
-from sled.channel import FD_VARIABLE, Baseline, Channel, fit
+from sled.channel import FD_VARIABLE, Baseline, Channel, Ready, ToRunner, fit
 from sled.processes import Reaper, become_subreaper, descendants, die_with
-from sled.protocol import Body, Finished, Run, Started, Steer, Steered, Stop
+from sled.protocol import Body, Decision, Finished, Run, Started, Steer, Steered, Stop
+from sled.turn import Turn
 
 log = logging.getLogger(__name__)
 
@@ -30,36 +31,53 @@ class Runner:
         self._channel = channel
         self._workspace = workspace
         self._agent: agents.Agent | None = None
+        self._turn: Turn | None = None
 
     async def serve(self) -> None:
         """Until the sled closes the channel."""
-        turn: asyncio.Task[None] | None = None
+        play: asyncio.Task[None] | None = None
         while frame := await self._channel.from_sled():
             if isinstance(frame, Run):
-                if turn is not None:
-                    await turn
+                if play is not None:
+                    await play
                 # What earlier turns left, a server say, is not this turn's; nor is, once it started, the agent itself.
                 await self._send_baseline()
-                turn = asyncio.create_task(self._turn(frame))
+                self._turn = Turn(frame, self._emit)
+                play = asyncio.create_task(self._play(self._turn))
                 # The agent's run begins before the next frame is looked at, which may be its Stop.
                 await asyncio.sleep(0)
-            elif isinstance(frame, Steer):
-                await self._steer(frame)
-            elif isinstance(frame, Stop) and self._agent is not None:
-                await self._agent.interrupt()
+            else:
+                await self._take(frame)
 
-    async def _turn(self, run: Run) -> None:
+    async def _take(self, frame: ToRunner) -> None:
+        """What concerns the run under way."""
+        match frame:
+            case Steer():
+                await self._steer(frame)
+            case Stop() if self._agent is not None:
+                await self._agent.interrupt()
+            case Decision() if self._turn is not None:
+                self._turn.decide(frame)
+            case Ready() if self._turn is not None and self._turn.run.run == frame.run:
+                self._turn.let_change()
+            case _:
+                log.warning("nothing to do with a frame %s", type(frame).__name__)
+
+    async def _play(self, turn: Turn) -> None:
         """One run; nothing is awaited before the agent's own `run` is under way."""
+        run = turn.run
         try:
             if self._agent is None:
                 self._agent = agents.create(run.agent, self._workspace)
-            end = await self._agent.run(run, self._emit)
+            end = await self._agent.run(turn)
         except (KeyError, ImportError) as error:
             end = Finished(ending="failed", reason="no_agent", error=f"agent {run.agent}: {error}")
         except Exception as error:
             # The last line of defence around code that drives a foreign program: the run ends, the reason is kept.
             log.exception("run %s", run.run)
             end = Finished(ending="failed", error=f"{type(error).__name__}: {error}")
+        finally:
+            turn.close()
         await self._emit(end)
 
     async def _steer(self, steer: Steer) -> None:

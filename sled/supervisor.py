@@ -15,10 +15,12 @@ from typing import Any
 import msgspec
 import psutil
 
-from sled.channel import FD_VARIABLE, Baseline, Channel, FromRunner, fit
+from sled.around import Around
+from sled.channel import FD_VARIABLE, Baseline, Channel, FromRunner, Ready, fit
+from sled.children import Children
 from sled.journal import Journal
 from sled.processes import Process, descendants, end_descendants, end_marked, end_tree, is_alive
-from sled.protocol import Body, Finished, Forget, Run, Steer, Stop
+from sled.protocol import Body, Decision, Finished, Forget, Run, Steer, Stop
 
 log = logging.getLogger(__name__)
 
@@ -37,11 +39,16 @@ _KILL_S = 0.4
 
 
 class _Turn:
-    """A run under way. `obeyed`: the agent ended it after a stop; `over`: its end is journaled."""
+    """A run under way. `given`: the runner has it; `obeyed`: the agent ended it after a stop; `over`: its end is
+    journaled. `end`: what the agent says of its end, while files are sent; `hurry`: they are not waited for."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
+        self.preparing: asyncio.Task[None] | None = None
+        self.given = False
         self.stopping = False
+        self.end: Finished | None = None
+        self.hurry = asyncio.Event()
         self.obeyed = asyncio.Event()
         self.over = asyncio.Event()
 
@@ -65,20 +72,32 @@ class _Runner:
 class Supervisor:
     """Holds the runners of one sled.
 
-    `publish` is told the id of a run that has a new event in the journal.
+    `publish` is told the id of a run that has a new event in the journal; `around` does what belongs before and after.
     """
 
     def __init__(
-        self, journal: Journal, workspace: Path, environment: Mapping[str, str], publish: Callable[[str], None]
+        self,
+        journal: Journal,
+        workspace: Path,
+        environment: Mapping[str, str],
+        *,
+        publish: Callable[[str], None],
+        children: Children,
+        around: Around,
     ) -> None:
         self._journal = journal
         self._workspace = workspace
         self._environment = {**environment, MARK: journal.id}
         self._publish = publish
+        self._children = children
+        self._around = around
         self._runners: dict[str, _Runner] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._own: set[Process] = set()
-        self._spawning = asyncio.Lock()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a run is under way."""
+        return any(runner.turn is not None for runner in self._runners.values())
 
     async def recover(self) -> None:
         """Bury what an earlier sled left: its processes first, then its runs."""
@@ -103,21 +122,21 @@ class Supervisor:
         if runner.expiry is not None:
             runner.expiry.cancel()
         runner.turn = _Turn(run)
-        runner.channel.post(run)
+        runner.turn.preparing = self._in_background(self._prepare(runner, runner.turn))
 
     async def spawn(self, *command: str, **options: Any) -> asyncio.subprocess.Process:
         """Start a child that is the sled's own, so that it is never taken for an orphan of a dead runner."""
-        async with self._spawning:
-            process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL, **options)
-            self._own = {own for own in self._own if is_alive(own)}
-            with contextlib.suppress(psutil.NoSuchProcess):
-                self._own.add(Process(process.pid))
-        return process
+        return await self._children.spawn(*command, **options)
 
     async def steer(self, steer: Steer) -> None:
         """Hand a message into a run that is under way."""
         if runner := self._at(steer.run):
             runner.channel.post(steer)
+
+    async def decide(self, decision: Decision) -> None:
+        """Hand the answer to a question into the run that asks."""
+        if runner := self._at(decision.run):
+            runner.channel.post(decision)
 
     async def stop(self, stop: Stop) -> None:
         """End a run: ask, wait, kill what it started, verify. Returns when `Finished` is journaled."""
@@ -125,7 +144,12 @@ class Supervisor:
         if runner is None or runner.turn is None:
             return
         turn = runner.turn
-        if not turn.stopping:
+        if turn.end is not None:
+            turn.hurry.set()
+        elif not turn.given:
+            self._conclude(runner, turn, msgspec.structs.replace(_STOPPED, agent_session=turn.run.resume))
+            self._keep_warm(runner, turn.run.warm_s)
+        elif not turn.stopping:
             turn.stopping = True
             runner.channel.post(stop)
             try:
@@ -146,7 +170,17 @@ class Supervisor:
         for runner in list(self._runners.values()):
             self._end(runner, _STOPPED)
         # A runner's end closes its channel, and that ends its listener.
+        await self._around.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _prepare(self, runner: _Runner, turn: _Turn) -> None:
+        """Give the run to its runner with all that belongs to it; say when the agent may change files."""
+        before = self._around.begin(turn.run)
+        run = await self._around.complete(turn.run, before)
+        turn.given = True
+        runner.channel.post(run)
+        await asyncio.wait({before})
+        runner.channel.post(Ready(run=run.run))
 
     def _at(self, run: str) -> _Runner | None:
         return next((r for r in self._runners.values() if r.turn is not None and r.turn.run.run == run), None)
@@ -200,10 +234,17 @@ class Supervisor:
 
     async def _finish(self, runner: _Runner, turn: _Turn, end: Finished) -> None:
         """The agent says that its run is over; after a stop, see to it that what it started is too."""
+        turn.end = end
         if turn.stopping:
             turn.obeyed.set()
             survivors = await end_descendants(runner.root, spare=runner.baseline)
             end = msgspec.structs.replace(end, survivors=survivors)
+        else:
+            try:
+                await self._around.finish(turn.run, lambda body: self._record(turn.run.run, body), turn.hurry)
+            except Exception:
+                # The run has to end, whatever goes wrong with what it left.
+                log.exception("run %s: what it left could not be looked after", turn.run.run)
         self._conclude(runner, turn, end)
         if runner.ending is None:
             self._keep_warm(runner, turn.run.warm_s)
@@ -212,8 +253,12 @@ class Supervisor:
         """Journal the one end of a run."""
         if runner.turn is turn:
             runner.turn = None
+            turn.hurry.set()
+            if turn.preparing is not None:
+                turn.preparing.cancel()
             self._record(turn.run.run, end)
             turn.over.set()
+            self._in_background(self._around.left(turn.run))
 
     def _keep_warm(self, runner: _Runner, seconds: float) -> None:
         loop = asyncio.get_running_loop()
@@ -245,17 +290,12 @@ class Supervisor:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(runner.process.wait(), _KILL_S)
         # The runner may have died first; what it left was adopted by the sled, its subreaper.
-        survivors += await self._end_orphans()
-        self._own.discard(runner.root)
+        survivors += await self._children.end_orphans(_KILL_S)
+        self._children.disown(runner.root)
         runner.channel.close()
         if (turn := runner.turn) is not None:
-            end = _STOPPED if turn.stopping else end
+            end = turn.end or (_STOPPED if turn.stopping else end)
             self._conclude(runner, turn, msgspec.structs.replace(end, survivors=survivors))
-
-    async def _end_orphans(self) -> list[int]:
-        """Kill what descends from the sled, but neither is its own nor descends from that."""
-        async with self._spawning:
-            return await end_descendants(Process(), apart=self._own, within_s=_KILL_S)
 
     def _record(self, run: str, body: Body) -> None:
         self._journal.append(run, fit(body))

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
-from sled.protocol import Body, Finished, Run
-
-Emit = Callable[[Body], Awaitable[None]]
+from sled.protocol import Finished
+from sled.turn import Turn
 
 #: name -> (module with a `create(workspace)` function, package that must be installed for it)
 AGENTS = {
@@ -25,8 +23,8 @@ AGENTS = {
 class Agent(Protocol):
     """One dialogue. Calls of one agent never overlap, but for `interrupt` and `steer` during `run`."""
 
-    async def run(self, run: Run, emit: Emit) -> Finished:
-        """Answer `run.prompt`: emit `Started` first, then what happens, and return how it ended.
+    async def run(self, turn: Turn) -> Finished:
+        """Answer `turn.run.prompt`: emit `Started` first, then what happens, and return how it ended.
 
         What goes wrong in the agent or its model is an ending (`failed`), not an exception.
         """
@@ -39,6 +37,11 @@ class Agent(Protocol):
 
     async def close(self) -> None:
         """Let go of everything; the agent is not used again."""
+
+
+def allows(permissions: Literal["auto", "ask", "allow"], isolated: bool) -> bool:
+    """Whether tools that write or run are allowed without asking."""
+    return permissions == "allow" or (permissions == "auto" and isolated)
 
 
 def available() -> list[str]:

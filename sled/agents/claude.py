@@ -13,11 +13,11 @@ from pathlib import Path
 
 from claude_agent_sdk import CLINotFoundError, ResultMessage
 
-from sled.agents import Emit
 from sled.agents.claude_client import Connection, Died
 from sled.agents.claude_events import Reader, clip
 from sled.agents.claude_options import Setup
 from sled.protocol import Body, Finished, Note, Run, TextDelta
+from sled.turn import Emit, Turn
 
 log = logging.getLogger(__name__)
 
@@ -42,18 +42,21 @@ class ClaudeAgent:
         #: Set when the run has to end: because of a person (`_stopped`) or because it is in vain.
         self._halt = asyncio.Event()
         self._stopped = False
+        self._turn: Turn | None = None
 
-    async def run(self, run: Run, emit: Emit) -> Finished:
+    async def run(self, turn: Turn) -> Finished:
         self._halt = asyncio.Event()
         self._stopped = False
-        live = _Live(emit)
+        self._turn = turn
+        live = _Live(turn.emit)
         try:
-            return await self._run(run, live)
+            return await self._run(turn.run, live)
         except CLINotFoundError:
             log.exception("no CLI")
             await self._drop()
             return Finished(ending="failed", reason="no_agent", error="the Claude CLI is not installed here")
         finally:
+            self._turn = None
             await live.close()
 
     async def interrupt(self) -> None:
@@ -100,7 +103,7 @@ class ClaudeAgent:
     async def _attempt(self, run: Run, resume: str, live: _Live, first: list[Body]) -> Finished | None:
         """One turn; None if stopped before it began. Raises Died if the CLI did not take the prompt."""
         if not self._connection:
-            self._connection = Connection(self._workspace, Setup.of(run), resume)
+            self._connection = Connection(self._workspace, Setup.of(run), resume, lambda: self._turn)
         connection = self._connection
         opening = asyncio.create_task(connection.open())
         await _first(opening, self._halt)
@@ -111,15 +114,15 @@ class ClaudeAgent:
         reader = Reader(self._workspace, connection.cost, first)
         stopping = asyncio.create_task(self._stop_when_asked(connection))
         try:
-            return await self._turn(connection, run, reader, live)
+            return await self._converse(connection, run, reader, live)
         finally:
             stopping.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await stopping
 
-    async def _turn(self, connection: Connection, run: Run, reader: Reader, live: _Live) -> Finished:
+    async def _converse(self, connection: Connection, run: Run, reader: Reader, live: _Live) -> Finished:
         try:
-            await connection.ask(run.prompt, run.context)
+            await connection.ask(run.prompt, run.context, run.news)
             async with contextlib.aclosing(connection.messages()) as messages:
                 async for message in messages:
                     for event in reader.read(message):

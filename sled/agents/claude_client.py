@@ -8,7 +8,7 @@ import os
 import re
 import uuid
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from claude_agent_sdk.types import Message
 
 from sled.agents.claude_events import answers_nobody
 from sled.agents.claude_options import Setup, options, prompt_content
+from sled.turn import Turn
 
 log = logging.getLogger(__name__)
 
@@ -41,16 +42,18 @@ class _CostState(msgspec.Struct):
 
 
 class Connection:
-    """A client on dialogue `resume`, or on a new one if that is empty."""
+    """A client on dialogue `resume`, or on a new one if that is empty. `turn` tells which run is under way."""
 
-    def __init__(self, workspace: Path, setup: Setup, resume: str) -> None:
+    def __init__(self, workspace: Path, setup: Setup, resume: str, turn: Callable[[], Turn | None]) -> None:
         #: The dialogue's id, known from the first result on; until then what was asked for.
         self.session = resume
         #: What the dialogue has cost by now, USD: the CLI reports totals, across resumes too.
         self.cost = 0.0
         self._setup = setup
         self._stderr: deque[str] = deque(maxlen=5)
-        self._client = ClaudeSDKClient(options(setup, workspace, resume, lambda: self.under_way, self._stderr.append))
+        self._client = ClaudeSDKClient(
+            options(setup, workspace, resume, lambda: turn() if self.under_way else None, self._stderr.append)
+        )
         self._opening: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
         #: Messages sent that no result has accounted for yet.
@@ -58,6 +61,8 @@ class Connection:
         self._dead = False
         #: The standing facts that this client was told last.
         self._context = ""
+        #: What it could not be told yet: a command of the CLI's stands alone.
+        self._news: list[str] = []
 
     @property
     def under_way(self) -> bool:
@@ -86,11 +91,13 @@ class Connection:
         except Exception as error:  # the SDK passes the CLI's own errors on as bare exceptions
             raise self._died(error) from error
 
-    async def ask(self, prompt: str, context: str) -> None:
-        """Send a run's prompt, with its standing facts if they are news here. Raises Died."""
-        content = prompt_content(prompt, "" if context == self._context else context)
+    async def ask(self, prompt: str, context: str, news: str) -> None:
+        """Send a run's prompt, with its standing facts if they are news here, and what happened. Raises Died."""
+        self._news += [news] if news else []
+        facts = [] if context == self._context else [context]
+        content = prompt_content(prompt, "\n".join([*facts, *self._news]))
         if content != prompt:
-            self._context = context
+            self._context, self._news = context, []
         await self.send(content)
 
     async def send(self, content: str | list[dict[str, str]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -25,6 +26,10 @@ MAX_RETRY_NOTES = 3
 _MAX_DETAIL = 200
 _MAX_ERROR = 300
 _MAX_ID = 80
+_MAX_TOOLS = 200
+#: The model of messages that the CLI made up itself.
+_SYNTHETIC = "<synthetic>"
+_COUNTED = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 _CUT = "\n\n[The answer was cut here: it is too long to send.]"
 
 #: The part of a tool's input that tells a person what it does.
@@ -58,8 +63,10 @@ class Reader:
         self._cost_before = cost_before
         self._first = first or []
         self._cost = 0.0
-        self._input_tokens = 0
-        self._output_tokens = 0
+        self._model = ""
+        self._usage: Counter[str] = Counter()
+        self._tools: Counter[str] = Counter()
+        self._resets_at = 0.0
         self._results: list[str] = []
         self._last: ResultMessage | None = None
         self._said = ""
@@ -101,8 +108,13 @@ class Reader:
             text=cut(self._text()),
             agent_session=self.session,
             cost_usd=self._cost,
-            input_tokens=self._input_tokens,
-            output_tokens=self._output_tokens,
+            model=clip(self._model, _MAX_DETAIL),
+            input_tokens=self._usage["input_tokens"],
+            output_tokens=self._usage["output_tokens"],
+            cache_read_tokens=self._usage["cache_read_input_tokens"],
+            cache_write_tokens=self._usage["cache_creation_input_tokens"],
+            tools=dict(self._tools.most_common(_MAX_TOOLS)),
+            resets_at=self._resets_at,
         )
 
     def _ending(self, stopped: bool, crash: str) -> tuple[Ending, Reason, str]:
@@ -134,6 +146,8 @@ class Reader:
         session = getattr(message, "session_id", None)
         if isinstance(message, SystemMessage):
             session = message.data.get("session_id")
+            if message.subtype == "init":
+                self._model = str(message.data.get("model") or "")
         if self.session or not isinstance(session, str) or not session:
             return []
         self.session = clip(session, _MAX_ID)
@@ -152,10 +166,14 @@ class Reader:
 
     def _assistant(self, message: AssistantMessage) -> list[Body]:
         events: list[Body] = []
+        if not message.parent_tool_use_id and not message.error and message.model != _SYNTHETIC:
+            self._model = message.model
         for block in message.content:
             if isinstance(block, ToolUseBlock):
                 detail = tool_detail(block.name, block.input, self._workspace)
-                events.append(Tool(id=clip(block.id, _MAX_ID), name=clip(block.name, _MAX_DETAIL), detail=detail))
+                name = clip(block.name, _MAX_DETAIL)
+                self._tools[name] += 1
+                events.append(Tool(id=clip(block.id, _MAX_ID), name=name, detail=detail))
             elif isinstance(block, TextBlock) and not message.parent_tool_use_id and not message.error:
                 self._said = block.text
         return events
@@ -179,6 +197,7 @@ class Reader:
             return []
         first = not self._limited
         self._limited = True
+        self._resets_at = float(message.rate_limit_info.resets_at or 0)
         return [Note(text="The provider's usage limit is reached")] if first else []
 
     def _result(self, message: ResultMessage) -> None:
@@ -189,14 +208,13 @@ class Reader:
         self._cost += total - self._cost_before if total >= self._cost_before else total
         self._cost_before = total
         usage = message.usage or {}
-        counted = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
-        self._input_tokens += sum(usage.get(kind) or 0 for kind in counted)
-        self._output_tokens += usage.get("output_tokens") or 0
+        for kind in _COUNTED:
+            self._usage[kind] += usage.get(kind) or 0
 
     def _answer(self, message: ResultMessage) -> None:
         self._last = message
         if not message.is_error:
-            self._limited = False
+            self._limited, self._resets_at = False, 0.0
             self._results.append(message.result or self._said)
         elif message.api_error_status in (401, 403):
             self.key_refused = True

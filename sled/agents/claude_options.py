@@ -7,17 +7,16 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from claude_agent_sdk import (
-    ClaudeAgentOptions,
-    PermissionResultAllow,
-    PermissionResultDeny,
-    ToolPermissionContext,
-)
-from claude_agent_sdk.types import CanUseTool, SystemPromptPreset
+from claude_agent_sdk import ClaudeAgentOptions, HookMatcher
+from claude_agent_sdk.types import SystemPromptPreset
 
+from sled.agents import allows
+from sled.agents.claude_asking import hold, permission
+from sled.agents.claude_tools import SERVER, server
 from sled.protocol import Run
+from sled.turn import Turn
 
 #: Bytes of CLAUDE.md that are passed on.
 MAX_MEMORY = 64 * 2**10
@@ -27,29 +26,27 @@ _MAX_LINE = 2**25
 #: These outlive the turn or begin turns by themselves, when no run could answer for them.
 _UNATTENDED = ["CronCreate", "CronDelete", "CronList", "Monitor", "ScheduleWakeup", "Workflow"]
 
-_NO_QUESTIONS = "questions cannot be asked yet; state your question in your answer"
-_DENIED = (
-    "This project's permission mode ({mode}) does not allow {tool}. A person can type `permissions allow` in "
-    "the chat to allow such tools. Do not try to get round this: tell them so, and say what you wanted to do."
-)
+#: Tells the gateway which session a call of the model's API belongs to.
+_SESSION_HEADER = "x-huskies-session"
 
 
 @dataclass(frozen=True)
 class Setup:
     """What a connected client was started with; a run that wants another setup needs another client."""
 
+    session: str
     model: str
     permissions: Literal["auto", "ask", "allow"]
     isolated: bool
 
     @classmethod
     def of(cls, run: Run) -> Setup:
-        return cls(run.model, run.permissions, run.isolated)
+        return cls(run.session, run.model, run.permissions, run.isolated)
 
     @property
     def allows(self) -> bool:
         """Whether tools that write or run are allowed."""
-        return self.permissions == "allow" or (self.permissions == "auto" and self.isolated)
+        return allows(self.permissions, self.isolated)
 
     @property
     def trusts_project(self) -> bool:
@@ -58,9 +55,9 @@ class Setup:
 
 
 def options(
-    setup: Setup, workspace: Path, resume: str, running: Callable[[], bool], stderr: Callable[[str], None]
+    setup: Setup, workspace: Path, resume: str, turn: Callable[[], Turn | None], stderr: Callable[[str], None]
 ) -> ClaudeAgentOptions:
-    """The SDK's options. `running` tells whether a run is under way: outside of one nothing is allowed."""
+    """The SDK's options. `turn` tells which run is under way: outside of one nothing is allowed."""
     prompt = SystemPromptPreset(type="preset", preset="claude_code", snapshot=False)
     memory = "" if setup.trusts_project else project_memory(workspace)
     if memory:
@@ -72,28 +69,18 @@ def options(
         system_prompt=prompt,
         setting_sources=["project"] if setup.trusts_project else [],
         strict_mcp_config=not setup.trusts_project,
-        can_use_tool=_permission(setup, running),
+        mcp_servers={SERVER: server(workspace, turn)},
+        can_use_tool=permission(setup.allows, turn),
+        hooks={"PreToolUse": [HookMatcher(hooks=[hold(turn)])]},
         disallowed_tools=_UNATTENDED,
         include_partial_messages=True,
         max_buffer_size=_MAX_LINE,
-        env={"CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1"},
+        env={
+            "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",
+            "ANTHROPIC_CUSTOM_HEADERS": f"{_SESSION_HEADER}: {setup.session}",
+        },
         stderr=stderr,
     )
-
-
-def _permission(setup: Setup, running: Callable[[], bool]) -> CanUseTool:
-    async def decide(
-        tool: str, given: dict[str, Any], context: ToolPermissionContext
-    ) -> PermissionResultAllow | PermissionResultDeny:
-        if tool == "AskUserQuestion":
-            return PermissionResultDeny(message=_NO_QUESTIONS)
-        if not running():
-            return PermissionResultDeny(message="no run is under way")
-        if setup.allows:
-            return PermissionResultAllow(updated_input=given)
-        return PermissionResultDeny(message=_DENIED.format(mode=setup.permissions, tool=tool))
-
-    return decide
 
 
 def project_memory(workspace: Path) -> str:

@@ -7,8 +7,10 @@ It answers `You said:` and the batch, one line per message. Lines that begin wit
     @@stream N             stream N chunks
     @@write PATH TEXT      write a file in the workspace
     @@run SHELL            run a command in the workspace; its output goes into the answer
-    @@permission TOOL ARGS ask to use a tool
-    @@ask QUESTION | A | B ask a person
+    @@permission TOOL ARGS ask to use a tool, unless the mode allows it
+    @@ask QUESTION | A | B ask a person; several may be chosen if the question ends in [several]
+    @@send PATH            send people a file of the workspace
+    @@context              put the context and the news that came with the prompt into the answer
     @@cost USD             claim a cost
     @@fail TEXT            end the run as failed
     @@die                  kill the agent's own process
@@ -26,11 +28,16 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from sled.agents import Emit
-from sled.protocol import Finished, Run, Started, TextDelta, Tool, ToolDone
+from sled.agents import allows
+from sled.outbox import NotSent, put
+from sled.protocol import Finished, Option, Query, Question, Started, TextDelta, Tool, ToolDone
+from sled.turn import Turn, chosen, told
 
 #: In a shared room the batch names its senders: `Ana: @@say hello`.
 _ORDER = re.compile(r"^(?:[^:\n@]{1,80}: )?@@(\w+)[ \t]*(.*)$")
+
+_SEVERAL = "[several]"
+_MAX_RULE = 100
 
 
 def create(workspace: Path) -> Scripted:
@@ -52,11 +59,11 @@ class Scripted:
         self._answer: list[str] = []
         self._cost = 0.0
 
-    async def run(self, run: Run, emit: Emit) -> Finished:
+    async def run(self, turn: Turn) -> Finished:
         """Echo the batch and carry out its orders."""
-        session = run.resume or f"scripted-{secrets.token_hex(6)}"
+        session = turn.run.resume or f"scripted-{secrets.token_hex(6)}"
         self._answer, self._cost, self._steered = [], 0.0, asyncio.Queue()
-        self._work = asyncio.create_task(self._play(run, session, emit))
+        self._work = asyncio.create_task(self._play(turn, session))
         end = Finished(ending="answered", agent_session=session)
         try:
             await self._work
@@ -64,7 +71,7 @@ class Scripted:
             if not self._work.cancelled():
                 raise
             end = replace(end, ending="interrupted", reason="stopped")
-        except (_Failed, ValueError, OSError) as failure:
+        except (_Failed, NotSent, ValueError, OSError) as failure:
             end = replace(end, ending="failed", error=str(failure))
         finally:
             self._work = None
@@ -83,50 +90,45 @@ class Scripted:
     async def close(self) -> None:
         await self.interrupt()
 
-    async def _play(self, run: Run, session: str, emit: Emit) -> None:
-        await emit(Started(agent_session=session))
-        await self._lines(run.prompt, run, emit)
+    async def _play(self, turn: Turn, session: str) -> None:
+        await turn.emit(Started(agent_session=session))
+        await self._lines(turn.run.prompt, turn)
         while not self._steered.empty():
-            await self._lines(self._steered.get_nowait(), run, emit)
+            await self._lines(self._steered.get_nowait(), turn)
 
-    async def _lines(self, text: str, run: Run, emit: Emit) -> None:
+    async def _lines(self, text: str, turn: Turn) -> None:
         said = [
             " ".join(line for line in message.splitlines() if not _ORDER.match(line)) for message in text.split("\n\n")
         ]
         if any(said):
-            await self._say("You said:", emit)
+            await self._say("You said:", turn)
             for line in filter(None, said):
-                await self._say(line, emit)
+                await self._say(line, turn)
         for line in text.splitlines():
             if match := _ORDER.match(line):
-                await self._order(match[1], match[2].strip(), run, emit)
+                await self._order(match[1], match[2].strip(), turn)
 
-    async def _say(self, line: str, emit: Emit) -> None:
+    async def _say(self, line: str, turn: Turn) -> None:
         self._answer.append(line)
-        await emit(TextDelta(delta=line + "\n"))
+        await turn.emit(TextDelta(delta=line + "\n"))
 
-    async def _order(self, order: str, rest: str, run: Run, emit: Emit) -> None:
+    async def _order(self, order: str, rest: str, turn: Turn) -> None:
         match order:
             case "sleep":
                 await asyncio.sleep(float(rest))
             case "say":
-                await self._say(rest, emit)
+                await self._say(rest, turn)
             case "stream":
                 for number in range(int(rest)):
-                    await self._say(f"chunk {number + 1}", emit)
+                    await self._say(f"chunk {number + 1}", turn)
                     await asyncio.sleep(0)
             case "write":
+                await turn.ready()
                 path, _, content = rest.partition(" ")
                 (self._workspace / path).write_text(content + "\n")
             case "run":
-                await self._shell(rest, emit)
-            case "permission":
-                tool, _, arguments = rest.partition(" ")
-                allowed = run.permissions == "allow" or (run.permissions == "auto" and run.isolated)
-                told = "allowed" if allowed else "denied; `permissions allow` would allow it"
-                await self._say(f"{tool} {arguments}: {told}".replace(" :", ":"), emit)
-            case "ask":
-                await self._say("Questions cannot be asked yet: " + rest.partition("|")[0].strip(), emit)
+                await turn.ready()
+                await self._shell(rest, turn)
             case "cost":
                 self._cost += float(rest)
             case "fail":
@@ -134,11 +136,44 @@ class Scripted:
             case "die":
                 os.kill(os.getpid(), signal.SIGKILL)
             case _:
-                await self._say(f"I do not know the order @@{order}", emit)
+                await self._other_order(order, rest, turn)
 
-    async def _shell(self, command: str, emit: Emit) -> None:
+    async def _other_order(self, order: str, rest: str, turn: Turn) -> None:
+        match order:
+            case "permission":
+                await self._permission(rest, turn)
+            case "ask":
+                await self._ask(rest, turn)
+            case "send":
+                await asyncio.to_thread(put, self._workspace, rest, "")
+            case "context":
+                await self._say("\n".join(filter(None, (turn.run.context, turn.run.news))), turn)
+            case _:
+                await self._say(f"I do not know the order @@{order}", turn)
+
+    async def _permission(self, wanted: str, turn: Turn) -> None:
+        outcome = "allowed"
+        if not allows(turn.run.permissions, turn.run.isolated):
+            tool, _, arguments = wanted.partition(" ")
+            given = told({"arguments": arguments})
+            identity, rule = secrets.token_hex(8), wanted[:_MAX_RULE]
+            question = Question(id=identity, kind="permission", tool=tool[:200], arguments=given, rule=rule)
+            decision = await turn.ask(question)
+            outcome = "allowed" if decision.allow else f"denied: {decision.text}"
+        await self._say(f"{wanted}: {outcome}", turn)
+
+    async def _ask(self, rest: str, turn: Turn) -> None:
+        question, *labels = (part.strip() for part in rest.split("|"))
+        several = question.endswith(_SEVERAL)
+        question = question.removesuffix(_SEVERAL).strip()
+        query = Query(text=question, options=[Option(label=label) for label in labels], several=several)
+        decision = await turn.ask(Question(id=secrets.token_hex(8), kind="query", queries=[query]))
+        answer = chosen([query], decision).get(question, "[expired]")
+        await self._say(f"{question} -> {answer}", turn)
+
+    async def _shell(self, command: str, turn: Turn) -> None:
         tool = secrets.token_hex(4)
-        await emit(Tool(id=tool, name="Bash", detail=command[:200]))
+        await turn.emit(Tool(id=tool, name="Bash", detail=command[:200]))
         process = await asyncio.create_subprocess_shell(
             command,
             cwd=self._workspace,
@@ -154,6 +189,6 @@ class Scripted:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             raise
-        await emit(ToolDone(id=tool, failed=process.returncode != 0))
+        await turn.emit(ToolDone(id=tool, failed=process.returncode != 0))
         if text := output.decode(errors="replace").strip():
-            await self._say(text, emit)
+            await self._say(text, turn)

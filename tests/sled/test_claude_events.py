@@ -55,7 +55,8 @@ def test_a_result_tells_cost_and_tokens_of_this_run_only(reader: Reader) -> None
     }
     reader.read(result(total_cost_usd=1.25, usage=usage))
     finished = reader.finished()
-    assert (finished.cost_usd, finished.input_tokens, finished.output_tokens) == (0.25, 3, 4)
+    assert (finished.cost_usd, finished.input_tokens, finished.output_tokens) == (0.25, 1, 4)
+    assert (finished.cache_write_tokens, finished.cache_read_tokens) == (2, 0)
 
     reader.read(result(total_cost_usd=0.5))  # after `/clear`
     assert reader.finished().cost_usd == 0.75
@@ -108,10 +109,29 @@ def test_only_a_rejected_limit_is_a_limit(reader: Reader) -> None:
     reader.read(RateLimitEvent(rate_limit_info=RateLimitInfo(status="allowed_warning"), uuid="u", session_id=""))
     reader.read(failed)
     assert reader.finished().reason == ""
-    rejected = RateLimitEvent(rate_limit_info=RateLimitInfo(status="rejected"), uuid="u", session_id="")
+    rejected = RateLimitEvent(
+        rate_limit_info=RateLimitInfo(status="rejected", resets_at=1_900_000_000), uuid="u", session_id=""
+    )
     assert [*reader.read(rejected), *reader.read(rejected)] == [Note(text="The provider's usage limit is reached")]
     reader.read(failed)
     assert (reader.finished().reason, reader.finished().error) == ("limit", "You've hit your limit")
+    assert reader.finished().resets_at == 1_900_000_000
+    reader.read(result())
+    assert reader.finished().resets_at == 0
+
+
+def test_the_account_of_a_run(reader: Reader) -> None:
+    reader.read(SystemMessage(subtype="init", data={"session_id": "s1", "model": "claude-x"}))
+    assert reader.finished().model == "claude-x"
+    reader.read(assistant(*(ToolUseBlock(id=str(n), name="Read", input={}) for n in range(2))))
+    assert reader.finished().model == "m"
+    inner = assistant(ToolUseBlock(id="i", name="Grep", input={}), parent_tool_use_id="t")
+    inner.model = "small"
+    reader.read(inner)
+    made_up = assistant(TextBlock(text="no"))
+    made_up.model = "<synthetic>"
+    reader.read(made_up)
+    assert (reader.finished().model, reader.finished().tools) == ("m", {"Read": 2, "Grep": 1})
 
 
 @pytest.mark.parametrize(

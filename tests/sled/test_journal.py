@@ -16,19 +16,26 @@ from sled.protocol import (
     MAX_TEXT,
     Body,
     Event,
+    File,
     Finished,
     Note,
+    Option,
+    Query,
+    Question,
     Started,
     Steered,
     TextDelta,
     Tool,
+    Withdrawn,
     decode_from_sled,
     encode,
 )
 
 KEPT: list[Body] = [
     Started(agent_session="s"),
-    Steered(message=3),
+    Question(id="q", kind="query", queries=[Query(text="Which?", options=[Option(label="A")])]),
+    Withdrawn(question="q"),
+    File(id="f", name="a.png"),
     Steered(message=4),
     Finished(ending="answered", text="é\u2028ü\x85 \r\n🐕"),
 ]
@@ -54,7 +61,7 @@ def test_it_survives_a_reopening(tmp_path):
     assert bodies(again, "r1") == KEPT
     assert again.unfinished() == ["r2"]
     assert {state.run: state.finished for state in again.states()} == {"r1": True, "r2": False}
-    assert [e.seq for e in again.since("r1", 2)] == [3, 4]
+    assert [e.seq for e in again.since("r1", 2)] == [3, 4, 5, 6]
     assert again.states()[0].last == first.states()[0].last or again.states()[1].last == first.states()[0].last
 
 

@@ -16,6 +16,7 @@ from sled import relay as relay_module
 from sled.agents.claude import create
 from sled.protocol import Body, Finished, Run, TextDelta, ToolDone
 from sled.relay import HOLD_HEADER, Relay
+from sled.turn import Turn
 from tests.support.claude_api import ClaudeApi, script
 from tests.support.claude_cli import cli_processes, eventually, private_environment
 from tests.support.wire import saying, serving
@@ -244,7 +245,9 @@ class House:
 
     def run(self, prompt: str) -> asyncio.Task[Finished]:
         run = Run(run="r1", session="s", agent="claude", prompt=prompt, permissions="allow")
-        return asyncio.create_task(self.agent.run(run, self.events.put))
+        turn = Turn(run, self.events.put)
+        turn.let_change()
+        return asyncio.create_task(self.agent.run(turn))
 
     async def seen(self, kind: type[Body]) -> None:
         async with asyncio.timeout(30):
@@ -276,7 +279,7 @@ async def test_a_run_survives_the_gateway_mid_stream(house: tuple[House, ClaudeA
     await api.until(lambda: api.abandoned == 1)
     api.open("g")
     async with saying(home.wire) as heads:  # the CLI tries again, and is held
-        await heads.get()
+        assert b"x-huskies-session: s\r\n" in (await heads.get()).lower()
     returned = time.monotonic()
     async with home.gateway():
         finished = await run

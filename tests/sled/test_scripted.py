@@ -8,29 +8,15 @@ import pytest
 
 from sled.agents import available, create
 from sled.agents.scripted import Scripted
-from sled.protocol import Body, Finished, Run, Started, TextDelta, Tool, ToolDone
+from sled.protocol import Body, Question, Run, Started, TextDelta, Tool, ToolDone, Withdrawn
+from sled.turn import TOO_LONG, Turn
 from tests.support.processes import alive, until
-
-
-class Talk:
-    """Turns with one agent."""
-
-    def __init__(self, agent: Scripted) -> None:
-        self.agent = agent
-        self.events: list[Body] = []
-
-    async def emit(self, body: Body) -> None:
-        self.events.append(body)
-
-    async def run(self, prompt: str, **how) -> Finished:
-        self.events.clear()
-        frame = Run(run="r", session="s", agent="scripted", prompt=prompt, **how)
-        return await asyncio.wait_for(self.agent.run(frame, self.emit), 10)
+from tests.support.talk import Conversation
 
 
 @pytest.fixture
-async def talk(tmp_path: Path) -> AsyncIterator[Talk]:
-    made = Talk(Scripted(tmp_path))
+async def talk(tmp_path: Path) -> AsyncIterator[Conversation]:
+    made = Conversation(Scripted(tmp_path), "scripted")
     yield made
     await made.agent.close()
 
@@ -56,19 +42,41 @@ async def test_the_session_is_kept_or_new(talk):
 
 
 async def test_orders(talk, tmp_path):
-    end = await talk.run(
-        "Ana: @@say a\n@@stream 2\n@@write f.txt some text\n@@cost 0.5\n@@cost 0.25\n@@dance\n@@ask Which? | A | B"
-    )
+    end = await talk.run("Ana: @@say a\n@@stream 2\n@@write f.txt some text\n@@cost 0.5\n@@cost 0.25\n@@dance")
     assert end.text.splitlines() == [
         "a",
         "chunk 1",
         "chunk 2",
         "I do not know the order @@dance",
-        "Questions cannot be asked yet: Which?",
     ]
     assert end.cost_usd == 0.75
     assert (tmp_path / "f.txt").read_text() == "some text\n"
     assert "".join(e.delta for e in talk.events if isinstance(e, TextDelta)) == end.text + "\n"
+
+
+async def test_changes_wait_until_the_turn_is_ready(talk, tmp_path):
+    turn = talk.start("@@say a\n@@write f.txt x", held=True)
+    await talk.seen(lambda event: isinstance(event, TextDelta))
+    done, _ = await asyncio.wait({turn}, timeout=0.1)
+    assert not done and not (tmp_path / "f.txt").exists()
+    talk.turn.let_change()
+    assert (await turn).text == "a"
+    assert (tmp_path / "f.txt").exists()
+
+
+async def test_it_tells_what_it_was_told(talk):
+    end = await talk.run("@@context", context="Ana writes.", news="a.txt changed")
+    assert end.text == "Ana writes.\na.txt changed"
+
+
+async def test_a_file_to_send_is_put_into_the_outbox(talk, tmp_path):
+    (tmp_path / "a.txt").write_text("x")
+    assert (await talk.run("@@send a.txt")).ending == "answered"
+    assert (tmp_path / ".huskies" / "outbox" / "a.txt").read_text() == "x"
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    for path in ("/etc/passwd", "../x", "link", ".", "no/such"):
+        assert (await talk.run(f"@@send {path}")).ending == "failed"
+    assert sorted(path.name for path in (tmp_path / ".huskies" / "outbox").iterdir()) == [".gitignore", "a.txt"]
 
 
 async def test_costs_and_answers_do_not_leak_into_the_next_turn(talk):
@@ -98,16 +106,77 @@ async def test_a_bad_order_is_an_ending_not_an_exception(talk, rest):
 
 
 @pytest.mark.parametrize(
-    ("how", "told"),
+    ("how", "asks"),
     [
-        ({"permissions": "allow"}, "allowed"),
-        ({"permissions": "auto", "isolated": True}, "allowed"),
-        ({"permissions": "auto"}, "denied"),
-        ({"permissions": "ask", "isolated": True}, "denied"),
+        ({"permissions": "allow"}, False),
+        ({"permissions": "auto", "isolated": True}, False),
+        ({"permissions": "auto"}, True),
+        ({"permissions": "ask", "isolated": True}, True),
     ],
 )
-async def test_permissions(talk, how, told):
-    assert (await talk.run("@@permission Bash ls", **how)).text.startswith(f"Bash ls: {told}")
+async def test_permissions(talk, how, asks):
+    turn = talk.start("@@permission Bash ls", **how)
+    if asks:
+        asked = await talk.asked()
+        assert (asked.kind, asked.tool, asked.rule) == ("permission", "Bash", "Bash ls")
+        assert '"ls"' in asked.arguments
+        talk.decide(asked, True)
+    assert (await turn).text == "Bash ls: allowed"
+    assert bool(talk.of(Question)) is asks
+
+
+async def test_a_denial_counts_once_and_only_for_its_own_question(talk):
+    turn = talk.start("@@permission Bash ls\n@@permission Bash rm", permissions="ask")
+    first = await talk.asked()
+    talk.decide(Question(id="nobody's", kind="permission"), True)
+    talk.decide(first, False, "too early")
+    talk.decide(first, True)
+    talk.decide(await talk.asked(2), True)
+    assert (await turn).text == "Bash ls: denied: too early\nBash rm: allowed"
+
+
+async def test_what_cannot_be_shown_is_not_asked(talk):
+    end = await talk.run("@@permission Bash a" + "\x01" * 200_000 + "b", permissions="ask")
+    assert end.text.endswith(f": denied: {TOO_LONG}")
+    assert talk.of(Question) == []
+
+
+@pytest.mark.parametrize(
+    ("order", "answers", "said"),
+    [
+        ("Which? | A | B", (["B"],), "Which? -> B"),
+        ("Which? [several] | A | B", (["A", "B"],), "Which? -> A, B"),
+        ("Why?", (["because"],), "Why? -> because"),
+        ("Why?", (), "Why? -> [expired]"),
+    ],
+)
+async def test_questions(talk, order, answers, said):
+    turn = talk.start(f"@@ask {order}")
+    asked = await talk.asked()
+    assert asked.queries[0].several is ("several" in order)
+    assert [option.label for option in asked.queries[0].options] == (["A", "B"] if "|" in order else [])
+    talk.decide(asked, bool(answers), "", *answers)
+    assert (await turn).text == said
+
+
+async def test_an_interrupt_withdraws_a_question(talk):
+    turn = talk.start("@@ask Why?")
+    asked = await talk.asked()
+    await talk.interrupted(turn)
+    assert talk.of(Withdrawn) == [Withdrawn(question=asked.id)]
+
+
+async def test_who_still_asks_when_the_run_is_over_is_denied_in_silence(talk):
+    await talk.run("@@say x")
+    question = Question(id="q", kind="permission")
+    assert not (await talk.turn.ask(question)).allow
+
+    turn = Turn(Run(run="r", session="s", agent="scripted", prompt=""), talk.emit)
+    asking = asyncio.create_task(turn.ask(question))
+    assert await talk.asked() == question
+    turn.close()
+    assert not (await asking).allow
+    assert talk.of(Withdrawn) == []
 
 
 async def test_an_interrupt_ends_a_wait_and_a_command_with_its_children(talk, tmp_path):
@@ -134,7 +203,7 @@ async def test_an_interrupt_before_the_first_event_is_heard(talk):
         await talk.emit(body)
 
     frame = Run(run="r", session="s", agent="scripted", prompt="@@sleep 60")
-    turn = asyncio.create_task(talk.agent.run(frame, slow))
+    turn = asyncio.create_task(talk.agent.run(Turn(frame, slow)))
     await asyncio.sleep(0)
     await talk.agent.interrupt()
     gate.set()

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from sled.protocol import Finished, Forget, Run, Started, Steer, Steered, Stop, TextDelta
+from sled import agents
+from sled.channel import Channel
+from sled.protocol import Decision, Finished, Forget, Run, Started, Steer, Steered, Stop, TextDelta, Withdrawn
+from sled.runner import Runner
 from sled.supervisor import MAX_WARM
+from tests.support import odd_sled
 from tests.support.processes import alive, until
 from tests.support.yard import Yard, make_yard
 
@@ -111,6 +116,44 @@ async def test_steering_reaches_a_run(yard, sled):
     assert Steered(message=7) in yard.gateway.of(run)
 
 
+# --- questions -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_decision_reaches_the_run_that_asks(yard, sled):
+    runs = {name: await yard.run(f"@@ask {name}? | A | B", session=name) for name in ("x", "y")}
+    asked = {name: await yard.asked(run) for name, run in runs.items()}
+    wrong = Decision(run=runs["x"], question=asked["y"].id, allow=True, answers=[["B"]])
+    late = Decision(run="gone", question=asked["x"].id, allow=True, answers=[["B"]])
+    right = [Decision(run=runs[n], question=asked[n].id, allow=True, answers=[["A"]]) for n in runs]
+    for decision in (wrong, late, *right, *right):
+        await yard.send(decision)
+    for name, run in runs.items():
+        assert (await yard.gateway.finished(run)).text == f"{name}? -> A"
+    await yard.send(right[0])
+    assert (await yard.answer("@@say more", session="x")).text == "more"
+
+
+async def test_a_question_is_told_again_to_a_gateway_that_was_away(yard, sled):
+    run = await yard.run("@@permission Bash ls\n@@sleep 0.1\n@@stream 400", permissions="ask")
+    asked = await yard.asked(run)
+    await yard.gateway.close()
+    yard.gateway.seen.clear()
+    yard.gateway.events.clear()
+    await yard.gateway.open()
+    await yard.arrival()
+    assert await yard.asked(run) == asked
+    await yard.send(Decision(run=run, question=asked.id, allow=True))
+    assert (await yard.gateway.finished(run)).text.startswith("Bash ls: allowed\n")
+
+
+async def test_stop_withdraws_what_was_asked(yard, sled):
+    run = await yard.run("@@ask Why?")
+    asked = await yard.asked(run)
+    await yard.stop(run)
+    assert Withdrawn(question=asked.id) in yard.gateway.of(run)
+    assert (await yard.answer("@@say x")).text == "x"
+
+
 # --- stop ------------------------------------------------------------------------------------------------------------
 
 
@@ -168,13 +211,23 @@ async def test_stop_right_behind_a_run_is_heard(yard, sled):
         assert (end.ending, end.reason) == ("interrupted", "stopped")
 
 
-async def test_an_agent_that_sets_its_flags_anew_hears_a_stop_behind_its_run(yard, odd):
-    await yard.answer("@@say x", session="warm")
-    for session in ("cold", "cold", "cold"):
-        run = await yard.run("x", session=session, agent="flags")
-        end = await yard.stop(run)
-        assert end.ending == "interrupted"
-    assert end.text == "heard"
+async def test_an_agent_that_sets_its_flags_anew_hears_a_stop_behind_its_run(monkeypatch, tmp_path):
+    """Both frames are in the channel before the runner looks."""
+    monkeypatch.setattr(odd_sled, "KIND", "flags")
+    monkeypatch.setattr(agents, "create", lambda name, workspace: odd_sled.create(workspace))
+    ours, theirs = [await Channel.open(end) for end in socket.socketpair()]
+    for run in ("cold", "warm"):
+        ours.post(Run(run=run, session="s", prompt="x", agent="flags"))
+        ours.post(Stop(run=run))
+    serving = asyncio.create_task(Runner(theirs, tmp_path).serve())
+    ends = []
+    while len(ends) < 2:
+        if isinstance(frame := await ours.from_runner(), Finished):
+            ends.append(frame.text)
+    assert ends == ["heard", "heard"]
+    ours.close()
+    await serving
+    theirs.close()
 
 
 async def test_two_stops_make_one_end(yard, sled):
@@ -192,7 +245,7 @@ async def test_an_agent_that_ignores_its_interrupt_is_killed(yard, odd, kind):
     prompt = "@@say go\n@@run setsid sh -c 'echo $$ > pid; exec sleep 300' & sleep 300"
     run = await yard.run(prompt, agent=kind)
     process = await yard.process("pid") if kind == "deaf" else None
-    await until(lambda: yard.gateway.of(run) or (kind == "slow" and yard.runners(odd)))
+    await until(lambda: yard.gateway.of(run) or (yard.workspace / "begun").exists())
     end = await yard.stop(run)
     assert (end.ending, end.reason, end.survivors) == ("interrupted", "stopped", [])
     assert process is None or not alive(process.pid)

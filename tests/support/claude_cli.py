@@ -49,3 +49,11 @@ async def eventually(holds: Callable[[], object], timeout: float = 20) -> None:
     async with asyncio.timeout(timeout):
         while not holds():
             await asyncio.sleep(0.02)
+
+
+def bash(command: str) -> dict[str, object]:
+    return {"name": "Bash", "input": {"command": command}}
+
+
+def write(path: Path) -> dict[str, object]:
+    return {"name": "Write", "input": {"file_path": str(path), "content": "x"}}

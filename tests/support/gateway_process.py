@@ -41,6 +41,8 @@ class GatewayProcess:
         self._values = values
         self.write_config()
         self.process: subprocess.Popen[bytes] | None = None
+        self.cards: asyncio.Queue[str] = asyncio.Queue()
+        self._seen: list[int] = []
         #: Added to the environment of each process.
         self.environment: dict[str, str] = {}
 
@@ -119,11 +121,20 @@ class GatewayProcess:
             return await answer.json()
 
     async def send(self, text: str, external_id: str, conversation: str = "default") -> dict[str, Any]:
-        """Send a message as `huskies send` does; the replies once it is settled."""
-        body = {"text": text, "conversation": conversation, "id": external_id}
-        async with self._session() as web, web.post("http://gateway/send", json=body) as answer:
-            found: dict[str, Any] = await answer.json()
-            return found
+        """Send a message as `huskies send` does; the replies once it is settled. What is asked goes to `cards`."""
+        body = {"text": text, "conversation": conversation, "id": external_id, "seen": self._seen}
+        async with self._session() as web:
+            while True:
+                async with web.post("http://gateway/send", json=body) as answer:
+                    found: dict[str, Any] = await answer.json()
+                if "asked" not in found:
+                    return found
+                self._seen.append(found["asked"])
+                self.cards.put_nowait(found["card"])
+
+    async def card(self, within_s: float = 30) -> str:
+        """The next question that an agent puts to whoever sent it a message."""
+        return await asyncio.wait_for(self.cards.get(), within_s)
 
     async def send_surely(self, text: str, external_id: str, conversation: str = "default") -> dict[str, Any]:
         """The same, again and again until a gateway answers: one id is one message."""

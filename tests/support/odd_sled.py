@@ -23,12 +23,13 @@ class Odd(Scripted):
     kind = ""
     stopped = False
 
-    async def run(self, run, emit):
+    async def run(self, turn):
+        run, emit = turn.run, turn.emit
         self.stopped = False
         match self.kind:
             case "deaf":
                 await emit(Started(agent_session="deaf"))
-                return await super().run(run, emit)
+                return await super().run(turn)
             case "stuck":
                 await emit(Started(agent_session="stuck"))
                 time.sleep(300)  # noqa: ASYNC251 - that is what it is for
@@ -55,7 +56,7 @@ class Odd(Scripted):
                     await asyncio.sleep(0.01)
                 await asyncio.sleep(0.95)
                 return Finished(ending="interrupted", reason="stopped", text="late")
-        return await super().run(run, emit)
+        return await super().run(turn)
 
     async def interrupt(self):
         self.stopped = True
@@ -82,6 +83,7 @@ if __name__ == "__main__":
                 return real_create(name, workspace)
             KIND = name
             if name == "slow":
+                (workspace / "begun").touch()
                 time.sleep(300)  # an import that takes its time
             return create(workspace)
 

@@ -16,7 +16,7 @@ import psutil
 from aiohttp import web
 
 from gateway.sleds import Sleds
-from sled.protocol import Ack, Body, Event, Finished, Frame, Hello, Run, Stop, TextDelta, Welcome
+from sled.protocol import Ack, Body, Decision, Event, Finished, Frame, Hello, Question, Run, Stop, TextDelta, Welcome
 from tests.support.processes import Zoo, alive, until, zoo
 
 Routes = Callable[[Callable[[web.Request], str | None]], Iterable[web.RouteDef]]
@@ -146,6 +146,16 @@ class Yard:
         end = await self.gateway.finished(run)
         assert time.monotonic() - began < within_s
         return end
+
+    async def decide(self, run: str, question: Question, allow: bool, *answers: str, text: str = "") -> None:
+        """Answer a question; all that is chosen of its one query."""
+        answer = Decision(run=run, question=question.id, allow=allow, text=text, answers=[list(answers)])
+        await self.send(answer)
+
+    async def asked(self, run: str) -> Question:
+        """Wait for the newest question of a run."""
+        found = await until(lambda: [body for body in self.gateway.of(run) if isinstance(body, Question)])
+        return found[-1]
 
     async def ack(self, run: str) -> None:
         """The end of a run is committed."""

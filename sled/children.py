@@ -1,0 +1,38 @@
+"""The sled's own children: what it starts for itself, apart from what agents start."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+import psutil
+
+from sled.processes import Process, end_descendants, is_alive
+
+
+class Children:
+    """Starts processes, and tells them from the orphans of a dead runner."""
+
+    def __init__(self) -> None:
+        self._own: set[Process] = set()
+        self._spawning = asyncio.Lock()
+
+    async def spawn(self, *command: str, **options: Any) -> asyncio.subprocess.Process:
+        """Start a child that is never taken for an orphan. Raises OSError."""
+        async with self._spawning:
+            options.setdefault("stdin", asyncio.subprocess.DEVNULL)
+            process = await asyncio.create_subprocess_exec(*command, **options)
+            self._own = {own for own in self._own if is_alive(own)}
+            with contextlib.suppress(psutil.NoSuchProcess):
+                self._own.add(Process(process.pid))
+        return process
+
+    def disown(self, process: Process) -> None:
+        """A child is gone."""
+        self._own.discard(process)
+
+    async def end_orphans(self, within_s: float) -> list[int]:
+        """Kill what descends from the sled, but neither is its own nor descends from that; the pids that stayed."""
+        async with self._spawning:
+            return await end_descendants(Process(), apart=self._own, within_s=within_s)
