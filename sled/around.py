@@ -13,6 +13,7 @@ from sled.snapshots import Snapshots
 
 #: Seconds that a prompt waits for the news of the workspace; later ones are told with the next prompt.
 NEWS_WITHIN_S = 0.15
+RESTARTED = "The project was restarted since your last turn: processes that you left running are gone."
 
 
 class Around:
@@ -23,6 +24,7 @@ class Around:
         self._snapshots = snapshots
         #: News that came too late, by session.
         self._late: dict[str, str] = {}
+        self._met: set[str] = set()
 
     def begin(self, run: Run) -> asyncio.Task[str]:
         """Begin to take the snapshot that the turn starts from; once this is done, the agent may change files."""
@@ -38,7 +40,7 @@ class Around:
             await waiting
         finally:
             waiting.cancel()
-        news = [run.news, self._late.pop(run.session, "")]
+        news = [run.news, self._restarted(run), self._late.pop(run.session, "")]
         if before.done():
             news.append(before.result())
         else:
@@ -68,6 +70,14 @@ class Around:
     async def close(self) -> None:
         """Let go of everything."""
         await self._snapshots.close()
+
+    def _restarted(self, run: Run) -> str:
+        """A dialogue that goes on, and that this sled has not met: its last turn was under another one."""
+        session = run.session.rpartition("-")[0] or run.session  # without the number of its resets
+        if session in self._met:
+            return ""
+        self._met.add(session)
+        return RESTARTED if run.resume else ""
 
     def _keep_for_later(self, session: str, news: asyncio.Task[str]) -> None:
         if not news.cancelled() and not news.exception() and news.result():

@@ -20,7 +20,7 @@ from sled.channel import FD_VARIABLE, Baseline, Channel, FromRunner, Ready, fit
 from sled.children import Children
 from sled.journal import Journal
 from sled.processes import Process, descendants, end_descendants, end_marked, end_tree, is_alive
-from sled.protocol import Body, Decision, Finished, Forget, Run, Steer, Stop
+from sled.protocol import Body, Decision, Finished, Forget, Note, Run, Steer, Stop
 
 log = logging.getLogger(__name__)
 
@@ -240,8 +240,19 @@ class Supervisor:
             survivors = await end_descendants(runner.root, spare=runner.baseline)
             end = msgspec.structs.replace(end, survivors=survivors)
         else:
+            if end.reason == "crashed":  # what it had started is nobody's now
+                survivors = await end_descendants(runner.root, spare=runner.baseline)
+                end = msgspec.structs.replace(end, survivors=survivors)
+            notes: list[str] = []
+
+            def record(body: Body) -> None:
+                self._record(turn.run.run, body)
+                if isinstance(body, Note):  # its live message is about to go: the answer has to tell
+                    notes.append(body.text)
+
             try:
-                await self._around.finish(turn.run, lambda body: self._record(turn.run.run, body), turn.hurry)
+                await self._around.finish(turn.run, record, turn.hurry)
+                end = msgspec.structs.replace(end, notes=[*end.notes, *notes][:20])
             except Exception:
                 # The run has to end, whatever goes wrong with what it left.
                 log.exception("run %s: what it left could not be looked after", turn.run.run)

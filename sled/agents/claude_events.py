@@ -106,6 +106,7 @@ class Reader:
             reason=reason,
             error=error,
             text=cut(self._text()),
+            notes=[event.text for event in self._first if isinstance(event, Note)],
             agent_session=self.session,
             cost_usd=self._cost,
             model=clip(self._model, _MAX_DETAIL),

@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -171,10 +172,11 @@ def to_toml(sections: dict[str, Any], prefix: str = "") -> str:
     for name, section in sections.items():
         plain = {key: value for key, value in section.items() if not isinstance(value, dict)}
         nested = {key: value for key, value in section.items() if isinstance(value, dict)}
-        lines.append(f"[{prefix}{name}]")
+        quoted = name if re.fullmatch(r"[\w-]+", name) else json.dumps(name)
+        lines.append(f"[{prefix}{quoted}]")
         lines += [f"{json.dumps(key)} = {json.dumps(value)}" for key, value in plain.items()]
         if nested:
-            lines.append(to_toml(nested, f"{prefix}{name}."))
+            lines.append(to_toml(nested, f"{prefix}{quoted}."))
     return "\n".join(lines) + "\n"
 
 
