@@ -33,6 +33,7 @@ from commands.stop import Stop
 from commands.switch import Switch
 from commands.undo import Undo
 from commands.up import Up
+from commands.usage import Usage
 from commands.version import Version
 from commands.whoami import WhoAmI
 from gateway.command import Command, Parsed, Parser
@@ -58,6 +59,7 @@ COMMANDS: tuple[Command, ...] = (
     Revoke(),
     Model(),
     Agent(),
+    Usage(),
     Ssh(),
     Logs(),
     Up(),

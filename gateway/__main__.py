@@ -92,9 +92,25 @@ def make_parser() -> argparse.ArgumentParser:
     )
     doctor.set_defaults(act=_ask("doctor"))
 
+    _add_secrets(
+        commands.add_parser("secrets", parents=[config], help="keep the model's keys; values come on stdin"), config
+    )
+
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(act=_version)
     return parser
+
+
+def _add_secrets(parser: argparse.ArgumentParser, config: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(required=True, metavar="ACTION", dest="act_on")
+    of = "a project's name, or `all` (also `-`): every one without a key of its own"
+    for name, help_text in (("set", "read a value from stdin and keep it"), ("delete", "forget a value")):
+        action = actions.add_parser(name, parents=[config], help=help_text)
+        action.add_argument("project", metavar="PROJECT", help=of)
+        action.add_argument("key", metavar="KEY", help="api_key or oauth_token")
+    listing = actions.add_parser("list", parents=[config], help="show which are set, never their values")
+    listing.add_argument("project", nargs="?", default="", metavar="PROJECT", help=of)
+    parser.set_defaults(act=_ask("secrets"))
 
 
 def _version(_: argparse.Namespace) -> int:

@@ -22,6 +22,7 @@ from gateway.access import Access
 from gateway.chat import Transport
 from gateway.command import Parser
 from gateway.confirmations import Confirmations
+from gateway.credentials import Credentials
 from gateway.dispatcher import Dispatcher
 from gateway.engine import Engine
 from gateway.errors import ConfigError, TransportRefused
@@ -31,20 +32,24 @@ from gateway.gate import Gate
 from gateway.git_proxy import GitProxy
 from gateway.health import Part, look
 from gateway.inbox import Inbox
+from gateway.log import blot_out
 from gateway.outbox import Outbox
 from gateway.places import Places
 from gateway.projects import Projects
 from gateway.proxy import ModelProxy
+from gateway.proxy_account import Accounts
+from gateway.proxy_keys import Keys
 from gateway.questions import Questions
 from gateway.registry import Setup
 from gateway.router import Router
 from gateway.running import Limits, RunSettings
+from gateway.secrets import ALL, Secrets, secrets_file
 from gateway.services import Services
 from gateway.settings import Settings
 from gateway.sleds import Sleds
 from gateway.startup import agent_line, check, choose_engine, cli_socket, instance, lock_state
-from gateway.store import Store
-from gateway.web import health
+from gateway.store import Store, usage
+from gateway.web import health, secrets_api
 from gateway.web.local import LocalApi
 from gateway.web.metrics import Metrics
 from stacks.images import BuildInputs
@@ -83,6 +88,9 @@ class App:
     store: Store
     engine: Engine
     sleds: Sleds
+    secrets: Secrets
+    credentials: Credentials
+    accounts: Accounts
     proxy: ModelProxy
     git_proxy: GitProxy
     outbox: Outbox
@@ -108,6 +116,7 @@ class App:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self.store.close)
             stack.push_async_callback(self.engine.close)
+            stack.push_async_callback(self.accounts.close)
             stack.push_async_callback(self.proxy.close)
             stack.push_async_callback(self.git_proxy.close)
             await self.sleds.start(self.dispatcher, self._wire_routes)
@@ -132,9 +141,12 @@ class App:
         proxies = [*self.proxy.routes(authenticate), *self.git_proxy.routes(authenticate)]
         return [*proxies, *self.files.routes(authenticate)]
 
+    def _is_project(self, name: str) -> bool:
+        return any(project.name == name for project in self.projects.all())
+
     async def parts(self) -> list[Part]:
         """How everything is."""
-        chosen = self.settings.agent.chosen
+        chosen = self.credentials.chosen(ALL)
         refused = self.proxy.key_problem if chosen == "claude" else ""
         agent = Part("agent", not refused, refused or chosen)
         base = self.projects.recipes.base
@@ -144,6 +156,7 @@ class App:
 
     async def _take_up(self) -> None:
         """What another process left: projects first, then runs, then commands and messages that wait."""
+        await self.store.write(usage.doubt_open_turns)
         await self.projects.recover()
         await self.gate.recover()
         await self.questions.recover(self.gate.taken_up)
@@ -205,7 +218,7 @@ class App:
         public.router.add_routes(health.routes(self.parts, metrics.collect))
         local = web.Application(client_max_size=2**24)
         api = LocalApi(self.services, self.inbox, self.fates, self.cli.message, self.parts)
-        local.router.add_routes(api.routes())
+        local.router.add_routes([*api.routes(), *secrets_api.routes(self.secrets, self._is_project)])
         runners = [web.AppRunner(app, access_log=None, shutdown_timeout=1.0) for app in (public, local)]
         for runner in runners:
             await runner.setup()
@@ -258,13 +271,16 @@ async def build(
     sleds = Sleds()
     engine = engine or await choose_engine(settings, store)
     git_proxy = GitProxy({host: token.get_secret_value() for host, token in settings.git.tokens.items()})
-    projects = Projects(store, engine, sleds, _setup(settings, config_file, inputs, git_proxy.hosts))
+    secrets = Secrets(secrets_file(state_dir))
+    _hide(secrets)
+    credentials = Credentials(settings.agent, secrets)
+    projects = Projects(store, engine, sleds, _setup(settings, config_file, inputs, git_proxy.hosts, credentials.oauth))
 
     def run_settings(project_id: int) -> RunSettings:
         project = projects.by_id(project_id)
         return RunSettings(
             project=project.name if project else "",
-            agent=(project.agent if project else "") or settings.agent.chosen,
+            agent=(project.agent if project else "") or credentials.chosen(project.name if project else ALL),
             permissions=project.permissions if project else "ask",
             isolated=engine.isolated,
             model=(project.model if project else "") or settings.agent.model,
@@ -313,20 +329,36 @@ async def build(
         confirmations=Confirmations(),
         transports=transports,
         commands=COMMANDS,
-        agent_line=lambda: agent_line(settings),
+        agent_line=lambda: agent_line(settings, credentials.chosen(ALL)),
     )
     router.attach(services)
-    agent = settings.agent
-    proxy = ModelProxy(
-        api_base_url=agent.api_base_url,
-        api_key=agent.api_key.get_secret_value(),
-        oauth_token=agent.oauth_token.get_secret_value(),
+    accounts = Accounts(store)
+
+    def key_works() -> None:
+        log.warning("the model key works again")
+        dispatcher.key_changed()
+
+    keys = Keys(
+        lambda project: credentials.of(_name_of(projects, project)),
+        on_problem=log.error,
+        on_works=key_works,
+        on_limit=lambda _, until: gate.limit(until),
     )
+    secrets.listeners.append(lambda: keys.changed(credentials.in_force()))
+    secrets.listeners.append(dispatcher.key_changed)
+    gate.limit_of = lambda project_id: keys.limit_of(str(project_id))
+    gate.refusal = lambda project_id: (
+        keys.refusal(str(project_id)) if run_settings(project_id).agent == "claude" else ""
+    )
+    proxy = ModelProxy(settings.agent.api_base_url, keys, accounts.take)
     return App(
         settings=settings,
         store=store,
         engine=engine,
         sleds=sleds,
+        secrets=secrets,
+        credentials=credentials,
+        accounts=accounts,
         proxy=proxy,
         git_proxy=git_proxy,
         outbox=outbox,
@@ -364,14 +396,36 @@ def _matrix(settings: Settings, access: Access) -> Transport:
     return MatrixTransport(config, may_invite=lambda sender: access.role(sender) > 0)
 
 
-def _setup(settings: Settings, config_file: Path | None, inputs: BuildInputs, git_hosts: frozenset[str]) -> Setup:
+def _name_of(projects: Projects, project: str) -> str:
+    """The name of the project with this id, as text; what is none has what all have."""
+    found = projects.by_id(int(project)) if project.isdecimal() else None
+    return found.name if found else ALL
+
+
+def _hide(secrets: Secrets) -> None:
+    """Keep what is stored out of the log, now and after each change."""
+
+    def hide() -> None:
+        blot_out(secrets.values())
+
+    hide()
+    secrets.listeners.append(hide)
+
+
+def _setup(
+    settings: Settings,
+    config_file: Path | None,
+    inputs: BuildInputs,
+    git_hosts: frozenset[str],
+    oauth: Callable[[str], bool],
+) -> Setup:
     state_dir = settings.gateway.state_dir
     forbidden = [state_dir, *([config_file] if config_file else [])]
     return Setup(
         state_dir=state_dir,
         places=Places(settings.projects.root, settings.projects.allowed_roots, forbidden),
         permissions=settings.agent.permissions,
-        oauth=bool(settings.agent.oauth_token.get_secret_value()) and not settings.agent.api_key.get_secret_value(),
+        oauth=oauth,
         git_identity=git_identity.finder(settings.git),
         default_branch=settings.git.default_branch,
         git_hosts=git_hosts,
@@ -413,7 +467,7 @@ async def _announce(app: App, began: float) -> None:
         settings.gateway.state_dir,
         app.engine.kind,
         "" if app.engine.isolated else " (no isolation)",
-        agent_line(settings),
+        agent_line(settings, app.credentials.chosen(ALL)),
     )
 
 

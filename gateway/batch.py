@@ -101,8 +101,8 @@ def answer(end: Finished, stop_reason: str) -> str:
         told = text or "(The agent ended without a word.)"
     elif end.reason == "model_key":
         told = (
-            "The model key was refused, or none is set. An operator can set another one on the gateway's host: "
-            "`huskies secrets set all api_key` (or oauth_token), with the key on its standard input. Then `retry`."
+            "The model key was refused, or none is set. Whoever runs the gateway can set another one, with "
+            "`huskies secrets set all api_key` in a terminal; it holds at once. Then `retry`."
         )
     elif end.ending == "failed":
         told = _with(text, f"The run failed: {end.error or 'no reason was given'}. `retry` runs it again.")

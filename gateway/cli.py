@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import getpass
 import json
 import os
 import secrets
@@ -14,12 +15,20 @@ from typing import Any
 
 import aiohttp
 
+from gateway.credentials import Credentials
 from gateway.engine import docker
-from gateway.errors import UserError
-from gateway.settings import SET_KEY, AgentSection, Settings
+from gateway.errors import StateError, UserError
+from gateway.proxy_keys import NO_KEY
+from gateway.secrets import ALL, Secrets, check_key, check_scope, check_value, secrets_file
+from gateway.settings import Settings
+from gateway.startup import lock_state
 
 #: Prints a line, or several.
 Say = Callable[[str], None]
+
+
+#: Bytes that are read of a secret; no key is as long.
+_MAX_SECRET = 2**16
 
 
 class NotRunning(UserError):
@@ -29,7 +38,7 @@ class NotRunning(UserError):
 async def send(settings: Settings, arguments: argparse.Namespace, say: Say) -> int:
     """Send a message; print its replies. 0 when it was answered, 1 when not.
 
-    What an agent asks meanwhile goes to standard error; another `huskies send` answers it.
+    What an agent asks meanwhile, and why it has to wait, goes to standard error; another `huskies send` answers it.
     """
     message: dict[str, Any] = {
         "text": _utf8(arguments.text),
@@ -40,9 +49,9 @@ async def send(settings: Settings, arguments: argparse.Namespace, say: Say) -> i
     try:
         async with asyncio.timeout(arguments.timeout):
             answer = await _call(settings, "POST", "/send", message)
-            while "asked" in answer:
-                print(answer["card"], file=sys.stderr, flush=True)
-                message["seen"] = [*message.get("seen", []), answer["asked"]]
+            while "notices" in answer:
+                print(*answer["notices"], sep="\n", file=sys.stderr, flush=True)
+                message["seen"] = answer["seen"]
                 answer = await _call(settings, "POST", "/send", message)
     except TimeoutError:
         raise UserError(
@@ -130,12 +139,57 @@ async def doctor(settings: Settings, _: argparse.Namespace, say: Say) -> int:
             {"name": "config", "ok": True, "text": "ok"},
             await asyncio.to_thread(_state_part, settings.gateway.state_dir),
             await asyncio.to_thread(_engine_part, settings.engine.kind),
-            _agent_part(settings.agent),
+            await asyncio.to_thread(_agent_part, settings),
             {"name": "gateway", "ok": False, "text": str(error)},
         ]
     for part in parts:
         say(f"{'ok    ' if part['ok'] else 'BROKEN'} {part['name']}: {part['text']}")
     return 0 if all(part["ok"] for part in parts) else 1
+
+
+async def secrets_command(settings: Settings, arguments: argparse.Namespace, say: Say) -> int:
+    """Set, list or delete what the gateway keeps secret: through the running gateway, else in its file."""
+    scope = check_scope(arguments.project) if arguments.project else ""
+    if arguments.act_on == "list":
+        shown = await _names(settings)
+        lines = [f"{name}: {', '.join(keys)}" for name, keys in shown.items() if scope in ("", name)]
+        say("\n".join(lines) or f"None is set{f' for {scope}' if scope else ''}; type: huskies secrets set all api_key")
+        return 0
+    key = check_key(arguments.key)
+    if arguments.act_on == "delete":
+        try:
+            await _call(settings, "DELETE", f"/secrets/{scope}/{key}")
+        except NotRunning:
+            with lock_state(settings.gateway.state_dir):
+                Secrets(secrets_file(settings.gateway.state_dir)).delete(scope, key)
+        say(f"{key} of {scope} is gone.")
+        return 0
+    value = await asyncio.to_thread(_typed, f"{key} for {scope}: ")
+    check_value(key, value)
+    try:
+        await _call(settings, "PUT", "/secrets", {"scope": scope, "key": key, "value": value})
+        say(f"{key} of {scope} is set; it holds from the next call on.")
+    except NotRunning:
+        with lock_state(settings.gateway.state_dir):
+            Secrets(secrets_file(settings.gateway.state_dir)).set(scope, key, value)
+        say(f"{key} of {scope} is set; no gateway is running here, so it holds from the next start on.")
+    return 0
+
+
+async def _names(settings: Settings) -> dict[str, list[str]]:
+    try:
+        found: dict[str, list[str]] = await _call(settings, "GET", "/secrets")
+    except NotRunning:
+        return Secrets(secrets_file(settings.gateway.state_dir)).names()
+    return found
+
+
+def _typed(question: str) -> str:
+    """A secret from stdin: typed unseen at a terminal, else all that comes. Without the line break at its end."""
+    if sys.stdin.isatty():
+        return getpass.getpass(question).strip()
+    value = sys.stdin.buffer.read(_MAX_SECRET).decode(errors="replace")
+    return value.removesuffix("\n").removesuffix("\r")
 
 
 def _state_part(state_dir: Path) -> dict[str, object]:
@@ -153,10 +207,14 @@ def _engine_part(kind: str) -> dict[str, object]:
     return {"name": "engine", "ok": True, "text": "process, no isolation (with Docker running it would be docker)"}
 
 
-def _agent_part(agent: AgentSection) -> dict[str, object]:
-    has_key = agent.api_key.get_secret_value() or agent.oauth_token.get_secret_value()
-    ok = bool(has_key) or agent.chosen != "claude"
-    return {"name": "agent", "ok": ok, "text": agent.chosen if ok else f"no model key is set; {SET_KEY}"}
+def _agent_part(settings: Settings) -> dict[str, object]:
+    try:
+        credentials = Credentials(settings.agent, Secrets(secrets_file(settings.gateway.state_dir)))
+    except StateError as error:
+        return {"name": "agent", "ok": False, "text": str(error)}
+    chosen = credentials.chosen(ALL)
+    ok = chosen != "claude" or credentials.of(ALL) is not None
+    return {"name": "agent", "ok": ok, "text": chosen if ok else NO_KEY}
 
 
 def _may_write(folder: Path) -> bool:
@@ -208,4 +266,5 @@ SUBCOMMANDS: dict[str, Callable[[Settings, argparse.Namespace, Say], Coroutine[A
     "ssh": ssh,
     "ssh-config": ssh_config,
     "doctor": doctor,
+    "secrets": secrets_command,
 }

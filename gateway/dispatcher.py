@@ -33,7 +33,7 @@ from gateway.batch import answer, attached_to, compose, fate_of, go_on, news_of,
 from gateway.chat import Conversation, Fate, OutgoingFile
 from gateway.errors import StateError, UserError
 from gateway.fates import Fates
-from gateway.gate import Gate, clock
+from gateway.gate import Gate, Parking
 from gateway.outbox import Outbox
 from gateway.progress import Live
 from gateway.questions import Questions
@@ -380,8 +380,9 @@ class Dispatcher:
         turn, fate = running.turn, fate_of(end)
         if running.timer is not None:
             running.timer.cancel()
-        if not running.stop_reason and (until := self._gate.resume_at(end, running.turn.parks)) is not None:
-            await self._park(running, end, until)
+        parking = self._gate.resume_at(turn.key.project_id, end, turn.parks)
+        if parking is not None and not running.stop_reason:
+            await self._park(running, end, parking)
             return
         here = turn.batch[0].conversation
         beginning, file = self._abridge(end.text, here)
@@ -426,9 +427,9 @@ class Dispatcher:
             except StateError:
                 await asyncio.sleep(_RETRY_WRITE_S)
 
-    async def _park(self, running: Running, end: Finished, until: float) -> None:
-        """The provider serves us no more until then: the turn stays open, and goes on in another run."""
-        before = running.turn
+    async def _park(self, running: Running, end: Finished, parking: Parking) -> None:
+        """The provider does not serve us: the turn stays open, and goes on in another run."""
+        before, until = running.turn, parking.until
         resume = end.agent_session or before.agent_session
         turn = replace(before, run=self._new_run(), agent_session=resume, parked_until=until, parks=before.parks + 1)
 
@@ -450,11 +451,18 @@ class Dispatcher:
         running.turn, running.frame, running.seen = turn, self._frame(turn), 0
         running.tools.clear()
         self._hold(running)
-        told = f"The provider's limit is reached. I go on {clock(until)}; `stop` gives up."
-        await running.live.tell(told)
+        running.for_key = end.reason == "model_key"
+        await running.live.tell(parking.told)
         await self._wire.send(turn.key.project_id, Ack(run=before.run))
         if running.stop_reason:  # told to end in the meantime
             await self._end(running, running.stop_reason)
+        self._fill()
+
+    def key_changed(self) -> None:
+        """There is another model key: what waits for one need not wait any longer."""
+        for running in self._running.values():
+            if running.parked_at and running.for_key:
+                running.turn = replace(running.turn, parked_until=None)
         self._fill()
 
     def _hold(self, running: Running) -> None:
@@ -470,7 +478,8 @@ class Dispatcher:
         busy = len(self._starting) + sum(1 for running in self._running.values() if not running.parked_at)
         for running in sorted(self._running.values(), key=lambda running: running.turn.id):
             turn = running.turn
-            early = (turn.parked_until or 0.0) > time.time() or self._gate.limited_until > time.time()
+            served_at = max(turn.parked_until or 0.0, self._gate.limited_until(turn.key.project_id))
+            early = served_at > time.time()
             journal = self._wire.journal(turn.key.project_id)
             if not running.parked_at or early or journal is None or running.finishing or busy >= self._limits.runs:
                 continue

@@ -1,4 +1,4 @@
-"""Whether a turn may begin now: what the provider of the model says, and what is left of a project's budget.
+"""Whether a turn may begin now: what the provider of the model says, its key, and what is left of a project's budget.
 
 The dispatcher asks before each turn, and is told when an answer may have changed. A budget is never just refused: an
 operator is asked for more, once for all that waits in the project.
@@ -31,6 +31,16 @@ _STEP = 0.4
 #: The part of it that is not enough to begin another turn with.
 _RESERVE = 0.1
 _RETRY_WRITE_S = 1.0
+#: Seconds until a turn whose key was refused is tried again.
+KEY_AGAIN_S = 61.0
+
+
+@dataclass(frozen=True, slots=True)
+class Parking:
+    """A turn goes on at `until` (seconds since the epoch); `told` is what people read of that."""
+
+    until: float
+    told: str
 
 
 @dataclass(slots=True)
@@ -43,13 +53,17 @@ class Gate:
     #: What to do when something that was held may go on; and when an operator says no to a project's going on.
     changed: Callable[[], None] = lambda: None
     refused: Callable[[int, str], Awaitable[None]] | None = None
-    limited_until: float = 0.0
+    #: Until when the provider serves a project no more, seconds since the epoch; and what is wrong with its key.
+    limit_of: Callable[[int], float | None] | None = None
+    refusal: Callable[[int], str] = lambda _: ""
+    _until: float = 0.0
     _day: str = ""
     _spent: dict[int, float] = field(default_factory=dict)
     _turns: dict[int, int] = field(default_factory=dict)
     _granted: dict[int, float] = field(default_factory=dict)
     _asking: dict[int, Asked | None] = field(default_factory=dict)
     _timer: asyncio.TimerHandle | None = None
+    _at: float = 0.0
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
     async def recover(self) -> None:
@@ -67,8 +81,11 @@ class Gate:
 
     def holds(self, key: SessionKey) -> str:
         """Why no turn of that session may begin now; empty when one may."""
-        if (left := self.limited_until - time.time()) > 0:
-            return f"The provider's limit is reached. It goes on {clock(time.time() + left)}."
+        if (until := self.limited_until(key.project_id)) > time.time():
+            return f"The provider's limit is reached. It goes on {clock(until)}."
+        if refusal := self.refusal(key.project_id):
+            self._look_again(time.time() + KEY_AGAIN_S)
+            return _sentence(refusal)
         if not self._within_budget(key.project_id):
             if key.project_id not in self._asking:
                 self._asking[key.project_id] = None
@@ -78,25 +95,39 @@ class Gate:
 
     # --- the provider ------------------------------------------------------------------------------------------------
 
-    def limit(self, until: float) -> None:
-        """The provider serves nobody of this account before `until`, seconds since the epoch."""
-        if until <= max(self.limited_until, time.time()):
-            return
-        self.limited_until = until
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(until - time.time() + 0.1, self.changed)
+    def limited_until(self, project_id: int) -> float:
+        """When the provider serves a project again, seconds since the epoch; 0, or past: it does."""
+        return self._until if self.limit_of is None else self.limit_of(project_id) or 0.0
 
-    def resume_at(self, end: Finished, tries: int) -> float | None:
-        """When a turn that the provider stopped goes on, seconds since the epoch; None: it does not."""
+    def limit(self, until: float) -> None:
+        """The provider serves this account, or one of several, no more before `until`, seconds since the epoch."""
+        self._until = max(self._until, until)
+        self._look_again(until + 0.1)
+
+    def resume_at(self, project_id: int, end: Finished, tries: int) -> Parking | None:
+        """When a turn that its provider stopped goes on; None: it does not."""
+        if end.reason == "model_key":
+            told = _sentence(self.refusal(project_id) or "the model key was refused")
+            return Parking(time.time() + KEY_AGAIN_S, f"{told} I go on once it works; `stop` gives up.")
         if end.reason != "limit":
             return None
+        until = max(end.resets_at, self.limited_until(project_id))
         if end.resets_at > time.time():
             self.limit(end.resets_at)
-            return end.resets_at
-        if self.limited_until > time.time():
-            return self.limited_until
-        return time.time() + 60.0 * _TRY_AGAIN_MIN[tries] if tries < len(_TRY_AGAIN_MIN) else None
+        if until <= time.time():
+            if tries >= len(_TRY_AGAIN_MIN):
+                return None
+            until = time.time() + 60.0 * _TRY_AGAIN_MIN[tries]
+        return Parking(until, f"The provider's limit is reached. I go on {clock(until)}; `stop` gives up.")
+
+    def _look_again(self, at: float) -> None:
+        """Have what is held looked at again, not later than `at`."""
+        if self._timer is not None and not self._timer.cancelled() and self._at <= at and self._at > time.time():
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._at = at
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, at - time.time()), self.changed)
 
     # --- budgets -----------------------------------------------------------------------------------------------------
 
@@ -180,6 +211,10 @@ def _allowed(asked: Asked, step: float) -> float:
         return step
     number = re.fullmatch(r"\+?\s*(\d{1,6}(?:\.\d+)?)\s*(?:usd|\$)?", said)
     return float(number[1]) if number else 0.0
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def clock(at: float) -> str:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from gateway.chat import Transport
 from gateway.engine import Engine, ImagePlan
 from gateway.errors import EngineError
-from gateway.settings import SET_KEY
 from gateway.store import Store
 
 
@@ -52,7 +51,7 @@ async def look(
             parts.append(Part("image", True, "ok" if await engine.has(base) else _NO_IMAGE))
     except EngineError as error:
         parts.append(Part("engine", False, str(error)))
-    parts.append(agent if agent.ok else replace(agent, text=f"{agent.text}; {SET_KEY}"))
+    parts.append(agent)
     for name, transport in transports.items():
         trouble = troubles.get(name) or f"not connected; the log says why, transports.{name} in the configuration where"
         parts.append(Part(name, transport.serving, "ok" if transport.serving else trouble))

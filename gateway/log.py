@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Iterable
 from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -26,6 +27,10 @@ class Redactor(logging.Filter):
     def __init__(self, secrets: list[str]) -> None:
         super().__init__()
         self._secrets = [secret for secret in secrets if len(secret) >= 4]
+
+    def hide(self, secrets: Iterable[str]) -> None:
+        """Blot out these, too."""
+        self._secrets += [secret for secret in secrets if len(secret) >= 4 and secret not in self._secrets]
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Rewrites the record; always lets it pass."""
@@ -115,6 +120,14 @@ def configure(settings: Settings, *, terminal: bool = False) -> None:
     logging.raiseExceptions = False
     for chatty in ("asyncio", "aiohttp", "nio", "alembic", "asyncssh", "docker", "urllib3"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def blot_out(secrets: Iterable[str]) -> None:
+    """Keep more secrets out of the log, from now on; those that it knows stay known."""
+    for handler in logging.getLogger().handlers:
+        for redactor in handler.filters:
+            if isinstance(redactor, Redactor):
+                redactor.hide(secrets)
 
 
 def secrets_of(settings: Settings) -> list[str]:

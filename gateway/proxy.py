@@ -1,14 +1,15 @@
 """The model's API for projects: the gateway adds the real credential, so that no container ever holds it.
 
 Only the paths in `ALLOWED` exist, on one upstream. Bytes stream both ways as they come; in passing, the
-response's own account of its tokens is read.
+response's own account of its tokens is read, and how the provider took the credential.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import aiohttp
@@ -16,8 +17,11 @@ from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
+from gateway.credentials import Credential
 from gateway.proxy_http import HOP_BY_HOP, Bodies, Unreachable, open_session, stream_back, while_connected, without
-from gateway.proxy_usage import Usage, UsageReader
+from gateway.proxy_keys import Keys, refused
+from gateway.proxy_usage import CallReader, is_dialogue
+from gateway.store.usage import Used
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +30,9 @@ ALLOWED = ("v1/messages", "v1/messages/count_tokens")
 #: Bytes of one request, which is kept so that it can be sent again.
 MAX_BODY = 64 * 2**20
 
-NO_KEY = "no model key is set"
-KEY_REFUSED = "the model key was refused"
+#: The session that a call belongs to, as the sled tells it: untrusted, see `gateway.store.usage.add`.
+SESSION_HEADER = "x-huskies-session"
+_MAX_SESSION = 80
 
 #: Seconds before each further attempt to reach the upstream, and after which none is made any more.
 _RETRIES_S = (0.2, 0.5, 1.0)
@@ -45,40 +50,52 @@ _NOT_FORWARDED = HOP_BY_HOP | {
     "expect",
     "host",
     "x-api-key",
+    SESSION_HEADER,
 }
 _NOT_RETURNED = HOP_BY_HOP | {"location", "set-cookie", "x-huskies-hold"}
 
 
+#: Told of each model call when it is over: its project, its session's name on the wire, and what it used.
+Account = Callable[[str, str, Used], None]
+
+
 @dataclass(frozen=True)
 class _Call:
-    """One request of a project, complete."""
+    """One request of a project, complete. `counts`: it is a model call, not only a question about one."""
 
     project: str
+    session: str
+    key: Credential
     url: URL
     headers: CIMultiDict[str]
     body: bytes
+    counts: bool
 
 
 class ModelProxy:
-    """Serves projects the model's API at `api_base_url` with the one credential that is set; `api_key` wins.
+    """Serves projects the model's API at `api_base_url` with the credentials that `keys` has for them.
 
-    `stall_s`: seconds without a byte after which a response is cut; the CLI would wait five minutes.
+    `account` is told of each call and must be quick. `stall_s`: seconds without a byte after which a response is cut;
+    the CLI would wait five minutes.
     """
 
-    def __init__(self, api_base_url: str, api_key: str, oauth_token: str, *, stall_s: float = 90.0) -> None:
+    def __init__(self, api_base_url: str, keys: Keys, account: Account, *, stall_s: float = 90.0) -> None:
         self._base_url = api_base_url.rstrip("/")
-        self._credential: dict[str, str] = {}
-        if api_key:
-            self._credential = {"x-api-key": api_key}
-        elif oauth_token:
-            self._credential = {"authorization": f"Bearer {oauth_token}"}
-        self._stall_s = stall_s
+        self._account = account
+        self.stall_s = stall_s
         self._session: aiohttp.ClientSession | None = None
         self._bodies = Bodies()
-        #: What is wrong with the credential, or empty; the next call that the upstream accepts clears it.
-        self.key_problem = "" if self._credential else NO_KEY
-        #: What each project used since the start.
-        self.usage: dict[str, Usage] = {}
+        self.keys = keys
+
+    @property
+    def key_problem(self) -> str:
+        """What is wrong with a credential, or empty; the next call that the upstream accepts clears it."""
+        return self.keys.problem
+
+    @property
+    def limited_until(self) -> float | None:
+        """When the provider serves us again, seconds since the epoch; None: it does."""
+        return self.keys.limited_until
 
     def routes(self, authenticate: Callable[[web.Request], str | None]) -> list[web.RouteDef]:
         """The routes for the wire's application. `authenticate` gives the name of a request's project."""
@@ -98,48 +115,71 @@ class ModelProxy:
 
     async def _serve(self, request: web.Request, project: str) -> web.StreamResponse:
         path = request.match_info["path"]
-        if request.method != "POST" or path not in ALLOWED:
+        # As it came: what is spelled in another way, or names another host, is not what the CLI sends.
+        if request.method != "POST" or path not in ALLOWED or not request.raw_path.startswith(f"/model/{path}"):
             return _error(404, "not_found_error", "the gateway does not serve this path")
-        if not self._credential:
-            return _error(401, "authentication_error", NO_KEY)
+        key = self.keys.ask(project)
+        if isinstance(key, str):
+            return _error(401, "authentication_error", key)
         query = request.rel_url.raw_query_string
         url = URL(f"{self._base_url}/{path}" + (f"?{query}" if query else ""), encoded=True)
+        session = request.headers.get(SESSION_HEADER, "")[:_MAX_SESSION]
         async with self._bodies.read(request, project, MAX_BODY) as body:
             if body is None:
                 return _error(413, "request_too_large", f"more than {MAX_BODY} bytes")
-            call = _Call(project, url, self._headers(request), body)
+            headers = _headers(request, key)
+            call = _Call(project, session, key, url, headers, body, counts=path == ALLOWED[0])
             return await while_connected(request, self._relay(request, call))
 
-    def _headers(self, request: web.Request) -> CIMultiDict[str]:
-        headers = without(request.headers, _NOT_FORWARDED)
-        # Uncompressed, so that the tokens can be counted without touching the bytes.
-        headers.extend({"Accept-Encoding": "identity", **self._credential})
-        return headers
-
     async def _relay(self, request: web.Request, call: _Call) -> web.StreamResponse:
-        usage = self.usage.setdefault(call.project, Usage())
-        usage.requests += 1
         try:
-            upstream = await self._call(call)
+            with self._accounted(call) as reader:
+                async with await self._call(call) as upstream:
+                    reader.begin(upstream.status, upstream.content_type)
+                    return await self._answer(request, call, upstream, reader)
         except Unreachable as error:
             log.warning("model API: %s", error)
             response = _error(502, "api_error", "the model's API cannot be reached")
             response.headers["Retry-After"] = str(_RETRY_AFTER_S)
             return response
-        async with upstream:
-            if upstream.status in (401, 403):
-                self.key_problem = KEY_REFUSED
-                return _error(401, "authentication_error", KEY_REFUSED)
-            if upstream.status < 300:
-                self.key_problem = ""
-            reader = UsageReader(usage, upstream.content_type)
-            try:
-                headers = without(upstream.headers, _NOT_RETURNED)
-                return await stream_back(
-                    request, upstream, headers, name="model API", stall_s=self._stall_s, see=reader.feed
-                )
-            finally:
-                reader.close()
+
+    async def _answer(
+        self, request: web.Request, call: _Call, upstream: aiohttp.ClientResponse, reader: CallReader
+    ) -> web.StreamResponse:
+        if upstream.status in (401, 403):
+            self.keys.was_refused(call.project, call.key)
+            return _error(401, "authentication_error", refused(call.key.scope))
+        if upstream.status == 429:
+            self.keys.was_limited(call.project, call.key, upstream.headers)
+        if upstream.status < 300:
+            self.keys.was_accepted(call.project, call.key)
+        else:
+            self.keys.was_undecided(call.project, call.key)
+        headers = without(upstream.headers, _NOT_RETURNED)
+        return await stream_back(request, upstream, headers, name="model API", stall_s=self.stall_s, see=reader.feed)
+
+    @contextlib.contextmanager
+    def _accounted(self, call: _Call) -> Iterator[CallReader]:
+        """Have the call accounted for once: when its response is complete, else at the end of the block, however it
+        comes. What never reached the upstream is no call."""
+        told = not call.counts
+
+        def tell() -> None:
+            nonlocal told
+            if not told:
+                told = True
+                self._account(call.project, call.session, reader.used)
+
+        # Before the last bytes go to the project: its turn may end upon them, and then the account is there.
+        reader = CallReader(dialogue=call.counts and is_dialogue(call.body), on_complete=tell)
+        try:
+            yield reader
+        except Unreachable:
+            told = True
+            raise
+        finally:
+            reader.close()
+            tell()
 
     async def _call(self, call: _Call) -> aiohttp.ClientResponse:
         """The upstream's response, once its headers are here. Raises Unreachable."""
@@ -162,6 +202,14 @@ class ModelProxy:
                 break
             await asyncio.sleep(wait)
         raise Unreachable(failed)
+
+
+def _headers(request: web.Request, key: Credential) -> CIMultiDict[str]:
+    headers = without(request.headers, _NOT_FORWARDED)
+    # Uncompressed, so that the tokens can be counted without touching the bytes.
+    headers["Accept-Encoding"] = "identity"
+    key.sign(headers)
+    return headers
 
 
 def _error(status: int, kind: str, message: str) -> web.Response:

@@ -132,6 +132,8 @@ async def while_connected(request: web.Request, work: Coroutine[None, None, web.
         return task.result()
     finally:
         task.cancel()
+        # What it has to put in order is done when the handler is, and nobody is left to hear what else it met.
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def stream_back(

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import msgspec
+
+from gateway.store.usage import Used
 
 #: Bytes of one line of a stream, or of one whole response, that are looked at; longer ones go uncounted.
 _MAX_LINE = 2**20
 _MAX_JSON = 16 * 2**20
-#: Only these events of a stream tell of tokens; all others are not even parsed.
-_TELLING = (b'"message_start"', b'"message_delta"')
-
-
-@dataclass
-class Usage:
-    """What a project used. Input includes cached tokens; of a cut call, output is what was told by then."""
-
-    requests: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
+#: Bytes of a request that is looked at; a longer one is a dialogue's for certain.
+_MAX_ASKED = 4 * 2**20
+#: Only these events of a stream tell of the call as a whole; all others are not even parsed.
+_TELLING = (b'"message_start"', b'"message_delta"', b'"message_stop"', b'"error"')
+#: What the provider says when it means not now.
+_LIMITED = (429, 529)
+_LIMITED_TYPES = ("rate_limit_error", "overloaded_error")
 
 
 class _Tokens(msgspec.Struct):
@@ -28,37 +26,83 @@ class _Tokens(msgspec.Struct):
     cache_read_input_tokens: int | None = None
     output_tokens: int | None = None
 
-    @property
-    def read(self) -> int:
-        parts = (self.input_tokens, self.cache_creation_input_tokens, self.cache_read_input_tokens)
-        return sum(part or 0 for part in parts)
-
 
 class _Message(msgspec.Struct):
     usage: _Tokens | None = None
+    model: str = ""
+
+
+class _Error(msgspec.Struct):
+    type: str = ""
 
 
 class _Told(msgspec.Struct):
-    """A whole response, or one event of a stream: `message` in its first, `usage` in its last."""
+    """A whole response, or one event of a stream: `message` in its first, `usage` in its last but one."""
 
+    type: str = ""
     usage: _Tokens | None = None
+    model: str = ""
     message: _Message | None = None
+    error: _Error | None = None
 
 
-class UsageReader:
-    """Adds what one response tells to `usage` at once: a call that is cut is counted as far as it got."""
+class _Asked(msgspec.Struct):
+    tools: list[msgspec.Raw] = []
 
-    def __init__(self, usage: Usage, content_type: str) -> None:
-        self._usage = usage
-        self._streams = content_type == "text/event-stream"
-        self._limit = _MAX_LINE if self._streams else _MAX_JSON
+
+def is_dialogue(body: bytes) -> bool:
+    """Whether a request is a dialogue's own; the CLI's side calls (titles and the like) bring no tools."""
+    if len(body) > _MAX_ASKED:
+        return True
+    try:
+        return bool(msgspec.json.decode(body, type=_Asked).tools)
+    except (msgspec.MsgspecError, RecursionError):
+        return False
+
+
+class CallReader:
+    """Reads one call's response. What it has told by any moment is in `used`: a call that is cut counts as far as that.
+
+    `dialogue`: whether the model that answers is the dialogue's. `on_complete` is called when a stream has told
+    all that it will.
+    """
+
+    def __init__(self, *, dialogue: bool, on_complete: Callable[[], None] = lambda: None) -> None:
+        self._dialogue = dialogue
+        self._on_complete = on_complete
+        self._streams = False
+        self._failed = False
+        self._limited = False
         self._pending = bytearray()
         self._overlong = False
-        self._input = 0
-        self._output = 0
+        self._tokens = _Tokens()
+        self._model = ""
+        self._accounted = False
+
+    @property
+    def used(self) -> Used:
+        """The account of the call so far."""
+        tokens = self._tokens
+        return Used(
+            input_tokens=tokens.input_tokens or 0,
+            output_tokens=tokens.output_tokens or 0,
+            cache_read_tokens=tokens.cache_read_input_tokens or 0,
+            cache_write_tokens=tokens.cache_creation_input_tokens or 0,
+            at_least=not self._accounted,
+            limited=self._limited,
+            model=self._model if self._dialogue else "",
+        )
+
+    def begin(self, status: int, content_type: str) -> None:
+        """The response's headers are here. One that is no success costs nothing."""
+        self._streams = content_type == "text/event-stream"
+        self._failed = self._accounted = status >= 300
+        self._limited = status in _LIMITED
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the response."""
+        if self._failed:
+            return
         if not self._streams:
             self._keep(chunk)
             return
@@ -70,11 +114,12 @@ class UsageReader:
 
     def close(self) -> None:
         """The response is over."""
-        if not self._streams and not self._overlong:
+        if not self._streams and not self._failed and not self._overlong:
             self._tell(bytes(self._pending))
+            self._pending.clear()
 
     def _keep(self, part: bytes) -> None:
-        if self._overlong or len(self._pending) + len(part) > self._limit:
+        if self._overlong or len(self._pending) + len(part) > (_MAX_LINE if self._streams else _MAX_JSON):
             self._overlong = True
             self._pending.clear()
             return
@@ -90,13 +135,20 @@ class UsageReader:
     def _tell(self, raw: bytes) -> None:
         try:
             told = msgspec.json.decode(raw, type=_Told)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, RecursionError):
             return  # an error page, or cut short: it tells nothing
-        tokens = told.usage or (told.message.usage if told.message else None)
-        if tokens is None:
-            return
-        # Each account is of the whole call so far, not of what is new.
-        read, written = max(self._input, tokens.read), max(self._output, tokens.output_tokens or 0)
-        self._usage.input_tokens += read - self._input
-        self._usage.output_tokens += written - self._output
-        self._input, self._output = read, written
+        if told.type == "error":
+            self._limited = self._limited or (told.error is not None and told.error.type in _LIMITED_TYPES)
+        self._model = told.model or (told.message.model if told.message else "") or self._model
+        if tokens := told.usage or (told.message.usage if told.message else None):
+            self._count(tokens)
+            # Of a stream, the first account is only of what was read.
+            self._accounted = self._accounted or told.usage is not None
+        if told.type == "message_stop":
+            self._on_complete()
+
+    def _count(self, tokens: _Tokens) -> None:
+        """Each account is of the whole call so far, not of what is new; what it leaves out stays as it was."""
+        for name in self._tokens.__struct_fields__:
+            most = max(getattr(self._tokens, name) or 0, getattr(tokens, name) or 0)
+            setattr(self._tokens, name, min(most, 2**53))

@@ -30,7 +30,8 @@ class Setup:
     state_dir: Path
     places: Places
     permissions: str
-    oauth: bool
+    #: Whether the project of that name is paid for by a subscription.
+    oauth: Callable[[str], bool]
     git_identity: Callable[[], Awaitable[tuple[str, str]]]
     default_branch: str
     git_hosts: frozenset[str]
@@ -99,7 +100,7 @@ class Registry:
             paths=self.paths(project),
             source=project.path,
             token=project.token,
-            oauth=self._setup.oauth,
+            oauth=self._setup.oauth(project.name),
             image=project.image,
             owner=project.owner or (0, 0),
             ssh_port=project.ssh_port or 0,

@@ -184,10 +184,6 @@ class ProjectsSection(Section):
         return range(int(first), int(last) + 1)
 
 
-#: What to do when there is no model key, or a bad one.
-SET_KEY = "set agent.api_key in the configuration, or HUSKIES_AGENT__API_KEY, and start the gateway again"
-
-
 class AgentSection(Section):
     """What answers."""
 

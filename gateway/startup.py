@@ -57,13 +57,13 @@ def instance(state_dir: Path) -> str:
     return hashlib.sha256(bytes(state_dir.resolve())).hexdigest()[:8]
 
 
-def agent_line(settings: Settings) -> str:
-    """One line about the agent that answers."""
-    if settings.agent.chosen == "claude":
+def agent_line(settings: Settings, chosen: str) -> str:
+    """One line about the agent that answers, by its name."""
+    if chosen == "claude":
         return f"Claude answers{f' ({settings.agent.model})' if settings.agent.model else ''}."
     return (
-        "The scripted agent answers: it only repeats what you write. For Claude, set agent.api_key in the "
-        "configuration or HUSKIES_AGENT__API_KEY in the environment."
+        "The scripted agent answers: it only repeats what you write. For Claude, type "
+        "`huskies secrets set all api_key` in a terminal, or set agent.api_key in the configuration."
     )
 
 

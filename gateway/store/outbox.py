@@ -156,6 +156,18 @@ def texts_for(connection: Connection, message_id: int, turn_id: int | None) -> l
     return list(connection.scalars(select(outbox.c.text).where(*where).order_by(outbox.c.id)))
 
 
+def notices(connection: Connection, conversation_id: int, after: int) -> list[tuple[int, str]]:
+    """What a conversation was told of the bot's own accord since row `after`: questions, and why something waits."""
+    own = (outbox.c.kind == "question") | (outbox.c.message_id.is_(None) & outbox.c.turn_id.is_(None))
+    where = (outbox.c.conversation_id == conversation_id, outbox.c.id > after, own)
+    return [(row.id, row.text) for row in connection.execute(select(outbox).where(*where).order_by(outbox.c.id))]
+
+
+def newest(connection: Connection) -> int:
+    """The newest row's id; 0 if there is none."""
+    return connection.scalar(select(func.max(outbox.c.id))) or 0
+
+
 def undelivered(connection: Connection, conversation_id: int) -> int:
     """How many replies of a conversation never arrived, or may not have."""
     return (

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select, update
 
 from gateway.chat import Fate
-from gateway.store import messages
+from gateway.store import messages, usage
 from gateway.store.messages import StoredMessage
 from gateway.store.tables import dialogues, sessions, turns
 from gateway.store.tables import messages as messages_table
@@ -128,7 +126,7 @@ def finish(connection: Connection, turn: Turn, end: Finished, fate: Fate) -> boo
     )
     if result.rowcount == 0:
         return False
-    _account(connection, turn.id, end)
+    usage.told_by_agent(connection, turn.id, end)
     batch = messages.of_turn(connection, turn.id)
     messages.set_fate(connection, [message.id for message in batch], fate)
     return True
@@ -140,27 +138,13 @@ def park(connection: Connection, turn: Turn, end: Finished, *, run: str, until: 
     where = (turns.c.id == turn.id, turns.c.ended_at.is_(None), turns.c.run == turn.run)
     if connection.execute(update(turns).where(*where).values(**values)).rowcount == 0:
         return False
-    _account(connection, turn.id, end)
+    usage.told_by_agent(connection, turn.id, end)
     return True
 
 
 def go_on(connection: Connection, turn_id: int, *, journal: str, waited_s: float) -> None:
     """A parked turn goes on now, in a sled that has this journal."""
     values = {"parked_until": None, "journal": journal, "waited_s": turns.c.waited_s + waited_s}
-    connection.execute(update(turns).where(turns.c.id == turn_id).values(**values))
-
-
-def _account(connection: Connection, turn_id: int, end: Finished) -> None:
-    """Add what a run used to its turn. The model's proxy has counted the tokens of the calls that passed it."""
-    row = connection.execute(select(turns).where(turns.c.id == turn_id)).one()
-    tools: Counter[str] = Counter(json.loads(row.tools or "{}"))
-    tools.update(end.tools)
-    values: dict[str, object] = {"cost_usd": row.cost_usd + end.cost_usd, "model": row.model or end.model}
-    if tools:
-        values["tools"] = json.dumps(dict(tools))
-    if not row.calls:
-        for name in ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens"):
-            values[name] = getattr(row, name) + getattr(end, name)
     connection.execute(update(turns).where(turns.c.id == turn_id).values(**values))
 
 

@@ -18,7 +18,6 @@ from gateway.recipes import stored
 from gateway.services import Services
 from gateway.store import Store, messages, outbox
 from gateway.store.projects import Project
-from gateway.store.questions import Asked
 from gateway.store.tables import messages as messages_table
 
 #: Seconds between two looks at what became of a message.
@@ -55,20 +54,24 @@ class LocalApi:
     async def _send(self, request: web.Request) -> web.Response:
         """Accept a message (once per id), wait until it is settled, answer with its replies.
 
-        Should an agent ask something meanwhile that is not among those `seen`, that is the answer; ask again then.
+        Should the conversation be told something meanwhile, behind row `seen` of the outbox (a question, or why it has
+        to wait), then that is the answer; ask again with what is `seen` now.
         """
         body = await request.json()
         text, conversation, external_id = (str(body[key]) for key in ("text", "conversation", "id"))
-        seen = set(body.get("seen", []))
+        seen = int(body.get("seen", -1))
         message = self._make_message(text, conversation, external_id)
         try:
+            if seen < 0:
+                seen = await self._store.read(outbox.newest)
             # Settling needs the loop; there is no await between the hand-over and the question for the fate.
             accepted = await self._inbox.accept(message.conversation.transport, [message], None)
             settled = self._fates.settled(accepted[0]) if accepted else None
             stored = await self._store.read(lambda c: _find(c, message))
+            here = stored.conversation_id
             while not stored.fate.final:
-                if fresh := [a for a in self._services.questions.open_in(stored.conversation_id) if a.id not in seen]:
-                    return web.json_response({"asked": fresh[0].id, "card": await self._card(fresh[0])})
+                if told := await self._store.read(lambda c: outbox.notices(c, here, seen)):
+                    return web.json_response({"seen": told[-1][0], "notices": [text for _, text in told]})
                 if settled is None:  # sent before, by a call that was cut off, or to hear what an agent asked
                     await asyncio.sleep(_LOOK_S)
                 else:
@@ -78,10 +81,6 @@ class LocalApi:
         except StateError as error:
             return web.json_response({"error": str(error)}, status=503)
         return web.json_response({"fate": stored.fate, "replies": replies, "ok": stored.fate is Fate.ANSWERED})
-
-    async def _card(self, asked: Asked) -> str:
-        card = asked.card_id
-        return "" if card is None else (await self._store.read(lambda c: outbox.by_id(c, card))).text
 
     async def _projects(self, _: web.Request) -> web.Response:
         return web.json_response([self._describe(project) for project in self._services.projects.all()])

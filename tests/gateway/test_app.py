@@ -222,7 +222,7 @@ async def test_down_refuses_and_up_goes_on(home: House) -> None:
 
 async def test_small_commands(home: House) -> None:
     assert "new project" in await home.ask("help")
-    assert "`stop`" in await home.ask("help stop")
+    assert await home.ask("help stop", contains="`stop`")
     assert "huskies" in await home.ask("version")
     assert "python" in await home.ask("stacks")
     assert "Nothing was running" in await home.ask("stop")

@@ -14,8 +14,8 @@ from aiohttp import web
 
 from gateway import git_proxy, proxy
 from gateway.proxy_http import Bodies
-from tests.gateway.test_proxy import served
 from tests.support.processes import until
+from tests.support.proxy import Proxy, served
 
 LIMIT = 1000
 
@@ -132,7 +132,7 @@ async def test_a_body_that_stops_on_its_way_is_given_up() -> None:
 @pytest.mark.parametrize(
     ("made", "path"),
     [
-        (proxy.ModelProxy("http://x", "key", ""), "model/v1/messages"),
+        (Proxy("http://x"), "model/v1/messages"),
         (git_proxy.GitProxy({"git.example.org": "t"}), "git/git.example.org/x.git/git-upload-pack"),
     ],
 )

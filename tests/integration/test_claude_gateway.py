@@ -29,7 +29,7 @@ async def test_a_refused_key_is_one_clear_answer(tmp_path: Path) -> None:
             assert answer["fate"] == "failed"
             (told,) = answer["replies"]
             assert "model key was refused" in told
-            assert "HUSKIES_AGENT__API_KEY" in told
+            assert "huskies secrets set all api_key" in told
             parts = {part["name"]: part for part in await gateway.get("/doctor")}
             assert not parts["agent"]["ok"]
             assert KEY not in gateway.log.read_text()

@@ -11,7 +11,6 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
-from gateway.proxy import ModelProxy
 from sled import relay as relay_module
 from sled.agents.claude import create
 from sled.protocol import Body, Finished, Run, TextDelta, ToolDone
@@ -19,6 +18,7 @@ from sled.relay import HOLD_HEADER, Relay
 from sled.turn import Turn
 from tests.support.claude_api import ClaudeApi, script
 from tests.support.claude_cli import cli_processes, eventually, private_environment
+from tests.support.proxy import Proxy
 from tests.support.wire import saying, serving
 
 TOKEN = "wire-token"
@@ -236,7 +236,7 @@ class House:
 
     @contextlib.asynccontextmanager
     async def gateway(self) -> AsyncIterator[None]:
-        proxy = ModelProxy(self._api.base_url, "sk-real", "")
+        proxy = Proxy(self._api.base_url, "sk-real")
         bearer = f"Bearer {TOKEN}"
         routes = proxy.routes(lambda request: "demo" if request.headers["Authorization"] == bearer else None)
         async with serving(self.wire, routes):

@@ -21,6 +21,7 @@ import contextlib
 import hmac
 import re
 import sys
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -57,10 +58,14 @@ class Step(msgspec.Struct, forbid_unknown_fields=True):
     delay: float = 0.0
     #: Wait before the response headers.
     pre: float = 0.0
-    #: Fail with this status the first `times` times (0: always).
+    #: Fail with this status, and these headers, the first `times` times (0: always).
     http: int = 0
+    headers: dict[str, str] = {}
     times: int = 0
-    #: After the second text delta: say no more, drop the connection (obeys `times`), or send an error event.
+    #: Answer with this in place of everything else, as this type; obeys `times`.
+    raw: str = ""
+    raw_type: str = "text/html"
+    #: After the second text delta: say no more or drop the connection (both obey `times`), or send an error event.
     sse: Literal["", "stall", "truncate", "error"] = ""
     #: After the first text delta, wait until the test opens this gate.
     gate: str = ""
@@ -75,6 +80,8 @@ class Recorded:
     path: str
     headers: dict[str, str]
     body: Json = field(default_factory=dict)
+    #: When all of it was here, on the monotonic clock.
+    at: float = field(default_factory=time.monotonic)
 
     @property
     def messages(self) -> list[Json]:
@@ -189,11 +196,13 @@ class ClaudeApi:
         step = steps[index] if index < len(steps) else Step(text="stub done" if source else "stub ok")
         await asyncio.sleep(step.pre)
         key = (request.headers.get("x-claude-code-session-id", ""), source, index)
-        if step.http or step.sse == "truncate":
+        if step.http or step.raw or step.sse in ("stall", "truncate"):
             self._failures[key] = self._failures.get(key, 0) + 1
         failing = not step.times or self._failures.get(key, 0) <= step.times
         if step.http and failing:
-            return _error(step.http, "stub error")
+            return _error(step.http, "stub error", step.headers)
+        if step.raw and failing:
+            return web.Response(text=step.raw, content_type=step.raw_type)
         if not body.get("stream"):
             return web.json_response(_message(body, step))
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
@@ -241,7 +250,7 @@ class ClaudeApi:
             await asyncio.sleep(step.delay)
             if sent != 1:
                 continue
-            if step.sse == "stall":
+            if step.sse == "stall" and failing:
                 await asyncio.Event().wait()
             elif step.sse == "truncate" and failing:
                 yield None
@@ -298,9 +307,9 @@ def _id(kind: str) -> str:
     return f"{kind}_{uuid.uuid4().hex[:20]}"
 
 
-def _error(status: int, message: str) -> web.Response:
+def _error(status: int, message: str, headers: dict[str, str] | None = None) -> web.Response:
     error = {"type": _ERROR_TYPES.get(status, "api_error"), "message": message}
-    return web.json_response({"type": "error", "error": error}, status=status)
+    return web.json_response({"type": "error", "error": error}, status=status, headers=headers)
 
 
 async def _main(port: int) -> None:

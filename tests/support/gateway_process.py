@@ -43,7 +43,6 @@ class GatewayProcess:
         self.write_config()
         self.process: subprocess.Popen[bytes] | None = None
         self.cards: asyncio.Queue[str] = asyncio.Queue()
-        self._seen: list[int] = []
         #: Added to the environment of each process.
         self.environment: dict[str, str] = {}
 
@@ -123,15 +122,16 @@ class GatewayProcess:
 
     async def send(self, text: str, external_id: str, conversation: str = "default") -> dict[str, Any]:
         """Send a message as `huskies send` does; the replies once it is settled. What is asked goes to `cards`."""
-        body = {"text": text, "conversation": conversation, "id": external_id, "seen": self._seen}
+        body: dict[str, Any] = {"text": text, "conversation": conversation, "id": external_id}
         async with self._session() as web:
             while True:
                 async with web.post("http://gateway/send", json=body) as answer:
                     found: dict[str, Any] = await answer.json()
-                if "asked" not in found:
+                if "notices" not in found:
                     return found
-                self._seen.append(found["asked"])
-                self.cards.put_nowait(found["card"])
+                body["seen"] = found["seen"]
+                for notice in found["notices"]:
+                    self.cards.put_nowait(notice)
 
     async def card(self, within_s: float = 30) -> str:
         """The next question that an agent puts to whoever sent it a message."""
