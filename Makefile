@@ -12,7 +12,7 @@ run: install
 install: .venv/all.done
 
 test: .venv/dev.done $(SYNAPSE)/done
-	HUSKIES_SYNAPSE_PYTHON=$(SYNAPSE)/bin/python $(BIN)/pytest $(ARGS)
+	HUSKIES_SYNAPSE_PYTHON=$(SYNAPSE)/bin/python $(BIN)/python -m $(if $(ARGS),pytest $(ARGS),tests.lanes)
 
 check: .venv/dev.done
 	$(BIN)/ruff check .
@@ -26,6 +26,7 @@ bench: .venv/dev.done
 	$(BIN)/python benchmarks/start.py
 	$(BIN)/python benchmarks/bootstrap.py
 	$(BIN)/python benchmarks/build.py
+	$(BIN)/python benchmarks/turns.py
 
 docs: .venv/dev.done
 	$(BIN)/python -m commands.page docs/commands.md

@@ -211,12 +211,15 @@ class Dispatcher:
         for key, lane in list(self._line.items()):
             if busy >= self._limits.runs and ahead >= _PLACES_SHOWN:
                 return
+            held = ""
             full = busy >= self._limits.runs or load[key.project_id] >= self._limits.runs_per_project
             away = self._wire.journal(key.project_id) is None
             if full or away or self._busy(key) or (held := self._gate.holds(key)):
                 place = f"Waiting for a free place: number {ahead + 1} in line."
                 place = place if full or self._busy(key) else held
                 self._show_waiting(lane, "Waiting for the project to be up." if away else place)
+                if not away and place is held:
+                    self._tell_held(lane, held)
                 ahead += 1
                 continue
             load[key.project_id] += 1
@@ -229,6 +232,13 @@ class Dispatcher:
         if lane.live is None:
             lane.live = Live(self._store, self._outbox, lane.conversation, lane.key.conversation_id, lane.reply_to)
         lane.live.waiting(why)
+
+    def _tell_held(self, lane: Lane, why: str) -> None:
+        """Say why a session waits for long also where nothing live is shown; once."""
+        assert lane.live is not None
+        if why != lane.told and not lane.live.enabled:
+            self._in_background(lane.live.tell(why))
+        lane.told = why
 
     def place(self, key: SessionKey) -> int | None:
         """How many sessions are ahead of this one in line; None when it does not stand in line."""
@@ -431,7 +441,14 @@ class Dispatcher:
         """The provider does not serve us: the turn stays open, and goes on in another run."""
         before, until = running.turn, parking.until
         resume = end.agent_session or before.agent_session
-        turn = replace(before, run=self._new_run(), agent_session=resume, parked_until=until, parks=before.parks + 1)
+        turn = replace(
+            before,
+            run=self._new_run(),
+            agent_session=resume,
+            parked_until=until,
+            parks=before.parks + 1,
+            reason=end.reason,
+        )
 
         def unit(connection: Connection) -> tuple[StoredMessage, ...]:
             turns.park(connection, before, end, run=turn.run, until=until)
@@ -451,7 +468,6 @@ class Dispatcher:
         running.turn, running.frame, running.seen = turn, self._frame(turn), 0
         running.tools.clear()
         self._hold(running)
-        running.for_key = end.reason == "model_key"
         await running.live.tell(parking.told)
         await self._wire.send(turn.key.project_id, Ack(run=before.run))
         if running.stop_reason:  # told to end in the meantime
@@ -461,7 +477,7 @@ class Dispatcher:
     def key_changed(self) -> None:
         """There is another model key: what waits for one need not wait any longer."""
         for running in self._running.values():
-            if running.parked_at and running.for_key:
+            if running.parked_at and running.turn.reason == "model_key":
                 running.turn = replace(running.turn, parked_until=None)
         self._fill()
 

@@ -38,7 +38,8 @@ class Live:
         self._note = ""
         self._timer: asyncio.TimerHandle | None = None
         self._opening: asyncio.Task[None] | None = None
-        self._enabled = outbox.can_edit(conversation)
+        #: Whether progress can be shown there at all.
+        self.enabled = outbox.can_edit(conversation)
         self._closed = False
         #: The outbox row that shows it; what the answer replaces.
         self.row_id: int | None = None
@@ -70,13 +71,13 @@ class Live:
         if (row_id := self.row_id) is not None:  # shown while it waited: the answer replaces that
             await self._store.write(lambda c: turns.set_progress(c, turn_id, row_id))
             self._refresh()
-        elif self._enabled:
+        elif self.enabled:
             self._timer = asyncio.get_running_loop().call_later(SHOW_AFTER_S, self._refresh)
 
     async def tell(self, why: str) -> None:
         """Say what the turn waits for, for long: in the live message, or where there is none in one of its own."""
         self._text, self._tools = "", []
-        if self._enabled:
+        if self.enabled:
             self.waiting(why)
         else:
             await self._outbox.say(self._conversation, self._conversation_id, why)
@@ -132,7 +133,7 @@ class Live:
         return "\n".join(lines)
 
     def _refresh(self) -> None:
-        if not self._enabled or self._closed:
+        if not self.enabled or self._closed:
             return
         if self.row_id is not None:
             self._outbox.show(self._conversation, self.row_id, self.render())

@@ -60,6 +60,7 @@ class Lane:
     opened_at: float
     timer: asyncio.TimerHandle | None = None
     live: Live | None = None
+    told: str = ""  # why it waits, where that is a message of its own
 
 
 @dataclass(slots=True)
@@ -76,7 +77,6 @@ class Running:
     stop_reason: str = ""
     quiet: bool = False  # whoever stopped it tells of it
     finishing: bool = False
-    for_key: bool = False  # it is parked until the model key works
     parked_at: float = 0.0  # on the event loop's clock; 0: the run is at work
     timer: asyncio.TimerHandle | None = None
     over: asyncio.Event = field(default_factory=asyncio.Event)

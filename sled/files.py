@@ -28,14 +28,15 @@ log = logging.getLogger(__name__)
 
 INBOX = (".huskies", "inbox")
 _NOT_SENT = "not-sent"
-#: Seconds between two attempts to reach a gateway that is away, and for how long a file that comes in is tried.
+#: Seconds between two attempts to reach a gateway that is away, and for how long a file that comes in is tried: its
+#: platform gets two minutes to hand it to the gateway.
 RETRY_S = 0.5
-FETCH_WITHIN_S = 60.0
+FETCH_WITHIN_S = 150.0
 #: Attempts at a gateway that is there, but does not answer as it should.
 _ATTEMPTS = 10
 _MAX_CAPTION = 2000
 _CHUNK = 2**18
-_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=30)
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=130)
 _MB = 2**20
 
 
@@ -107,7 +108,7 @@ class Files:
         url = URL(f"http://wire/files/{quote(identity, safe='')}", encoded=True)
         async with self._session() as http, _reached(http.get(url)) as response:
             if response.status != 200:
-                raise _Refused(f"the gateway answered {response.status}")
+                raise _Refused(await _reason(response))
             size = 0
             async for chunk in response.content.iter_chunked(_CHUNK):
                 size += len(chunk)
@@ -146,14 +147,12 @@ class Files:
             raise _Refused(f"it has more than {MAX_FILE // _MB} MB")
         url = URL("http://wire/files").with_query(run=run, name=name)
         async with self._session() as http, _reached(http.put(url, data=_chunks(file, size))) as response:
-            answer = await response.content.read(2**16)
             if 400 <= response.status < 500:
-                raise _Refused(
-                    answer.decode(errors="replace").strip()[:300] or f"the gateway answered {response.status}"
-                )
+                raise _Refused(await _reason(response))
             if response.status in (502, 503):
                 raise _Away
-            return msgspec.json.decode(answer if response.status == 200 else b"", type=_Stored).id
+            answer = await response.content.read(2**16) if response.status == 200 else b""
+            return msgspec.json.decode(answer, type=_Stored).id
 
     def _session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
@@ -174,6 +173,12 @@ async def _reached(
             yield response
     except aiohttp.ClientError as error:
         raise _Away from error
+
+
+async def _reason(response: aiohttp.ClientResponse) -> str:
+    """What the gateway says, or at least which status it gave."""
+    text = (await response.content.read(2**10)).decode(errors="replace").strip()
+    return text[:300] or f"the gateway answered {response.status}"
 
 
 async def _chunks(file: IO[bytes], size: int) -> AsyncIterator[bytes]:

@@ -15,7 +15,6 @@ import stat
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 #: Bytes of one file, and of all new ones together, that a tree takes in.
 MAX_FILE_BYTES = 20 * 2**20
@@ -118,9 +117,9 @@ class Shadow:
             await self.git("update-index", "-z", "--force-remove", "--stdin", stdin=b"\0".join(look.gone))
         if look.there:
             self._tree = ""
-            how = _ONE_PACK if len(look.there) > _MANY else ()
+            config = _ONE_PACK if len(look.there) > _MANY else ()
             add = ("update-index", "-z", "--add", "--remove", "--replace", "--stdin")
-            await self.git(*how, *add, stdin=b"\0".join(look.there))
+            await self.git(*add, stdin=b"\0".join(look.there), config=config)
         if not self._tree:
             self._tree = (await self.git("write-tree")).decode().strip()
         return Tree(self._tree, tuple(sorted(look.left_out)[:_MAX_NAMED]))
@@ -178,30 +177,39 @@ class Shadow:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     async def git(
-        self, *command: str, stdin: bytes | None = None, fine: tuple[int, ...] = (0,), ours: bool = True, most: int = 0
+        self,
+        *command: str,
+        stdin: bytes | None = None,
+        config: tuple[str, ...] = (),
+        fine: tuple[int, ...] = (0,),
+        ours: bool = True,
+        most: int = 0,
     ) -> bytes:
         """Run git; what it printed, or the first `most` bytes. Raises GitFailed, OSError."""
         pipe = asyncio.subprocess.PIPE
-        options: dict[str, Any] = {"stdin": pipe} if stdin is not None else {}
         process = await self._spawn(
-            *("git", *command),
+            *("git", *config, *command),
             cwd=self._workspace,
             env=self._environment | (self._ours if ours else {}),
+            stdin=asyncio.subprocess.DEVNULL if stdin is None else pipe,
             stdout=pipe,
-            stderr=pipe,
-            **options,
+            stderr=asyncio.subprocess.DEVNULL if most else pipe,
         )
         try:
             async with asyncio.timeout(GIVE_UP_S):
                 if most:
-                    return await _first_bytes(process, most)
-                output, errors = await process.communicate(stdin)
+                    output, errors = await _first_bytes(process, most), b""
+                    if len(output) == most:
+                        return output
+                    await process.wait()
+                else:
+                    output, errors = await process.communicate(stdin)
         except TimeoutError:
             raise NoTree(f"git {command[0]} took too long") from None
         finally:
             await _end(process)
         if process.returncode not in fine:
-            raise GitFailed(f"git {command[0]}: {errors.decode(errors='replace').strip()[-300:]}")
+            raise GitFailed(f"git {command[0]}: {errors.decode(errors='replace').strip()[-300:] or 'it failed'}")
         return output
 
     def _make(self) -> None:

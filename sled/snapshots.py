@@ -164,6 +164,8 @@ class Snapshots:
         """The workspace's tree and head. What takes too long goes on in the background, so that the next is quick."""
         if not shutil.which("git"):
             raise NoTree(NO_GIT)
+        if len(self._works) > 1:  # one goes on for too long, and another waits for it
+            raise NoTree(_TOO_LONG)
         work = asyncio.create_task(self._look())
         self._works.add(work)
         work.add_done_callback(self._works.discard)

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 MARK = "HUSKIES_SLED"
 #: Idle runners that stay warm; the one idle for longest goes first.
 MAX_WARM = 8
+#: Notes that go with the end of a run.
+MAX_NOTES = 20
 #: What Python is told to run as a runner.
 RUNNER = ("-I", "-m", "sled.runner")
 
@@ -48,6 +50,7 @@ class _Turn:
         self.given = False
         self.stopping = False
         self.end: Finished | None = None
+        self.notes: list[str] = []
         self.hurry = asyncio.Event()
         self.obeyed = asyncio.Event()
         self.over = asyncio.Event()
@@ -176,7 +179,12 @@ class Supervisor:
     async def _prepare(self, runner: _Runner, turn: _Turn) -> None:
         """Give the run to its runner with all that belongs to it; say when the agent may change files."""
         before = self._around.begin(turn.run)
-        run = await self._around.complete(turn.run, before)
+        try:
+            run = await self._around.complete(turn.run, before)
+        except Exception:
+            # What belongs to it is a help, and no reason to let a person wait for ever.
+            log.exception("run %s: it starts without its files and news", turn.run.run)
+            run = turn.run
         turn.given = True
         runner.channel.post(run)
         await asyncio.wait({before})
@@ -243,20 +251,12 @@ class Supervisor:
             if end.reason == "crashed":  # what it had started is nobody's now
                 survivors = await end_descendants(runner.root, spare=runner.baseline)
                 end = msgspec.structs.replace(end, survivors=survivors)
-            notes: list[str] = []
-
-            def record(body: Body) -> None:
-                self._record(turn.run.run, body)
-                if isinstance(body, Note):  # its live message is about to go: the answer has to tell
-                    notes.append(body.text)
-
             try:
-                await self._around.finish(turn.run, record, turn.hurry)
-                end = msgspec.structs.replace(end, notes=[*end.notes, *notes][:20])
+                await self._around.finish(turn.run, lambda body: self._record_for(turn, body), turn.hurry)
             except Exception:
                 # The run has to end, whatever goes wrong with what it left.
                 log.exception("run %s: what it left could not be looked after", turn.run.run)
-        self._conclude(runner, turn, end)
+        self._conclude(runner, turn, msgspec.structs.replace(end, notes=[*end.notes, *turn.notes][:MAX_NOTES]))
         if runner.ending is None:
             self._keep_warm(runner, turn.run.warm_s)
 
@@ -307,6 +307,14 @@ class Supervisor:
         if (turn := runner.turn) is not None:
             end = turn.end or (_STOPPED if turn.stopping else end)
             self._conclude(runner, turn, msgspec.structs.replace(end, survivors=survivors))
+
+    def _record_for(self, turn: _Turn, body: Body) -> None:
+        """Tell of something after the agent's own end; a note must be read with the answer, which replaces it."""
+        if turn.over.is_set():
+            return
+        if isinstance(body, Note):
+            turn.notes.append(body.text)
+        self._record(turn.run.run, body)
 
     def _record(self, run: str, body: Body) -> None:
         self._journal.append(run, fit(body))

@@ -12,11 +12,12 @@ from collections.abc import Iterable
 import msgspec
 
 from sled.inside import folder
+from sled.protocol import MAX_TEXT
 from sled.shadow import Change, Shadow, shown
 from sled.snapshots import NoSnapshot, Record, Snapshots
 
-#: Paths of each kind that are named.
-_MAX_NAMED = 500
+#: Paths of each kind that are named if not all can be, and if not even those.
+_MAX_NAMED = (1000, 40)
 _LINK = stat.S_IFLNK
 _GITIGNORE = b".gitignore"
 _CHANGED = "it was changed since"
@@ -207,9 +208,12 @@ def _why(error: OSError) -> str:
 
 def _bounded(made: Undone) -> Undone:
     """Name so many paths that the answer fits a frame."""
-    for paths in (made.restored, made.removed):
-        if len(paths) > _MAX_NAMED:
-            paths[_MAX_NAMED:] = [f"... and {len(paths) - _MAX_NAMED} more"]
-    if len(made.left) > _MAX_NAMED:
-        made.left[_MAX_NAMED:] = [Left(f"... and {len(made.left) - _MAX_NAMED} more", "as these")]
+    for most in _MAX_NAMED:
+        if len(msgspec.json.encode(made)) <= MAX_TEXT // 2:
+            break
+        for paths in (made.restored, made.removed):
+            if len(paths) > most:
+                paths[most:] = [f"... and {len(paths) - most} more"]
+        if len(made.left) > most:
+            made.left[most:] = [Left(f"... and {len(made.left) - most} more", "as these")]
     return made

@@ -41,6 +41,7 @@ class Turn:
     ended_at: float | None
     ending: str
     error: str
+    reason: str = ""  # of its end, or of its being parked
     parked_until: float | None = None
     parks: int = 0
     waited_s: float = 0.0
@@ -134,7 +135,7 @@ def finish(connection: Connection, turn: Turn, end: Finished, fate: Fate) -> boo
 
 def park(connection: Connection, turn: Turn, end: Finished, *, run: str, until: float) -> bool:
     """A run was stopped by the provider: its turn stays open and goes on in another run; False when it ended before."""
-    values = {"run": run, "parked_until": until, "parks": turns.c.parks + 1}
+    values = {"run": run, "parked_until": until, "parks": turns.c.parks + 1, "reason": end.reason}
     where = (turns.c.id == turn.id, turns.c.ended_at.is_(None), turns.c.run == turn.run)
     if connection.execute(update(turns).where(*where).values(**values)).rowcount == 0:
         return False
@@ -265,6 +266,7 @@ def _turn(connection: Connection, row: Row[tuple[object, ...]]) -> Turn:
         ended_at=row.ended_at,
         ending=row.ending,
         error=row.error,
+        reason=row.reason,
         parked_until=row.parked_until,
         parks=row.parks,
         waited_s=row.waited_s,

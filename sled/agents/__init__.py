@@ -1,6 +1,7 @@
 """Agents: what answers a prompt. A runner hosts one agent for one session, turn after turn.
 
-An agent is chosen by name from `AGENTS`; its module is imported only by the runner that hosts it.
+An agent is chosen by name from `AGENTS`; its module is imported only by the runner that hosts it. `acp:<command>` is
+whatever program speaks the Agent Client Protocol.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from typing import Literal, Protocol
 from sled.protocol import Finished
 from sled.turn import Turn
 
-#: name -> (module with a `create(workspace)` function, package that must be installed for it)
+SESSION_HEADER = "x-huskies-session"
+#: name -> (module with a `create` function, package that must be installed for it)
 AGENTS = {
     "scripted": ("sled.agents.scripted", ""),
     "claude": ("sled.agents.claude", "claude_agent_sdk"),
+    "acp": ("sled.agents.acp", "acp"),
 }
 
 
@@ -44,6 +47,11 @@ def allows(permissions: Literal["auto", "ask", "allow"], isolated: bool) -> bool
     return permissions == "allow" or (permissions == "auto" and isolated)
 
 
+def session_environment(session: str) -> dict[str, str]:
+    """Tells the gateway, by a header of each call of the model's API, which session it belongs to."""
+    return {"ANTHROPIC_CUSTOM_HEADERS": f"{SESSION_HEADER}: {session}"}
+
+
 def available() -> list[str]:
     """The agents that can run here."""
     return [name for name, (_, needs) in AGENTS.items() if not needs or importlib.util.find_spec(needs)]
@@ -51,6 +59,10 @@ def available() -> list[str]:
 
 def create(name: str, workspace: Path) -> Agent:
     """A fresh agent working in `workspace`. Raises KeyError (unknown name), ImportError (its SDK is missing)."""
-    module, _ = AGENTS[name]
-    agent: Agent = importlib.import_module(module).create(workspace)
+    kind, _, command = name.partition(":")
+    if bool(command.strip()) is not (kind == "acp"):
+        raise KeyError(name)
+    module, _ = AGENTS[kind]
+    made = importlib.import_module(module)
+    agent: Agent = made.create(workspace, command) if command else made.create(workspace)
     return agent

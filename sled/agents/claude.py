@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from pathlib import Path
 
 from claude_agent_sdk import CLINotFoundError, ResultMessage
@@ -16,13 +15,12 @@ from claude_agent_sdk import CLINotFoundError, ResultMessage
 from sled.agents.claude_client import Connection, Died
 from sled.agents.claude_events import Reader, clip
 from sled.agents.claude_options import Setup
-from sled.protocol import Body, Finished, Note, Run, TextDelta
-from sled.turn import Emit, Turn
+from sled.agents.live import Live, done_or
+from sled.protocol import Body, Finished, Note, Run
+from sled.turn import Turn
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two pieces of live text.
-TEXT_EVERY_S = 0.1
 #: Seconds between two requests to stop: one is enough, unless a steered message then begins its own turn.
 _INSIST_S = 0.2
 _LOST = Note(text="the earlier dialogue could not be found; starting a new one")
@@ -48,7 +46,7 @@ class ClaudeAgent:
         self._halt = asyncio.Event()
         self._stopped = False
         self._turn = turn
-        live = _Live(turn.emit)
+        live = Live(turn.emit)
         try:
             return await self._run(turn.run, live)
         except CLINotFoundError:
@@ -77,7 +75,7 @@ class ClaudeAgent:
         await self.interrupt()
         await self._drop()
 
-    async def _run(self, run: Run, live: _Live) -> Finished:
+    async def _run(self, run: Run, live: Live) -> Finished:
         """Try the ways to this dialogue in turn, each only if the one before ended before it began."""
         ways = [run.resume, ""]
         if self._connection and self._connection.fits(Setup.of(run), run.resume):
@@ -100,13 +98,13 @@ class ClaudeAgent:
                 return Finished(ending="interrupted", reason="stopped", agent_session=run.resume)
         return Finished(ending="failed", reason="crashed", error=clip(crash), agent_session=run.resume)
 
-    async def _attempt(self, run: Run, resume: str, live: _Live, first: list[Body]) -> Finished | None:
+    async def _attempt(self, run: Run, resume: str, live: Live, first: list[Body]) -> Finished | None:
         """One turn; None if stopped before it began. Raises Died if the CLI did not take the prompt."""
         if not self._connection:
             self._connection = Connection(self._workspace, Setup.of(run), resume, lambda: self._turn)
         connection = self._connection
         opening = asyncio.create_task(connection.open())
-        await _first(opening, self._halt)
+        await done_or(opening, self._halt)
         if self._halt.is_set():
             opening.cancel()  # the client goes on starting; the next run, or close, takes it from there
             return None
@@ -120,7 +118,7 @@ class ClaudeAgent:
             with contextlib.suppress(asyncio.CancelledError):
                 await stopping
 
-    async def _converse(self, connection: Connection, run: Run, reader: Reader, live: _Live) -> Finished:
+    async def _converse(self, connection: Connection, run: Run, reader: Reader, live: Live) -> Finished:
         try:
             await connection.ask(run.prompt, run.context, run.news)
             async with contextlib.aclosing(connection.messages()) as messages:
@@ -150,52 +148,3 @@ class ClaudeAgent:
         connection, self._connection = self._connection, None
         if connection:
             await connection.close()
-
-
-class _Live:
-    """Emits events in order, text in pieces of `TEXT_EVERY_S` so that a fast stream is no flood."""
-
-    def __init__(self, emit: Emit) -> None:
-        self._emit = emit
-        self._text: list[str] = []
-        self._sent_at = 0.0
-        self._timer: asyncio.Task[None] | None = None
-        self._order = asyncio.Lock()
-
-    async def say(self, event: Body) -> None:
-        if not isinstance(event, TextDelta):
-            await self._flush()
-            async with self._order:
-                await self._emit(event)
-            return
-        self._text.append(event.delta)
-        wait = self._sent_at + TEXT_EVERY_S - time.monotonic()
-        if wait <= 0:
-            await self._flush()
-        elif not self._timer or self._timer.done():
-            self._timer = asyncio.create_task(self._flush_after(wait))
-
-    async def close(self) -> None:
-        await self._flush()
-        if self._timer:
-            self._timer.cancel()  # it holds no text: a flush takes that only once it may emit
-
-    async def _flush_after(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-        await self._flush()
-
-    async def _flush(self) -> None:
-        async with self._order:
-            text, self._text = "".join(self._text), []
-            if text:
-                self._sent_at = time.monotonic()
-                await self._emit(TextDelta(delta=text))
-
-
-async def _first(task: asyncio.Task[None], event: asyncio.Event) -> None:
-    """Wait until `task` is done or `event` is set."""
-    waiting = asyncio.create_task(event.wait())
-    try:
-        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        waiting.cancel()

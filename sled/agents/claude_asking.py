@@ -34,6 +34,7 @@ def permission(allows: bool, turn: Callable[[], Turn | None]) -> CanUseTool:
             return PermissionResultDeny(message="no run is under way")
         if tool == "AskUserQuestion":
             return await _questions(now, given)
+        await now.ready()  # `hold` was there before, unless the project's own settings switch hooks off
         if allows or tool.startswith(PREFIX):
             return PermissionResultAllow(updated_input=given)
         return await _permission(now, tool, given)

@@ -18,7 +18,8 @@ from claude_agent_sdk._errors import MessageParseError
 from claude_agent_sdk.types import Message
 
 from sled.agents.claude_events import answers_nobody
-from sled.agents.claude_options import Setup, options, prompt_content
+from sled.agents.claude_options import Setup, options
+from sled.agents.telling import Telling
 from sled.turn import Turn
 
 log = logging.getLogger(__name__)
@@ -59,10 +60,7 @@ class Connection:
         #: Messages sent that no result has accounted for yet.
         self._unanswered: list[str] = []
         self._dead = False
-        #: The standing facts that this client was told last.
-        self._context = ""
-        #: What it could not be told yet: a command of the CLI's stands alone.
-        self._news: list[str] = []
+        self._telling = Telling()
 
     @property
     def under_way(self) -> bool:
@@ -93,12 +91,8 @@ class Connection:
 
     async def ask(self, prompt: str, context: str, news: str) -> None:
         """Send a run's prompt, with its standing facts if they are news here, and what happened. Raises Died."""
-        self._news += [news] if news else []
-        facts = [] if context == self._context else [context]
-        content = prompt_content(prompt, "\n".join([*facts, *self._news]))
-        if content != prompt:
-            self._context, self._news = context, []
-        await self.send(content)
+        *facts, text = self._telling.parts(prompt, context, news)
+        await self.send([{"type": "text", "text": part} for part in (*facts, text)] if facts else text)
 
     async def send(self, content: str | list[dict[str, str]]) -> None:
         """Send a message; in a turn it is folded into that, or gets a turn of its own after. Raises Died."""

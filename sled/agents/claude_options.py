@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,22 +10,18 @@ from typing import Literal
 from claude_agent_sdk import ClaudeAgentOptions, HookMatcher
 from claude_agent_sdk.types import SystemPromptPreset
 
-from sled.agents import allows
+from sled.agents import allows, session_environment
 from sled.agents.claude_asking import hold, permission
 from sled.agents.claude_tools import SERVER, server
+from sled.agents.memory import project_memory
 from sled.protocol import Run
 from sled.turn import Turn
 
-#: Bytes of CLAUDE.md that are passed on.
-MAX_MEMORY = 64 * 2**10
 #: Bytes of one line of the CLI: a large image is one line, and the SDK's default of 1 MiB kills the run.
 _MAX_LINE = 2**25
 
 #: These outlive the turn or begin turns by themselves, when no run could answer for them.
 _UNATTENDED = ["CronCreate", "CronDelete", "CronList", "Monitor", "ScheduleWakeup", "Workflow"]
-
-#: Tells the gateway which session a call of the model's API belongs to.
-_SESSION_HEADER = "x-huskies-session"
 
 
 @dataclass(frozen=True)
@@ -59,9 +53,8 @@ def options(
 ) -> ClaudeAgentOptions:
     """The SDK's options. `turn` tells which run is under way: outside of one nothing is allowed."""
     prompt = SystemPromptPreset(type="preset", preset="claude_code", snapshot=False)
-    memory = "" if setup.trusts_project else project_memory(workspace)
-    if memory:
-        prompt["append"] = f"The project's CLAUDE.md says:\n\n{memory}"
+    if memory := project_memory(workspace, trusted=setup.trusts_project):
+        prompt["append"] = memory
     return ClaudeAgentOptions(
         cwd=workspace,
         model=setup.model or None,
@@ -75,34 +68,6 @@ def options(
         disallowed_tools=_UNATTENDED,
         include_partial_messages=True,
         max_buffer_size=_MAX_LINE,
-        env={
-            "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",
-            "ANTHROPIC_CUSTOM_HEADERS": f"{_SESSION_HEADER}: {setup.session}",
-        },
+        env={"CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1", **session_environment(setup.session)},
         stderr=stderr,
     )
-
-
-def project_memory(workspace: Path) -> str:
-    """The text of the workspace's CLAUDE.md, cut at MAX_MEMORY; empty unless it is a regular file."""
-    try:
-        # No link is followed, and a FIFO in its place does not block.
-        handle = os.open(workspace / "CLAUDE.md", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return ""
-    with os.fdopen(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            return ""
-        raw = file.read(MAX_MEMORY + 1)
-    text = raw[:MAX_MEMORY].decode(errors="replace").replace("\0", "").strip()  # it travels as an argument
-    return f"{text}\n[CLAUDE.md goes on; read the file for the rest.]" if len(raw) > MAX_MEMORY else text
-
-
-def prompt_content(prompt: str, context: str) -> str | list[dict[str, str]]:
-    """What is sent as the user's message: standing facts stand before the prompt, apart from it.
-
-    A prompt with a leading slash is a command of the CLI's and must stand alone to be one.
-    """
-    if not context or prompt.startswith("/"):
-        return prompt
-    return [{"type": "text", "text": f"<context>\n{context}\n</context>"}, {"type": "text", "text": prompt}]

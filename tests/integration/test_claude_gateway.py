@@ -20,31 +20,60 @@ def config(api: ClaudeApi, **agent: object) -> dict:
     return {"agent": values, "dispatcher": {"coalesce_window_ms": 50}}
 
 
-async def test_a_refused_key_is_one_clear_answer(tmp_path: Path) -> None:
+async def test_a_refused_key_is_one_state_and_what_waits_goes_on_with_another(tmp_path: Path) -> None:
+    async with ClaudeApi(require_key="sk-ant-canary-better") as api:
+        with GatewayProcess(tmp_path, config(api)) as gateway:
+            await gateway.start()
+            await gateway.send("new project demo", "p")
+            await gateway.send("new project other", "o", conversation="other")
+            first = asyncio.create_task(gateway.send(script({"text": "one"}), "m1"))
+            told = await gateway.card()
+            assert "The model key was refused: type `huskies secrets set all api_key`" in told
+            assert "I go on once it works" in told
+            asked = len(api.requests)
+            second = asyncio.create_task(gateway.send(script({"text": "two"}), "m2", conversation="other"))
+            assert "model key was refused" in await gateway.card(), "told there too"
+            assert len(api.requests) <= asked + 1, "each project asks once"
+            parts = {part["name"]: part for part in await gateway.get("/doctor")}
+            assert not parts["agent"]["ok"]
+            # Another gateway process goes on with it.
+            gateway.kill()
+            await gateway.start()
+            answers = [asyncio.create_task(gateway.send_surely("", name, where)) for name, where in PLACES]
+            first.cancel(), second.cancel()
+            await gateway.secret("all", "api_key", "sk-ant-canary-better")
+            replies = [answer["replies"] for answer in await asyncio.wait_for(asyncio.gather(*answers), 30)]
+            assert replies == [["one"], ["two"]]
+            assert KEY not in gateway.log.read_text()
+
+
+#: The messages of the test above, and where they were written.
+PLACES = (("m1", "default"), ("m2", "other"))
+
+
+async def test_stop_gives_up_what_waits_for_a_key(tmp_path: Path) -> None:
     async with ClaudeApi(require_key="another") as api:
         with GatewayProcess(tmp_path, config(api)) as gateway:
             await gateway.start()
             await gateway.send("new project demo", "p")
-            answer = await asyncio.wait_for(gateway.send("hello", "m1"), 30)
-            assert answer["fate"] == "failed"
-            (told,) = answer["replies"]
-            assert "model key was refused" in told
-            assert "huskies secrets set all api_key" in told
-            parts = {part["name"]: part for part in await gateway.get("/doctor")}
-            assert not parts["agent"]["ok"]
-            assert KEY not in gateway.log.read_text()
+            asking = asyncio.create_task(gateway.send("hello", "m1"))
+            await gateway.card()
+            assert "Stopped the run." in (await gateway.send("stop", "s"))["replies"][0]
+            assert (await asyncio.wait_for(asking, 10))["fate"] == "interrupted"
 
 
-async def test_a_denied_tool_names_what_to_type_and_allow_allows(tmp_path: Path) -> None:
+async def test_what_an_agent_may_do_is_the_projects_mode(tmp_path: Path) -> None:
     async with ClaudeApi(require_key=KEY) as api:
         with GatewayProcess(tmp_path, config(api)) as gateway:
             await gateway.start()
             await gateway.send("new project demo", "p")
             made = gateway.projects / "demo" / "made"
             prompt = script({"tools": [{"name": "Bash", "input": {"command": f"touch {made}"}}]}, {"text": "tried"})
-            assert (await gateway.send(prompt, "m1"))["replies"] == ["tried"]
+            asking = asyncio.create_task(gateway.send(prompt, "m1"))
+            assert "May I use Bash?" in await gateway.card(), "without a container, auto asks"
+            await gateway.send("deny", "d")
+            assert (await asking)["replies"] == ["tried"]
             assert not made.exists()
-            assert "permissions allow" in str(api.main[-1].messages), "the model was told what a person can type"
             await gateway.send("permissions allow", "a")
             assert (await gateway.send(prompt, "m2"))["replies"] == ["tried"]
             assert made.exists()

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sled.agents.claude import TEXT_EVERY_S, create
+from sled.agents.claude import create
+from sled.agents.live import TEXT_EVERY_S
 from sled.protocol import Note, Started, TextDelta, Tool, ToolDone
 from tests.support.claude_api import ClaudeApi, script
 from tests.support.claude_cli import bash, cli_processes, eventually, write
@@ -73,6 +74,7 @@ async def test_an_unknown_dialogue_starts_anew_and_says_so(talk: Conversation) -
     assert [type(event) for event in talk.events[:2]] == [Started, Note]
     assert talk.of(Note)[0].text == "the earlier dialogue could not be found; starting a new one"
     assert talk.of(Started)[0].agent_session == finished.agent_session
+    assert finished.notes == [talk.of(Note)[0].text]
 
 
 @pytest.mark.claude
@@ -303,10 +305,28 @@ async def test_what_a_repository_says(
     await talk.run(script({"text": "hi"}), permissions=permissions, isolated=True)
 
     assert (workspace / "hooked").exists() is trusted
-    assert trusted or not (workspace / "served").exists()
+    if trusted:
+        await eventually((workspace / "served").exists)
+    assert (workspace / "served").exists() is trusted
     asked = api.main[0]
     assert "Always say please." in asked.system + asked.prompt
     assert ("CLAUDE.md says" in asked.system) is not trusted
+
+
+@pytest.mark.claude
+@pytest.mark.parametrize("claude", ["", "Say please.", "Say please. See @AGENTS.md for more."])
+@pytest.mark.parametrize("permissions", ["ask", "auto"])
+async def test_agents_md_is_told_exactly_once(
+    talk: Conversation, api: ClaudeApi, workspace: Path, permissions: str, claude: str
+) -> None:
+    (workspace / "AGENTS.md").write_text("Mind the gap.")
+    if claude:
+        (workspace / "CLAUDE.md").write_text(claude)
+    await talk.run(script({"text": "hi"}), permissions=permissions, isolated=True)
+
+    told = api.main[0].system + api.main[0].prompt
+    assert told.count("Mind the gap.") == 1
+    assert told.count("Say please.") == (1 if claude else 0)
 
 
 @pytest.mark.claude

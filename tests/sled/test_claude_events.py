@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,7 @@ from claude_agent_sdk.types import (
 
 from sled.agents.claude_client import cost_before
 from sled.agents.claude_events import MAX_RETRY_NOTES, Reader, clip, cut, tool_detail
-from sled.agents.claude_options import MAX_MEMORY, project_memory, prompt_content
+from sled.agents.telling import Telling
 from sled.protocol import MAX_TEXT, Note, Started, Tool, ToolDone
 
 
@@ -169,31 +168,16 @@ def test_text_always_fits_a_frame() -> None:
 # --- what is told besides -----------------------------------------------------------------------------------
 
 
-def test_project_memory_is_a_plain_file_of_bounded_size(tmp_path: Path) -> None:
-    memory = tmp_path / "CLAUDE.md"
-    assert project_memory(tmp_path) == ""
-    memory.write_bytes(b"a\0b\xff\n")
-    assert project_memory(tmp_path) == "ab\ufffd"
-    memory.write_text("x" * (MAX_MEMORY + 1))
-    assert project_memory(tmp_path).startswith("x" * MAX_MEMORY + "\n[CLAUDE.md goes on")
-    memory.unlink()
-    secret = tmp_path / "secret"
-    secret.write_text("secret")
-    memory.symlink_to(secret)
-    assert project_memory(tmp_path) == ""
-    memory.unlink()
-    os.mkfifo(memory)
-    assert project_memory(tmp_path) == ""
-
-
-def test_a_command_of_the_cli_stands_alone() -> None:
-    assert prompt_content("/compact", "Ana writes.") == "/compact"
-    assert prompt_content("hi", "") == "hi"
-    told = prompt_content("hi", "Ana writes.")
-    assert [part["text"] for part in told if isinstance(part, dict)] == [
-        "<context>\nAna writes.\n</context>",
+def test_a_command_of_the_cli_stands_alone_and_the_rest_waits() -> None:
+    telling = Telling()
+    assert telling.parts("hi", "", "") == ["hi"]
+    assert telling.parts("/compact", "Ana writes.", "a.txt changed") == ["/compact"]
+    assert telling.parts("hi", "Ana writes.", "b.txt changed") == [
+        "<context>\nAna writes.\na.txt changed\nb.txt changed\n</context>",
         "hi",
     ]
+    assert telling.parts("more", "Ana writes.", "") == ["more"]
+    assert telling.parts("more", "Bo writes.", "") == ["<context>\nBo writes.\n</context>", "more"]
 
 
 def test_costs_go_on_from_the_last_state_in_the_transcript(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,6 +148,7 @@ async def test_what_is_refused_is_named_and_set_aside(yard, shelf):
     run = await yard.run("@@say done")
     assert (await yard.gateway.finished(run)).ending == "answered"
     notes = {body.text for body in yard.gateway.of(run) if isinstance(body, Note)}
+    assert set((yard.gateway.end_of(run)).notes) == notes
     assert notes == {"a.exe was not sent: no such files, please", "huge.bin was not sent: it has more than 50 MB"}
     assert [name for _, name, _ in shelf.sent] == ["b.txt"]
     assert {path.name for path in outbox.iterdir()} == {"not-sent", ".gitignore"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -9,10 +10,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.errors import SledRefused
-from sled.protocol import Call
+from sled import snapshots as snapshots_module
+from sled.diffs import diff
+from sled.protocol import Call, Run
 from sled.shadow import MAX_FILE_BYTES
+from sled.snapshots import NO_GIT, NoSnapshot, Snapshots
+from sled.undo import undo
 from tests.support.processes import until
 from tests.support.yard import PROJECT, Yard, make_yard
 
@@ -343,3 +349,61 @@ async def test_snapshots_outlive_the_sled_and_its_repository_s_ruin(yard):
     await turn(yard, "echo 3 > a.txt")
     await job(yard, "undo")
     assert (yard.workspace / "a.txt").read_text() == "2\n"
+
+
+async def test_old_turns_are_forgotten_and_tidied_away_but_not_the_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(snapshots_module, "MAX_TURNS", 3)
+    monkeypatch.setattr(snapshots_module, "_TIDY_EVERY", 1)
+    ws, state = tmp_path / "ws", tmp_path / "state"
+    ws.mkdir()
+    state.mkdir()
+
+    def opened() -> Snapshots:
+        return Snapshots(state, ws, dict(os.environ), asyncio.create_subprocess_exec)
+
+    made = opened()
+    for number in range(5):
+        run = Run(run=f"r{number}", session="s", prompt="", agent="scripted")
+        await made.begin(run)
+        (ws / "a.txt").write_text(f"{number}\n")
+        await made.after(run.run)
+        await made._tidying
+    await made.shadow.git("gc", "--quiet", "--prune=now")
+    again = opened()
+    assert [record.run for record in again.records] == ["r2", "r3", "r4"]
+    refs = (await made.shadow.git("for-each-ref", "--format=%(refname)")).decode().split()
+    assert refs == [f"refs/turns/r{n}/{end}" for n in (2, 3, 4) for end in ("after", "before")]
+    for run in ("r4", "r3", "r2"):
+        assert f"+{run[1]}" in json.loads(await diff(again, run))["patch"]
+        assert json.loads(await undo(again, ""))["run"] == run
+    assert (ws / "a.txt").read_text() == "1\n"
+    await again.close()
+
+
+async def test_where_git_is_missing_or_slow_there_is_no_snapshot_and_a_reason(tmp_path, monkeypatch):
+    ws = tmp_path / "ws"
+    ws.mkdir()
+    gate = asyncio.Event()
+
+    async def slow(*command: str, **how: object) -> asyncio.subprocess.Process:
+        await gate.wait()
+        return await asyncio.create_subprocess_exec(*command, **how)
+
+    monkeypatch.setattr(snapshots_module, "LIMIT_S", 0.05)
+    made = Snapshots(tmp_path, ws, dict(os.environ), slow)
+    run = Run(run="r", session="s", prompt="", agent="scripted")
+    assert await made.begin(run) == ""
+    (ws / "a.txt").write_text("x")
+    await made.after("r")
+    with pytest.raises(NoSnapshot, match="took longer than"):
+        made.find("")
+    gate.set()
+    monkeypatch.setattr(snapshots_module, "LIMIT_S", 30)
+    await made.begin(replace(run, run="next"))
+    assert made.records[-1].before, "what took too long was not in vain"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    await made.begin(replace(run, run="last"))
+    assert made.records[-1].why == NO_GIT
+    with pytest.raises(NoSnapshot, match="git is not installed"):
+        made.find("")
+    await made.close()

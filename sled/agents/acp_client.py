@@ -1,0 +1,235 @@
+"""One process that speaks the Agent Client Protocol, and its dialogue."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import os
+from asyncio.subprocess import PIPE, Process
+from collections import deque
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, cast
+
+import psutil
+from acp import PROTOCOL_VERSION, RequestError, text_block
+from acp.client.connection import ClientSideConnection
+from acp.interfaces import Client
+from acp.schema import (
+    ClientCapabilities,
+    Implementation,
+    PermissionOption,
+    PromptResponse,
+    RequestPermissionResponse,
+    SessionConfigOptionBoolean,
+    SessionConfigOptionSelect,
+    ToolCallUpdate,
+)
+from pydantic import ValidationError
+
+from sled.agents import session_environment
+from sled.agents.telling import Telling
+from sled.processes import is_alive
+from sled.protocol import Run
+
+log = logging.getLogger(__name__)
+
+#: Seconds for the handshake, and for a dialogue to be opened; the first start of some agents fetches their packages.
+OPEN_WITHIN_S = 120.0
+#: Seconds that a process may take to end by itself, and again when it is told to.
+_CLOSE_S = 0.5
+#: Bytes of one line that are read at once.
+_LIMIT = 2**25
+_MAX_ID = 80
+_BABBLE = "it does not speak the Agent Client Protocol as it should"
+_ME = Implementation(name="huskies", version="1")
+
+Heard = Callable[[object], Awaitable[None]]
+Asked = Callable[[ToolCallUpdate, list[PermissionOption]], Awaitable[RequestPermissionResponse]]
+_Settings = list[SessionConfigOptionSelect | SessionConfigOptionBoolean]
+
+
+class Died(Exception):
+    """The process ended, or does not speak the protocol."""
+
+
+class Lost(Exception):
+    """The dialogue that was asked for is not there any more, or this agent cannot go on with one."""
+
+
+class AcpConnection:
+    """An agent's process; `heard` gets the updates of its dialogue, `asked` what it wants to be allowed."""
+
+    def __init__(self, command: list[str], workspace: Path, run: Run, heard: Heard, asked: Asked) -> None:
+        self.telling = Telling()
+        #: What the dialogue has cost by now, USD.
+        self.cost = 0.0
+        self.model = run.model
+        self._environment = session_environment(run.session)
+        self._command = command
+        self._workspace = workspace
+        self._heard = heard
+        self._asked = asked
+        self._process: Process | None = None
+        self._wire: ClientSideConnection | None = None
+        self._session = ""
+        self._settings: _Settings = []
+        #: While an old dialogue is loaded, its updates are told again.
+        self._replaying = False
+        self._stderr: deque[str] = deque(maxlen=5)
+        self._errors: asyncio.Task[None] | None = None
+
+    @property
+    def session(self) -> str:
+        """What the dialogue is called on the wire, where names are short; empty until it is open."""
+        if len(self._session) <= _MAX_ID:
+            return self._session
+        return hashlib.sha256(self._session.encode(errors="replace")).hexdigest()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs, as the kernel says: that it ended may not have been heard of yet."""
+        if self._process is None or self._process.returncode is not None:
+            return False
+        try:
+            return is_alive(psutil.Process(self._process.pid))
+        except psutil.NoSuchProcess:
+            return False
+
+    async def open(self, resume: str) -> None:
+        """Start the process, and go on with dialogue `resume`, or begin one if that is empty.
+
+        Raises:
+            Died, OSError: it did not start.
+            Lost: there is no such dialogue.
+            RequestError: it refused, for want of a login for instance.
+        """
+        self._process = await asyncio.create_subprocess_exec(
+            *self._command,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
+            cwd=self._workspace,
+            env={**os.environ, **self._environment},
+            limit=_LIMIT,
+        )
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._errors = asyncio.create_task(self._listen(self._process))
+        self._wire = ClientSideConnection(cast(Client, self), self._process.stdin, self._process.stdout)
+        try:
+            async with asyncio.timeout(OPEN_WITHIN_S):
+                await self._open(self._wire, resume)
+        except TimeoutError:
+            raise Died(f"it did not answer within {OPEN_WITHIN_S:.0f} s") from None
+        except ValidationError as error:
+            raise Died(_BABBLE) from error
+        except ConnectionError as error:
+            raise await self._died(error) from error
+
+    async def _open(self, wire: ClientSideConnection, resume: str) -> None:
+        met = await wire.initialize(PROTOCOL_VERSION, client_capabilities=ClientCapabilities(), client_info=_ME)
+        if met.protocol_version != PROTOCOL_VERSION:
+            raise Died(f"it speaks version {met.protocol_version} of the protocol, and not {PROTOCOL_VERSION}")
+        if not resume:
+            begun = await wire.new_session(cwd=str(self._workspace), mcp_servers=[])
+            self._session, self._settings = begun.session_id, list(begun.config_options or [])
+            return
+        can = met.agent_capabilities
+        self._replaying = True
+        try:
+            if can and can.load_session:
+                loaded = await wire.load_session(cwd=str(self._workspace), session_id=resume, mcp_servers=[])
+                settings = loaded.config_options
+            elif can and can.session_capabilities and can.session_capabilities.resume is not None:
+                resumed = await wire.resume_session(cwd=str(self._workspace), session_id=resume, mcp_servers=[])
+                settings = resumed.config_options
+            else:
+                raise Lost("this agent cannot go on with an earlier dialogue")
+        except RequestError as error:
+            raise Lost(str(error)) from error
+        finally:
+            self._replaying = False
+        self._session, self._settings = resume, list(settings or [])
+
+    async def choose_model(self) -> str:
+        """Have the agent use the model that was asked for; why it does not, if so. Raises Died."""
+        setting = next((one for one in self._settings if getattr(one, "category", None) == "model"), None)
+        if setting is None:
+            return "this agent does not let its model be chosen"
+        assert self._wire is not None
+        try:
+            await self._wire.set_config_option(setting.id, self._session, self.model)
+        except RequestError as error:
+            return f"this agent does not take the model {self.model}: {error}"
+        except ConnectionError as error:
+            raise await self._died(error) from error
+        return ""
+
+    async def prompt(self, texts: list[str]) -> PromptResponse:
+        """One turn. Raises Died, RequestError."""
+        assert self._wire is not None
+        try:
+            return await self._wire.prompt(self._session, [text_block(text) for text in texts])
+        except ValidationError as error:
+            raise Died(_BABBLE) from error
+        except ConnectionError as error:
+            raise await self._died(error) from error
+
+    async def cancel(self) -> None:
+        """Ask for the end of the turn; its response tells when it has come."""
+        if self._wire is not None and self._session:
+            with contextlib.suppress(ConnectionError):
+                await self._wire.cancel(self._session)
+
+    async def close(self) -> None:
+        """End the process."""
+        if self._wire is not None:
+            with contextlib.suppress(ConnectionError):
+                await self._wire.close()
+        if self._process is not None:
+            await _end(self._process)
+        if self._errors is not None:
+            self._errors.cancel()
+
+    # --- what the agent calls ----------------------------------------------------------------------------------------
+
+    async def session_update(self, session_id: str, update: object, **_: Any) -> None:
+        if session_id == self._session and not self._replaying:
+            await self._heard(update)
+
+    async def request_permission(
+        self, session_id: str, tool_call: ToolCallUpdate, options: list[PermissionOption], **_: Any
+    ) -> RequestPermissionResponse:
+        if session_id != self._session:
+            raise RequestError.invalid_params({"details": "no such session"})
+        return await self._asked(tool_call, options)
+
+    async def _listen(self, process: Process) -> None:
+        assert process.stderr is not None
+        with contextlib.suppress(ValueError):  # a line without an end
+            async for line in process.stderr:
+                if text := line.decode(errors="replace").strip():
+                    log.info("%s: %s", self._command[0], text[:500])
+                    self._stderr.append(text)
+
+    async def _died(self, cause: Exception) -> Died:
+        """What the process said last; that comes by another pipe than its end."""
+        if self._errors is not None:
+            await asyncio.wait({self._errors}, timeout=_CLOSE_S)
+        return Died(self._stderr[-1] if self._stderr else f"it closed the connection ({cause})")
+
+
+async def _end(process: Process) -> None:
+    """End a process, sooner or later."""
+    assert process.stdin is not None
+    process.stdin.close()
+    for signal in (process.terminate, process.kill):
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), _CLOSE_S)
+        if process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            signal()
+    await process.wait()
