@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -117,10 +118,10 @@ async def test_it_asks_it_is_told_what_happened_and_it_is_undone(talk: Talk) -> 
 
 async def test_whatever_is_killed_the_dialogue_comes_back(talk: Talk) -> None:
     await talk.answered({"text": "noted"}, words="the word is walrus")
-    for victim in ("_bundled/claude", "sled.runner", "-m sled", "container", "gateway"):
-        hold = bash(f"touch begun-{len(victim)}; sleep 300")
+    for number, victim in enumerate(("_bundled/claude", "sled.runner", "-m sled", "container", "gateway")):
+        hold = bash(f"touch begun-{number}; sleep 300")
         asking = talk.prompt(hold, {"text": "never"})
-        await until((talk.source / f"begun-{len(victim)}").exists, 60)
+        await until((talk.source / f"begun-{number}").exists, 60)
         if victim == "container":
             docker("kill", talk.gateway.container("demo"))
         elif victim == "gateway":
@@ -160,3 +161,30 @@ async def test_stop_ends_daemons_and_leaves_the_agent_warm(talk: Talk) -> None:
     assert talk.inside("sleep 305") == []
     assert await talk.answered({"text": "again"}) == "again"
     assert talk.inside("_bundled/claude") not in ([], [cli])
+
+
+async def test_another_agent_asks_and_is_cancelled(talk: Talk) -> None:
+    """Any program that speaks the Agent Client Protocol, with the same cards and the same stop."""
+    shutil.copy(Path(__file__).parents[1] / "support" / "acp_agent.py", talk.source / "agent.py")
+    assert "in a new dialogue" in await talk.says("agent acp:/opt/huskies/venv/bin/python agent.py")
+    await talk.says("permissions ask")
+    for word, option in (("allow", "[yes]"), ("no", "[no]")):
+        asking = asyncio.create_task(talk.gateway.send_surely("@@ask make test\n@@say done", f"acp-{word}"))
+        assert "make test" in await talk.gateway.card()
+        await talk.says(word)
+        (told,) = (await asyncio.wait_for(asking, 30))["replies"]
+        assert option in told and "done" in told
+    hanging = asyncio.create_task(talk.gateway.send_surely("@@tool execute begun\n@@hang", "acp-hang"))
+    (pid,) = talk.inside("agent.py")
+    while "running for" not in await talk.says("status"):
+        assert not hanging.done()
+    assert "Stopped the run." in await talk.says("stop")
+    assert (await asyncio.wait_for(hanging, 30))["fate"] == "interrupted"
+    assert "@@say done" in (await talk.gateway.send_surely("@@recall", "acp-recall"))["replies"][0]
+    assert talk.inside("agent.py") == [pid], "warm"
+    missing = await talk.says("agent acp:gemini --acp")
+    assert "gemini" in missing
+    answer = await talk.gateway.send_surely("hello", "acp-none")
+    assert "not installed in this project" in "".join(answer["replies"])
+    await talk.says("agent default")
+    assert await talk.answered({"text": "Claude again"}) == "Claude again"
