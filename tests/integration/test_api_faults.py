@@ -100,14 +100,18 @@ async def test_a_provider_that_says_not_now_is_one_line_while_it_lasts(tmp_path:
         assert here.house.app.proxy.limited_until is None
 
 
-async def test_the_end_of_a_limit_is_known_and_the_run_does_not_wait_for_it(tmp_path: Path) -> None:
+async def test_a_limit_parks_the_turn_which_goes_on_by_itself_when_it_ends(tmp_path: Path) -> None:
     async with scene(tmp_path, api_key="", oauth_token=KEY) as here:
-        ends = int(time.time()) + 3600
+        ends = int(time.time()) + 4
         headers = {**REJECTED, "anthropic-ratelimit-unified-reset": str(ends)}
-        _, row = await here.prompt({"http": 429, "headers": headers})
+        running = asyncio.create_task(here.prompt({"http": 429, "times": 1, "headers": headers, "text": "done"}))
+        await here.transport.until(lambda texts: any("The provider's limit is reached. I go on at" in t for t in texts))
         assert here.house.app.proxy.limited_until == ends
-        assert (row["ending"], row["reason"], row["limits"]) == ("failed", "limit", row["calls"])
-        assert used(row) == (0, 0, 0)
+        told, row = await running
+        assert time.time() >= ends
+        assert (row["ending"], row["parks"], row["limits"], row["parked_until"]) == ("answered", 1, 1, None)
+        assert "without doing again what you have done" in here.api.main[-1].prompt
+        assert told == ["done"]
 
 
 @pytest.mark.parametrize("how", ["truncate", "stall"])
@@ -143,22 +147,25 @@ async def test_garbage_is_asked_for_once_more_and_then_said(tmp_path: Path, raw:
         assert (await here.prompt({"text": "well again"}))[0] == ["well again"]
 
 
-async def test_a_key_that_is_revoked_in_the_middle_of_a_run_is_one_answer(tmp_path: Path) -> None:
+async def test_a_key_that_is_revoked_in_the_middle_of_a_run_is_one_state(tmp_path: Path) -> None:
     async with scene(tmp_path) as here:
         wait = {
             "name": "Bash",
             "input": {"command": f"touch {tmp_path}/began; until test -e {tmp_path}/go; do sleep 0.05; done"},
         }
-        running = asyncio.create_task(here.prompt({"tools": [wait]}, {"text": "never"}))
+        running = asyncio.create_task(here.prompt({"tools": [wait]}, {"text": "went on"}))
         while not (tmp_path / "began").exists():
             await asyncio.sleep(0.02)
-        here.api.require_key = "another"
+        here.api.require_key = "sk-another-key-0123456789"
         (tmp_path / "go").touch()
-        (told,), row = await running
-        assert "huskies secrets set all api_key" in told
-        assert (row["ending"], row["reason"]) == ("failed", "model_key")
-        assert used(row) == CALL, "what it used before is kept"
+        await here.transport.until(lambda texts: any("huskies secrets set all api_key" in text for text in texts))
         assert here.house.app.proxy.key_problem
+        here.house.app.secrets.set("all", "api_key", here.api.require_key)
+        told, row = await running
+        assert (row["ending"], row["parks"]) == ("answered", 1)
+        assert told[0] in ("went on", "stub done")
+        assert row["input_tokens"] >= CALL[0], "what it used before is kept"
+        assert not here.house.app.proxy.key_problem
 
 
 async def test_the_tokens_of_a_turn_are_those_of_its_calls(tmp_path: Path) -> None:
