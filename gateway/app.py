@@ -274,7 +274,8 @@ async def build(
     secrets = Secrets(secrets_file(state_dir))
     _hide(secrets)
     credentials = Credentials(settings.agent, secrets)
-    projects = Projects(store, engine, sleds, _setup(settings, config_file, inputs, git_proxy.hosts, credentials.oauth))
+    setup = _setup(settings, config_file, inputs, git_proxy.hosts, oauth=credentials.oauth, forget=secrets.forget)
+    projects = Projects(store, engine, sleds, setup)
 
     def run_settings(project_id: int) -> RunSettings:
         project = projects.by_id(project_id)
@@ -417,7 +418,9 @@ def _setup(
     config_file: Path | None,
     inputs: BuildInputs,
     git_hosts: frozenset[str],
+    *,
     oauth: Callable[[str], bool],
+    forget: Callable[[str], None],
 ) -> Setup:
     state_dir = settings.gateway.state_dir
     forbidden = [state_dir, *([config_file] if config_file else [])]
@@ -426,6 +429,7 @@ def _setup(
         places=Places(settings.projects.root, settings.projects.allowed_roots, forbidden),
         permissions=settings.agent.permissions,
         oauth=oauth,
+        forget=forget,
         git_identity=git_identity.finder(settings.git),
         default_branch=settings.git.default_branch,
         git_hosts=git_hosts,

@@ -145,6 +145,7 @@ class Lifecycle(Registry):
             kept.append(f"the container, until the engine removes it ({stays})")
         if all_gone:
             await self._store.write(lambda c: rows.erase(c, project.id))
+            self._setup.forget(project.name)
         (removed if all_gone else kept).append("history")
         return removed, kept
 

@@ -25,13 +25,17 @@ from stacks.images import BuildInputs
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What every project gets from the configuration. `instance` tells this gateway's containers from another's."""
+    """What every project gets from the configuration. `instance` tells this gateway's containers from another's.
+
+    `forget` is told of each name of which nothing is to be kept.
+    """
 
     state_dir: Path
     places: Places
     permissions: str
     #: Whether the project of that name is paid for by a subscription.
     oauth: Callable[[str], bool]
+    forget: Callable[[str], None]
     git_identity: Callable[[], Awaitable[tuple[str, str]]]
     default_branch: str
     git_hosts: frozenset[str]

@@ -59,6 +59,11 @@ class Secrets:
         others = {name: keys for name, keys in self._values.items() if name != scope}
         self._save({**others, **({scope: kept} if kept else {})})
 
+    def forget(self, scope: str) -> None:
+        """Forget whatever there is for a scope, which is gone. Raises StateError."""
+        if scope in self._values:
+            self._save({name: keys for name, keys in self._values.items() if name != scope})
+
     def _save(self, values: dict[str, dict[str, str]]) -> None:
         try:
             _write(self._file, json.dumps(values, indent=1))

@@ -16,7 +16,7 @@ from multidict import CIMultiDict
 from gateway.credentials import Credential, Credentials
 from gateway.errors import StateError, UserError
 from gateway.log import Redactor, blot_out
-from gateway.secrets import Secrets
+from gateway.secrets import ALL, Secrets, secrets_file
 from gateway.settings import AgentSection
 from gateway.web import secrets_api
 from tests.support.proxy import served
@@ -203,3 +203,13 @@ async def test_the_socket_gives_names_and_takes_values(file: Path) -> None:
         assert (await ask("DELETE", "/secrets/all/api_key"))[0] == 400
     assert secrets.names() == {"demo": ["api_key"]}
     assert all(isinstance(route, web.RouteDef) for route in secrets_api.routes(secrets, bool))
+
+
+def test_what_is_purged_takes_its_secrets_with_it(tmp_path: Path) -> None:
+    (tmp_path / ".gateway").mkdir()
+    secrets = Secrets(secrets_file(tmp_path))
+    secrets.set("demo", "api_key", "sk-demo-0123456789")
+    secrets.set(ALL, "api_key", "sk-all-0123456789")
+    secrets.forget("demo")
+    secrets.forget("demo")
+    assert Secrets(secrets_file(tmp_path)).names() == {ALL: ["api_key"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -31,16 +32,20 @@ async def test_a_new_key_holds_at_once_and_ends_the_refusal(tmp_path: Path) -> N
             huskies.environment["HUSKIES_GATEWAY__LOG_LEVEL"] = "debug"
             await huskies.start()
             await huskies.send("new project demo", "p")
-            (told,) = (await huskies.send("hello", "m1"))["replies"]
-            assert "huskies secrets set all api_key" in told
+            waiting = [asyncio.create_task(huskies.send("hello", "m1"))]
+            assert "huskies secrets set all api_key" in await huskies.card()
             doctor = (await huskies("doctor")).out
             assert "BROKEN agent: the model key was refused: type `huskies secrets set all api_key`" in doctor
             asked = len(api.requests)
-            assert (await huskies.send("hello again", "m2"))["fate"] == "failed"
+            waiting.append(asyncio.create_task(huskies.send("hello again", "m2")))
+            told = await asyncio.gather(huskies.send("status", "s"), asyncio.sleep(1))
+            assert "waiting: “hello again”" in told[0]["replies"][0]
             assert len(api.requests) == asked, "a key that is known to be refused is not tried for a minute"
 
             done = await huskies("secrets", "set", "all", "api_key", stdin=GOOD.encode() + b"\n")
             assert (done.code, done.out) == (0, "api_key of all is set; it holds from the next call on.\n")
+            answers = await asyncio.wait_for(asyncio.gather(*waiting), 30)
+            assert [answer["replies"] for answer in answers] == [["stub ok"], ["stub ok"]]
             assert "ok     agent: claude" in (await huskies("doctor")).out
             assert (await huskies.send("hello", "m3"))["replies"] == ["stub ok"]
 
