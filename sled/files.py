@@ -64,15 +64,16 @@ class Files:
 
     async def fetch(self, files: list[Attached]) -> str:
         """Put files into the inbox; lines for the agent that say where each lies, or why it does not."""
-        lines = ["Files that came with this, in the workspace:"]
-        for file in files:
-            try:
-                async with asyncio.timeout(FETCH_WITHIN_S):
-                    lines.append(f"- {'/'.join(INBOX)}/{await self._fetch(file)}")
-            except (_Refused, OSError, TimeoutError) as error:
-                log.warning("file %s could not be fetched: %s", file.id, error)
-                lines.append(f"- {file.name}: not there; it could not be fetched ({_why(error)})")
-        return "\n".join(lines)
+        found = await asyncio.gather(*(self._fetched(file) for file in files))
+        return "\n".join(("Files that came with this, in the workspace:", *found))
+
+    async def _fetched(self, file: Attached) -> str:
+        try:
+            async with asyncio.timeout(FETCH_WITHIN_S):
+                return f"- {'/'.join(INBOX)}/{await self._fetch(file)}"
+        except (_Refused, OSError, TimeoutError) as error:
+            log.warning("file %s could not be fetched: %s", file.id, error)
+            return f"- {file.name}: not there; it could not be fetched ({_why(error)})"
 
     async def send(self, run: str, record: Callable[[Body], None]) -> None:
         """Hand what lies in the outbox to the gateway, oldest first; `record` is told of each file.

@@ -171,6 +171,19 @@ class Shadow:
         """Pack what is loose and drop what no turn needs any more. Raises NoTree."""
         await self.git("gc", "--quiet", "--prune=1.day.ago")
 
+    async def is_readable(self) -> bool:
+        """Whether the list of what was seen last can be read."""
+        try:
+            await self.git("ls-files", "--cached", "-z", most=1)
+        except GitFailed:
+            return False
+        return True
+
+    def forget_index(self) -> None:
+        """Forget what was seen last, but not the trees."""
+        self._tree = ""
+        (self._folder / "index").unlink(missing_ok=True)
+
     def forget(self) -> None:
         """Begin anew, after something broke."""
         self._tree = ""

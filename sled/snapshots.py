@@ -29,6 +29,8 @@ MAX_TURNS = 50
 _MAX_TOLD = 20
 #: Turns between two rounds of tidying up.
 _TIDY_EVERY = 25
+#: Looks that may fail in a row before the repository is made anew.
+_MAX_FAILURES = 3
 NO_GIT = "git is not installed in this project, so no snapshots are made"
 _TOO_LONG = f"looking at the workspace took longer than {LIMIT_S:.0f} s"
 _CUT_OFF = "the turn was cut off before a snapshot was made"
@@ -70,6 +72,8 @@ class Snapshots:
         self._works: set[asyncio.Task[Tree]] = set()
         self._tidying: asyncio.Task[None] | None = None
         self._since_tidy = 0
+        #: Looks that failed in a row.
+        self._failures = 0
 
     @property
     def records(self) -> list[Record]:
@@ -171,26 +175,42 @@ class Snapshots:
         work.add_done_callback(self._works.discard)
         head = asyncio.create_task(self.shadow.head())
         try:
-            done, _ = await asyncio.wait({work}, timeout=LIMIT_S)
-            if not done:
+            await asyncio.wait({work, head}, timeout=LIMIT_S)
+            if not work.done():
                 work.add_done_callback(_say_what_became)
                 raise NoTree(_TOO_LONG)
-            return work.result(), await head
+            return work.result(), head.result() if head.done() else ""
         finally:
             head.cancel()
 
     async def _look(self) -> Tree:
         async with self.lock:
             try:
-                return await self.shadow.take()
+                tree = await self.shadow.take()
             except GitFailed:
-                # Whatever is wrong with it, the repository holds nothing that cannot be made again.
-                await asyncio.to_thread(self.shadow.forget)
-                self.records[:] = [Record(r.run, r.session, why="its snapshot was lost") for r in self.records]
+                self._failures += 1
+                await self._mend()
                 raise
+            self._failures = 0
+            return tree
+
+    async def _mend(self) -> None:
+        """Something is wrong, perhaps with one file that is being written; what fails on and on is made anew."""
+        if self._failures >= _MAX_FAILURES:
+            await asyncio.to_thread(self.shadow.forget)
+            for record in self.records:
+                record.before = record.after = ""
+                record.why = record.why or "its snapshot was lost"
+        elif not await self.shadow.is_readable():
+            self.shadow.forget_index()
 
     async def _news(self, base: str, tree: str) -> str:
-        changed = [shown(change.path) for change in await self.shadow.changes(base, tree)]
+        try:
+            async with asyncio.timeout(LIMIT_S):
+                changed = [shown(change.path) for change in await self.shadow.changes(base, tree)]
+        except (NoTree, TimeoutError) as error:
+            log.warning("what others changed is not known: %s", error)
+            return ""
         if not changed:
             return ""
         more = f", and {len(changed) - _MAX_TOLD} more" if len(changed) > _MAX_TOLD else ""

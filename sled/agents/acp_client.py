@@ -188,10 +188,11 @@ class AcpConnection:
         if self._wire is not None:
             with contextlib.suppress(ConnectionError):
                 await self._wire.close()
-        if self._process is not None:
-            await _end(self._process)
         if self._errors is not None:
             self._errors.cancel()
+            await asyncio.wait({self._errors})
+        if self._process is not None:
+            await _end(self._process)
 
     # --- what the agent calls ----------------------------------------------------------------------------------------
 
@@ -222,14 +223,17 @@ class AcpConnection:
 
 
 async def _end(process: Process) -> None:
-    """End a process, sooner or later."""
-    assert process.stdin is not None
+    """End a process, sooner or later, and read its pipes to their end, unless others hold them."""
+    assert process.stdin is not None and process.stdout is not None and process.stderr is not None
     process.stdin.close()
     for signal in (process.terminate, process.kill):
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(process.wait(), _CLOSE_S)
         if process.returncode is not None:
-            return
+            break
         with contextlib.suppress(ProcessLookupError):
             signal()
     await process.wait()
+    for pipe in (process.stdout, process.stderr):
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(pipe.read(), _CLOSE_S)

@@ -24,6 +24,7 @@ import os
 import re
 import secrets
 import signal
+import tempfile
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -174,21 +175,25 @@ class Scripted:
     async def _shell(self, command: str, turn: Turn) -> None:
         tool = secrets.token_hex(4)
         await turn.emit(Tool(id=tool, name="Bash", detail=command[:200]))
-        process = await asyncio.create_subprocess_shell(
-            command,
-            cwd=self._workspace,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            output, _ = await process.communicate()
-        except asyncio.CancelledError:
-            # Not waited for: a daemon of its own session may hold the pipe. Whatever is left, the sled ends.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            raise
+        # A file, no pipe: a daemon of its own session may hold that open for ever.
+        with tempfile.TemporaryFile() as output:
+            process = await asyncio.create_subprocess_shell(
+                command,
+                cwd=self._workspace,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,
+            )
+            try:
+                await process.wait()
+            except asyncio.CancelledError:
+                # Not waited for; whatever is left, the sled ends.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                raise
+            output.seek(0)
+            text = output.read().decode(errors="replace").strip()
         await turn.emit(ToolDone(id=tool, failed=process.returncode != 0))
-        if text := output.decode(errors="replace").strip():
+        if text:
             await self._say(text, turn)

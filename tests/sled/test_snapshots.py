@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -301,6 +302,16 @@ async def test_large_and_unreadable_files_and_nested_repositories_are_left_out(y
     assert (ws / "sub" / "inner.txt").read_text() == "z\n"
 
 
+async def test_a_pipe_where_git_reads_holds_up_no_turn_for_long(yard):
+    git(yard.workspace, "init", "-q")
+    os.mkfifo(yard.workspace / ".gitignore")
+    (yard.workspace / ".git" / "HEAD").unlink()
+    os.mkfifo(yard.workspace / ".git" / "HEAD")
+    assert (await yard.answer("@@write a.txt x")).ending == "answered"
+    with pytest.raises(SledRefused, match="took longer than"):
+        await job(yard, "undo")
+
+
 async def test_ten_thousand_files(yard):
     for number in range(10_000):
         folder = yard.workspace / f"d{number // 100}"
@@ -333,7 +344,7 @@ async def test_what_others_changed_is_told_once_at_the_session_s_next_turn(yard)
 
 
 async def test_snapshots_outlive_the_sled_and_its_repository_s_ruin(yard):
-    await turn(yard, "echo 1 > a.txt")
+    first = await turn(yard, "echo 1 > a.txt")
     yard.child.kill()
     yard.child.wait()
     yard.sled()
@@ -349,6 +360,14 @@ async def test_snapshots_outlive_the_sled_and_its_repository_s_ruin(yard):
     await turn(yard, "echo 3 > a.txt")
     await job(yard, "undo")
     assert (yard.workspace / "a.txt").read_text() == "2\n"
+    assert "+1" in (await job(yard, "diff", first))["patch"], "older trees are still there"
+    shutil.rmtree(shadow / "objects")
+    (shadow / "objects").write_text("no folder")
+    for number in range(5):
+        await turn(yard, f"echo {number} > a.txt")
+    assert "+4" in (await job(yard, "diff"))["patch"]
+    with pytest.raises(SledRefused, match="its snapshot was lost"):
+        await job(yard, "diff", first)
 
 
 async def test_old_turns_are_forgotten_and_tidied_away_but_not_the_others(tmp_path, monkeypatch):
