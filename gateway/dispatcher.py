@@ -504,7 +504,7 @@ class Dispatcher:
             running.turn = replace(turn, parked_until=None, journal=journal)
             running.began_at += waited
             running.heard_at = loop.time()
-            running.live.waiting("")
+            running.live.go_on()
             unit = partial(turns.go_on, turn_id=turn.id, journal=journal, waited_s=waited)
             self._in_background(self._send_on(running, self._store.write(unit)))
             self._watch(running)

@@ -36,6 +36,7 @@ class Live:
         self._text = ""
         self._tools: list[str] = []
         self._note = ""
+        self._held = False
         self._timer: asyncio.TimerHandle | None = None
         self._opening: asyncio.Task[None] | None = None
         #: Whether progress can be shown there at all.
@@ -52,6 +53,11 @@ class Live:
         live._turn_id = turn.id
         live.row_id = turn.progress_id
         return live
+
+    def go_on(self) -> None:
+        """What was waited for is here."""
+        self._held = False
+        self.waiting("")
 
     def waiting(self, why: str) -> None:
         """The session waits; say for what."""
@@ -77,6 +83,7 @@ class Live:
     async def tell(self, why: str) -> None:
         """Say what the turn waits for, for long: in the live message, or where there is none in one of its own."""
         self._text, self._tools = "", []
+        self._held = True
         if self.enabled:
             self.waiting(why)
         else:
@@ -124,7 +131,8 @@ class Live:
 
     def render(self) -> str:
         """The message as it is now."""
-        lines = [f"⏳ Working, {seconds(time.monotonic() - self._began)}" if self._turn_id else "⏳"]
+        working = self._turn_id is not None and not self._held
+        lines = [f"⏳ Working, {seconds(time.monotonic() - self._began)}" if working else "⏳"]
         if self._note:
             lines.append(self._note)
         lines += [f"› {tool}" for tool in self._tools]
@@ -137,7 +145,9 @@ class Live:
             return
         if self.row_id is not None:
             self._outbox.show(self._conversation, self.row_id, self.render())
-            if self._turn_id is not None:
+            if self._held and self._timer is not None:
+                self._timer.cancel()
+            elif self._turn_id is not None and not self._held:
                 self._tick()
         elif self._opening is None:
             self._opening = asyncio.create_task(self._open())
