@@ -73,9 +73,12 @@ async def test_secrets_stay_with_the_gateway(tmp_path: Path) -> None:
                 paid_by.append(api.requests[-1].headers.get("x-api-key") or api.requests[-1].headers["authorization"])
             assert paid_by == [OF_ENVIRONMENT, OF_ALL, f"Bearer {OF_PROJECT}"], "they were all in use"
             api.require_key = "revoked"
-            replies += (await huskies.send("hello", "refused"))["replies"]
+            refused = asyncio.create_task(huskies.send("hello", "refused"))
+            replies.append(await huskies.card())
+            assert "model key was refused" in replies[-1]
             for command in ("status", "version", "logs demo", "logs demo agent", "usage", "whoami", "help"):
                 replies += (await huskies.send(command, command))["replies"]
+            replies += (await huskies.send("stop", "stop"))["replies"] + (await refused)["replies"]
             replies.append((await huskies("doctor")).out)
             replies.append((await huskies("secrets", "list")).out)
             await huskies.stop()

@@ -190,12 +190,12 @@ async def test_doctor_says_what_to_type_for_what_is_broken(tmp_path: Path, unuse
     config = {"agent": {"kind": "claude"}, "transports": {"matrix": matrix}}
     with Huskies(tmp_path, config) as huskies:
         alone = await huskies("doctor")
-        assert "BROKEN agent: no model key is set; set agent.api_key" in alone.out
+        assert "BROKEN agent: no model key is set: type `huskies secrets set all api_key`" in alone.out
         await huskies.start()
         done = await huskies("doctor")
         assert done.code == 1
         lines = {line.split()[1].rstrip(":"): line for line in done.out.splitlines()}
-        assert lines["agent"].startswith("BROKEN agent: no model key is set; set agent.api_key")
+        assert lines["agent"].startswith("BROKEN agent: no model key is set: type `huskies secrets set all api_key`")
         assert lines["matrix"].startswith("BROKEN matrix: ")
         assert "transports.matrix" in lines["matrix"]
         assert lines["cli"].startswith("ok")
