@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.access import Role
-from gateway.cards import visible
+from gateway.cards import code
 from gateway.command import CommandContext
 from gateway.errors import UserError
 from gateway.store import questions
@@ -34,7 +34,7 @@ class Permissions:
             if rules:
                 lines.append("Allowed for a session (`revoke 1` takes the first back, `revoke` all):")
             lines += [
-                f"{number}. {visible(rule.rule)} (by {rule.allowed_by.partition(':')[2]}, in {rule.conversation.room})"
+                f"{number}. {code(rule.rule)} (by {rule.allowed_by.partition(':')[2]}, in {rule.conversation.room})"
                 for number, rule in enumerate(rules, 1)
             ]
             return "\n".join(lines)

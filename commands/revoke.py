@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.access import Role
+from gateway.cards import code
 from gateway.command import CommandContext
 from gateway.errors import UserError
 from gateway.store import questions
@@ -28,4 +29,4 @@ class Revoke:
                 raise UserError(f"There are {len(rules)}; `permissions` lists them with their numbers.")
             rules = [rules[int(number) - 1]]
         await ctx.services.store.write(lambda c: questions.drop_rules(c, [rule.id for rule in rules]))
-        return "\n".join(f"Not allowed any more without asking: {rule.rule}" for rule in rules)
+        return "\n".join(f"Not allowed any more without asking: {code(rule.rule)}" for rule in rules)

@@ -19,6 +19,12 @@ NO = re.compile(r"(?:n|no|nope|deny)(?:\s+(?P<number>\d{1,2}))?(?:[\s,.:;!–-]+
 #: Which of several questions is meant.
 ANSWER = re.compile(r"answer\s+(?P<number>\d{1,2})\s+(?P<words>\S.*)", re.IGNORECASE | re.DOTALL)
 
+#: What answers a question about a budget: an amount, or yes or no with a word or a reason behind it.
+AMOUNT = re.compile(r"\+?\s*(\d{1,6}(?:\.\d+)?)\s*(?:usd|\$)?", re.IGNORECASE)
+_CONSENT = re.compile(r"(?:(?P<yes>y|yes|ok|okay)|n|no|nope)(?:\s+\w+)?\s*(?:[,.:;!–-].*)?", re.IGNORECASE | re.DOTALL)
+#: Lines of one text times those of the other that are compared; what takes longer would hold up everybody.
+_MAX_COMPARED = 250_000
+
 #: Letters and digits that show what they are in any font; anything else in arguments is spelled out.
 _PLAIN = {"\n", "\t"}
 
@@ -29,9 +35,9 @@ def card(asked: Asked, *, who: str, several_open: bool) -> str:
     number = f" {asked.number}" if several_open else ""
     within = seconds(asked.deadline - asked.asked_at)
     if body.kind == "permission":
-        session = f", `allow session{number}` (from now on: {visible(body.rule)})" if body.rule else ""
+        session = f", `allow session{number}` (from now on: {code(body.rule)})" if body.rule else ""
         words = f"Reply `allow{number}`{session} or `deny{number}`."
-        told = f"🔐 **May I use {visible(body.tool)}?**\n\n{arguments(body)}\n\n{words}"
+        told = f"🔐 **May I use {_inline(body.tool)}?**\n\n{arguments(body)}\n\n{words}"
     else:
         at = len(asked.answers)
         told = f"❓ {_query(body.queries[at], at + 1, len(body.queries))}"
@@ -62,11 +68,11 @@ def arguments(body: Question) -> str:
     if body.tool == "Bash" and isinstance(left.get("command"), str):
         parts.append(fenced(left.pop("command"), "sh"))
     elif isinstance(left.get("old_string"), str) and isinstance(left.get("new_string"), str):
-        parts += [f"`{_inline(left.pop('file_path', ''))}`", _change(left.pop("old_string"), left.pop("new_string"))]
+        parts += [code(left.pop("file_path", "")), _change(left.pop("old_string"), left.pop("new_string"))]
     elif isinstance(left.get("content"), str) and "file_path" in left:
-        parts += [f"`{_inline(left.pop('file_path'))}`", fenced(left.pop("content"))]
+        parts += [code(left.pop("file_path")), fenced(left.pop("content"))]
     if isinstance(left.get("description"), str):
-        parts.append(f"It says: `{_inline(left.pop('description'))}`")
+        parts.append(f"It says: {code(left.pop('description'))}")
     if left:
         parts.append(fenced(json.dumps(left, indent=1, ensure_ascii=False), "json"))
     return "\n".join(parts) or "(without arguments)"
@@ -90,7 +96,7 @@ def outcome(asked: Asked, result: Outcome, *, by: str = "", word: str = "") -> s
     icon = "🔐" if asked.body.kind == "permission" else "❓"
     match result:
         case "allowed":
-            return f"{icon} {what}\n✅ Allowed by {by}{f', and from now on: {visible(word)}' if word else ''}."
+            return f"{icon} {what}\n✅ Allowed by {by}{f', and from now on: {code(word)}' if word else ''}."
         case "denied":
             return f"{icon} {what}\n⛔ Denied by {by}{f': {visible(word)}' if word else ''}."
         case "answered":
@@ -126,12 +132,28 @@ def read_answer(query: Query, text: str) -> list[str]:
     return [text]
 
 
+def consent(text: str) -> bool | None:
+    """Whether words mean yes or no; None: neither."""
+    found = _CONSENT.fullmatch(text.strip())
+    return None if found is None else found["yes"] is not None
+
+
+def decides(text: str) -> bool:
+    """Whether words answer a question of the gateway's own; others in its conversation are meant for the agent."""
+    return consent(text) is not None or AMOUNT.fullmatch(text.strip()) is not None
+
+
 def fenced(text: str, language: str = "") -> str:
     """A code block that its text cannot end, in which nothing hides."""
     text = visible(text)
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{text}\n{fence}"
+
+
+def code(text: object) -> str:
+    """A text between backticks, on one line: as it is, whatever it means in Markdown."""
+    return f"`{_inline(text)}`"
 
 
 def visible(text: str) -> str:
@@ -151,7 +173,11 @@ def _inline(text: object) -> str:
 
 
 def _change(old: str, new: str) -> str:
-    lines = list(difflib.unified_diff(old.splitlines(), new.splitlines(), lineterm="", n=10**6))[3:]
+    before, after = old.splitlines(), new.splitlines()
+    if len(before) * len(after) <= _MAX_COMPARED:
+        lines = list(difflib.unified_diff(before, after, lineterm="", n=10**6))[3:]
+    else:
+        lines = [f"-{line}" for line in before] + [f"+{line}" for line in after]
     return fenced("\n".join(lines) or "(only the ends of lines change)", "diff")
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from gateway.cards import visible
+from gateway.cards import code, visible
 from gateway.errors import SledRefused
 from gateway.projects import Projects
 from gateway.store.projects import Project
@@ -55,14 +55,14 @@ async def undo(projects: Projects, project: Project) -> str:
         if paths
     ]
     lines = lines or ["Nothing was to be put back."]
-    lines += [f"Left alone: `{visible(left.path)}` ({visible(left.why)})" for left in undone.left[:_NAMED]]
+    lines += [f"Left alone: {code(left.path)} ({visible(left.why)})" for left in undone.left[:_NAMED]]
     if undone.cannot:
         lines.append(visible(undone.cannot))
     return "\n".join(lines)
 
 
 def _listed(paths: list[str]) -> str:
-    named = ", ".join(f"`{visible(path)}`" for path in paths[:_NAMED])
+    named = ", ".join(code(path) for path in paths[:_NAMED])
     return f"{named} and {len(paths) - _NAMED} more" if len(paths) > _NAMED else named
 
 

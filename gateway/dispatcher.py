@@ -40,7 +40,7 @@ from gateway.questions import Questions
 from gateway.running import Lane, Limits, Running, RunSettings, Stopped, Wire
 from gateway.settings import Person
 from gateway.store import Store, dialogues, messages, turns
-from gateway.store.messages import StoredMessage
+from gateway.store.messages import COMPACT, StoredMessage
 from gateway.store.turns import NoFreeSlot, SessionKey, Turn
 from gateway.text import quote, seconds
 from sled.protocol import (
@@ -127,7 +127,7 @@ class Dispatcher:
         """
         key = SessionKey(project_id, message.conversation_id)
         taken = self._store.write(lambda c: self._enqueue(c, message, project_id, words))
-        self._in_background(self._queued(message, key, taken))
+        self._in_background(self._queued(message, key, taken, words))
         self._open_window(key, message)
 
     def _enqueue(self, connection: Connection, message: StoredMessage, project_id: int, words: str | None) -> Fate:
@@ -144,18 +144,20 @@ class Dispatcher:
         self._reply(connection, message, f"The queue is full ({most}). Send it again later, or `stop`.")
         return Fate.REFUSED
 
-    async def _queued(self, message: StoredMessage, key: SessionKey, taken: asyncio.Future[Fate]) -> None:
+    async def _queued(
+        self, message: StoredMessage, key: SessionKey, taken: asyncio.Future[Fate], words: str | None
+    ) -> None:
         try:
             fate = await taken
         except StateError:
             await asyncio.sleep(_RETRY_WRITE_S)
-            self.submit(message, key.project_id)  # it is committed as received; take it up again
+            self.submit(message, key.project_id, words)  # it is committed as received; take it up again
             return
         self._fates.changed([message], fate)
         if fate is Fate.REFUSED:
             self._outbox.wake(message.conversation)
         elif (running := self._run_of(key)) and message.id > running.turn.batch[-1].id:
-            if self._limits.mode == "steer":
+            if self._limits.mode == "steer" and message.text != COMPACT and not message.files:
                 text = compose([message], self._people)
                 await self._wire.send(key.project_id, Steer(run=running.frame.run, message=message.id, text=text))
             elif self._limits.mode == "interrupt":
@@ -211,15 +213,12 @@ class Dispatcher:
         for key, lane in list(self._line.items()):
             if busy >= self._limits.runs and ahead >= _PLACES_SHOWN:
                 return
-            held = ""
             full = busy >= self._limits.runs or load[key.project_id] >= self._limits.runs_per_project
-            away = self._wire.journal(key.project_id) is None
-            if full or away or self._busy(key) or (held := self._gate.holds(key)):
-                place = f"Waiting for a free place: number {ahead + 1} in line."
-                place = place if full or self._busy(key) else held
-                self._show_waiting(lane, "Waiting for the project to be up." if away else place)
-                if not away and place is held:
-                    self._tell_held(lane, held)
+            why, held = self._waits_for(key, full=full, ahead=ahead)
+            if why:
+                self._show_waiting(lane, why)
+                if held:
+                    self._tell_held(lane, why)
                 ahead += 1
                 continue
             load[key.project_id] += 1
@@ -227,6 +226,14 @@ class Dispatcher:
             del self._line[key], self._lanes[key]
             self._starting.add(key)
             self._claim(lane)
+
+    def _waits_for(self, key: SessionKey, *, full: bool, ahead: int) -> tuple[str, bool]:
+        """Why a session cannot use a place now, empty when it can; and whether that may last."""
+        if self._wire.journal(key.project_id) is None:
+            return "Waiting for the project to be up.", False
+        if full or self._busy(key):
+            return f"Waiting for a free place: number {ahead + 1} in line.", False
+        return self._gate.holds(key), True
 
     def _show_waiting(self, lane: Lane, why: str) -> None:
         if lane.live is None:
@@ -267,7 +274,8 @@ class Dispatcher:
             log.error("a turn could not begin: %s", error)
             self._starting.discard(key)
             self._lanes[key] = lane
-            asyncio.get_running_loop().call_later(_RETRY_WRITE_S, self._stand_in_line, lane)
+            # As its window, so that `stop` finds it.
+            lane.timer = asyncio.get_running_loop().call_later(_RETRY_WRITE_S, self._stand_in_line, lane)
             return
         faults.reach("turn.claimed")
         self._starting.discard(key)
@@ -280,6 +288,8 @@ class Dispatcher:
             return
         live = lane.live or Live(self._store, self._outbox, lane.conversation, key.conversation_id, lane.reply_to)
         running = self._adopt(turn, live, elapsed_s=0.0, news=news_of(turn, self._worth_telling))
+        if turn.rest:  # joins the line when this turn ends
+            self._lanes.setdefault(key, Lane(key, lane.conversation, turn.rest[0].external_id, lane.opened_at))
         self._fates.changed(turn.batch, Fate.RUNNING)
         await self._wire.send(key.project_id, running.frame)
         await live.begin(turn.id)
@@ -386,11 +396,11 @@ class Dispatcher:
     async def _finish(self, running: Running, end: Finished) -> None:
         if running.finishing:
             return
-        running.finishing = True
         turn, fate = running.turn, fate_of(end)
+        parking = self._gate.resume_at(turn.key.project_id, end, turn.parks)
+        running.finishing = True
         if running.timer is not None:
             running.timer.cancel()
-        parking = self._gate.resume_at(turn.key.project_id, end, turn.parks)
         if parking is not None and not running.stop_reason:
             await self._park(running, end, parking)
             return
@@ -461,6 +471,7 @@ class Dispatcher:
             await self._insist(unit)
         finally:
             running.finishing = False
+        running.began_at += self._questions.waited_s(turn.id)  # which is forgotten with its questions
         self._questions.closed(before)
         self._gate.spent(turn.key.project_id, end.cost_usd)
         self._running.pop(before.run, None)
@@ -502,10 +513,11 @@ class Dispatcher:
             busy += 1
             waited, running.parked_at = loop.time() - running.parked_at, 0.0
             running.turn = replace(turn, parked_until=None, journal=journal)
+            running.frame = self._frame(running.turn)  # what people set in the meantime holds
             running.began_at += waited
             running.heard_at = loop.time()
             running.live.go_on()
-            unit = partial(turns.go_on, turn_id=turn.id, journal=journal, waited_s=waited)
+            unit = partial(turns.go_on, turn_id=turn.id, journal=journal)
             self._in_background(self._send_on(running, self._store.write(unit)))
             self._watch(running)
 
@@ -597,13 +609,12 @@ class Dispatcher:
         self, concerns: Callable[[SessionKey], bool], reason: str, by_caller: Callable[[int], bool]
     ) -> list[StoredMessage]:
         """Empty windows and queues; conversations that no caller tells are told here what is not run."""
-        for key in [key for key in self._lanes if concerns(key)]:
-            lane = self._lanes.pop(key)
-            self._line.pop(key, None)
+        lanes = [self._lanes.pop(key) for key in list(self._lanes) if concerns(key)]
+        for lane in lanes:
+            self._line.pop(lane.key, None)
             if lane.timer is not None:
                 lane.timer.cancel()
-            if lane.live is not None:
-                self._in_background(lane.live.retire("⏹ Stopped."))
+                lane.timer = None
 
         def discard(connection: Connection) -> list[StoredMessage]:
             waiting = [
@@ -617,7 +628,15 @@ class Dispatcher:
                     self._reply(connection, message, f"⏹ {reason} Not run: {quote(message.text)}")
             return waiting
 
-        discarded = await self._store.write(discard)
+        try:
+            discarded = await self._store.write(discard)
+        except StateError:  # they wait as before
+            for lane in lanes:
+                self._stand_in_line(self._lanes.setdefault(lane.key, lane))
+            raise
+        for lane in lanes:
+            if lane.live is not None:
+                self._in_background(lane.live.retire("⏹ Stopped."))
         self._fates.changed(discarded, Fate.DISCARDED)
         for message in discarded:
             self._outbox.wake(message.conversation)
@@ -647,6 +666,11 @@ class Dispatcher:
         """The session's next turn begins a new dialogue, or goes on with an older one. Stop it first."""
         old = await self._store.write(lambda c: turns.reset(c, key, agent_session))
         await self._wire.send(key.project_id, Forget(session=old))
+
+    async def forget(self, project_id: int) -> None:
+        """A project is deleted: nobody need answer what was asked about it, and its number may be another one's."""
+        await self._questions.forget(project_id)
+        self._gate.forget(project_id)
 
     def projects_with_work(self) -> set[int]:
         """The projects that have open turns, or messages that wait."""
@@ -680,6 +704,7 @@ class Dispatcher:
                 if running.timer is not None:
                     running.timer.cancel()
                 self._hold(running)
+                running.parked_at += turn.parked_until - time.time()  # what it has waited includes the wait until then
             self._fates.changed(turn.batch, Fate.RUNNING)
         for message in await self._store.read(lambda c: messages.with_fate(c, Fate.QUEUED)):
             if message.project_id is not None:

@@ -25,6 +25,7 @@ from gateway.chat import Attachment, Conversation, OutgoingFile, Transport
 from gateway.errors import DeliveryRefused, TransportError
 from gateway.outbox import Outbox
 from gateway.store import Store, messages
+from gateway.store import outbox as outbox_rows
 from gateway.store.tables import messages as messages_table
 from gateway.store.tables import turns
 from gateway.store.turns import Turn
@@ -52,7 +53,7 @@ class Files:
     store: Store
     outbox: Outbox
     transports: Mapping[str, Transport]
-    _fetching: dict[str, asyncio.Lock] = field(default_factory=dict)
+    _fetching: dict[str, asyncio.Task[None]] = field(default_factory=dict)
 
     def routes(self, authenticate: Callable[[web.Request], str | None]) -> list[web.RouteDef]:
         """The routes for the wire's application."""
@@ -77,11 +78,15 @@ class Files:
         mime = mimetypes.guess_type(name)[0] or "application/octet-stream"
         outgoing = OutgoingFile(path, name, mime, path.stat().st_size)
         first = turn.batch[0]
-        await self.store.write(
-            lambda c: self.outbox.add_file(
-                c, first.conversation, first.conversation_id, outgoing, shorten(file.caption, 500), turn_id=turn.id
-            )
-        )
+
+        def unit(connection: Connection) -> None:
+            # After a restart of the gateway its sled tells again of all that it sent in this run.
+            if not outbox_rows.has_file(connection, turn.id, file.id):
+                here, here_id = first.conversation, first.conversation_id
+                caption = shorten(file.caption, 500)
+                self.outbox.add_file(connection, here, here_id, outgoing, caption, turn_id=turn.id)
+
+        await self.store.write(unit)
         self.outbox.wake(first.conversation)
 
     def keep(self, name: str, data: bytes) -> OutgoingFile:
@@ -97,7 +102,11 @@ class Files:
         """What of a long answer is read in the chat, and the file that has the whole, where files can be sent."""
         if len(text) <= INLINE or not self.outbox.can_send_files(conversation):
             return text, None
-        file = self.keep("answer.md", text.encode(errors="replace"))
+        try:
+            file = self.keep("answer.md", text.encode(errors="replace"))
+        except OSError as error:  # a full disk must not keep people from the answer
+            log.error("a long answer is sent as messages: %s", error)
+            return text, None
         return f"{split(text, _BEGINNING)[0]}\n\n… _The whole answer ({len(text):,} characters) is in the file._", file
 
     def sweep(self) -> None:
@@ -120,16 +129,26 @@ class Files:
             return _refuse(404, "no such file")
         transport, attachment = attached
         path = self.folder / "in" / name
-        async with self._fetching.setdefault(name, asyncio.Lock()):
+        try:
             if not path.is_file():
-                try:
-                    await self._fetch(transport, attachment, path)
-                except TransportError as error:
-                    log.info("file %s: %s", name, error)
-                    status = 403 if isinstance(error, DeliveryRefused) else 502
-                    return _refuse(status, str(error))
-        self._fetching.pop(name, None)
+                # A sled that waits in vain for its first byte asks again; what was begun goes on for it.
+                await asyncio.shield(self._fetching.get(name) or self._begin(transport, attachment, path))
+        except TransportError as error:
+            log.info("file %s: %s", name, error)
+            return _refuse(403 if isinstance(error, DeliveryRefused) else 502, str(error))
         return web.FileResponse(path)
+
+    def _begin(self, transport: str, attachment: Attachment, path: Path) -> asyncio.Task[None]:
+        """Begin to fetch a file, once however many ask for it."""
+
+        def over(task: asyncio.Task[None]) -> None:
+            del self._fetching[path.name]
+            if not task.cancelled() and (error := task.exception()) is not None:
+                log.debug("file %s: %s", path.name, error)  # whoever waits for it tells
+
+        task = self._fetching[path.name] = asyncio.create_task(self._fetch(transport, attachment, path))
+        task.add_done_callback(over)
+        return task
 
     async def _fetch(self, transport: str, attachment: Attachment, path: Path) -> None:
         there = self.transports.get(transport)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import datetime
 import logging
-import re
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway import cards
 from gateway.errors import StateError
 from gateway.questions import Questions, Then
 from gateway.store import Store, budgets
@@ -31,6 +31,8 @@ _STEP = 0.4
 #: The part of it that is not enough to begin another turn with.
 _RESERVE = 0.1
 _RETRY_WRITE_S = 1.0
+#: The farthest end of a limit that is believed, seconds.
+_FARTHEST_S = 40 * 86400.0
 #: Seconds until a turn whose key was refused is tried again.
 KEY_AGAIN_S = 61.0
 
@@ -96,8 +98,14 @@ class Gate:
     # --- the provider ------------------------------------------------------------------------------------------------
 
     def limited_until(self, project_id: int) -> float:
-        """When the provider serves a project again, seconds since the epoch; 0, or past: it does."""
-        return self._until if self.limit_of is None else self.limit_of(project_id) or 0.0
+        """When the provider serves a project again, seconds since the epoch; 0, or past: it does.
+
+        Whoever asks is told when that has come.
+        """
+        until = self._until if self.limit_of is None else self.limit_of(project_id) or 0.0
+        if until > time.time():
+            self._look_again(until + 0.1)
+        return until
 
     def limit(self, until: float) -> None:
         """The provider serves this account, or one of several, no more before `until`, seconds since the epoch."""
@@ -111,9 +119,10 @@ class Gate:
             return Parking(time.time() + KEY_AGAIN_S, f"{told} I go on once it works; `stop` gives up.")
         if end.reason != "limit":
             return None
-        until = max(end.resets_at, self.limited_until(project_id))
-        if end.resets_at > time.time():
-            self.limit(end.resets_at)
+        resets_at = end.resets_at if end.resets_at < time.time() + _FARTHEST_S else 0.0
+        until = max(resets_at, self.limited_until(project_id))
+        if resets_at > time.time():
+            self.limit(resets_at)
         if until <= time.time():
             if tries >= len(_TRY_AGAIN_MIN):
                 return None
@@ -142,6 +151,11 @@ class Gate:
         self._turn_of_day()
         return self._spent.get(project_id, 0.0), self.budget_usd + self._granted.get(project_id, 0.0)
 
+    def forget(self, project_id: int) -> None:
+        """A project is deleted; another one may get its number."""
+        for known in (self._spent, self._turns, self._granted, self._asking):
+            known.pop(project_id, None)
+
     def _within_budget(self, project_id: int) -> bool:
         """What is left must be worth beginning a turn with: one like those of today, or a tenth of the budget."""
         if self.budget_usd <= 0:
@@ -163,7 +177,7 @@ class Gate:
             options=[Option(label=f"Yes, +{step:g} USD"), Option(label="No")],
         )
         question = Question(id=f"budget-{self._day}-{time.time_ns()}", kind="query", queries=[query])
-        deadline = _midnight() + 86400
+        deadline = _midnight(1)
         then = self._then(key.project_id)
         while True:
             try:
@@ -186,12 +200,12 @@ class Gate:
             self._asking.pop(project_id, None)
             usd = _allowed(asked, round(self.budget_usd * _STEP, 2))
             if usd > 0:
-                by = asked.answered_by
-                await self.store.write(lambda c: budgets.grant(c, project_id, self._day, usd, by))
                 self._turn_of_day()
+                day, by = self._day, asked.answered_by
+                await _insist(lambda: self.store.write(lambda c: budgets.grant(c, project_id, day, usd, by)))
                 self._granted[project_id] = self._granted.get(project_id, 0.0) + usd
-            elif asked.outcome == "answered" and self.refused is not None:
-                await self.refused(project_id, "The budget of today is used.")
+            elif asked.outcome == "answered" and (refused := self.refused) is not None:
+                await _insist(lambda: refused(project_id, "The budget of today is used."))
             self.changed()
 
         return then
@@ -206,11 +220,21 @@ def _allowed(asked: Asked, step: float) -> float:
     """How much more an answer allows, USD: an option, or a number in somebody's own words."""
     if asked.outcome != "answered" or not asked.answers or not asked.answers[0]:
         return 0.0
-    said = asked.answers[0][0].strip().lower()
-    if said.startswith(("yes", "y ", "ok")) or said == "y":
-        return step
-    number = re.fullmatch(r"\+?\s*(\d{1,6}(?:\.\d+)?)\s*(?:usd|\$)?", said)
-    return float(number[1]) if number else 0.0
+    said = asked.answers[0][0].strip()
+    if (number := cards.AMOUNT.fullmatch(said)) is not None:
+        return float(number[1])
+    return step if cards.consent(said) else 0.0
+
+
+async def _insist(work: Callable[[], Awaitable[None]]) -> None:
+    """Do what follows from an answer, however long the database refuses: nobody is asked for it again."""
+    while True:
+        try:
+            await work()
+            return
+        except StateError as error:
+            log.error("what was answered about a budget has to wait: %s", error)
+            await asyncio.sleep(_RETRY_WRITE_S)
 
 
 def _sentence(text: str) -> str:
@@ -227,6 +251,7 @@ def _today() -> str:
     return datetime.date.today().isoformat()
 
 
-def _midnight() -> float:
-    """When today began, seconds since the epoch."""
-    return datetime.datetime.combine(datetime.date.today(), datetime.time()).timestamp()
+def _midnight(days: int = 0) -> float:
+    """When today began, or the day that is so many days later, seconds since the epoch; not all days have 24 hours."""
+    day = datetime.date.today() + datetime.timedelta(days=days)
+    return datetime.datetime.combine(day, datetime.time()).timestamp()

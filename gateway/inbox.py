@@ -130,11 +130,12 @@ class TransportInbox:
 def _storable(message: Message) -> Message:
     """The message as the database can hold it, and as an agent should read it."""
     text, name = _encodable(message.text), _encodable(message.sender_name)
+    files = tuple(replace(file, name=_encodable(file.name), mime=_encodable(file.mime)) for file in message.files)
     if len(text) <= MAX_MESSAGE:
-        same = text == message.text and name == message.sender_name
-        return message if same else replace(message, text=text, sender_name=name)
+        same = (text, name, files) == (message.text, message.sender_name, message.files)
+        return message if same else replace(message, text=text, sender_name=name, files=files)
     told = f"Your message has {len(text):,} characters; the most is {MAX_MESSAGE:,}. Put it into a file of the project."
-    return replace(message, text=text[:1000], sender_name=name, problem=told)
+    return replace(message, text=text[:1000], sender_name=name, files=files, problem=told)
 
 
 def _encodable(text: str) -> str:

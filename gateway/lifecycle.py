@@ -113,6 +113,8 @@ class Lifecycle(Registry):
                 self._living.pop(project.id, None)
                 stopped = await self._stop_runs(project, f"{project.name} was deleted.", here)
                 stays = await self._end_or_owe(project)
+                assert self._dispatcher is not None
+                await self._dispatcher.forget(project.id)
             removed, kept = await self._clear(project, purge=purge, stays=stays)
         removed += [f"image {tag}" for tag in await self._after_change()]
         return stopped, removed, kept

@@ -103,7 +103,7 @@ class Outbox:
     async def stands_at(self, row_id: int) -> str:
         """The platform's id of a sent row; empty while it was not sent."""
         row = await self._store.read(lambda c: rows.by_id(c, row_id))
-        return row.external_id if row.state == "sent" else ""
+        return row.external_id if row is not None and row.state == "sent" else ""
 
     def wake(self, conversation: Conversation) -> None:
         """There is something new to send."""
@@ -272,7 +272,7 @@ class _Worker:
                 ref = await self._hand_over(row)
         except DeliveryRefused as error:
             log.warning("%s refused message %s: %s", self._transport.name, row.id, error)
-            await self._settle(row, "failed", error=str(error))
+            await self._refused(row, str(error))
         except OutcomeUnknown as error:
             log.warning("%s may have taken message %s: %s", self._transport.name, row.id, error)
             await self._settle(row, "unknown", error=str(error))
@@ -317,7 +317,7 @@ class _Worker:
         """Where a sent row stands; None when it never arrived."""
         if row_id not in self._refs:
             row = await self._store.read(lambda c: rows.by_id(c, row_id))
-            if row.state != "sent":
+            if row is None or row.state != "sent":
                 return None
             self._refs[row_id] = MessageRef(self.conversation, row.external_id)
         return self._refs[row_id]
@@ -360,6 +360,18 @@ class _Worker:
             pause = error.retry_after_s
             self._pace.pause(pause)
         await asyncio.sleep(pause)
+
+    async def _refused(self, row: Outgoing, why: str) -> None:
+        """A row will never arrive; of a file people are told that, and where it lies."""
+
+        def unit(connection: Connection) -> None:
+            rows.set_state(connection, row.id, "failed", error=why)
+            if row.file:
+                told = json.loads(row.file)
+                text = f"📎 {told['name']} could not be sent: {why}\nIt lies on the gateway's host: `{told['path']}`"
+                rows.add(connection, row.conversation_id, [text])
+
+        await self._store.write(unit)
 
     async def _settle(
         self, row: Outgoing, state: rows.State, *, external_id: str | None = None, error: str = ""

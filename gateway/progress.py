@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 
 from gateway.chat import Conversation
+from gateway.errors import StateError
 from gateway.outbox import Outbox
 from gateway.store import Store, turns
 from gateway.text import seconds, shorten
 from sled.protocol import Body, Note, Question, TextDelta, Tool, ToolDone, Withdrawn
+
+log = logging.getLogger(__name__)
 
 #: A turn that ends sooner than this gets its answer only: seconds.
 SHOW_AFTER_S = 1.0
 #: Characters of the growing answer that are shown while it grows.
 _TAIL = 600
 _KEPT_TOOLS = 3
+_RETRY_WRITE_S = 1.0
 #: Seconds between two ticks of the clock while nothing happens: at first, and at most.
 _FIRST_TICK_S, _LAST_TICK_S = 3.0, 60.0
 
@@ -37,6 +42,7 @@ class Live:
         self._tools: list[str] = []
         self._note = ""
         self._held = False
+        self._told = ""
         self._timer: asyncio.TimerHandle | None = None
         self._opening: asyncio.Task[None] | None = None
         #: Whether progress can be shown there at all.
@@ -75,7 +81,10 @@ class Live:
         if self._closed:  # over already
             return
         if (row_id := self.row_id) is not None:  # shown while it waited: the answer replaces that
-            await self._store.write(lambda c: turns.set_progress(c, turn_id, row_id))
+            try:
+                await self._store.write(lambda c: turns.set_progress(c, turn_id, row_id))
+            except StateError as error:
+                log.error("a restart would not find the live message of turn %s: %s", turn_id, error)
             self._refresh()
         elif self.enabled:
             self._timer = asyncio.get_running_loop().call_later(SHOW_AFTER_S, self._refresh)
@@ -86,8 +95,9 @@ class Live:
         self._held = True
         if self.enabled:
             self.waiting(why)
-        else:
+        elif why != self._told:  # each attempt with a key that is refused says the same
             await self._outbox.say(self._conversation, self._conversation_id, why)
+            self._told = why
 
     def take(self, body: Body) -> None:
         """Something happened in the run."""
@@ -124,10 +134,14 @@ class Live:
         row_id = await self.close()
         if row_id is None:
             return
-        await self._store.write(
-            lambda c: self._outbox.add(c, self._conversation, self._conversation_id, text, replaces=row_id)
-        )
-        self._outbox.wake(self._conversation)
+        here, here_id = self._conversation, self._conversation_id
+        while True:
+            try:
+                await self._store.write(lambda c: self._outbox.add(c, here, here_id, text, replaces=row_id))
+                break
+            except StateError:
+                await asyncio.sleep(_RETRY_WRITE_S)
+        self._outbox.wake(here)
 
     def render(self) -> str:
         """The message as it is now."""
@@ -162,20 +176,28 @@ class Live:
     async def _open(self) -> None:
         """Commit the message itself; only then can it be edited, and replaced by the answer."""
         text, turn_id = self.render(), self._turn_id
-        (row_id,) = await self._store.write(
-            lambda c: self._outbox.add(
-                c,
-                self._conversation,
-                self._conversation_id,
-                text,
-                reply_to=self._reply_to,
-                turn_id=turn_id,
-                kind="progress",
+        try:
+            (row_id,) = await self._store.write(
+                lambda c: self._outbox.add(
+                    c,
+                    self._conversation,
+                    self._conversation_id,
+                    text,
+                    reply_to=self._reply_to,
+                    turn_id=turn_id,
+                    kind="progress",
+                )
             )
-        )
-        self.row_id = row_id
-        if self._turn_id is not None:
-            turn = self._turn_id
-            await self._store.write(lambda c: turns.set_progress(c, turn, row_id))
+            self.row_id = row_id
+            if self._turn_id is not None:
+                turn = self._turn_id
+                await self._store.write(lambda c: turns.set_progress(c, turn, row_id))
+        except StateError as error:
+            log.error("a live message: %s", error)
+            self._opening = None
+            if self.row_id is None:
+                if not self._closed:
+                    self._timer = asyncio.get_running_loop().call_later(_FIRST_TICK_S, self._refresh)
+                return
         self._outbox.wake(self._conversation)
         self._refresh()

@@ -93,7 +93,10 @@ class Keys:
         if key is None:
             return NO_KEY
         state = self._states.get(key)
-        if state is None or not state.refused_at or self._clock() >= state.probe_at.get(project, self._clock() + 1):
+        if state is None or not state.refused_at:
+            return ""
+        # One that never asked may ask, too, after a while: who found out may have given up.
+        if self._clock() >= state.probe_at.get(project, state.refused_at + self._probe_s):
             return ""
         return refused(key.scope)
 

@@ -12,7 +12,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from sqlalchemy import Connection
@@ -20,10 +20,11 @@ from sqlalchemy import Connection
 from gateway import cards
 from gateway.access import Role
 from gateway.batch import name_of
+from gateway.chat import Fate
 from gateway.errors import StateError, UserError
 from gateway.outbox import Outbox
 from gateway.settings import Person
-from gateway.store import Store
+from gateway.store import Store, messages
 from gateway.store import questions as rows
 from gateway.store.messages import StoredMessage
 from gateway.store.outbox import encode_choices
@@ -37,6 +38,8 @@ log = logging.getLogger(__name__)
 AFTER_RESTART_S = 60.0
 #: Characters of a card; a longer one could not be read, so it is not put to anybody.
 MAX_CARD = 12_000
+#: Characters of JSON that may become a card of that length: a diff has common lines once, and escapes are undone.
+_MAX_ARGUMENTS = 4 * MAX_CARD
 _RETRY_WRITE_S = 1.0
 
 
@@ -76,6 +79,7 @@ class _Answer:
     word: str = ""  # the reason for a denial, or the rule that was allowed
     rule: str = ""
     answers: tuple[tuple[str, ...], ...] = ()
+    message: StoredMessage | None = None  # in which it was said
 
 
 #: What the gateway does itself about the outcome of its own question.
@@ -118,7 +122,8 @@ class Questions:
                 return None, False
             if rows.has_rule(connection, turn.id, question.rule):
                 return rows.settle(connection, asked.id, "allowed", by="rule"), True
-            if not self._post(connection, asked, f"{who} or an operator", first.external_id):
+            readable = _readable(asked)
+            if not readable or not self._post(connection, asked, f"{who} or an operator", first.external_id):
                 return rows.settle(connection, asked.id, "denied", by="length"), True
             return rows.by_id(connection, asked.id), False
 
@@ -166,9 +171,10 @@ class Questions:
 
     def close(self, connection: Connection, turn_id: int) -> None:
         """Within the unit that ends a turn: nobody waits for its answers any more."""
-        for waiting in self._open.values():
-            if waiting.asked.turn_id == turn_id and rows.settle(connection, waiting.asked.id, "closed"):
-                self._show(connection, waiting.asked, cards.outcome(waiting.asked, "closed"))
+        # What the database knows, not memory: this runs beside the event loop, and one may be on its way there.
+        for asked in rows.open_of_turn(connection, turn_id):
+            rows.settle(connection, asked.id, "closed")
+            self._show(connection, asked, cards.outcome(asked, "closed"))
 
     def closed(self, turn: Turn) -> None:
         """After that unit."""
@@ -177,6 +183,12 @@ class Questions:
                 self._drop(question_id)
         self._decided.pop(turn.run, None)
         self._clocks.pop(turn.id, None)
+
+    async def forget(self, project_id: int) -> None:
+        """A project is deleted: what the gateway itself asked about it is not to be answered any more."""
+        for waiting in list(self._open.values()):
+            if waiting.asked.turn_id is None and waiting.asked.project_id == project_id:
+                await self._settle(waiting, _Answer("closed", "", ""))
 
     # --- what the dispatcher wants to know ---------------------------------------------------------------------------
 
@@ -210,8 +222,10 @@ class Questions:
     async def take(self, message: StoredMessage, role: Role) -> str | None:
         """Take a message that is no command, if it answers what is asked in its conversation: what to say to that.
 
-        None: it is meant for the agent. Raises UserError.
+        None: it is meant for the agent, as everything is that comes with a file. Raises UserError.
         """
+        if message.files:
+            return None
         mine = [asked for asked in self.open_in(message.conversation_id) if _may(asked, message, role)]
         text = message.text.strip()
         if any(asked.body.kind == "permission" for asked in mine):
@@ -225,20 +239,22 @@ class Questions:
             return None
         if (one := cards.ANSWER.fullmatch(text)) is not None:
             return await self.answer(message, role, int(one["number"]), one["words"])
-        return await self._answer(queries[0], message, text)
+        queries = [asked for asked in queries if asked.turn_id is not None or cards.decides(text)]
+        return await self._answer(queries[0], message, text) if queries else None
 
     async def pressed(self, message: StoredMessage, role: Role) -> str:
         """Take a press of a card's button; what to say to that. Raises UserError."""
-        for waiting in self._open.values():
+        for waiting in list(self._open.values()):
             asked = waiting.asked
             if asked.card_id is None or asked.conversation.room != message.conversation.room:
                 continue
             if await self.outbox.stands_at(asked.card_id) != message.presses:
                 continue
-            if message.text not in cards.choices(asked):
+            if message.text not in cards.choices(asked) or waiting.asked is not asked:
                 return ""
             if asked.body.kind == "query":
-                return await self._answer(asked, message, message.text, role)
+                options = asked.body.queries[len(asked.answers)].options
+                return await self._answer(asked, message, options[int(message.text) - 1].label, role)
             if message.text == "deny":
                 return await self._decide(asked, message, role, "denied")
             return await self._decide(asked, message, role, "allowed", session=message.text == "allow session")
@@ -282,20 +298,23 @@ class Questions:
             raise UserError("This one can only be allowed once: type `allow`.")
         rule = asked.body.rule if session else ""
         name = name_of(message, self.people)
-        return await self._settle(self._open[asked.id], _Answer(result, message.sender, name, rule or why, rule))
+        answer = _Answer(result, message.sender, name, rule or why, rule, message=message)
+        return await self._settle(self._open[asked.id], answer)
 
     async def _answer(self, asked: Asked, message: StoredMessage, text: str, role: Role | None = None) -> str:
         if role is not None:
             self._check(asked, message, role)
+        if asked.turn_id is None and not cards.decides(text):
+            raise UserError("That is no answer to it; reply with a number, `yes`, `no`, or an amount like `+5`.")
         answer = cards.read_answer(asked.body.queries[len(asked.answers)], text)
         waiting = self._open[asked.id]
         if len(asked.answers) + 1 < len(asked.body.queries):
-            return await self._next_query(waiting, answer)
+            return await self._next_query(waiting, answer, message)
         answers = (*asked.answers, tuple(answer))
         by = name_of(message, self.people)
-        return await self._settle(waiting, _Answer("answered", message.sender, by, answers=answers))
+        return await self._settle(waiting, _Answer("answered", message.sender, by, answers=answers, message=message))
 
-    async def _next_query(self, waiting: _Open, answer: list[str]) -> str:
+    async def _next_query(self, waiting: _Open, answer: list[str], message: StoredMessage) -> str:
         """One of several is answered: the card tells that, and the next one is asked."""
         before = waiting.asked
         told = (
@@ -304,11 +323,16 @@ class Questions:
 
         def unit(connection: Connection) -> Asked:
             asked = rows.add_answer(connection, before.id, answer, time.time() + self.timeout_s)
-            self._show(connection, before, told)
-            self._post(connection, asked, waiting.who, "")
+            if not asked.outcome:
+                self._show(connection, before, told)
+                self._post(connection, asked, waiting.who, "")
+                messages.set_fate(connection, [message.id], Fate.ANSWERED)  # so it answers nothing else after a crash
             return rows.by_id(connection, asked.id)
 
-        waiting.asked = await self.store.write(unit)
+        asked = await self.store.write(unit)
+        if asked.outcome:
+            return "That question is closed."
+        waiting.asked = asked
         self._set_timer(waiting)
         self.outbox.wake(before.conversation)
         return ""
@@ -323,19 +347,22 @@ class Questions:
         """Give a question its one outcome, and tell everybody; what to say to whoever answered."""
         asked = waiting.asked
 
-        def unit(connection: Connection) -> tuple[Asked | None, str]:
+        def unit(connection: Connection) -> Asked | None:
             settled = rows.settle(connection, asked.id, answer.outcome, by=answer.by, answers=answer.answers)
             if settled is None:
-                return None, ""
+                return None
             if answer.rule and settled.session_id is not None:
                 rows.add_rule(connection, settled.session_id, answer.rule, answer.by)
             told = cards.outcome(settled, answer.outcome, by=answer.told_by, word=answer.word)
-            replied = bool(answer.by) and not self.outbox.can_edit(asked.conversation)
-            if not replied:
+            if answer.message is None or self.outbox.can_edit(asked.conversation):
                 self._show(connection, settled, told)
-            return settled, told if replied else ""
+            else:
+                self._reply(connection, answer.message, told)
+            if answer.message is not None:  # at once: after a crash it would be a prompt
+                messages.set_fate(connection, [answer.message.id], Fate.ANSWERED)
+            return settled
 
-        settled, told = await self.store.write(unit)
+        settled = await self.store.write(unit)
         self._drop(asked.id)
         if settled is None:
             return "That question is answered already."
@@ -344,7 +371,7 @@ class Questions:
         if answer.outcome == "expired":
             why = f"nobody answered within {self.timeout_s:.0f} s"
         await self._tell(settled, why)
-        return told
+        return ""
 
     async def _tell(self, asked: Asked, why: str) -> None:
         """Let whoever waits for it know the outcome."""
@@ -392,7 +419,8 @@ class Questions:
         if asked.turn_id is not None:
             clock = self._clocks[asked.turn_id]
             if clock.waiting == 0:
-                clock.since = asyncio.get_running_loop().time()
+                # Not from now on: after a restart it has waited for a while.
+                clock.since = asyncio.get_running_loop().time() - max(0.0, time.time() - asked.asked_at)
             clock.waiting += 1
 
     def _set_timer(self, waiting: _Open) -> None:
@@ -445,6 +473,10 @@ class Questions:
         rows.set_card(connection, asked.id, ids[-1])
         return True
 
+    def _reply(self, connection: Connection, message: StoredMessage, text: str) -> None:
+        here, here_id = message.conversation, message.conversation_id
+        self.outbox.add(connection, here, here_id, text, reply_to=message.external_id, message_id=message.id)
+
     def _show(self, connection: Connection, asked: Asked, text: str) -> None:
         """The card turns into its outcome; where nothing can be edited, that is a message of its own."""
         replaces = asked.card_id if self.outbox.can_edit(asked.conversation) else None
@@ -454,6 +486,15 @@ class Questions:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _readable(asked: Asked) -> bool:
+    """Whether people can be shown all of a question: each of its cards."""
+    if asked.body.kind == "permission":
+        # Before its card is made: that takes long, and reads at most so much shorter than the JSON.
+        return len(asked.body.arguments) <= _MAX_ARGUMENTS
+    later = (replace(asked, answers=((),) * number) for number in range(1, len(asked.body.queries)))
+    return bool(asked.body.queries) and all(len(cards.card(a, who="", several_open=True)) < MAX_CARD for a in later)
 
 
 def _may(asked: Asked, message: StoredMessage, role: Role) -> bool:

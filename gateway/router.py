@@ -183,7 +183,7 @@ class Router:
             told, fate = str(error), Fate.REFUSED
         if told is None:
             return False
-        await self._settle(message, fate, told)
+        await self._settle_in_the_end(message, fate, told)  # routed once more it would be no answer, but a prompt
         return True
 
     async def _start_command(self, message: StoredMessage, parsed: Parsed) -> None:
@@ -237,14 +237,18 @@ class Router:
             told, fate = "The gateway's disk refused. Look how things are, and send it again.", Fate.FAILED
         except Exception:  # noqa: BLE001 - logged with its reference
             told, fate = _went_wrong(message), Fate.FAILED
+        await self._settle_in_the_end(message, fate, told)
+        for call in ctx.afterwards:
+            call()
+
+    async def _settle_in_the_end(self, message: StoredMessage, fate: Fate, told: str) -> None:
+        """What was done must be told, however long the disk refuses."""
         while True:
             try:
                 await self._settle(message, fate, told)
-                break
-            except StateError:  # what was done must be told, however long the disk refuses
+                return
+            except StateError:
                 await asyncio.sleep(_RETRY_WRITE_S)
-        for call in ctx.afterwards:
-            call()
 
     async def _settle(self, message: StoredMessage, fate: Fate, told: str) -> None:
         """Commit a message's fate together with the reply to it."""

@@ -133,12 +133,18 @@ def with_fate(connection: Connection, fate: Fate) -> list[StoredMessage]:
     return _all(connection, _select().where(messages.c.fate == fate, where))
 
 
-def queued(connection: Connection, project_id: int, conversation_id: int) -> list[StoredMessage]:
-    """The messages of one session that go to the agent next, together; oldest first."""
+def queued(
+    connection: Connection, project_id: int, conversation_id: int
+) -> tuple[list[StoredMessage], list[StoredMessage]]:
+    """The messages of one session that go to the agent next, together, and those that have to wait behind them.
+
+    Both oldest first.
+    """
     rows = connection.execute(_QUEUED, {"project": project_id, "conversation": conversation_id})
     found = [_message(row) for row in rows]
     alone = next((at for at, message in enumerate(found) if message.text == COMPACT), len(found))
-    return found[: max(1, alone)]
+    alone = max(1, alone)
+    return found[:alone], found[alone:]
 
 
 def enqueue(connection: Connection, message_id: int, key: tuple[int, int], limit: int) -> bool:

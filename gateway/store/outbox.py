@@ -119,9 +119,10 @@ def next_pending(connection: Connection, conversation: Conversation) -> Outgoing
     return None if row is None else _outgoing(row)
 
 
-def by_id(connection: Connection, row_id: int) -> Outgoing:
-    """The row with this id."""
-    return _outgoing(connection.execute(_select().where(outbox.c.id == row_id)).one())
+def by_id(connection: Connection, row_id: int) -> Outgoing | None:
+    """The row with this id; None when it was swept."""
+    row = connection.execute(_select().where(outbox.c.id == row_id)).one_or_none()
+    return None if row is None else _outgoing(row)
 
 
 def waiting(connection: Connection) -> list[Conversation]:
@@ -161,6 +162,12 @@ def notices(connection: Connection, conversation_id: int, after: int) -> list[tu
     own = (outbox.c.kind == "question") | (outbox.c.message_id.is_(None) & outbox.c.turn_id.is_(None))
     where = (outbox.c.conversation_id == conversation_id, outbox.c.id > after, own)
     return [(row.id, row.text) for row in connection.execute(select(outbox).where(*where).order_by(outbox.c.id))]
+
+
+def has_file(connection: Connection, turn_id: int, file_id: str) -> bool:
+    """Whether a turn's file is sent already, or named where none can be."""
+    named = outbox.c.file.contains(file_id, autoescape=True) | outbox.c.text.contains(file_id, autoescape=True)
+    return connection.scalar(select(outbox.c.id).where(outbox.c.turn_id == turn_id, named).limit(1)) is not None
 
 
 def newest(connection: Connection) -> int:

@@ -62,7 +62,10 @@ def ask(
     requester: str,
     deadline: float,
 ) -> Asked | None:
-    """Store a question; None when this one of that turn is there already."""
+    """Store a question; None when this one of that turn is there already, or the turn is over."""
+    over = select(turns.c.id).where(turns.c.id == turn_id, turns.c.ended_at.is_not(None))
+    if turn_id is not None and connection.scalar(over) is not None:
+        return None
     taken = set(
         connection.scalars(
             select(questions.c.number).where(questions.c.conversation_id == conversation_id, _OPEN),
@@ -96,9 +99,15 @@ def all_open(connection: Connection) -> list[Asked]:
     return [_asked(row) for row in connection.execute(_select().where(_OPEN).order_by(questions.c.id))]
 
 
+def open_of_turn(connection: Connection, turn_id: int) -> list[Asked]:
+    """What a turn waits for, oldest first."""
+    where = (questions.c.turn_id == turn_id, _OPEN)
+    return [_asked(row) for row in connection.execute(_select().where(*where).order_by(questions.c.id))]
+
+
 def settled_of_open_turns(connection: Connection) -> list[Asked]:
     """The answered questions of turns that have not ended: a sled may not have heard of the answer."""
-    where = (turns.c.ended_at.is_(None), questions.c.answered_at.is_not(None))
+    where = (questions.c.turn_id.is_not(None), turns.c.ended_at.is_(None), questions.c.answered_at.is_not(None))
     return [_asked(row) for row in connection.execute(_select().where(*where).order_by(questions.c.id))]
 
 

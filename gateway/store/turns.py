@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, func, insert, select, update
 
 from gateway.chat import Fate
 from gateway.store import messages, usage
@@ -46,6 +46,7 @@ class Turn:
     parks: int = 0
     waited_s: float = 0.0
     batch: tuple[StoredMessage, ...] = ()
+    rest: tuple[StoredMessage, ...] = ()  # what has to wait behind this batch; known only when it begins
     commands: tuple[str, ...] = ()  # what people typed since the session's last turn; known only when it begins
 
     @property
@@ -67,7 +68,7 @@ def claim(  # the whole of "a turn begins", in one transaction
         NoFreeSlot: the project has `slots` runs already.
         IntegrityError: the session has a run already.
     """
-    batch = messages.queued(connection, *key)
+    batch, rest = messages.queued(connection, *key)
     if not batch:
         return None
     session = _session(connection, key)
@@ -108,17 +109,20 @@ def claim(  # the whole of "a turn begins", in one transaction
         ending="",
         error="",
         batch=tuple(batch),
+        rest=tuple(rest),
         commands=commands,
     )
 
 
 def finish(connection: Connection, turn: Turn, end: Finished, fate: Fate) -> bool:
     """Record how a turn ended and give its messages their fate; False when that was done before."""
+    now = time.time()
     result = connection.execute(
         update(turns)
         .where(turns.c.id == turn.id, turns.c.ended_at.is_(None))
         .values(
-            ended_at=time.time(),
+            ended_at=now,
+            waited_s=_waited(now),
             ending=end.ending,
             reason=end.reason,
             error=end.error,
@@ -134,8 +138,13 @@ def finish(connection: Connection, turn: Turn, end: Finished, fate: Fate) -> boo
 
 
 def park(connection: Connection, turn: Turn, end: Finished, *, run: str, until: float) -> bool:
-    """A run was stopped by the provider: its turn stays open and goes on in another run; False when it ended before."""
-    values = {"run": run, "parked_until": until, "parks": turns.c.parks + 1, "reason": end.reason}
+    """A run was stopped by the provider: its turn stays open and goes on in another run; False when it ended before.
+
+    The wait until then is counted at once, so that a restart does not forget when it began.
+    """
+    waited = turns.c.waited_s + (until - time.time())
+    values = {"run": run, "parked_until": until, "parks": turns.c.parks + 1, "waited_s": waited}
+    values["reason"] = end.reason
     where = (turns.c.id == turn.id, turns.c.ended_at.is_(None), turns.c.run == turn.run)
     if connection.execute(update(turns).where(*where).values(**values)).rowcount == 0:
         return False
@@ -143,10 +152,15 @@ def park(connection: Connection, turn: Turn, end: Finished, *, run: str, until: 
     return True
 
 
-def go_on(connection: Connection, turn_id: int, *, journal: str, waited_s: float) -> None:
+def go_on(connection: Connection, turn_id: int, *, journal: str) -> None:
     """A parked turn goes on now, in a sled that has this journal."""
-    values = {"parked_until": None, "journal": journal, "waited_s": turns.c.waited_s + waited_s}
+    values = {"parked_until": None, "journal": journal, "waited_s": _waited(time.time())}
     connection.execute(update(turns).where(turns.c.id == turn_id).values(**values))
+
+
+def _waited(now: float) -> ColumnElement[float]:
+    """How long a turn waited, if it waits no longer: until when it was to be parked is counted already."""
+    return turns.c.waited_s + (now - func.coalesce(turns.c.parked_until, now))
 
 
 def open_turns(connection: Connection) -> list[Turn]:

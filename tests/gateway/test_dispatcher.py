@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import shutil
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 
 from gateway import progress
-from gateway.chat import Fate
+from gateway.chat import Attachment, Fate
+from gateway.errors import StateError
+from gateway.store.messages import COMPACT
 from gateway.store.tables import messages, sessions, turns
 from sled.protocol import Finished, Run, RunState, Started, Steered, TextDelta, Tool, ToolDone
 from tests.conftest import FAST, World, close_world, make_world
@@ -477,3 +480,108 @@ async def test_a_batch_that_no_frame_could_carry_is_refused_visibly(world: World
     assert await world.settled("m7") is Fate.REFUSED
     assert await world.fate("m5") is Fate.QUEUED
     assert "500,000 characters" in (await world.transport.until(lambda texts: bool(texts)))[-1]
+
+
+# --- messages that stand alone, or cannot be handed in ---------------------------------------------------------------
+
+
+async def test_what_was_written_around_a_compact_goes_to_the_agent_too(world: World) -> None:
+    project = await started(world)
+    for number, text in enumerate(["first", COMPACT, "then this"], 1):
+        await world.say(text, f"m{number}")
+    for expected in ("first", COMPACT, "then this"):
+        _, run = await world.next_run()
+        assert run.prompt == expected
+        await world.sleds.finish(project, run)
+    assert await world.settled("m3") is Fate.ANSWERED
+
+
+@pytest.mark.parametrize("world", [{"mode": "steer"}], indirect=True)
+async def test_what_cannot_be_steered_waits_for_a_turn_of_its_own(world: World) -> None:
+    project = await started(world)
+    await world.say("first", "m1")
+    _, run = await world.next_run()
+    photo = Attachment("photo.png", "image/png", 3, "ref1")
+    await world.inbox.accept("fake", [replace(world.transport.message("look", "m2"), files=(photo,))], None)
+    world.dispatcher.submit(world.accepted[-1], project)
+    await world.say(COMPACT, "m3")
+    await world.say("and this", "m4")
+    steer = await asyncio.wait_for(world.sleds.steers.get(), 2)
+    assert steer.text == "and this"
+    await world.sleds.finish(project, run)
+    _, later = await world.next_run()
+    assert [file.name for file in later.files] == ["photo.png"]
+
+
+async def test_what_the_database_refused_is_queued_later_in_the_same_words(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.dispatcher._RETRY_WRITE_S", 0.01)
+    project = await started(world)
+    await world.inbox.accept("fake", [world.transport.message("prompt stop", "m1")], None)
+    refuse_next_write(world, monkeypatch)
+    world.dispatcher.submit(world.accepted[0], project, "stop")
+    _, run = await world.next_run()
+    assert run.prompt == "stop"
+
+
+def refuse_next_write(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database refuses one write."""
+    write = world.store.write
+
+    def refuse(unit: Any) -> asyncio.Future[Any]:
+        monkeypatch.setattr(world.store, "write", write)
+        refused: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        refused.set_exception(StateError("the disk is full"))
+        return refused
+
+    monkeypatch.setattr(world.store, "write", refuse)
+
+
+async def test_a_project_that_is_away_holds_up_nobody_behind_it(world: World) -> None:
+    away = await started(world)
+    other = await world.project("other")
+    await world.activate(other, room="elsewhere")
+    world.sleds.disconnect(away)
+    await world.say("one", "m1")
+    await world.transport.until(lambda texts: any("Waiting for the project to be up" in text for text in texts))
+    await world.say("two", "m2", room="elsewhere")
+    assert (await world.next_run())[0] == other
+    world.sleds.connect(away)
+    assert (await world.next_run())[1].prompt == "one"
+
+
+async def test_what_is_stopped_while_its_turn_could_not_begin_is_gone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.dispatcher._RETRY_WRITE_S", 0.2)
+    failed: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failed.append(context))
+    project = await started(world)
+    await world.say("never", "m1")
+    await world.store.read(lambda c: None)
+    refuse_next_write(world, monkeypatch)  # the claim
+    while project not in {key.project_id for key in world.dispatcher._starting}:
+        await asyncio.sleep(0)
+    while world.dispatcher._starting:
+        await asyncio.sleep(0)
+    stopped = await world.dispatcher.stop("Stopped.", conversations=[world.accepted[0].conversation_id])
+    assert [message.text for message in stopped.discarded] == ["never"]
+    await asyncio.sleep(0.3)  # when it would have been tried again
+    assert failed == []
+    await world.say("this one", "m2")
+    assert (await world.next_run())[1].prompt == "this one"
+
+
+async def test_a_stop_that_the_database_refused_leaves_what_waits_waiting(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = await started(world)
+    world.sleds.disconnect(project)
+    await world.say("wait", "m1")
+    await world.transport.until(lambda texts: any("to be up" in text for text in texts))
+    refuse_next_write(world, monkeypatch)
+    with pytest.raises(StateError):
+        await world.dispatcher.stop("Stopped.", conversations=[world.accepted[0].conversation_id])
+    world.sleds.connect(project)
+    assert (await world.next_run())[1].prompt == "wait"

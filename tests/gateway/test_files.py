@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import AsyncIterator
@@ -150,3 +151,59 @@ async def test_old_files_go(post: Post) -> None:
 )
 def test_names_of_files_are_only_names(given: str, safe: str) -> None:
     assert safe_name(given) == safe
+
+
+async def test_a_full_disk_does_not_keep_a_long_answer_from_people(post: Post, tmp_path: Path) -> None:
+    (tmp_path / "files").write_text("in the way")
+    text, file = post.files.abridge("long " * 4000, post.world.transport.message("", "").conversation)
+    assert (len(text), file) == (20_000, None)
+
+
+async def test_a_file_that_cannot_be_had_leaves_nothing_in_memory(post: Post) -> None:
+    run = await post.begin(Attachment("big", "x", 10, "ref1"))
+    post.world.transport.files["ref1"] = b"x" * (files_module.MAX_FILE + 1)
+    assert (await post.client.get(f"/files/{run.files[0].id}")).status == 403
+    assert post.files._fetching == {}
+
+
+async def test_a_file_that_its_sled_tells_of_again_is_sent_once(post: Post) -> None:
+    """After a restart of the gateway it tells of the whole run."""
+    run = await post.begin()
+    name = (await (await post.client.put(f"/files?run={run.run}&name=a.csv", data=b"a")).json())["id"]
+    (turn,) = await post.world.store.read(rows.open_turns)
+    for _ in range(2):
+        await post.files.take(turn, File(id=name, name="a.csv"))
+    assert await post.world.outbox.drain(5)
+    assert post.world.transport.texts == ["[a.csv]"]
+
+
+async def test_a_file_that_takes_longer_than_a_sled_waits_is_fetched_once(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await post.begin(PHOTO)
+    began, go = asyncio.Event(), asyncio.Event()
+    fetches = []
+
+    async def slow(file: Attachment, into: Path, most: int) -> None:
+        fetches.append(file)
+        began.set()
+        await go.wait()
+        into.write_bytes(b"png")
+
+    monkeypatch.setattr(post.world.transport, "fetch", slow)
+    first = asyncio.create_task(post.files._get(_Asks(run.files[0].id), post.project or 0))
+    await began.wait()
+    first.cancel()  # as its server does when the sled hangs up
+    await asyncio.wait([first])
+    second = asyncio.create_task(post.files._get(_Asks(run.files[0].id), post.project or 0))
+    await post.world.store.read(lambda c: None)
+    go.set()
+    assert (await second).status == 200
+    assert len(fetches) == 1
+
+
+class _Asks:
+    """What is read of a request for a file."""
+
+    def __init__(self, name: str) -> None:
+        self.match_info = {"id": name}

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -13,10 +16,12 @@ import pytest_asyncio
 from gateway import gate as gate_module
 from gateway.access import Role
 from gateway.chat import Capabilities, Fate
+from gateway.errors import StateError, UserError
+from gateway.running import RunSettings
 from gateway.store import turns as rows
 from gateway.testing import FakeTransport
-from sled.protocol import Finished, Run, RunState
-from tests.conftest import World, close_world, make_world
+from sled.protocol import Finished, Question, Run, RunState
+from tests.conftest import FAST, World, close_world, make_world
 
 
 @pytest_asyncio.fixture
@@ -255,3 +260,162 @@ async def test_a_sled_that_is_away_when_a_turn_shall_go_on_gets_it_when_it_comes
     assert world.sleds.runs.empty()
     world.sleds.connect(project, runs=[RunState(run=run.run, last=1, finished=True)])
     assert "build it" in (await world.next_run())[1].prompt
+
+
+async def test_the_time_in_which_a_turn_was_parked_is_not_on_its_clock_across_a_restart(tmp_path: Path) -> None:
+    limits = replace(FAST, turn_s=1.0)
+    world = await make_world(tmp_path, limits)
+    project, run = await begin(world)
+    await world.sleds.say(project, run.run, limited(time.time() + 1.2))
+    await reads(world, "limit is reached")
+    await asyncio.sleep(0.9)  # what it waited before the restart counts as well
+    await close_world(world)
+
+    again = await make_world(tmp_path, limits, transport=world.transport)
+    await again.dispatcher.recover()
+    again.sleds.connect(project, runs=[])
+    await again.next_run()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(again.sleds.stops.get(), 0.5)
+    (turn,) = await again.store.read(rows.open_turns)
+    assert 1.1 <= turn.waited_s <= 1.8
+    await close_world(again)
+
+
+async def test_a_turn_that_was_given_up_while_it_was_parked_did_not_wait_longer(world: World) -> None:
+    project, run = await begin(world)
+    await world.sleds.say(project, run.run, limited(time.time() + 3600))
+    await reads(world, "limit is reached")
+    await world.dispatcher.stop("Stopped.", conversations=[world.accepted[0].conversation_id])
+    assert (await world.store.read(lambda c: rows.by_id(c, 1))).waited_s < 5
+
+
+async def test_a_longer_limit_behind_a_shorter_one_is_waited_for_too(world: World) -> None:
+    world.gate.limit(time.time() + 0.2)
+    world.gate.limit(time.time() + 0.6)
+    await world.activate(await world.project())
+    await world.say("work", "m1")
+    _, run = await world.next_run(3)
+    assert run.prompt == "work"
+
+
+@pytest.mark.parametrize("until", [1e300, 1.8e12])
+async def test_an_end_of_a_limit_that_nobody_can_mean_is_none(world: World, until: float) -> None:
+    project, run = await begin(world)
+    await world.sleds.say(project, run.run, limited(until))
+    await reads(world, "I go on at")
+    stopped = await world.dispatcher.stop("Stopped.", conversations=[world.accepted[0].conversation_id])
+    assert len(stopped.ended) == 1
+
+
+async def test_a_turn_goes_on_with_the_permissions_of_then(world: World) -> None:
+    project, run = await begin(world)
+    await world.sleds.say(project, run.run, limited(time.time() + 0.4))
+    await reads(world, "limit is reached")
+    changed = RunSettings("demo", "scripted", "ask", isolated=False, model="small")
+    world.dispatcher._run_settings = lambda _: changed
+    _, later = await world.next_run()
+    assert (later.permissions, later.model) == ("ask", "small")
+
+
+# --- budgets, once more ----------------------------------------------------------------------------------------------
+
+
+async def test_what_is_no_answer_to_a_budget_is_for_the_agent(poor: World) -> None:
+    await spend(poor, 5.0, "m1")
+    await poor.say("more work", "m2")
+    await reads(poor, "Continue")
+    for number, text in enumerate(["also look at the logs", "okra is a vegetable", "nothing works", "5 tests fail"]):
+        assert await answer(poor, text, f"a{number}") is None, text
+    assert await poor.fate("m2") is Fate.QUEUED
+    with pytest.raises(UserError, match="an amount"):
+        await answer(poor, "answer 1 whatever", "a8")
+    assert await answer(poor, "yes please", "a9") == ""
+    assert (await poor.next_run())[1].prompt == "more work"
+
+
+async def test_an_answer_to_a_budget_is_not_lost_when_the_database_refuses(
+    poor: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate_module, "_RETRY_WRITE_S", 0.01)
+    grant, refusals = gate_module.budgets.grant, [StateError("full"), StateError("full")]
+
+    def refuse(*given: Any) -> None:
+        if refusals:
+            raise refusals.pop()
+        grant(*given)
+
+    monkeypatch.setattr(gate_module.budgets, "grant", refuse)
+    await spend(poor, 5.0, "m1")
+    await poor.say("more work", "m2")
+    await reads(poor, "Continue")
+    assert await answer(poor, "yes", "a1") == ""
+    assert (await poor.next_run())[1].prompt == "more work"
+    assert poor.gate.left(poor.projects["demo"]) == (5.0, 7.0)
+
+
+async def test_nobody_is_asked_for_a_deleted_project(poor: World) -> None:
+    await spend(poor, 5.0, "m1")
+    await poor.say("more work", "m2")
+    await reads(poor, "Continue")
+    project = poor.projects["demo"]
+    await poor.dispatcher.stop("demo was deleted.", project_id=project, conversations=[])
+    await poor.dispatcher.forget(project)
+    assert "Closed" in await reads(poor, "Closed")
+    assert await answer(poor, "yes", "a1", Role.OPERATOR) is None
+    assert poor.gate.left(project) == (0.0, 5.0)  # as another project of that number begins
+
+
+def test_a_budgets_day_ends_at_midnight_also_when_the_clocks_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Long(datetime.date):
+        @classmethod
+        def today(cls) -> Long:
+            return cls(2025, 10, 26)
+
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        monkeypatch.setattr(gate_module.datetime, "date", Long)
+        assert gate_module._midnight(1) - gate_module._midnight() == 25 * 3600
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+async def test_a_limit_that_grows_while_a_turn_is_parked_is_waited_for(world: World) -> None:
+    project, run = await begin(world)
+    began = time.time()
+    await world.sleds.say(project, run.run, limited(began + 0.2))
+    await reads(world, "limit is reached")
+    world.gate.limit(began + 0.7)
+    assert "build it" in (await world.next_run(3))[1].prompt
+    assert time.time() >= began + 0.7
+
+
+async def test_a_refused_key_is_told_once_also_where_nothing_can_be_edited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate_module, "KEY_AGAIN_S", 0.05)
+    plain = Capabilities(max_text=2000, edits=False, edit_interval_s=0.0, idempotent=True, marks=False)
+    world = await make_world(tmp_path, transport=FakeTransport(serving=True, capabilities=plain))
+    project, run = await begin(world)
+    for _ in range(3):
+        await world.sleds.say(project, run.run, Finished(ending="failed", reason="model_key"))
+        _, run = await world.next_run()
+    assert await world.outbox.drain(5)
+    assert len(world.transport.texts) == 1
+    await close_world(world)
+
+
+@pytest.mark.parametrize("world", [{"turn_s": 1.0}], indirect=True)
+async def test_what_people_took_before_a_turn_was_parked_is_not_on_its_clock(world: World) -> None:
+    project, run = await begin(world)
+    permission = Question(id="q1", kind="permission", tool="Bash", arguments="{}")
+    await world.sleds.say(project, run.run, permission)
+    await reads(world, "May I use Bash?")
+    await asyncio.sleep(1.1)  # longer than a turn may take
+    await answer(world, "yes", "a1")
+    await world.sleds.say(project, run.run, limited(time.time() + 0.1))
+    await world.next_run()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(world.sleds.stops.get(), 0.4)

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import func, select
 
 from gateway.access import Access
-from gateway.chat import Conversation, Fate, Withdrawal
+from gateway.chat import Attachment, Conversation, Fate, Withdrawal
 from gateway.inbox import MAX_MESSAGE
 from gateway.store import conversations
 from gateway.store.tables import messages
@@ -137,3 +137,11 @@ async def test_only_the_sender_or_an_operator_withdraws_or_edits(world: World) -
     await world.say("also mine", "m2", sender="fake:ben")
     await world.inbox.accept("fake", [Withdrawal(room, "m2", "fake:ana")], None)
     assert await world.fate("m2") is Fate.DISCARDED
+
+
+async def test_a_file_with_a_name_that_has_no_encoding_holds_up_nothing(world: World) -> None:
+    file = Attachment("a\ud800.png", "image/\udfff", 3, "ref")
+    odd = replace(world.transport.message("look", "m1"), files=(file,))
+    await world.inbox.accept("fake", [odd, world.transport.message("hi", "m2")], None)
+    assert [message.external_id for message in world.accepted] == ["m1", "m2"]
+    assert world.accepted[0].files[0].name == "a?.png"

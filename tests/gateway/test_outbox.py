@@ -265,3 +265,25 @@ async def test_where_files_cannot_be_sent_people_read_where_they_lie(tmp_path, e
     assert await world.outbox.drain(5)
     assert world.transport.texts == [f"📎 table.csv (4 KiB) the table\nIt lies on the gateway's host: `{file.path}`"]
     await close_world(world)
+
+
+async def test_a_file_that_its_platform_refuses_is_told_of(world: World, tmp_path) -> None:
+    here = await room_id(world)
+    path = tmp_path / "abc"
+    path.write_bytes(b"a,b\n")
+    world.transport.faults = [DeliveryRefused("it is too large")]
+    file = OutgoingFile(path, "table.csv", "text/csv", 4)
+    await world.store.write(lambda c: world.outbox.add_file(c, ROOM, here, file, "the table"))
+    world.outbox.wake(ROOM)
+    assert await world.outbox.drain(5)
+    told = "📎 table.csv could not be sent: it is too large\nIt lies on the gateway's host: "
+    assert world.transport.texts == [f"{told}`{path}`"]
+
+
+async def test_an_answer_arrives_after_its_live_message_was_swept(world: World) -> None:
+    """A turn may be parked for longer than old rows are kept."""
+    here = await room_id(world)
+    await world.store.write(lambda c: world.outbox.add(c, ROOM, here, "the answer", replaces=4711))
+    world.outbox.wake(ROOM)
+    assert await world.outbox.drain(5)
+    assert world.transport.texts == ["the answer"]

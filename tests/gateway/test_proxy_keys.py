@@ -145,3 +145,16 @@ def test_whoever_sees_to_the_keys_ends_refusals_but_no_limits() -> None:
     assert keys.problem == ""
     assert (keys.limit_of("other"), keys.limit_of("demo")) == (1030, None)
     assert (keys.ask("other"), keys.ask("demo")) == (stays, goes)
+
+
+def test_who_never_asked_may_find_a_refused_key_to_work_again() -> None:
+    """The project that was refused may have given up."""
+    now = [1000.0]
+    key = Credential("all", "api_key", KEY)
+    keys = Keys(lambda _: key, clock=lambda: now[0], probe_s=60)
+    keys.was_refused("demo", key)
+    assert keys.refusal("other") == keys.refusal("demo") == KEY_REFUSED
+    now[0] += 60
+    assert keys.refusal("other") == keys.refusal("demo") == ""
+    assert keys.ask("other") == key
+    assert keys.refusal("other") == KEY_REFUSED, "once a minute"

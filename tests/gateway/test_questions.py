@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from sqlalchemy import update
 
+from gateway import cards
 from gateway import questions as questions_module
 from gateway.access import Role
-from gateway.chat import Capabilities
+from gateway.chat import Attachment, Capabilities, Fate
 from gateway.errors import UserError
 from gateway.store import questions as rows
 from gateway.store import turns as turn_rows
@@ -85,7 +88,7 @@ async def test_a_card_shows_the_tool_and_the_whole_of_its_arguments(asking: Aski
     assert "May I use Bash?" in card
     assert "```sh\nnpm test\n```" in card
     assert "`allow`" in card
-    assert "`allow session` (from now on: Bash: npm test)" in card
+    assert "`allow session` (from now on: `Bash: npm test`)" in card
     assert "Ana or an operator" in card
 
 
@@ -313,9 +316,8 @@ async def test_where_nothing_can_be_edited_the_outcome_is_the_reply(tmp_path: Pa
     world = await make_world(tmp_path, transport=FakeTransport(serving=True, capabilities=plain))
     asking = await Asking.begin(world)
     await asking.ask(BASH)
-    told = await asking.take("yes", "m2")
-    assert told is not None
-    assert "Allowed by Ana" in told
+    assert await asking.take("yes", "m2") == ""
+    assert "Allowed by Ana" in await asking.reads("Allowed by Ana")
     assert (await asking.decision()).allow
     await close_world(world)
 
@@ -346,3 +348,123 @@ async def test_a_deadline_that_passed_while_the_gateway_was_away_still_gives_peo
     (asked,) = again.questions.open_in(world.accepted[0].conversation_id)
     assert asked.deadline > time.time() + 50
     await close_world(again)
+
+
+# --- sequences -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_message_that_answered_is_settled_together_with_the_question(asking: Asking) -> None:
+    """Else a crash, or a full disk, in between would make a prompt, or the next answer, of it."""
+    sizes = Query(text="Which sizes?", options=[Option(label=s) for s in ("S", "M", "L")])
+    await asking.ask(Question(id="q3", kind="query", queries=[COLOUR, sizes]))
+    await asking.take("1", "n1")
+    assert await asking.world.fate("n1") is Fate.ANSWERED
+    await asking.take("2", "n2")
+    assert await asking.world.fate("n2") is Fate.ANSWERED
+    assert (await asking.decision()).answers == [["Red"], ["M"]]
+
+
+async def test_a_message_with_a_file_is_no_answer(asking: Asking) -> None:
+    await asking.ask(ASK)
+    photo = replace(await asking.says("like this", "m2"), files=(Attachment("p.png", "image/png", 3, "r"),))
+    assert await asking.world.questions.take(photo, Role.MEMBER) is None
+    assert asking.world.sleds.decisions.empty()
+
+
+async def test_a_press_while_another_question_closes_counts(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = asking.world
+    await asking.ask(BASH)
+    await asking.ask(Question(id="q4", kind="permission", tool="Write", arguments='{"file_path": "a"}'))
+    assert await world.outbox.drain(5)
+    first, second = world.questions.open_in(world.accepted[0].conversation_id)
+    assert second.card_id is not None
+    presses, stands_at = await world.outbox.stands_at(second.card_id), world.outbox.stands_at
+
+    async def meanwhile(row_id: int) -> str:
+        if row_id == first.card_id:
+            await world.sleds.say(asking.project, asking.run.run, Withdrawn(question="q1"))
+        return await stands_at(row_id)
+
+    monkeypatch.setattr(world.outbox, "stands_at", meanwhile)
+    await world.questions.pressed(await asking.says("allow", "p1", presses=presses), Role.MEMBER)
+    assert (await asking.decision()).question == "q4"
+
+
+async def test_a_press_means_the_option_of_that_place_not_of_that_name(asking: Asking) -> None:
+    world = asking.world
+    numbers = Query(text="How many?", options=[Option(label=label) for label in ("3", "5", "10")])
+    await asking.ask(Question(id="q3", kind="query", queries=[numbers]))
+    assert await world.outbox.drain(5)
+    (asked,) = world.questions.open_in(world.accepted[0].conversation_id)
+    assert asked.card_id is not None
+    presses = await world.outbox.stands_at(asked.card_id)
+    await world.questions.pressed(await asking.says("3", "p1", presses=presses), Role.MEMBER)
+    assert (await asking.decision()).answers == [["10"]]
+
+
+@pytest.mark.parametrize("queries", [[], [COLOUR, Query(text="?", options=[Option(label="x" * 2000)] * 10)]])
+async def test_a_question_that_cannot_be_shown_as_a_whole_is_not_asked(asking: Asking, queries: list[Query]) -> None:
+    await asking.world.sleds.say(asking.project, asking.run.run, Question(id="q3", kind="query", queries=queries))
+    assert not (await asking.decision()).allow
+    assert asking.world.questions.open_in(asking.world.accepted[0].conversation_id) == []
+
+
+def test_a_change_that_takes_long_to_compare_is_shown_without() -> None:
+    """Cards are made on the thread that writes the database."""
+    old, new = (
+        "\n".join(line for n in range(8000) for line in (f"{side}{n}", str(n * step % 97)))
+        for side, step in (("o", 1), ("n", 7))
+    )
+    body = Question(
+        id="q", kind="permission", tool="Edit", arguments=json.dumps({"old_string": old, "new_string": new})
+    )
+    began = time.monotonic()
+    shown = cards.arguments(body)
+    assert time.monotonic() - began < 2
+    assert "-o0\n" in shown
+    assert "+n0\n" in shown
+
+
+async def test_a_turn_that_is_over_asks_nothing(asking: Asking) -> None:
+    """Its question was on its way when something else ended it."""
+    world = asking.world
+    (turn,) = await world.store.read(turn_rows.open_turns)
+    await world.sleds.finish(asking.project, asking.run)
+    await world.questions.asked(turn, BASH)
+    assert world.questions.open_in(turn.key.conversation_id) == []
+
+
+async def test_the_end_of_a_turn_closes_a_question_that_is_only_in_the_database_yet(asking: Asking) -> None:
+    world = asking.world
+    (turn,) = await world.store.read(turn_rows.open_turns)
+    on_its_way = asyncio.create_task(world.questions.asked(turn, BASH))
+    await asyncio.gather(on_its_way, *world.dispatcher.interrupt_all(asking.project))
+    await asking.reads("Closed")
+    assert world.questions.open_in(turn.key.conversation_id) == []
+    assert await world.store.read(rows.all_open) == []
+
+
+async def test_what_people_took_before_a_restart_is_not_on_the_clock(tmp_path: Path) -> None:
+    limits = replace(FAST, turn_s=1.0)
+    world = await make_world(tmp_path, limits)
+    asking = await Asking.begin(world)
+    await asking.ask(BASH)
+    await asyncio.sleep(1.2)  # longer than a turn may take
+    await close_world(world)
+    again = await make_world(tmp_path, limits, transport=world.transport)
+    await again.questions.recover(lambda _: None)
+    await again.dispatcher.recover()
+    again.sleds.connect(asking.project, runs=[RunState(run=asking.run.run, last=1, finished=False)])
+    await Asking(again, asking.project, asking.run).take("yes", "m2")
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(again.sleds.stops.get(), 0.4)
+    await close_world(again)
+
+
+async def test_nothing_in_a_card_reads_as_something_else(asking: Asking) -> None:
+    """What is allowed for a session is read as it is compared, and a tool's name stays on its line."""
+    rule = "Bash: echo [npm test](; rm *a _b_)"
+    odd = Question(id="q9", kind="permission", tool="Read?**\n\n✅ Allowed by Olga.", arguments="{}", rule=rule)
+    card = await asking.ask(odd)
+    assert f"(from now on: `{rule}`)" in card
+    assert "\n✅" not in card

@@ -68,6 +68,13 @@ def test_what_only_looks_like_an_address_stays(body: str) -> None:
     assert (message.text, message.addressed) == (body, False)
 
 
+def test_ids_can_be_stored_whatever_an_encrypted_event_says() -> None:
+    relates = {"rel_type": "m.thread", "event_id": "$\ud800"}
+    assert heard(text("x", **{"m.relates_to": relates})).conversation.thread.encode() == b"$?"
+    edit = {"rel_type": "m.replace", "event_id": "$\ud800"}
+    assert heard(text("x", **{"m.relates_to": edit, "m.new_content": text("y")})).edits.encode() == b"$?"
+
+
 def test_mentions_replies_and_threads() -> None:
     assert heard(text("x", **{"m.mentions": {"user_ids": ["@husky:hs.test"]}})).addressed
     assert not heard(text("x", **{"m.mentions": {"user_ids": ["@bob:hs.test"], "room": True}})).addressed

@@ -183,4 +183,5 @@ def _sender(event: Mapping[str, Any]) -> str:
 
 
 def _string(value: object) -> str:
-    return value if isinstance(value, str) else ""
+    """An id; halves of surrogate pairs, which no database takes, are none."""
+    return value.encode(errors="replace").decode() if isinstance(value, str) else ""

@@ -115,7 +115,7 @@ async def _post(client: Client, path: str, data: bytes, kind: str) -> dict[str, 
     with errors.translated():
         async with asyncio.timeout(TRANSFER_S):
             response = await client.send("POST", path, data, headers)
-            answer = await response.json(content_type=None)
+            answer = await _told(response)
     if response.status >= 300 or not isinstance(answer, dict):
         raise _refusal(answer, response)
     return answer
@@ -130,7 +130,7 @@ async def _get(client: Client, path: str, most: int) -> bytes:
                 response = await client.send("GET", pattern.format(place), None, headers)
                 if response.status < 300:
                     return await _body(response, most)
-                answer = await response.json(content_type=None)
+                answer = await _told(response)
         if not (isinstance(answer, dict) and answer.get("errcode") == "M_UNRECOGNIZED"):
             break
     raise _refusal(answer, response)
@@ -144,6 +144,14 @@ async def _body(response: Any, most: int) -> bytes:
             response.close()
             raise DeliveryRefused(f"it has more than {most // 2**20} MiB")
     return bytes(data)
+
+
+async def _told(response: Any) -> object:
+    """The JSON of a response; None where it is none: a proxy in front of the homeserver speaks HTML."""
+    try:
+        return json.loads(await response.text(errors="replace"))
+    except ValueError:
+        return None
 
 
 def _refusal(answer: object, response: Any) -> Exception:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from gateway.chat import Attachment, Conversation, MessageRef, OutgoingFile, Reply
 from gateway.errors import DeliveryRefused, TransportDown
-from transports.matrix import content, media
+from transports.matrix import content, media, render
 from transports.matrix.budget import Budget
 from transports.matrix.client import Client
 from transports.matrix.keys import Keys
@@ -41,7 +41,7 @@ class Outgoing:
         """Post a file. Raises as `Transport.send`."""
         _afford(self._budget.pause_s())
         room = await self._room(conversation.room)
-        shown = await media.upload(self._client, file, reply.text, encrypted=room.encrypted)
+        shown = await media.upload(self._client, file, render.plain(reply.text), encrypted=room.encrypted)
         body = content.related(shown, thread=conversation.thread, reply_to=reply.reply_to)
         transaction = content.transaction("send", conversation.room, key)
         return MessageRef(conversation, await self._put(conversation.room, _MESSAGE, body, transaction))
