@@ -108,6 +108,19 @@ def outcome(asked: Asked, result: Outcome, *, by: str = "", word: str = "") -> s
             return f"{icon} {what}\n✖ Closed: the agent waits no longer."
 
 
+def could_answer(body: Question, text: str) -> bool:
+    """Whether words that were not addressed to the bot are an answer for certain: one of those that the card names."""
+    word = text.strip().lower().rstrip(".!")
+    if body.kind == "permission":
+        return (
+            word in YES | {"allow session", "deny", "no"} or re.fullmatch(r"(?:allow|deny) \d{1,2}", word) is not None
+        )
+    numbers = {str(number) for query in body.queries for number in range(1, len(query.options) + 1)}
+    labels = {option.label.strip().lower() for query in body.queries for option in query.options}
+    pieces = [piece for piece in re.split(r"[,\s]+", word) if piece]
+    return word in labels or (bool(pieces) and all(piece in numbers for piece in pieces))
+
+
 def read_answer(query: Query, text: str) -> list[str]:
     """What a person's words answer: options by their number or their label, else the words themselves.
 

@@ -397,7 +397,7 @@ class Dispatcher:
         if running.finishing:
             return
         turn, fate = running.turn, fate_of(end)
-        parking = self._gate.resume_at(turn.key.project_id, end, turn.parks)
+        parking = self._gate.resume_at(turn, end)
         running.finishing = True
         if running.timer is not None:
             running.timer.cancel()

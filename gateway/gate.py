@@ -19,13 +19,15 @@ from gateway.errors import StateError
 from gateway.questions import Questions, Then
 from gateway.store import Store, budgets
 from gateway.store.questions import Asked
-from gateway.store.turns import SessionKey
+from gateway.store.turns import SessionKey, Turn
 from sled.protocol import Finished, Option, Query, Question
 
 log = logging.getLogger(__name__)
 
-#: Minutes until a turn is tried again after the provider refused it without saying for how long; then it fails.
+#: Minutes until a turn is tried again after the provider refused it without saying for how long, ever longer; and
+#: seconds after its beginning when it fails instead.
 _TRY_AGAIN_MIN = (1, 2, 5, 10, 15, 30)
+GIVE_UP_S = 24 * 3600.0
 #: The part of a day's budget that an operator is asked to add.
 _STEP = 0.4
 #: The part of it that is not enough to begin another turn with.
@@ -112,8 +114,9 @@ class Gate:
         self._until = max(self._until, until)
         self._look_again(until + 0.1)
 
-    def resume_at(self, project_id: int, end: Finished, tries: int) -> Parking | None:
+    def resume_at(self, turn: Turn, end: Finished) -> Parking | None:
         """When a turn that its provider stopped goes on; None: it does not."""
+        project_id = turn.key.project_id
         if end.reason == "model_key":
             told = _sentence(self.refusal(project_id) or "the model key was refused")
             return Parking(time.time() + KEY_AGAIN_S, f"{told} I go on once it works; `stop` gives up.")
@@ -124,9 +127,9 @@ class Gate:
         if resets_at > time.time():
             self.limit(resets_at)
         if until <= time.time():
-            if tries >= len(_TRY_AGAIN_MIN):
+            if time.time() > turn.started_at + GIVE_UP_S:
                 return None
-            until = time.time() + 60.0 * _TRY_AGAIN_MIN[tries]
+            until = time.time() + 60.0 * _TRY_AGAIN_MIN[min(turn.parks, len(_TRY_AGAIN_MIN) - 1)]
         return Parking(until, f"The provider's limit is reached. I go on {clock(until)}; `stop` gives up.")
 
     def _look_again(self, at: float) -> None:

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 from sqlalchemy import Connection
 
-from gateway import faults
+from gateway import cards, faults
 from gateway.access import Access, Role
 from gateway.chat import Fate, Incoming, Message, Withdrawal
-from gateway.store import Store, conversations, messages
+from gateway.store import Store, conversations, messages, questions
 from gateway.store.conversations import StoredConversation
 from gateway.store.messages import StoredMessage
 
@@ -102,7 +102,8 @@ class Inbox:
 
     def _add(self, connection: Connection, message: Message) -> StoredMessage | None:
         here = conversations.find(connection, message.conversation)
-        if not _meant_for_us(message, here) and not self._is_ambient(connection, message):
+        meant = _meant_for_us(message, here) or self._is_ambient(connection, message)
+        if not meant and not _answers(connection, message, here):
             return None
         if here is None or here.direct != message.direct:
             here = conversations.ensure(connection, message.conversation, direct=message.direct)
@@ -141,6 +142,15 @@ def _storable(message: Message) -> Message:
 def _encodable(text: str) -> str:
     """The text without what has no encoding: halves of surrogate pairs."""
     return text.encode("utf-8", "replace").decode()
+
+
+def _answers(connection: Connection, message: Message, here: StoredConversation | None) -> bool:
+    """In a group, too, whoever is asked something need not mention the bot to say one of the answers."""
+    if here is None:
+        return False
+    return any(
+        cards.could_answer(body, message.text) for body in questions.asked_of(connection, here.id, message.sender)
+    )
 
 
 def _meant_for_us(message: Message, here: StoredConversation | None) -> bool:

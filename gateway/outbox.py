@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds that a reply is tried for while its platform is down.
 GIVE_UP_S = 24 * 3600.0
+#: And a file, which may hold up the answers behind it for long each time.
+GIVE_UP_FILE_S = 600.0
 _BACK_OFF_S = (0.2, 30.0)
 #: For a transport that is not configured any more: replies are kept, in parts that any platform takes.
 _OFF = Capabilities(max_text=1500, edits=False, edit_interval_s=0.0, idempotent=False, marks=False)
@@ -279,7 +281,7 @@ class _Worker:
         except StateError:
             raise
         except (TransportDown, TransportRefused) as error:
-            if time.time() - row.created_at > GIVE_UP_S:
+            if time.time() - row.created_at > (GIVE_UP_FILE_S if row.file else GIVE_UP_S):
                 await self._settle(row, "failed", error=str(error))
                 return
             await self._settle(row, "pending", error=str(error))

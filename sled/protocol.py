@@ -157,13 +157,13 @@ class Finished(Frame, frozen=True, tag="finished"):
     error: Short = ""
     agent_session: str = ""
     model: Short = ""
-    cost_usd: float = 0.0
+    cost_usd: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
     input_tokens: Count = 0
     output_tokens: Count = 0
     cache_read_tokens: Count = 0
     cache_write_tokens: Count = 0
     tools: Annotated[dict[Short, Count], Meta(max_length=200)] = {}
-    resets_at: float = 0.0
+    resets_at: Annotated[float, Meta(ge=0)] = 0.0
     notes: Annotated[list[Short], Meta(max_length=20)] = []
     survivors: Annotated[list[int], Meta(max_length=1000)] = []
 

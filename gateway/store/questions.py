@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
-from sqlalchemy import Connection, Row, Select, delete, select, text, update
+from sqlalchemy import Connection, Row, Select, delete, func, select, text, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from gateway.chat import Conversation
@@ -109,6 +109,19 @@ def settled_of_open_turns(connection: Connection) -> list[Asked]:
     """The answered questions of turns that have not ended: a sled may not have heard of the answer."""
     where = (questions.c.turn_id.is_not(None), turns.c.ended_at.is_(None), questions.c.answered_at.is_not(None))
     return [_asked(row) for row in connection.execute(_select().where(*where).order_by(questions.c.id))]
+
+
+def count_open(connection: Connection, turn_id: int) -> int:
+    """How many questions of a turn wait for an answer."""
+    open_ones = select(func.count()).select_from(questions).where(questions.c.turn_id == turn_id, _OPEN)
+    return connection.scalar(open_ones) or 0
+
+
+def asked_of(connection: Connection, conversation_id: int, sender: str) -> list[Question]:
+    """What somebody is asked in a conversation now."""
+    where = (questions.c.conversation_id == conversation_id, questions.c.requester == sender, _OPEN)
+    bodies = connection.scalars(select(questions.c.body).where(*where))
+    return [msgspec.json.decode(body, type=Question) for body in bodies]
 
 
 def set_card(connection: Connection, question_id: int, card_id: int) -> None:

@@ -225,6 +225,7 @@ async def test_a_limit_without_an_end_is_tried_again_later_and_later_then_fails(
     for _ in range(2):
         await world.sleds.say(project, run.run, limited(0.0))
         _, run = await world.next_run()
+    monkeypatch.setattr(gate_module, "GIVE_UP_S", 0.0)
     await world.sleds.say(project, run.run, limited(0.0))
     assert await world.settled("m1") is Fate.FAILED
     assert "`retry`" in await reads(world, "The run failed")

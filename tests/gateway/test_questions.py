@@ -468,3 +468,51 @@ async def test_nothing_in_a_card_reads_as_something_else(asking: Asking) -> None
     card = await asking.ask(odd)
     assert f"(from now on: `{rule}`)" in card
     assert "\n✅" not in card
+
+
+async def test_in_a_group_whoever_is_asked_need_not_mention_the_bot_to_answer(asking: Asking) -> None:
+    world = asking.world
+    await asking.ask(BASH)
+    before = len(world.accepted)
+    group = [
+        replace(world.transport.message(text, f"g{number}", sender=sender), direct=False)
+        for number, (text, sender) in enumerate(
+            [
+                ("allow", "fake:ben"),
+                ("let us have lunch", "fake:ana"),
+                ("no idea, Ben", "fake:ana"),
+                ("Yes!", "fake:ana"),
+            ]
+        )
+    ]
+    await world.inbox.accept("fake", group, None)
+    assert [message.text for message in world.accepted[before:]] == ["Yes!"]
+
+
+async def test_a_denials_reason_outlives_a_restart(tmp_path: Path) -> None:
+    world = await make_world(tmp_path)
+    asking = await Asking.begin(world)
+    await asking.ask(BASH)
+    world.sleds.disconnect(asking.project)
+    await asking.take("no, use pnpm", "m2")
+    await close_world(world)
+    again = await make_world(tmp_path)
+    await again.questions.recover(lambda _: None)
+    await again.dispatcher.recover()
+    again.sleds.connect(asking.project, runs=[RunState(run=asking.run.run, last=1, finished=False)])
+    assert (await asyncio.wait_for(again.sleds.decisions.get(), 5)).text == "use pnpm"
+    await close_world(again)
+
+
+async def test_a_turn_cannot_flood_a_conversation_with_questions(asking: Asking) -> None:
+    for number in range(questions_module.MAX_OPEN + 1):
+        await asking.world.sleds.say(asking.project, asking.run.run, _again(f"q{number}"))
+    decision = await asking.decision()
+    assert (decision.question, decision.allow) == (f"q{questions_module.MAX_OPEN}", False)
+    assert "one after another" in decision.text
+
+
+async def test_a_number_in_a_denial_is_part_of_its_reason_while_one_is_open(asking: Asking) -> None:
+    await asking.ask(BASH)
+    await asking.take("no 3 tests fail", "m2")
+    assert (await asking.decision()).text == "3 tests fail"
