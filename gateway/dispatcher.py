@@ -471,7 +471,7 @@ class Dispatcher:
             await self._insist(unit)
         finally:
             running.finishing = False
-        running.began_at += self._questions.waited_s(turn.id)  # which is forgotten with its questions
+        running.began_at += self._questions.waits.total_s(turn.id)  # which is forgotten with its questions
         self._questions.closed(before)
         self._gate.spent(turn.key.project_id, end.cost_usd)
         self._running.pop(before.run, None)
@@ -549,11 +549,11 @@ class Dispatcher:
         loop = asyncio.get_running_loop()
         turn_id = running.turn.id
         away = self._wire.journal(running.turn.key.project_id) is None
-        if running.tools or away or self._questions.waits(turn_id):
+        if running.tools or away or self._questions.waits.now(turn_id):
             running.heard_at = loop.time()  # the model is not awaited, or cannot be heard
-        heard_at = max(running.heard_at, self._questions.last_heard(turn_id))
+        heard_at = max(running.heard_at, self._questions.waits.last_heard(turn_id))
         silence = heard_at + self._limits.silence_s - loop.time()
-        whole = running.began_at + self._questions.waited_s(turn_id) + self._limits.turn_s - loop.time()
+        whole = running.began_at + self._questions.waits.total_s(turn_id) + self._limits.turn_s - loop.time()
         if silence <= 0:
             told = f"Ended: the agent was silent for {seconds(self._limits.silence_s)}. `retry` runs it again."
             self._in_background(self._end(running, told))

@@ -30,6 +30,7 @@ from gateway.store.messages import StoredMessage
 from gateway.store.outbox import encode_choices
 from gateway.store.questions import Asked, Outcome
 from gateway.store.turns import Turn
+from gateway.waits import Waits
 from sled.protocol import Decision, Frame, Question, Withdrawn
 
 log = logging.getLogger(__name__)
@@ -55,16 +56,6 @@ class Wire(Protocol):
 
     async def send(self, project_id: int, frame: Frame) -> bool:
         """False when the sled is away; its next hello asks again."""
-
-
-@dataclass(slots=True)
-class _Clock:
-    """How long a turn has waited for people: seconds, and on the event loop's clock since when, and until when."""
-
-    waiting: int = 0
-    since: float = 0.0
-    total: float = 0.0
-    until: float = 0.0
 
 
 @dataclass(slots=True)
@@ -104,7 +95,8 @@ class Questions:
     timeout_s: float
     _open: dict[int, _Open] = field(default_factory=dict)
     _decided: defaultdict[str, dict[str, Decision]] = field(default_factory=lambda: defaultdict(dict))
-    _clocks: defaultdict[int, _Clock] = field(default_factory=lambda: defaultdict(_Clock))
+    #: How long turns wait for people.
+    waits: Waits = field(default_factory=Waits)
     _then: dict[int, Then] = field(default_factory=dict)
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
@@ -190,7 +182,7 @@ class Questions:
             if waiting.asked.turn_id == turn.id:
                 self._drop(question_id)
         self._decided.pop(turn.run, None)
-        self._clocks.pop(turn.id, None)
+        self.waits.forget(turn.id)
 
     async def forget(self, project_id: int) -> None:
         """A project is deleted: what the gateway itself asked about it is not to be answered any more."""
@@ -199,22 +191,6 @@ class Questions:
                 await self._settle(waiting, _Answer("closed", "", ""))
 
     # --- what the dispatcher wants to know ---------------------------------------------------------------------------
-
-    def waits(self, turn_id: int) -> bool:
-        """Whether a turn waits for a person."""
-        return turn_id in self._clocks and self._clocks[turn_id].waiting > 0
-
-    def waited_s(self, turn_id: int) -> float:
-        """Seconds that a turn has waited for people, until now."""
-        clock = self._clocks.get(turn_id)
-        if clock is None:
-            return 0.0
-        return clock.total + (asyncio.get_running_loop().time() - clock.since if clock.waiting else 0.0)
-
-    def last_heard(self, turn_id: int) -> float:
-        """When a turn last got an answer, on the event loop's clock; 0 if it never asked."""
-        clock = self._clocks.get(turn_id)
-        return 0.0 if clock is None else clock.until
 
     def decisions(self, run: str) -> list[Frame]:
         """What a sled that connects may not have heard."""
@@ -434,11 +410,7 @@ class Questions:
         waiting = self._open[asked.id] = _Open(asked, who)
         self._set_timer(waiting)
         if asked.turn_id is not None:
-            clock = self._clocks[asked.turn_id]
-            if clock.waiting == 0:
-                # Not from now on: after a restart it has waited for a while.
-                clock.since = asyncio.get_running_loop().time() - max(0.0, time.time() - asked.asked_at)
-            clock.waiting += 1
+            self.waits.begin(asked.turn_id, asked.asked_at)
 
     def _set_timer(self, waiting: _Open) -> None:
         if waiting.timer is not None:
@@ -464,11 +436,7 @@ class Questions:
         if waiting.timer is not None:
             waiting.timer.cancel()
         if waiting.asked.turn_id is not None:
-            clock = self._clocks[waiting.asked.turn_id]
-            clock.waiting -= 1
-            clock.until = asyncio.get_running_loop().time()
-            if clock.waiting == 0:
-                clock.total += clock.until - clock.since
+            self.waits.end(waiting.asked.turn_id)
 
     # --- small parts -------------------------------------------------------------------------------------------------
 
