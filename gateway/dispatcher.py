@@ -410,8 +410,12 @@ class Dispatcher:
         replaces = await running.live.close()
         told_already = running.quiet and replaces is None and not end.text and not end.survivors
 
+        cost = 0.0
+
         def unit(connection: Connection) -> tuple[StoredMessage, ...]:
-            if turns.finish(connection, turn, end, fate):
+            nonlocal cost
+            if (spent := turns.finish(connection, turn, end, fate)) is not None:
+                cost = spent
                 self._questions.close(connection, turn.id)
                 if end.agent_session:
                     turns.set_agent_session(connection, turn.key, turn.session, end.agent_session)
@@ -430,7 +434,7 @@ class Dispatcher:
         faults.reach("turn.finished")
         self._running.pop(turn.run, None)
         self._questions.closed(turn)
-        self._gate.spent(turn.key.project_id, end.cost_usd)
+        self._gate.spent(turn.key.project_id, cost)
         running.over.set()
         self._fates.changed(batch, fate)
         self._outbox.wake(turn.batch[0].conversation)
@@ -460,8 +464,11 @@ class Dispatcher:
             reason=end.reason,
         )
 
+        cost = 0.0
+
         def unit(connection: Connection) -> tuple[StoredMessage, ...]:
-            turns.park(connection, before, end, run=turn.run, until=until)
+            nonlocal cost
+            cost = turns.park(connection, before, end, run=turn.run, until=until) or 0.0
             if end.agent_session:
                 turns.set_agent_session(connection, turn.key, turn.session, end.agent_session)
             self._questions.close(connection, turn.id)
@@ -473,7 +480,7 @@ class Dispatcher:
             running.finishing = False
         running.began_at += self._questions.waits.total_s(turn.id)  # which is forgotten with its questions
         self._questions.closed(before)
-        self._gate.spent(turn.key.project_id, end.cost_usd)
+        self._gate.spent(turn.key.project_id, cost)
         self._running.pop(before.run, None)
         self._running[turn.run] = running
         running.turn, running.frame, running.seen = turn, self._frame(turn), 0

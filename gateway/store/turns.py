@@ -114,8 +114,8 @@ def claim(  # the whole of "a turn begins", in one transaction
     )
 
 
-def finish(connection: Connection, turn: Turn, end: Finished, fate: Fate) -> bool:
-    """Record how a turn ended and give its messages their fate; False when that was done before."""
+def finish(connection: Connection, turn: Turn, end: Finished, fate: Fate) -> float | None:
+    """Record how a turn ended and give its messages their fate; what the run cost, USD, or None if that is done."""
     now = time.time()
     result = connection.execute(
         update(turns)
@@ -130,26 +130,26 @@ def finish(connection: Connection, turn: Turn, end: Finished, fate: Fate) -> boo
         )
     )
     if result.rowcount == 0:
-        return False
-    usage.told_by_agent(connection, turn.id, end)
+        return None
+    cost = usage.told_by_agent(connection, turn.id, end)
     batch = messages.of_turn(connection, turn.id)
     messages.set_fate(connection, [message.id for message in batch], fate)
-    return True
+    return cost
 
 
-def park(connection: Connection, turn: Turn, end: Finished, *, run: str, until: float) -> bool:
-    """A run was stopped by the provider: its turn stays open and goes on in another run; False when it ended before.
+def park(connection: Connection, turn: Turn, end: Finished, *, run: str, until: float) -> float | None:
+    """A run was stopped by the provider: its turn stays open and goes on in another run.
 
-    The wait until then is counted at once, so that a restart does not forget when it began.
+    What it cost, USD; None when the turn ended before. The wait until then is counted at once, so that a restart does
+    not forget when it began.
     """
     waited = turns.c.waited_s + (until - time.time())
     values = {"run": run, "parked_until": until, "parks": turns.c.parks + 1, "waited_s": waited}
     values["reason"] = end.reason
     where = (turns.c.id == turn.id, turns.c.ended_at.is_(None), turns.c.run == turn.run)
     if connection.execute(update(turns).where(*where).values(**values)).rowcount == 0:
-        return False
-    usage.told_by_agent(connection, turn.id, end)
-    return True
+        return None
+    return usage.told_by_agent(connection, turn.id, end)
 
 
 def go_on(connection: Connection, turn_id: int, *, journal: str) -> None:

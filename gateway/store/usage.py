@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from dataclasses import astuple, dataclass
 
-from sqlalchemy import Connection, and_, case, func, literal, or_, select, update
+from sqlalchemy import Connection, Row, and_, case, func, literal, or_, select, update
 
 from gateway.store.tables import projects, turns
 from sled.protocol import Finished
@@ -61,18 +61,44 @@ def add(connection: Connection, project_id: int, session: str, used: Used) -> bo
     return True
 
 
-def told_by_agent(connection: Connection, turn_id: int, end: Finished) -> None:
-    """Add an agent's own account of a run to its turn; of the tokens as far as the proxy has none."""
+#: What a token of each kind costs, as a multiple of an uncached input token: the same for all models of a family.
+_WEIGHTS = {"input_tokens": 1.0, "output_tokens": 5.0, "cache_read_tokens": 0.1, "cache_write_tokens": 1.25}
+_LATELY = 50
+
+
+def told_by_agent(connection: Connection, turn_id: int, end: Finished) -> float:
+    """Add an agent's own account of a run to its turn, of the tokens as far as the proxy has none; what it cost, USD.
+
+    An agent that was killed tells no cost. Then it is estimated from what the same tokens cost lately with this model,
+    so that a budget is not got round by `stop`.
+    """
     row = connection.execute(select(turns).where(turns.c.id == turn_id)).one()
     tools = Counter(json.loads(row.tools or "{}"))
     tools.update(end.tools)
-    values: dict[str, object] = {"cost_usd": row.cost_usd + end.cost_usd, "model": row.model or end.model}
+    cost = end.cost_usd
+    if not cost and row.calls and not row.cost_usd:
+        cost = _weight(row) * _lately(connection, row.model)
+    values: dict[str, object] = {"cost_usd": row.cost_usd + cost, "model": row.model or end.model}
     if tools:
         values["tools"] = json.dumps(dict(tools))
     if not row.calls:
         for name in ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens"):
             values[name] = getattr(row, name) + getattr(end, name)
     connection.execute(update(turns).where(turns.c.id == turn_id).values(**values))
+    return cost
+
+
+def _weight(row: Row[tuple[object, ...]]) -> float:
+    """A turn's tokens, as uncached input tokens of the same cost."""
+    return sum(float(getattr(row, name)) * weight for name, weight in _WEIGHTS.items())
+
+
+def _lately(connection: Connection, model: str) -> float:
+    """What an input token of a model cost in the newest answered turns, USD; 0 where there is none."""
+    where = (turns.c.model == model, turns.c.ending == "answered", turns.c.cost_usd > 0, turns.c.calls > 0)
+    rows = connection.execute(select(turns).where(*where).order_by(turns.c.id.desc()).limit(_LATELY)).all()
+    weight = sum(_weight(row) for row in rows)
+    return sum(row.cost_usd for row in rows) / weight if weight else 0.0
 
 
 def doubt_open_turns(connection: Connection) -> None:

@@ -155,3 +155,21 @@ async def test_what_cannot_be_written_in_time_is_said(
         await accounts.close(within_s=0.2)
         other.execute("ROLLBACK")
     assert "1 model calls are not accounted for" in caplog.text
+
+
+async def test_a_run_that_was_killed_costs_what_its_tokens_cost_lately(world: World) -> None:
+    """A budget is not got round by `stop`: an agent that is killed tells no cost."""
+    project = await world.project()
+    turn = await begin(world, project, "a")
+    await add(world, project, turn.session, Used(1000, 100, 0, 0, model="big"))
+    await finish(world, turn, Finished(ending="answered", cost_usd=0.15))
+    killed = await begin(world, project, "b")
+    await add(world, project, killed.session, Used(2000, 200, 0, 0, model="big", at_least=True))
+    await world.sleds.say(project, killed.run, Finished(ending="interrupted", reason="stopped"))
+    await world.settled("b")
+    other = await begin(world, project, "c")
+    await add(world, project, other.session, Used(2000, 200, 0, 0, model="never seen"))
+    await world.sleds.say(project, other.run, Finished(ending="interrupted", reason="stopped"))
+    await world.settled("c")
+    assert [row["cost_usd"] for row in await rows(world)] == pytest.approx([0.15, 0.3, 0.0])
+    assert world.gate.left(project)[0] == pytest.approx(0.45)
