@@ -214,4 +214,5 @@ async def test_two_sessions_of_a_project_at_once_are_told_apart(tmp_path: Path) 
         here.api.open("both")
         await asyncio.wait_for(here.house.app.fates.all_settled(), 30)
         rows = await here.house.app.store.read(lambda c: c.execute(select(turns).order_by(turns.c.id)).mappings().all())
-        assert [(row["calls"], row["output_tokens"]) for row in rows] == [(1, 7), (1, 900)]
+        # Which of them began first is no matter.
+        assert sorted((row["calls"], row["output_tokens"]) for row in rows) == [(1, 7), (1, 900)]
