@@ -287,9 +287,9 @@ async def build(
             model=(project.model if project else "") or settings.agent.model,
         )
 
-    questions = Questions(store, outbox, projects, settings.people, settings.agent.permission_timeout_s)
-    gate = Gate(store, questions, settings.agent.budget_usd_per_project_day)
     files = Files(state_dir / ".gateway" / "files", store, outbox, transports)
+    questions = Questions(store, outbox, projects, settings.people, settings.agent.permission_timeout_s, files.keep)
+    gate = Gate(store, questions, settings.agent.budget_usd_per_project_day)
     parser = Parser(COMMANDS, ALIASES)
     dispatcher = Dispatcher(
         store=store,

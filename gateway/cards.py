@@ -29,15 +29,18 @@ _MAX_COMPARED = 250_000
 _PLAIN = {"\n", "\t"}
 
 
-def card(asked: Asked, *, who: str, several_open: bool) -> str:
-    """The question, for people; `who` may answer it."""
+def card(asked: Asked, *, who: str, several_open: bool, attached: bool = False) -> str:
+    """The question, for people; `who` may answer it. `attached`: its arguments are in a file that stands above it."""
     body = asked.body
     number = f" {asked.number}" if several_open else ""
     within = seconds(asked.deadline - asked.asked_at)
     if body.kind == "permission":
         session = f", `allow session{number}` (from now on: {code(body.rule)})" if body.rule else ""
         words = f"Reply `allow{number}`{session} or `deny{number}`."
-        told = f"🔐 **May I use {_inline(body.tool)}?**\n\n{arguments(body)}\n\n{words}"
+        shown = arguments(body)
+        if attached:
+            shown = f"{summary(body)}\nAll of its arguments ({len(body.arguments):,} characters) are in the file above."
+        told = f"🔐 **May I use {_inline(body.tool)}?**\n\n{shown}\n\n{words}"
     else:
         at = len(asked.answers)
         told = f"❓ {_query(body.queries[at], at + 1, len(body.queries))}"
@@ -76,6 +79,21 @@ def arguments(body: Question) -> str:
     if left:
         parts.append(fenced(json.dumps(left, indent=1, ensure_ascii=False), "json"))
     return "\n".join(parts) or "(without arguments)"
+
+
+def attachment(body: Question) -> str:
+    """The arguments as a file: each text as it is, with what is invisible spelled out."""
+    try:
+        given = json.loads(body.arguments)
+    except ValueError:
+        return visible(body.arguments)
+    if not isinstance(given, dict):
+        return visible(body.arguments)
+    parts = [
+        f"--- {name} ---\n{value if isinstance(value, str) else json.dumps(value, indent=1, ensure_ascii=False)}"
+        for name, value in given.items()
+    ]
+    return visible("\n\n".join(parts)) + "\n"
 
 
 def summary(body: Question, limit: int = 100) -> str:

@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 from gateway import cards
 from gateway.access import Role
 from gateway.batch import name_of
-from gateway.chat import Fate
+from gateway.chat import Fate, OutgoingFile
 from gateway.errors import StateError, UserError
 from gateway.outbox import Outbox
 from gateway.settings import Person
@@ -41,6 +41,8 @@ AFTER_RESTART_S = 60.0
 MAX_CARD = 12_000
 #: Characters of JSON that may become a card of that length: a diff has common lines once, and escapes are undone.
 _MAX_ARGUMENTS = 4 * MAX_CARD
+#: Characters of a card beside its arguments: the words to reply with, and what a session would allow.
+_AROUND = 1500
 #: Questions of one turn that may be open at once.
 MAX_OPEN = 20
 #: Why a question is put to nobody, for the agent.
@@ -93,6 +95,8 @@ class Questions:
     wire: Wire
     people: Mapping[str, Person]
     timeout_s: float
+    #: Makes a file of arguments that are too long for a card.
+    keep: Callable[[str, bytes], OutgoingFile]
     _open: dict[int, _Open] = field(default_factory=dict)
     _decided: defaultdict[str, dict[str, Decision]] = field(default_factory=lambda: defaultdict(dict))
     #: How long turns wait for people.
@@ -106,6 +110,11 @@ class Questions:
         """An agent asks. Raises StateError: nothing was stored, the sled will say it again."""
         first = turn.batch[0]
         who = name_of(first, self.people)
+        attached: OutgoingFile | None = None
+        large = len(question.arguments) > MAX_CARD - _AROUND or question.tool == "Edit"
+        if large and self.outbox.can_send_files(first.conversation) and await asyncio.to_thread(_is_long, question):
+            text = await asyncio.to_thread(cards.attachment, question)
+            attached = self.keep(f"{question.tool[:40] or 'arguments'}.txt", text.encode(errors="replace"))
 
         def unit(connection: Connection) -> tuple[Asked | None, bool]:
             asked = rows.ask(
@@ -123,8 +132,7 @@ class Questions:
                 return rows.settle(connection, asked.id, "allowed", by="rule"), True
             if rows.count_open(connection, turn.id) > MAX_OPEN:
                 return rows.settle(connection, asked.id, "denied", by="number"), True
-            readable = _readable(asked)
-            if not readable or not self._post(connection, asked, f"{who} or an operator", first.external_id):
+            if not self._post(connection, asked, f"{who} or an operator", first.external_id, attached):
                 return rows.settle(connection, asked.id, "denied", by="length"), True
             return rows.by_id(connection, asked.id), False
 
@@ -440,11 +448,18 @@ class Questions:
 
     # --- small parts -------------------------------------------------------------------------------------------------
 
-    def _post(self, connection: Connection, asked: Asked, who: str, reply_to: str) -> bool:
-        """Put the card into the conversation; False when it is too long to be read."""
-        text = cards.card(asked, who=who, several_open=asked.number > 1)
+    def _post(
+        self, connection: Connection, asked: Asked, who: str, reply_to: str, attached: OutgoingFile | None = None
+    ) -> bool:
+        """Put the card into the conversation, behind the file that it needs; False when it is too long to be read."""
+        if attached is None and not _readable(asked):
+            return False
+        text = cards.card(asked, who=who, several_open=asked.number > 1, attached=attached is not None)
         if len(text) > MAX_CARD:
             return False
+        if attached is not None:
+            here, here_id = asked.conversation, asked.conversation_id
+            self.outbox.add_file(connection, here, here_id, attached, "", turn_id=asked.turn_id)
         ids = self.outbox.add(
             connection,
             asked.conversation,
@@ -471,6 +486,13 @@ class Questions:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _is_long(question: Question) -> bool:
+    """Whether a tool's arguments are too long for a card."""
+    if question.kind != "permission":
+        return False
+    return len(question.arguments) > _MAX_ARGUMENTS or len(cards.arguments(question)) > MAX_CARD - _AROUND
 
 
 def _readable(asked: Asked) -> bool:

@@ -18,6 +18,7 @@ from gateway.access import Access
 from gateway.chat import Fate
 from gateway.dispatcher import Dispatcher
 from gateway.fates import Fates
+from gateway.files import Files
 from gateway.gate import Gate
 from gateway.inbox import Inbox
 from gateway.outbox import Outbox
@@ -124,7 +125,8 @@ async def make_world(
     fates = Fates(outbox)
     sleds = ScriptedSled()
     names: dict[str, int] = {}
-    questions = Questions(store, outbox, sleds, {}, question_s)
+    keep = Files(path / "files", store, outbox, {}).keep
+    questions = Questions(store, outbox, sleds, {}, question_s, keep)
     gate = Gate(store, questions, budget_usd)
     await gate.recover()
     sent: list[File] = []

@@ -360,7 +360,7 @@ async def test_a_new_process_takes_up_windows_queue_and_runs(tmp_path) -> None:
         _, later = await second.next_run()
         prompts.append(later.prompt)
         await second.sleds.finish(project, later, f"re: {later.prompt}")
-    texts = await second.transport.until(lambda texts: len(texts) == 3)
+    texts = await second.transport.until(lambda texts: sum(text.startswith("re:") for text in texts) == 2)
     assert sorted(prompts) == ["in its window", "queued behind"]
     assert sorted(texts) == ["from before", "re: in its window", "re: queued behind"]
     await close_world(second)

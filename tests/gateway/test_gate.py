@@ -114,7 +114,7 @@ async def test_a_budgets_question_and_its_answer_outlive_a_restart(tmp_path: Pat
     await answer(again, "yes", "a1")
     _, run = await again.next_run()
     assert run.prompt == "more"
-    assert "Yes, +2 USD" in await reads(again, "Continue with")  # the card is its outcome now
+    assert "Yes, +2 USD" in await reads(again, "✅")  # the card is its outcome now
     assert not any("Reply with a number" in text for text in again.transport.texts)
     await close_world(again)
 

@@ -302,13 +302,36 @@ async def test_a_decision_of_before_a_restart_is_said_after_it(tmp_path: Path) -
     await close_world(again)
 
 
-async def test_what_is_too_long_to_be_read_is_denied_unseen(asking: Asking) -> None:
-    long = Question(id="q5", kind="permission", tool="Write", arguments='{"content": "' + "x" * 20_000 + '"}')
-    await asking.world.sleds.say(asking.project, asking.run.run, long)
+LONG = Question(
+    id="q5", kind="permission", tool="Write", arguments=json.dumps({"file_path": "a", "content": "é\u202e" * 10_000})
+)
+
+
+async def test_what_is_too_long_for_a_card_is_a_file_above_it(asking: Asking) -> None:
+    card = await asking.ask(LONG)
+    while "May I" not in card:
+        card = asking.world.transport.texts[-1]
+        await asyncio.sleep(0)
+    assert "Write `a`" in card
+    assert "in the file above" in card
+    texts = asking.world.transport.texts
+    assert texts.index("[Write.txt]") == len(texts) - 2
+    sent = asking.world.transport.files["Write.txt"].decode()
+    assert sent.startswith("--- file_path ---\na\n\n--- content ---\né⟨U+202E⟩é")
+    await asking.take("yes", "m2")
+    assert (await asking.decision()).allow
+
+
+async def test_what_is_too_long_to_be_read_is_denied_unseen(tmp_path: Path) -> None:
+    plain = Capabilities(max_text=2000, edits=True, edit_interval_s=0.0, idempotent=True, marks=False)
+    world = await make_world(tmp_path, transport=FakeTransport(serving=True, capabilities=plain))
+    asking = await Asking.begin(world)
+    await world.sleds.say(asking.project, asking.run.run, LONG)
     decision = await asking.decision()
     assert not decision.allow
     assert "smaller parts" in decision.text
-    assert not any("May I" in text for text in asking.world.transport.texts)
+    assert not any("May I" in text for text in world.transport.texts)
+    await close_world(world)
 
 
 async def test_where_nothing_can_be_edited_the_outcome_is_the_reply(tmp_path: Path) -> None:
