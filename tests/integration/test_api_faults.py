@@ -205,6 +205,7 @@ async def test_a_gateway_that_ends_in_the_middle_of_a_call_keeps_its_account(tmp
 
 async def test_two_sessions_of_a_project_at_once_are_told_apart(tmp_path: Path) -> None:
     async with scene(tmp_path, runs=2) as here:
+        here.house.app.proxy.stall_s = 60  # the first waits at the gate while the second one's client starts
         for room, written in (("room", 7), ("another", 900)):
             if room != "room":
                 await here.house.ask("switch demo", room=room, contains="demo")

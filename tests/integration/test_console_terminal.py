@@ -62,9 +62,9 @@ async def test_a_person_makes_a_project_and_gets_an_answer(terminal: Terminal) -
     assert terminal.screen.all[: len(before) - 1] == before[:-1], "its end does not wipe out what was said"
 
 
-async def test_progress_is_shown_below_the_line_being_typed(terminal: Terminal) -> None:
+async def test_progress_is_shown_below_the_line_being_typed(terminal: Terminal, huskies: Huskies) -> None:
     await make_demo(terminal)
-    terminal.type("@@sleep 2" + ENTER)
+    terminal.type("@@run until [ -e go ]; do sleep 0.05; done" + ENTER)
 
     def below(screen: Screen) -> bool:
         at = next((n for n, row in enumerate(screen.rows) if row == f"{PROMPT} still typ"), None)
@@ -72,6 +72,7 @@ async def test_progress_is_shown_below_the_line_being_typed(terminal: Terminal) 
 
     terminal.type("still typ")
     await terminal.shows(below)
+    (huskies.projects / "demo" / "go").touch()
     await terminal.shows(has_line("(The agent ended without a word.)"))
     assert not any("⏳" in row for row in terminal.screen.history), "progress leaves nothing behind"
     await terminal.shows(lambda screen: not any("⏳" in row for row in screen.rows))
