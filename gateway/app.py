@@ -39,6 +39,7 @@ from gateway.projects import Projects
 from gateway.proxy import ModelProxy
 from gateway.proxy_account import Accounts
 from gateway.proxy_keys import Keys
+from gateway.pushes import Pushes
 from gateway.questions import Questions
 from gateway.registry import Setup
 from gateway.router import Router
@@ -268,9 +269,9 @@ async def build(
         transports["matrix"] = _matrix(settings, access)
     outbox = Outbox(store, transports)
     fates = Fates(outbox)
-    sleds = Sleds()
-    engine = engine or await choose_engine(settings, store)
     git_proxy = GitProxy({host: token.get_secret_value() for host, token in settings.git.tokens.items()})
+    sleds = Sleds(git_proxy.hosts)
+    engine = engine or await choose_engine(settings, store)
     secrets = Secrets(secrets_file(state_dir))
     _hide(secrets)
     credentials = Credentials(settings.agent, secrets)
@@ -306,6 +307,8 @@ async def build(
         worth_telling=lambda text: worth_telling(parser, text, projects.names()),
     )
     projects.attach(dispatcher)
+    pushes = Pushes(questions, dispatcher.running_in, lambda project_id: run_settings(project_id).permissions)
+    git_proxy.refusal = pushes.refusal
     router = Router(
         store=store,
         outbox=outbox,
@@ -335,22 +338,11 @@ async def build(
     router.attach(services)
     accounts = Accounts(store)
 
-    def key_works() -> None:
-        log.warning("the model key works again")
-        dispatcher.key_changed()
+    def refusal(project_id: int) -> str:
+        return keys.refusal(str(project_id)) if run_settings(project_id).agent == "claude" else ""
 
-    keys = Keys(
-        lambda project: credentials.of(_name_of(projects, project)),
-        on_problem=log.error,
-        on_works=key_works,
-        on_limit=lambda _, until: gate.limit(until),
-    )
-    secrets.listeners.append(lambda: keys.changed(credentials.in_force()))
-    secrets.listeners.append(dispatcher.key_changed)
-    gate.limit_of = lambda project_id: keys.limit_of(str(project_id))
-    gate.refusal = lambda project_id: (
-        keys.refusal(str(project_id)) if run_settings(project_id).agent == "claude" else ""
-    )
+    gate.refusal = refusal
+    keys = _keys(projects, credentials, secrets, dispatcher=dispatcher, gate=gate)
     proxy = ModelProxy(settings.agent.api_base_url, keys, accounts.take)
     return App(
         settings=settings,
@@ -395,6 +387,27 @@ def _matrix(settings: Settings, access: Access) -> Transport:
         bot_name=settings.gateway.bot_name,
     )
     return MatrixTransport(config, may_invite=lambda sender: access.role(sender) > 0)
+
+
+def _keys(
+    projects: Projects, credentials: Credentials, secrets: Secrets, *, dispatcher: Dispatcher, gate: Gate
+) -> Keys:
+    """How the provider takes each key; whoever waits for one hears of it."""
+
+    def works() -> None:
+        log.warning("the model key works again")
+        dispatcher.key_changed()
+
+    keys = Keys(
+        lambda project: credentials.of(_name_of(projects, project)),
+        on_problem=log.error,
+        on_works=works,
+        on_limit=lambda _, until: gate.limit(until),
+    )
+    secrets.listeners.append(lambda: keys.changed(credentials.in_force()))
+    secrets.listeners.append(dispatcher.key_changed)
+    gate.limit_of = lambda project_id: keys.limit_of(str(project_id))
+    return keys
 
 
 def _name_of(projects: Projects, project: str) -> str:

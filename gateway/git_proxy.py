@@ -1,6 +1,7 @@
 """Git over HTTPS for projects: the gateway adds the token, so that no container ever holds it.
 
-Only reading is served (`clone`, `fetch`), from hosts that a token is set for, at `/git/<host>/<path of repository>/`.
+Reading is served (`clone`, `fetch`), and pushing once people have allowed it, for hosts that a token is set for, at
+`/git/<host>/<path of repository>/`.
 What is served for a host goes to that host over verified TLS and nowhere else, redirects included. What is refused is
 told in plain text, which git shows as lines that begin with "remote:".
 """
@@ -11,7 +12,7 @@ import asyncio
 import base64
 import logging
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import aiohttp
@@ -27,11 +28,13 @@ log = logging.getLogger(__name__)
 
 #: Bytes of one request: it names what the project wants and has, no objects.
 MAX_BODY = 16 * 2**20
+#: The same of a push, which does: as much as the relay takes.
+MAX_PUSH = 64 * 2**20
 
-_ADVERTISEMENT, _UPLOAD = "info/refs", "git-upload-pack"
-#: Method, end of the path and query of what is served, and of what may be one day.
+_ADVERTISEMENT, _UPLOAD, _RECEIVE = "info/refs", "git-upload-pack", "git-receive-pack"
+#: Method, end of the path and query of what is served.
 _READING = {("GET", _ADVERTISEMENT, "service=git-upload-pack"), ("POST", _UPLOAD, "")}
-_PUSHING = {("GET", _ADVERTISEMENT, "service=git-receive-pack"), ("POST", "git-receive-pack", "")}
+_PUSHING = {("GET", _ADVERTISEMENT, "service=git-receive-pack"), ("POST", _RECEIVE, "")}
 #: Not Content-Encoding: what git compressed, the server that took the request has decompressed.
 _FORWARDED = ("Accept", "Content-Type", "Git-Protocol", "User-Agent")
 _RETURNED = ("Cache-Control", "Content-Encoding", "Content-Length", "Content-Type", "Expires", "Pragma", "Retry-After")
@@ -59,9 +62,17 @@ class GitProxy:
     which a response is cut.
     """
 
-    def __init__(self, tokens: Mapping[str, str], *, stall_s: float = 90.0) -> None:
+    def __init__(
+        self,
+        tokens: Mapping[str, str],
+        *,
+        stall_s: float = 90.0,
+        refusal: Callable[[str, GitUrl], Awaitable[str]] | None = None,
+    ) -> None:
         self._credentials = {host: _basic(token) for host, token in tokens.items() if token}
         self._stall_s = stall_s
+        #: Why a project may not push to a repository now; empty when it may.
+        self.refusal = refusal
         self._session: aiohttp.ClientSession | None = None
         self._bodies = Bodies()
 
@@ -88,18 +99,27 @@ class GitProxy:
 
     async def _serve(self, request: web.Request, project: str) -> web.StreamResponse:
         path, query = request.rel_url.raw_path.removeprefix("/git/"), request.rel_url.raw_query_string
-        if _find(_PUSHING, request.method, path, query):
-            return _refuse(403, "pushing is not built yet; commits stay in the project")
-        call = _find(_READING, request.method, path, query)
+        pushing = _find(_PUSHING, request.method, path, query)
+        call = pushing or _find(_READING, request.method, path, query)
         if call is None:
             return _refuse(404, "the gateway does not serve this")
         if call.repository.host not in self._credentials:
             return _refuse(404, f"no token is set for {call.repository.host} in [git] tokens")
-        async with self._bodies.read(request, project, MAX_BODY) as body:
+        if pushing is not None:
+            answer = await while_connected(request, self._ask(project, pushing))
+            if answer.status != 200:
+                return answer
+        limit = MAX_PUSH if pushing else MAX_BODY
+        async with self._bodies.read(request, project, limit) as body:
             if body is None:
-                return _refuse(413, f"more than {MAX_BODY} bytes")
+                return _refuse(413, f"more than {limit} bytes; push fewer commits at a time")
             log.info("git: project %s: %s %s", project, call.method, call.url)
             return await while_connected(request, self._relay(request, call, body))
+
+    async def _ask(self, project: str, call: _Call) -> web.Response:
+        """Whether a push may go on; 200 when it may."""
+        why = "pushing is not possible here" if self.refusal is None else await self.refusal(project, call.repository)
+        return _refuse(403, why) if why else web.Response()
 
     async def _relay(self, request: web.Request, call: _Call, body: bytes) -> web.StreamResponse:
         host = call.repository.host
@@ -171,7 +191,8 @@ def _redirect(call: _Call, upstream: aiohttp.ClientResponse) -> web.Response:
     try:
         target = call.url.join(URL(upstream.headers["Location"], encoded=True))
         path = f"{target.raw_authority}{target.raw_path}"
-        found = _find(_READING, call.method, path, target.raw_query_string) if target.scheme == "https" else None
+        served = _PUSHING if call.end == _RECEIVE or _RECEIVE in call.query else _READING
+        found = _find(served, call.method, path, target.raw_query_string) if target.scheme == "https" else None
     except (KeyError, ValueError):  # none, or no URL
         found = None
     if found is None:

@@ -106,8 +106,30 @@ class Questions:
 
     # --- a turn asks -------------------------------------------------------------------------------------------------
 
-    async def asked(self, turn: Turn, question: Question) -> None:
-        """An agent asks. Raises StateError: nothing was stored, the sled will say it again."""
+    async def permission(self, turn: Turn, question: Question) -> bool:
+        """Ask for something that only the gateway can do, for a turn; whether it was allowed.
+
+        Whoever is cancelled here leaves a question that has no effect any more. Raises StateError.
+        """
+        answered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+        async def then(asked: Asked) -> None:
+            if not answered.done():
+                answered.set_result(asked.outcome == "allowed")
+
+        if not await self.asked(turn, question, then):
+            return False
+        try:
+            return await answered
+        finally:
+            if not answered.done() or answered.cancelled():
+                await self.withdrawn(turn, Withdrawn(question=question.id))
+
+    async def asked(self, turn: Turn, question: Question, then: Then | None = None) -> bool:
+        """An agent asks; False if that is nothing new, or too late. `then` hears of the outcome.
+
+        Raises StateError: nothing was stored, the sled will say it again.
+        """
         first = turn.batch[0]
         who = name_of(first, self.people)
         attached: OutgoingFile | None = None
@@ -138,12 +160,15 @@ class Questions:
 
         asked, settled = await self.store.write(unit)
         if asked is None:
-            return
+            return False
+        if then is not None:
+            self._then[asked.id] = then
         if settled:
             await self._tell(asked, _UNASKED.get(asked.answered_by, ""))
-            return
+            return True
         self._wait(asked, f"{who} or an operator")
         self.outbox.wake(asked.conversation)
+        return True
 
     async def ask_operator(
         self, project_id: int, conversation_id: int, question: Question, deadline: float, then: Then
@@ -189,6 +214,8 @@ class Questions:
         for question_id, waiting in list(self._open.items()):
             if waiting.asked.turn_id == turn.id:
                 self._drop(question_id)
+                if (then := self._then.pop(question_id, None)) is not None:
+                    self._in_background(_run(then, replace(waiting.asked, outcome="closed")))
         self._decided.pop(turn.run, None)
         self.waits.forget(turn.id)
 
@@ -486,6 +513,10 @@ class Questions:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+async def _run(then: Then, asked: Asked) -> None:
+    await then(asked)
 
 
 def _is_long(question: Question) -> bool:

@@ -11,12 +11,13 @@ import contextlib
 import hmac
 import itertools
 import logging
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from aiohttp import WSMsgType, web
+from msgspec.structs import replace
 
 from gateway.errors import SledAway, SledRefused, UserError
 from sled.protocol import (
@@ -107,7 +108,8 @@ class _Crowded(asyncio.Protocol):
 class Sleds:
     """Every project's wire. `routes` adds what else the wire carries (the model proxy)."""
 
-    def __init__(self) -> None:
+    def __init__(self, git_hosts: Collection[str] = ()) -> None:
+        self._git_hosts = sorted(git_hosts)
         self._listener: Listener | None = None
         self._runner: web.AppRunner | None = None
         self._wires: dict[str, _Wire] = {}
@@ -302,6 +304,7 @@ class Sleds:
         connected = _Connected(socket, hello.journal, tuple(hello.agents))
         # No await between the listener's decision and the registration: what it decides later is sent later.
         welcome, then = self._listener.on_hello(project_id, hello)
+        welcome = replace(welcome, git_hosts=self._git_hosts)
         before = self._connected.get(project_id)
         self._connected[project_id] = connected
         try:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sled import agents
+from sled import agents, git_way
 from sled.around import Around
 from sled.children import Children
 from sled.clone import Relayed
@@ -30,7 +30,7 @@ from sled.jobs import JobFailed, Jobs
 from sled.journal import Journal
 from sled.link import Link, Refused
 from sled.processes import Reaper, become_subreaper
-from sled.protocol import Ack, Answer, Call, Decision, Forget, FromGateway, Run, Said, Steer, Stop
+from sled.protocol import Ack, Answer, Call, Decision, Forget, FromGateway, Run, Said, Steer, Stop, Welcome
 from sled.relay import Relay
 from sled.snapshots import Snapshots
 from sled.supervisor import MARK, Supervisor
@@ -93,7 +93,11 @@ class Sled:
     def __init__(self, config: Config, relay_url: str) -> None:
         state = config.home / ".huskies"
         self._journal = Journal(state / "journal")
-        self._link = Link(config.wire, config.token, self._journal, agents.available(), self._take)
+        self._link = Link(
+            config.wire, config.token, self._journal, agents.available(), self._take, welcomed=self._welcomed
+        )
+        self._config = config
+        self._relay_url = relay_url
         environment = runner_environment(config, relay_url)
         # Marked like a runner, so that the next sled finds what this one may leave behind.
         marked = {**environment, MARK: self._journal.id}
@@ -122,6 +126,16 @@ class Sled:
                 task.cancel()
             await self._supervisor.close()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _welcomed(self, welcome: Welcome) -> None:
+        """Lead git by the relay, to the hosts that the gateway has a token for."""
+        if not welcome.git_hosts and not git_way.file_of(self._config.home).exists():
+            return
+        try:
+            file = git_way.write(self._config.home, self._relay_url, self._config.token, welcome.git_hosts)
+            await self._jobs.include(file)
+        except (JobFailed, OSError) as error:
+            log.warning("git goes to its hosts without the gateway: %s", error)
 
     async def _take(self, frame: FromGateway) -> None:
         match frame:

@@ -87,6 +87,10 @@ class Jobs:
             await self._git("init", "--quiet", f"--initial-branch={arguments.get('branch') or 'main'}")
         return "ready"
 
+    async def include(self, file: Path) -> None:
+        """Have the home's git configuration include a file, once. Raises JobFailed, OSError."""
+        await self._git("config", "--global", "--replace-all", "include.path", str(file), re.escape(str(file)))
+
     def record(self, arguments: Mapping[str, str]) -> str:
         """Write down in `.huskies/project.toml` what was built; what people wrote there stays, as it stands.
 

@@ -52,12 +52,15 @@ class Link:
         journal: Journal,
         agents: list[str],
         handle: Callable[[FromGateway], Awaitable[None]],
+        *,
+        welcomed: Callable[[Welcome], Awaitable[None]] | None = None,
     ) -> None:
         self._wire = wire
         self._token = token
         self._journal = journal
         self._agents = agents
         self._handle = handle
+        self._welcomed = welcomed
         self._news: dict[str, None] = {}
         self._wake = asyncio.Event()
         self._outgoing: asyncio.Queue[Frame] = asyncio.Queue()
@@ -124,6 +127,8 @@ class Link:
         welcome = decode_from_gateway(message.data)
         if not isinstance(welcome, Welcome):
             raise BadFrame("the first frame must be a welcome")
+        if self._welcomed is not None:
+            await self._welcomed(welcome)
         return socket, dict(welcome.seen)
 
     async def _receive(self, socket: aiohttp.ClientWebSocketResponse) -> None:

@@ -219,9 +219,13 @@ FromSled = Hello | Event | Said | Answer
 
 
 class Welcome(Frame, frozen=True, tag="welcome"):
-    """Replay each run after the event that stands here; runs that are missing, from the start."""
+    """Replay each run after the event that stands here; runs that are missing, from the start.
+
+    `git_hosts`: hosts that the gateway has a token for; git goes to them by the relay.
+    """
 
     seen: dict[str, int] = {}
+    git_hosts: list[str] = []
 
 
 class Attached(Struct, frozen=True, kw_only=True):

@@ -158,7 +158,7 @@ async def the_line_works(line: str, gateway: ContainerGateway) -> None:
     assert (owner.st_uid, owner.st_gid) == (1000, 1000)
     assert (gateway.projects / "demo" / "made-there").stat().st_uid == 1000
     assert "1 passed" in await there("python3 -m pytest -q")
-    assert (await there("git remote get-url origin")).startswith("https://localhost:")
+    assert (await there("git config remote.origin.url")).startswith("https://localhost:")
     assert "the host's sockets" not in await there("ls /var/run/docker.sock 2>/dev/null || true")
     made = inspect(gateway.container("demo"))
     assert made["HostConfig"]["CapDrop"] == ["ALL"]

@@ -142,7 +142,7 @@ async def test_git_cannot_push(forge: GitServer, project: Client, relay: str, tm
     before = len(forge.requests)
     code, output = await git(tmp_path / "clone", "push", "origin", "HEAD:other")
     assert code != 0
-    assert "remote: pushing is not built yet" in output
+    assert "remote: pushing is not possible here" in output
     assert len(forge.requests) == before
 
 
@@ -182,8 +182,11 @@ NOT_SERVED = "the gateway does not serve this"
 @pytest.mark.parametrize(
     ("request_line", "answer"),
     [
-        ("GET HOST/x.git/info/refs?service=git-receive-pack", (403, "pushing is not built yet; commits stay in the")),
-        ("POST HOST/x.git/git-receive-pack", (403, "pushing is not built yet")),
+        (
+            "GET HOST/x.git/info/refs?service=git-receive-pack",
+            (403, "pushing is not possible here"),
+        ),
+        ("POST HOST/x.git/git-receive-pack", (403, "pushing is not possible here")),
         (f"GET localhost/x.git/{READ}", (404, "no token is set for localhost in [git] tokens")),
         (f"GET no-token.example/x.git/{READ}", (404, "no token is set for no-token.example in [git] tokens")),
         ("GET HOST/x.git/info/refs", (404, NOT_SERVED)),
@@ -231,7 +234,10 @@ async def test_unknown_projects_are_refused(forge: GitServer, project: Client) -
 async def test_requests_are_bounded(forge: GitServer, project: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(git_proxy, "MAX_BODY", 1000)
     path = f"{forge.host}/x.git/git-upload-pack"
-    assert await project.refused(path, method="POST", data=b"x" * 1001) == (413, "more than 1000 bytes")
+    assert await project.refused(path, method="POST", data=b"x" * 1001) == (
+        413,
+        "more than 1000 bytes; push fewer commits at a time",
+    )
     assert forge.requests == []
 
 
