@@ -53,6 +53,7 @@ from gateway.store import Store, usage
 from gateway.web import health, secrets_api
 from gateway.web.local import LocalApi
 from gateway.web.metrics import Metrics
+from gateway.web.webhooks import SERVER, Webhooks
 from stacks.images import BuildInputs
 from transports.cli import Cli
 from transports.console import Console
@@ -217,10 +218,16 @@ class App:
         )
         public = web.Application(client_max_size=2**20)
         public.router.add_routes(health.routes(self.parts, metrics.collect))
+        for transport in self.transports.values():
+            if isinstance(transport, Webhooks):
+                public.router.add_routes(transport.routes())
         local = web.Application(client_max_size=2**24)
         api = LocalApi(self.services, self.inbox, self.fates, self.cli.message, self.parts)
         local.router.add_routes([*api.routes(), *secrets_api.routes(self.secrets, self._is_project)])
-        runners = [web.AppRunner(app, access_log=None, shutdown_timeout=1.0) for app in (public, local)]
+        runners = [
+            web.AppRunner(public, access_log=None, shutdown_timeout=1.0, **SERVER),
+            web.AppRunner(local, access_log=None, shutdown_timeout=1.0),
+        ]
         for runner in runners:
             await runner.setup()
         try:
@@ -265,8 +272,7 @@ async def build(
         transports["console"] = console
     local = {cli.sender, f"console:{user}"}
     access = Access(settings.access.operators, settings.access.members, local)
-    if settings.transports.matrix is not None and settings.transports.matrix.enabled:
-        transports["matrix"] = _matrix(settings, access)
+    transports |= {name: _REMOTE[name](settings, access) for name in settings.remote_transports}
     outbox = Outbox(store, transports)
     fates = Fates(outbox)
     git_proxy = GitProxy({host: token.get_secret_value() for host, token in settings.git.tokens.items()})
@@ -408,6 +414,26 @@ def _keys(
     secrets.listeners.append(dispatcher.key_changed)
     gate.limit_of = lambda project_id: keys.limit_of(str(project_id))
     return keys
+
+
+def _slack(settings: Settings, access: Access) -> Transport:
+    from transports.slack import SlackConfig, SlackTransport
+
+    section = settings.transports.slack
+    assert section is not None
+    config = SlackConfig(
+        mode=section.mode,
+        bot_token=section.bot_token.get_secret_value(),
+        app_token=section.app_token.get_secret_value(),
+        signing_secret=section.signing_secret.get_secret_value(),
+        api_base_url=section.api_base_url,
+        bot_name=settings.gateway.bot_name,
+    )
+    return SlackTransport(config, may_speak=lambda sender: access.role(sender) > 0)
+
+
+#: How the transports that people elsewhere can reach are made.
+_REMOTE = {"matrix": _matrix, "slack": _slack}
 
 
 def _name_of(projects: Projects, project: str) -> str:

@@ -22,6 +22,7 @@ from pydantic import (
     SecretStr,
     ValidationError,
     field_validator,
+    model_validator,
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -225,11 +226,33 @@ class MatrixSection(Section):
     encryption: bool = True
 
 
+class SlackSection(Section):
+    """A Slack app of the bot's own, in one workspace."""
+
+    enabled: bool = True
+    mode: Literal["socket", "http"] = "socket"
+    bot_token: SecretStr
+    app_token: SecretStr = SecretStr("")
+    signing_secret: SecretStr = SecretStr("")
+    api_base_url: str = "https://slack.com/api/"
+
+    @model_validator(mode="after")
+    def _has_what_its_mode_needs(self) -> SlackSection:
+        if not self.bot_token.get_secret_value().startswith("xoxb-"):
+            raise ValueError("bot_token must begin with xoxb- (OAuth & Permissions, Bot User OAuth Token)")
+        if self.mode == "socket" and not self.app_token.get_secret_value().startswith("xapp-"):
+            raise ValueError("app_token must begin with xapp- (Basic Information, App-Level Tokens, connections:write)")
+        if self.mode == "http" and not self.signing_secret.get_secret_value():
+            raise ValueError('signing_secret is missing: mode = "http" needs it (Basic Information, Signing Secret)')
+        return self
+
+
 class TransportsSection(Section):
     """A platform whose section is present is on."""
 
     console: ConsoleSection = ConsoleSection()
     matrix: MatrixSection | None = None
+    slack: SlackSection | None = None
 
 
 class Settings(BaseSettings):
@@ -263,8 +286,8 @@ class Settings(BaseSettings):
     @property
     def remote_transports(self) -> list[str]:
         """The transports that people elsewhere can reach."""
-        matrix = self.transports.matrix
-        return ["matrix"] if matrix is not None and matrix.enabled else []
+        sections = {"matrix": self.transports.matrix, "slack": self.transports.slack}
+        return [name for name, section in sections.items() if section is not None and section.enabled]
 
 
 def find_file(given: Path | None) -> Path | None:
@@ -321,7 +344,10 @@ def _check_environment() -> None:
             raise ConfigError(f"the environment: unknown section {section} in {name}; {hint}")
 
 
-_SECRETS = ("api_key", "oauth_token", "access_token", "password", "token", "tokens")
+_SECRETS = (
+    *("api_key", "oauth_token", "access_token", "password", "token", "tokens"),
+    *("bot_token", "app_token", "signing_secret"),
+)
 
 
 def _names_a_secret(values: dict[str, Any]) -> bool:

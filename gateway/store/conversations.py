@@ -66,8 +66,13 @@ def in_room(connection: Connection, conversation: Conversation) -> list[int]:
 
 
 def switch(connection: Connection, conversation_id: int, project_id: int | None) -> None:
-    """Make a project the active one."""
+    """Make a project the active one; that of the room, too, if a thread chooses and the room has none yet."""
     connection.execute(update(conversations).where(conversations.c.id == conversation_id).values(project_id=project_id))
+    here = connection.execute(select(conversations).where(conversations.c.id == conversation_id)).one()
+    if here.thread and project_id is not None:
+        room = ensure(connection, Conversation(here.transport, here.room), direct=bool(here.direct))
+        without = (conversations.c.id == room.id, conversations.c.project_id.is_(None))
+        connection.execute(update(conversations).where(*without).values(project_id=project_id))
 
 
 def leave(connection: Connection, project_id: int) -> None:

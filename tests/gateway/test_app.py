@@ -319,6 +319,11 @@ async def test_people_elsewhere_and_no_isolation_must_be_meant(world: World, tmp
         await choose_engine(make_settings(tmp_path, transports=matrix, engine=process), world.store)
     meant = make_settings(tmp_path, transports=matrix, engine={**process, "allow_unsandboxed": True})
     assert (await choose_engine(meant, world.store)).kind == "process"
+    slack = {"slack": {"bot_token": "xoxb-x", "app_token": "xapp-x"}}
+    with pytest.raises(ConfigError, match="slack lets people elsewhere use it"):
+        await choose_engine(make_settings(tmp_path, transports=slack, engine=process), world.store)
+    off = {"slack": {**slack["slack"], "enabled": False}}
+    assert make_settings(tmp_path, transports=off, engine=process).remote_transports == []
 
 
 async def test_the_engine_is_docker_where_one_answers_or_projects_live_in_it(

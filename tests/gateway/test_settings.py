@@ -52,6 +52,7 @@ def test_the_example_names_every_key(tmp_path: Path) -> None:
         ("[dispatcher]\nmode = 'queue'", "'collect', 'steer' or 'interrupt'"),
         ("[access]\noperators = ['ana']", "must be transport:account"),
         ("[transports.matrix]\nuser_id = '@b:x'", "transports.matrix.homeserver is missing"),
+        ("[transports.slack]\nmode = 'http'", "transports.slack.bot_token is missing"),
         ("[gateway", "cannot be read"),
         ("[agent]\napi_key = 'sk-1234'", "chmod 600"),
         ("[git.tokens]\n'git.example.org' = 'tok-1234'", "chmod 600"),
@@ -65,6 +66,26 @@ def test_a_wrong_file_is_one_line(tmp_path: Path, text: str, told: str) -> None:
         load(file)
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("bot_token = 'xoxp-canary'\napp_token = 'xapp-canary'", "transports.slack: bot_token must begin with xoxb-"),
+        ("bot_token = 'xoxb-canary'", "transports.slack: app_token must begin with xapp-"),
+        ("bot_token = 'xoxb-canary'\nmode = 'http'", "transports.slack: signing_secret is missing"),
+    ],
+)
+def test_what_slack_needs_depends_on_its_mode(tmp_path: Path, text: str, told: str) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(f"[transports.slack]\n{text}\n")
+    with pytest.raises(ConfigError, match="chmod 600"):
+        load(file)
+    file.chmod(0o600)
+    with pytest.raises(ConfigError) as caught:
+        load(file)
+    assert told in str(caught.value)
+    assert "canary" not in str(caught.value)
 
 
 def test_bytes_that_are_no_utf_8(tmp_path: Path) -> None:

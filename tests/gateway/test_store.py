@@ -16,12 +16,12 @@ import pytest_asyncio
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, event, insert, select
+from sqlalchemy import Connection, create_engine, event, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from gateway.chat import Conversation
 from gateway.errors import StateError, StateTooNew
-from gateway.store import Store, schema
+from gateway.store import Store, conversations, schema
 from gateway.store import messages as messages_rows
 from gateway.store import outbox as outbox_rows
 from gateway.store import projects as projects_rows
@@ -310,3 +310,24 @@ def test_what_every_message_asks_does_not_walk_the_history(empty_database: Path,
 
 def test_the_schemas_name_is_alembics_head() -> None:
     assert ScriptDirectory(str(schema.MIGRATIONS)).get_heads() == [SCHEMA]
+
+
+async def test_what_a_thread_chooses_is_the_rooms_too_if_it_has_none(store: Store) -> None:
+    """Where a mention is a thread of its own, the next one would find no project otherwise."""
+
+    def unit(connection: Connection) -> list[int | None]:
+        values = {"path": Path("/x"), "adopted": False, "made_source": True, "wanted": "", "token": "t"}
+        made = [
+            projects_rows.reserve(connection, name=name, permissions="auto", created_by="fake:ana", **values).id
+            for name in ("first", "second")
+        ]
+        threads = [
+            conversations.ensure(connection, Conversation("fake", "room", thread), direct=False).id
+            for thread in ("t1", "t2")
+        ]
+        conversations.switch(connection, threads[0], made[0])
+        conversations.switch(connection, threads[1], made[1])
+        found = [conversations.find(connection, Conversation("fake", "room", t)) for t in ("", "t1", "t2")]
+        return [None if one is None else one.project_id - made[0] for one in found]
+
+    assert await store.write(unit) == [0, 0, 1]

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import itertools
 import os
+import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,6 +27,8 @@ from gateway.testing import FakeTransport
 from tests.support.matrix_bot import Bot
 from tests.support.matrix_room import Room
 from tests.support.matrix_user import MatrixUser
+from tests.support.slack_bot import SlackBot
+from tests.support.slack_server import SlackServer, shown
 from tests.support.synapse import Synapse
 from transports.cli import Cli
 from transports.console import Console, inert
@@ -285,6 +288,51 @@ class MatrixGround(Ground):
                 found += [part for part in ("<script", "<img", "<b>", "matrix.to") if part in html]
                 found += ["mentions"] if content.get("m.mentions") else []
                 found += ["no mentions"] if "body" in content and "m.mentions" not in content else []
+        return found
+
+
+class SlackGround(Ground):
+    """A direct message in a workspace on loopback."""
+
+    person, person_name = "slack:U0ANA", "Ana"
+    conversation = Conversation("slack", "D0ANA")
+
+    def __init__(self, store: Store, mode: str) -> None:
+        super().__init__(store)
+        self._server = SlackServer(mode)
+
+    async def __aenter__(self) -> Self:
+        await self._server.__aenter__()
+        self._server.channel("D0ANA")
+        self._bot = SlackBot(self._server, self.recorder)
+        self.transport = self._bot.transport
+        await self._bot.listen()
+        try:
+            return await super().__aenter__()
+        except BaseException:
+            await self.__aexit__()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        await super().__aexit__()
+        await self._bot.stop()
+        await self._server.__aexit__()
+
+    async def say(self, text: str) -> str:
+        ts = self._server.say("D0ANA", text)
+        # Over HTTP each request is a connection of its own, so only one that was answered is surely before the next.
+        await self._server.deliveries[-1].done.wait()
+        return f"D0ANA:{ts}"
+
+    def visible(self) -> list[str]:
+        return [shown(message) for message in self._server.posts("D0ANA")]
+
+    def dangers(self) -> list[str]:
+        found = super().dangers()
+        for message in self._server.posts("D0ANA"):
+            raw = [message["text"], *(block["text"]["text"] for block in message["blocks"])]
+            found += [token for text in raw for token in re.findall(r"<[^>]*>?", text) if not token.startswith("<http")]
+            found += ["parsed"] * any(not block["text"].get("verbatim") for block in message["blocks"])
         return found
 
 

@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from gateway.chat import Reply
 from gateway.store import Store
-from tests.support.grounds import CliGround, FakeGround, Ground, MatrixGround, PipeGround, until
+from tests.support.grounds import CliGround, FakeGround, Ground, MatrixGround, PipeGround, SlackGround, until
 
 Make = Callable[[Store, Path, pytest.FixtureRequest], Ground]
 
@@ -30,6 +30,8 @@ GROUNDS: list[tuple[str, Make, bool]] = [
     ("cli", lambda store, *_: CliGround(store), False),
     ("matrix", matrix(encrypted=False), True),
     ("matrix-encrypted", matrix(encrypted=True), True),
+    ("slack-socket", lambda store, *_: SlackGround(store, "socket"), False),
+    ("slack-http", lambda store, *_: SlackGround(store, "http"), False),
 ]
 
 

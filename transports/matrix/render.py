@@ -11,6 +11,10 @@ from functools import lru_cache
 import nh3
 from markdown_it import MarkdownIt
 
+from transports.plain import plain
+
+__all__ = ["html", "plain"]
+
 #: What Matrix clients render; no images, which would be fetched from places that an agent names.
 _TAGS = {
     *("h1", "h2", "h3", "h4", "h5", "h6", "p", "br", "hr", "blockquote", "pre", "code", "ul", "ol", "li"),
@@ -19,20 +23,7 @@ _TAGS = {
 _ATTRIBUTES = {"a": {"href"}, "ol": {"start"}, "code": {"class"}}
 _SCHEMES = {"http", "https", "mailto"}
 
-# Colours and other orders to a terminal: ESC [ ... letter, ESC ] ... BEL or ESC \, and two-character escapes.
-_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])")
-# Controls but tab and line feed, halves of surrogate pairs, and what reorders the text around it.
-_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 _PILL = re.compile(r"(?:https?://)?(?:www\.)?matrix\.to/|matrix:", re.IGNORECASE)
-
-
-def plain(text: str) -> str:
-    """`text` with nothing in it that acts on a screen; never longer than before.
-
-    Terminal sequences are taken out; other controls become U+FFFD, so that they are seen.
-    """
-    text = _ANSI.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
-    return _UNSEEN.sub("\ufffd", text)
 
 
 def html(text: str) -> str:

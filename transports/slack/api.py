@@ -1,0 +1,133 @@
+"""The Web API, narrowed to what the bot does. It never repeats a request: that is up to whoever holds the message."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import aiohttp
+from slack_sdk.web.async_client import AsyncWebClient
+from slack_sdk.web.async_slack_response import AsyncSlackResponse
+
+from gateway.errors import TransportRefused
+from transports.slack import errors
+from transports.slack.config import SlackConfig
+from transports.slack.events import Me
+
+log = logging.getLogger(__name__)
+
+#: Seconds for one ordinary request.
+DEADLINE_S = 15.0
+#: Without these the bot hears nothing, can say nothing, or cannot look whether it has said it already.
+_NEEDED = (
+    *("app_mentions:read", "chat:write"),
+    *("channels:history", "groups:history", "im:history", "mpim:history"),
+)
+#: Without these something is missing; a log line says what.
+_WANTED = {
+    "channels:read": "slash commands and shortcuts in channels",
+    "groups:read": "slash commands and shortcuts in private channels",
+    "im:read": "slash commands in direct messages",
+    "users:read": "people's names",
+    "files:read": "files that people send",
+    "files:write": "files that agents send",
+    "reactions:write": "fates as reactions",
+}
+# What the SDK logs at DEBUG has messages in it.
+_sdk_log = logging.getLogger("slack_sdk.quiet")
+_sdk_log.setLevel(logging.WARNING)
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Who the token belongs to, and Slack's clock (seconds since 1970; 0 where it was not told)."""
+
+    me: Me
+    clock: float
+
+
+class Api:
+    """One app's access to one workspace."""
+
+    def __init__(
+        self, config: SlackConfig, session: aiohttp.ClientSession, refused: Callable[[TransportRefused], None]
+    ) -> None:
+        """`refused` hears of a token that Slack does not take (any more)."""
+        self._config = config
+        self._refused = refused
+        self.session = session
+        self.client = AsyncWebClient(
+            token=config.bot_token,
+            base_url=config.api_base_url,
+            session=session,
+            logger=_sdk_log,
+            retry_handlers=[],  # its own ones post again after a lost connection
+        )
+        self.client.proxy = None  # the session knows the proxies of the environment, and whom not to use them for
+
+    async def call(
+        self, request: Awaitable[AsyncSlackResponse], deadline_s: float = DEADLINE_S
+    ) -> tuple[dict[str, Any], Mapping[str, str]]:
+        """Await a request of the SDK's: the decoded answer and its headers.
+
+        Raises:
+            TransportDown, DeliveryRefused, TransportRefused: what went wrong.
+        """
+        try:
+            with errors.translated():
+                async with asyncio.timeout(deadline_s):
+                    response = await request
+        except errors.AccountRefused as error:
+            self._refused(error)
+            raise
+        if not isinstance(response.data, dict):
+            raise errors.from_answer({}, response.status_code, {})
+        return response.data, response.headers
+
+    async def log_in(self) -> Login:
+        """Check the token. Raises as `call` does; TransportRefused also where the app is not what we can serve."""
+        data, headers = await self.call(self.client.auth_test())
+        if data.get("is_enterprise_install"):
+            raise TransportRefused(
+                "this Slack app is installed for a whole organisation, and only one workspace is supported; "
+                "install it into one workspace and use that bot token"
+            )
+        _check_scopes(headers)
+        me = Me(
+            user_id=str(data.get("user_id", "")),
+            team_id=str(data.get("team_id", "")),
+            names=tuple(dict.fromkeys(name for name in (str(data.get("user", "")), self._config.bot_name) if name)),
+        )
+        return Login(me, _clock(headers))
+
+    async def open_socket(self) -> str:
+        """A fresh address for one socket. Raises as `call` does."""
+        data, _ = await self.call(self.client.apps_connections_open(app_token=self._config.app_token))
+        return str(data.get("url", ""))
+
+
+def _check_scopes(headers: Mapping[str, str]) -> None:
+    """Say what the app lacks, as far as Slack tells. Raises TransportRefused."""
+    told = next((value for name, value in headers.items() if name.lower() == "x-oauth-scopes"), None)
+    if told is None:
+        return
+    has = {scope.strip() for scope in told.split(",")}
+    if missing := [scope for scope in _NEEDED if scope not in has]:
+        raise TransportRefused(
+            f"the Slack app lacks the scope {', '.join(missing)}; add it under OAuth & Permissions and install "
+            "the app again"
+        )
+    for scope, use in _WANTED.items():
+        if scope not in has:
+            log.warning("slack: without the scope %s the bot does without: %s", scope, use)
+
+
+def _clock(headers: Mapping[str, str]) -> float:
+    try:
+        return parsedate_to_datetime(headers["Date"]).timestamp()
+    except (KeyError, ValueError, TypeError):
+        return 0.0

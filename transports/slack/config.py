@@ -1,0 +1,47 @@
+"""What the Slack transport is told."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Literal
+
+from gateway.chat import Capabilities
+
+NAME = "slack"
+
+#: Characters of Markdown. Escaped and in blocks, even the worst of them stays below what Slack takes (see `render`).
+MAX_TEXT = 3_000
+
+CAPABILITIES = Capabilities(
+    max_text=MAX_TEXT,
+    edits=True,
+    edit_interval_s=1.2,
+    idempotent=True,
+    marks=True,
+    files=True,
+    scope="room",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SlackConfig:
+    """One Slack app, installed into one workspace.
+
+    Attributes:
+        mode: how events come: `socket` (we dial Slack) or `http` (Slack posts to `/webhooks/slack`).
+        bot_token: `xoxb-...`, for everything the bot does.
+        app_token: `xapp-...`, opens the socket; only with `socket`.
+        signing_secret: proves that a request is Slack's; only with `http`.
+        api_base_url: where the Web API is.
+        bot_name: a name that people may call the bot by, besides a mention.
+        ping_s: seconds between two pings on the socket; a peer that leaves one unanswered for half of that is gone.
+    """
+
+    mode: Literal["socket", "http"]
+    bot_token: str = field(repr=False)
+    _: KW_ONLY
+    app_token: str = field(default="", repr=False)
+    signing_secret: str = field(default="", repr=False)
+    api_base_url: str = "https://slack.com/api/"
+    bot_name: str = "huskies"
+    ping_s: float = 5.0

@@ -1,0 +1,151 @@
+"""One run of the transport: log in, receive either way, and close everything again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import aiohttp
+
+from gateway.chat import Receiver
+from gateway.errors import DeliveryRefused, TransportDown, TransportRefused
+from transports.slack.api import Api, Login
+from transports.slack.config import SlackConfig
+from transports.slack.intake import Intake
+from transports.slack.marks import Marks
+from transports.slack.memory import Memory
+from transports.slack.outgoing import Outgoing
+from transports.slack.people import People
+from transports.slack.reader import PayloadReader
+from transports.slack.rooms import Rooms
+from transports.slack.socket import Socket
+from transports.slack.webhook import Webhook
+
+log = logging.getLogger(__name__)
+
+_PAUSE_S = (0.2, 5.0)
+#: Seconds between two looks whether the token still holds, where no socket would tell.
+_CHECK_S = 300.0
+
+
+class Connection:
+    """The app while the transport runs."""
+
+    def __init__(
+        self,
+        config: SlackConfig,
+        may_speak: Callable[[str], bool],
+        receiver: Receiver,
+        *,
+        memory: Memory,
+        webhook: Webhook | None,
+    ) -> None:
+        self._config = config
+        self._may_speak = may_speak
+        self._receiver = receiver
+        self._memory = memory
+        self._webhook = webhook
+        self._refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._outgoing: Outgoing | None = None
+        self._connected = False
+        self._stored = True
+        self.api: Api | None = None
+        self.marks = Marks()
+
+    @property
+    def serving(self) -> bool:
+        """Whether events flow, and the gateway's store takes them."""
+        return self._connected and self._stored
+
+    @property
+    def outgoing(self) -> Outgoing:
+        """Where to send.
+
+        Raises:
+            TransportDown: the bot is not logged in yet.
+        """
+        if self._outgoing is None:
+            raise TransportDown("the Slack transport is not connected yet")
+        return self._outgoing
+
+    async def run(self) -> None:
+        """Receive until cancelled.
+
+        Raises:
+            TransportRefused: the app or its tokens are no good.
+        """
+        timeout = aiohttp.ClientTimeout(total=None, connect=10)
+        async with aiohttp.ClientSession(trust_env=True, timeout=timeout) as session:
+            self.api = Api(self._config, session, self._refuse)
+            login = await self._log_in(self.api)
+            self._memory.born = self._memory.born or login.clock
+            self._outgoing = Outgoing(self.api, login.me, self._memory)
+            rooms = Rooms(self.api, self._config.api_base_url, login.me.name)
+            reader = PayloadReader(login.me, People(self.api), rooms, self._may_speak)
+            intake = Intake(reader, self._receiver, insists=self._webhook is None, stored=self._set_stored)
+            try:
+                await _together(
+                    intake.run(), self.marks.run(self._outgoing), self._wait_refused(), self._receive(self.api, intake)
+                )
+            finally:
+                self._set_connected(False)
+                self._outgoing = None
+
+    async def _receive(self, api: Api, intake: Intake) -> None:
+        if self._webhook is None:
+            await Socket(api, intake, self._config.ping_s, self._set_connected).run()
+            return
+        self._webhook.intake = intake
+        try:
+            self._set_connected(True)
+            while True:
+                await asyncio.sleep(_CHECK_S)
+                await self._log_in(api)
+        finally:
+            self._webhook.intake = None
+
+    async def _log_in(self, api: Api) -> Login:
+        pause_s = _PAUSE_S[0]
+        while True:
+            try:
+                return await api.log_in()
+            except (TransportDown, DeliveryRefused) as error:
+                if pause_s == _PAUSE_S[0]:
+                    log.warning("slack: %s; trying again", error)
+                asked_s = (error.retry_after_s if isinstance(error, TransportDown) else None) or 0.0
+            await asyncio.sleep(max(pause_s * random.uniform(0.5, 1.0), asked_s))
+            pause_s = min(2 * pause_s, _PAUSE_S[1])
+
+    def _refuse(self, error: TransportRefused) -> None:
+        """End the run: Slack does not take the token any more."""
+        if not self._refused.done():
+            self._refused.set_exception(error)
+            self._refused.exception()
+
+    async def _wait_refused(self) -> None:
+        await self._refused
+
+    def _set_connected(self, now: bool) -> None:
+        if now and not self._connected:
+            log.info("slack: serving (%s)", self._config.mode)
+        self._connected = now
+
+    def _set_stored(self, now: bool) -> None:
+        # Over HTTP nothing comes again to show that the store has recovered.
+        self._stored = now or self._webhook is not None
+
+
+async def _together(*work: Coroutine[Any, Any, None]) -> None:
+    """Run all until one ends; then end the others, and raise what that one raised."""
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

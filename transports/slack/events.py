@@ -1,0 +1,300 @@
+"""Slack's payloads as the nouns of chat. Pure: payloads are plain dictionaries, whichever way they came.
+
+A person's message has the id `<channel>:<ts>`: the `message` and the `app_mention` that Slack sends for one and the
+same text are one. What stands for something that was done (a press, a command, a shortcut) has an id of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+from gateway.chat import Attachment, Conversation, Incoming, Message, Withdrawal
+from transports.slack import text as slack_text
+from transports.slack.config import NAME
+
+#: The `callback_id` of the message shortcut in the manifest.
+SHORTCUT = "send_to_huskies"
+#: What the `action_id`s of our buttons begin with.
+CHOICE = "choice-"
+
+NO_FILES = "This file cannot be had from Slack (it is gone, or hidden by the workspace's limit). Send it again."
+
+#: A message of a person's has no subtype, or one of these.
+_TEXTS = ("", "file_share", "thread_broadcast", "me_message")
+#: Members of Slack's own.
+_SLACK = ("USLACKBOT",)
+
+Names = Callable[[str], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Me:
+    """The bot, its workspace, and what people call it."""
+
+    user_id: str
+    team_id: str
+    names: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """What the bot is called in Slack."""
+        return next(iter(self.names), self.user_id)
+
+    def unaddressed(self, raw: str) -> tuple[str, bool]:
+        """A text without the mention, or "huskies:", at its beginning, or the mention at its end; whether it names us.
+
+        Mentions elsewhere stay in the text.
+        """
+        named = f"<@{self.user_id}" in raw
+        around, called = _patterns(self.user_id, self.names)
+        rest = around.sub("", raw) if named else raw
+        found = called.match(rest)
+        return (rest[found.end() :], True) if found else (rest, named)
+
+
+@lru_cache(maxsize=4)
+def _patterns(user_id: str, names: tuple[str, ...]) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Mentions around a text, and a name at its beginning."""
+    one = rf"<@{re.escape(user_id)}(?:\|[^<>\n]*)?>"
+    either = "|".join(re.escape(name) for name in sorted({user_id, *names}, key=len, reverse=True))
+    around = re.compile(rf"^\s*(?:{one}[:,]*\s*)+|(?:\s*{one})+\s*$")
+    return around, re.compile(rf"\s*@?(?:{either})(?:[:,]+(?=\s|$)|(?=\s|$))\s*", re.IGNORECASE)
+
+
+def mapping(value: object) -> Mapping[str, Any]:
+    """`value` where it is a JSON object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def string(value: object) -> str:
+    """`value` where it is a text, else nothing."""
+    return value if isinstance(value, str) else ""
+
+
+def is_ours(payload: Mapping[str, Any], me: Me) -> bool:
+    """Whether a payload is meant for the workspace of our token."""
+    granted = payload.get("authorizations")
+    if isinstance(granted, list) and granted:
+        return any(mapping(one).get("team_id") == me.team_id for one in granted)
+    team = string(payload.get("team_id")) or string(mapping(payload.get("team")).get("id"))
+    return team in ("", me.team_id)
+
+
+def people(payload: Mapping[str, Any]) -> list[str]:
+    """The ids of those whose names reading a payload needs: whoever did it, first."""
+    event = mapping(payload.get("event"))
+    event = mapping(event.get("message")) or event
+    doer = string(event.get("user")) or string(mapping(payload.get("user")).get("id")) or string(payload.get("user_id"))
+    shown = mapping(payload.get("message"))
+    texts = (string(event.get("text")), string(payload.get("text")), string(shown.get("text")))
+    found = [doer, string(shown.get("user")), *(one for raw in texts for one in slack_text.mentioned(raw))]
+    return list(dict.fromkeys(one for one in found if one))
+
+
+def read(payload: Mapping[str, Any], me: Me, name: Names) -> list[Incoming]:
+    """What people did, in order; nothing for a payload that is none of our business.
+
+    Args:
+        payload: an event callback, an interaction or a slash command.
+        me: the bot.
+        name: what somebody with a given id is called.
+    """
+    kind = payload.get("type")
+    if kind == "event_callback":
+        return _event(mapping(payload.get("event")), me, name)
+    if kind == "block_actions":
+        return _presses(payload, name)
+    if kind == "message_action" and payload.get("callback_id") == SHORTCUT:
+        return _shortcut(payload, me, name)
+    return _command(payload, name) if "command" in payload else []
+
+
+def asked_from(payload: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Channel, sender and answering address of a command or a shortcut; empty for anything else.
+
+    These come from anywhere in the workspace, also from where the bot is not.
+    """
+    channel = mapping(payload.get("channel")).get("id")
+    if payload.get("type") == "message_action" and payload.get("callback_id") == SHORTCUT:
+        user = mapping(payload.get("user")).get("id")
+    elif "command" in payload:
+        channel, user = payload.get("channel_id"), payload.get("user_id")
+    else:
+        return "", "", ""
+    return string(channel), f"{NAME}:{string(user)}", string(payload.get("response_url"))
+
+
+def _event(event: Mapping[str, Any], me: Me, name: Names) -> list[Incoming]:
+    if event.get("type") not in ("message", "app_mention"):
+        return []
+    subtype = string(event.get("subtype"))
+    if subtype == "message_changed":
+        return _changed(event, me, name)
+    if subtype == "message_deleted":
+        return _gone(event, mapping(event.get("previous_message")), string(event.get("deleted_ts")), me)
+    if subtype not in _TEXTS or not _by_person(event, me):
+        return []
+    return [_message(event, event, me, name, named=event.get("type") == "app_mention")]
+
+
+def _changed(event: Mapping[str, Any], me: Me, name: Names) -> list[Incoming]:
+    """An edit; or a previewed link, a first reply, a deleted head of a thread, which come in the same guise."""
+    now, before = mapping(event.get("message")), mapping(event.get("previous_message"))
+    ts = string(now.get("ts"))
+    if now.get("subtype") == "tombstone":
+        return _gone(event, before, ts, me)
+    if not ts or string(now.get("subtype")) not in _TEXTS or not _by_person(now, me):
+        return []
+    if now.get("text") == before.get("text"):
+        return []
+    message = _message(event, now, me, name)
+    when = string(event.get("ts")) or string(event.get("event_ts"))
+    return [replace(message, external_id=f"{message.external_id}:edit:{when}", edits=message.external_id)]
+
+
+def _gone(event: Mapping[str, Any], before: Mapping[str, Any], ts: str, me: Me) -> list[Incoming]:
+    channel = string(event.get("channel"))
+    if not ts or not channel or not _by_person(before, me):
+        return []
+    conversation = Conversation(NAME, channel, string(before.get("thread_ts")))
+    return [Withdrawal(conversation, f"{channel}:{ts}", f"{NAME}:{before['user']}")]
+
+
+def _by_person(message: Mapping[str, Any], me: Me) -> bool:
+    """Whether somebody else wrote it, and no bot."""
+    user = string(message.get("user"))
+    return bool(user) and user != me.user_id and user not in _SLACK and not message.get("bot_id")
+
+
+def _message(event: Mapping[str, Any], said: Mapping[str, Any], me: Me, name: Names, *, named: bool = False) -> Message:
+    """One text of a person's. `said` is the message, `event` what brought it."""
+    channel, ts, user = string(event.get("channel")), string(said.get("ts")), string(said.get("user"))
+    direct = _is_direct(channel, event)
+    raw, addressed = me.unaddressed(string(said.get("text")))
+    addressed = addressed or named
+    thread = string(said.get("thread_ts"))
+    if not thread and addressed and not direct:
+        thread = ts  # the answer opens a thread below the mention, and that thread is the session
+    words = "\n\n".join(part for part in (slack_text.plain(raw, name).strip(), *_forwarded(said, name)) if part)
+    files, lost = _files(said)
+    return Message(
+        conversation=Conversation(NAME, channel, thread),
+        external_id=f"{channel}:{ts}",
+        sender=f"{NAME}:{user}",
+        sender_name=name(user),
+        text=words,
+        direct=direct,
+        addressed=addressed,
+        files=files,
+        problem=NO_FILES if lost and not files and not words else "",
+    )
+
+
+def _is_direct(channel: str, event: Mapping[str, Any]) -> bool:
+    kind = string(event.get("channel_type"))
+    return kind == "im" if kind else channel.startswith("D")
+
+
+def _forwarded(said: Mapping[str, Any], name: Names) -> list[str]:
+    """The words of messages that were forwarded along."""
+    shared = said.get("attachments")
+    found = []
+    for one in shared if isinstance(shared, list) else []:
+        told = mapping(one)
+        if told.get("is_share") and string(told.get("text")):
+            author = string(told.get("author_name")) or "Somebody"
+            found.append(f"{author} wrote:\n{slack_text.plain(string(told.get('text')), name)}")
+    return found
+
+
+def _files(said: Mapping[str, Any]) -> tuple[tuple[Attachment, ...], bool]:
+    """The files that can be had, and whether there are others."""
+    listed = said.get("files")
+    found, lost = [], False
+    for one in listed if isinstance(listed, list) else []:
+        file = mapping(one)
+        url = string(file.get("url_private_download")) or string(file.get("url_private"))
+        gone = file.get("mode") in ("tombstone", "hidden_by_limit")
+        if gone or not string(file.get("id")):
+            lost = True
+            continue
+        size = file.get("size")
+        found.append(
+            Attachment(
+                name=string(file.get("name")) or string(file.get("title")) or "file",
+                mime=string(file.get("mimetype")) or "application/octet-stream",
+                size=size if isinstance(size, int) and size >= 0 else 0,
+                ref=json.dumps({"id": file["id"], "url": url}),
+            )
+        )
+    return tuple(found), lost
+
+
+def _presses(payload: Mapping[str, Any], name: Names) -> list[Incoming]:
+    """Buttons of ours that somebody pressed."""
+    container, card = mapping(payload.get("container")), mapping(payload.get("message"))
+    channel = string(container.get("channel_id")) or string(mapping(payload.get("channel")).get("id"))
+    ts = string(container.get("message_ts")) or string(card.get("ts"))
+    user = string(mapping(payload.get("user")).get("id"))
+    thread = string(container.get("thread_ts")) or string(card.get("thread_ts"))
+    pressed = payload.get("actions")
+    found: list[Incoming] = []
+    for one in pressed if isinstance(pressed, list) else []:
+        action = mapping(one)
+        word = string(action.get("value"))
+        if not (channel and ts and user and word and string(action.get("action_id")).startswith(CHOICE)):
+            continue
+        found.append(
+            Message(
+                conversation=Conversation(NAME, channel, thread),
+                external_id=f"{channel}:{ts}:press:{user}:{string(action.get('action_ts'))}",
+                sender=f"{NAME}:{user}",
+                sender_name=name(user),
+                text=word,
+                direct=channel.startswith("D"),
+                addressed=True,
+                presses=f"{channel}:{ts}",
+            )
+        )
+    return found
+
+
+def _shortcut(payload: Mapping[str, Any], me: Me, name: Names) -> list[Incoming]:
+    """A message that somebody sends on to us: their word, whoever wrote it."""
+    said = mapping(payload.get("message"))
+    channel, user = string(mapping(payload.get("channel")).get("id")), string(mapping(payload.get("user")).get("id"))
+    ts = string(said.get("ts")) or string(payload.get("message_ts"))
+    if not (channel and user and ts):
+        return []
+    message = _message({"channel": channel}, {**said, "ts": ts}, me, name, named=True)
+    author = string(said.get("user"))
+    text = message.text
+    if author != user:
+        text = f"{name(author) if author else 'A bot'} wrote:\n{text}"
+    external_id = f"{channel}:{ts}:shortcut:{string(payload.get('action_ts'))}"
+    sender = f"{NAME}:{user}"
+    return [replace(message, external_id=external_id, sender=sender, sender_name=name(user), text=text)]
+
+
+def _command(payload: Mapping[str, Any], name: Names) -> list[Incoming]:
+    """`/huskies ...`, as if it were said in the channel itself."""
+    channel, user = string(payload.get("channel_id")), string(payload.get("user_id"))
+    trigger = string(payload.get("trigger_id"))
+    if not (channel and user and trigger):
+        return []
+    return [
+        Message(
+            conversation=Conversation(NAME, channel),
+            external_id=f"command:{trigger}",
+            sender=f"{NAME}:{user}",
+            sender_name=name(user),
+            text=slack_text.plain(string(payload.get("text")), name).strip() or "help",
+            direct=channel.startswith("D"),
+            addressed=True,
+        )
+    ]

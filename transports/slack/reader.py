@@ -1,0 +1,62 @@
+"""What a payload says, with what Slack has to be asked for that. Strangers cost us no request."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from gateway.chat import Incoming
+from transports.slack import events
+from transports.slack.config import NAME
+from transports.slack.intake import Payload
+from transports.slack.people import People
+from transports.slack.rooms import Rooms
+
+log = logging.getLogger(__name__)
+
+_WORKSPACES = 100
+
+
+class PayloadReader:
+    """Implements `intake.Reader` for one workspace."""
+
+    def __init__(self, me: events.Me, people: People, rooms: Rooms, may_speak: Callable[[str], bool]) -> None:
+        self._me = me
+        self._people = people
+        self._rooms = rooms
+        self._may_speak = may_speak
+        self._strange: set[str] = set()
+
+    def prepare(self, payload: Payload) -> Awaitable[bool] | None:
+        """Names, and whether the bot can answer there, where these are not known yet."""
+        channel, _, response_url = events.asked_from(payload)
+        doer, *others = events.people(payload) or [""]
+        if not doer or not self._may_speak(f"{NAME}:{doer}") or not events.is_ours(payload, self._me):
+            return None
+        unknown = self._people.unknown([one for one in (doer, *others) if one != self._me.user_id])
+        return self._find_out(unknown, channel, response_url) if unknown or channel else None
+
+    def read(self, payload: Payload) -> Sequence[Incoming]:
+        """What people did; nothing for a payload of another workspace."""
+        if events.is_ours(payload, self._me):
+            return events.read(payload, self._me, self._name)
+        team = events.string(payload.get("team_id")) or "unknown"
+        if team not in self._strange and len(self._strange) < _WORKSPACES:
+            self._strange.add(team)
+            log.error(
+                "slack: an event of another workspace (%s) is ignored; one gateway serves one workspace, "
+                "so install the app only there",
+                team,
+            )
+        return ()
+
+    def _name(self, user_id: str) -> str:
+        return self._me.name if user_id == self._me.user_id else self._people.name(user_id)
+
+    async def _find_out(self, unknown: Sequence[str], channel: str, response_url: str) -> bool:
+        if channel and not await self._rooms.can_answer(channel):
+            self._rooms.refuse(response_url)
+            return False
+        if unknown:
+            await self._people.learn(unknown)
+        return True
