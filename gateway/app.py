@@ -432,8 +432,25 @@ def _slack(settings: Settings, access: Access) -> Transport:
     return SlackTransport(config, may_speak=lambda sender: access.role(sender) > 0)
 
 
+def _whatsapp(settings: Settings, _: Access) -> Transport:
+    from transports.whatsapp import WhatsAppConfig, WhatsAppTransport
+
+    section = settings.transports.whatsapp
+    assert section is not None
+    config = WhatsAppConfig(
+        account_sid=section.account_sid,
+        auth_token=section.auth_token.get_secret_value(),
+        from_number=section.from_number,
+        public_url=settings.gateway.public_url,
+        api_base_url=section.api_base_url,
+        template_sid=section.template_sid,
+        quick_replies=section.quick_replies,
+    )
+    return WhatsAppTransport(config)
+
+
 #: How the transports that people elsewhere can reach are made.
-_REMOTE = {"matrix": _matrix, "slack": _slack}
+_REMOTE = {"matrix": _matrix, "slack": _slack, "whatsapp": _whatsapp}
 
 
 def _name_of(projects: Projects, project: str) -> str:

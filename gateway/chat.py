@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from gateway.errors import DeliveryRefused
 
@@ -137,7 +137,7 @@ class Capabilities:
         edits: a sent message can be replaced; live progress needs it.
         edit_interval_s: seconds between two edits within one budget scope that the platform tolerates.
         idempotent: a second `send` with the same key is the same message, also after a restart.
-        marks: fates can be shown on a message (a reaction).
+        marks: fates, or some of them, can be shown (a reaction, typing).
         files: `send_file` and `fetch` work.
         scope: what a budget of the platform's covers: one room, or all that this account sends.
     """
@@ -149,6 +149,42 @@ class Capabilities:
     marks: bool
     files: bool = False
     scope: Literal["room", "account"] = "room"
+
+
+class Outcome(StrEnum):
+    """What a platform says of a message of ours after it took it."""
+
+    ARRIVED = "arrived"
+    LOST = "lost"  # and will not arrive
+    AGAIN = "again"  # it did not arrive, and shall be sent again
+
+
+#: kept: it is news, and recorded. known: it is not, or of no message of ours. early: the message is being sent just
+#: now; say it again soon.
+Noted = Literal["kept", "known", "early"]
+
+
+class Deliveries(Protocol):
+    """For transports whose platform tells later what became of a message, or waits for people to write."""
+
+    def wake(self, conversation: Conversation) -> None:
+        """What is held for `conversation` may be sent now."""
+
+    async def heard(self, conversation: Conversation) -> float:
+        """When a person last wrote there, in seconds since the epoch; 0 if that is not known. Raises StateError."""
+
+    async def report(self, transport: str, key: str, external_id: str, outcome: Outcome, why: str) -> Noted:
+        """Record what became of the message that was sent with `key`, as `external_id`.
+
+        Then `wake` its conversation: there may be something to send. Raises StateError.
+        """
+
+
+@runtime_checkable
+class Reporting(Protocol):
+    """A transport that wants `Deliveries`."""
+
+    def attach(self, deliveries: Deliveries) -> None: ...
 
 
 class Receiver(Protocol):
@@ -192,7 +228,7 @@ class Transport(Protocol):
         """Post `reply`. `key` is the same for each try of one message.
 
         Raises:
-            TransportDown, DeliveryRefused, OutcomeUnknown, TransportRefused.
+            TransportDown, DeliveryRefused, DeliveryHeld, OutcomeUnknown, TransportRefused.
         """
 
     async def edit(self, ref: MessageRef, reply: Reply, key: str) -> None:

@@ -12,6 +12,7 @@ The tree::
     ├── TransportError         a chat platform
     │   ├── TransportDown      not reachable or rate limited now; worth another try
     │   ├── DeliveryRefused    the platform will never take this message
+    │   ├── DeliveryHeld       the platform takes it once its person has written again
     │   ├── OutcomeUnknown     the platform may or may not have taken it
     │   └── TransportRefused   the account or its token is no good: a person must act
     ├── EngineError            the engine that runs sleds
@@ -83,6 +84,10 @@ class TransportDown(TransportError):
 
 class DeliveryRefused(TransportError):
     """The chat platform refused the message."""
+
+
+class DeliveryHeld(TransportError):
+    """It cannot be sent before the person writes again."""
 
 
 class OutcomeUnknown(TransportError):

@@ -15,12 +15,26 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection
 
 from gateway import faults
-from gateway.chat import Capabilities, Conversation, Fate, MessageRef, OutgoingFile, Reply, Transport
+from gateway.cards import fenced
+from gateway.chat import (
+    Capabilities,
+    Conversation,
+    Fate,
+    MessageRef,
+    Noted,
+    Outcome,
+    OutgoingFile,
+    Reply,
+    Reporting,
+    Transport,
+)
 from gateway.errors import (
+    DeliveryHeld,
     DeliveryRefused,
     OutcomeUnknown,
     StateError,
@@ -28,7 +42,7 @@ from gateway.errors import (
     TransportError,
     TransportRefused,
 )
-from gateway.store import Store
+from gateway.store import Store, messages
 from gateway.store import outbox as rows
 from gateway.store.outbox import Outgoing, decode_choices
 from gateway.text import split
@@ -40,6 +54,8 @@ GIVE_UP_S = 24 * 3600.0
 #: And a file, which may hold up the answers behind it for long each time.
 GIVE_UP_FILE_S = 600.0
 _BACK_OFF_S = (0.2, 30.0)
+#: Bytes of a text file that is sent as messages where the platform does not take it as a file.
+_READABLE = 32 * 2**10
 #: For a transport that is not configured any more: replies are kept, in parts that any platform takes.
 _OFF = Capabilities(max_text=1500, edits=False, edit_interval_s=0.0, idempotent=False, marks=False)
 
@@ -55,6 +71,9 @@ class Outbox:
         self._paces: dict[tuple[str, str], _Pace] = {}
         self._closing = False
         self.sent = 0
+        for transport in transports.values():
+            if isinstance(transport, Reporting):
+                transport.attach(self)
 
     def add(
         self,
@@ -138,6 +157,18 @@ class Outbox:
                 task = asyncio.create_task(transport.mark(ref, fate))
                 self._marks.add(task)
                 task.add_done_callback(self._marks.discard)
+
+    async def heard(self, conversation: Conversation) -> float:
+        """When a person last wrote there; 0 if that is not known."""
+        return await self._store.read(lambda c: messages.last_received_at(c, conversation))
+
+    async def report(self, transport: str, key: str, external_id: str, outcome: Outcome, why: str) -> Noted:
+        """Record what a platform says of a message that it took. See `gateway.chat.Deliveries`."""
+        row = await self._store.read(lambda c: rows.by_key(c, transport, key))
+        if row is None or (outcome is Outcome.ARRIVED and row.state == "sent"):
+            return "known"
+        most = self._capabilities(row.conversation).max_text
+        return await self._store.write(lambda c: _learn(c, row.id, external_id, outcome, why=why, most=most))
 
     async def recover(self) -> None:
         """Send what was left unsent when the gateway ended."""
@@ -237,6 +268,7 @@ class _Worker:
         self._refs: dict[int, MessageRef] = {}
         self._slot: float | None = None
         self._failures = 0
+        self._held = False
         self.sent = 0
         self.task = asyncio.create_task(self._run())
 
@@ -252,8 +284,9 @@ class _Worker:
             # The check and the end are one step without an await: a wake-up in between is not lost.
             while self._news.is_set() or self._live:
                 self._news.clear()
+                self._held = False
                 try:
-                    while row := await self._store.read(lambda c: rows.next_pending(c, self.conversation)):
+                    while not self._held and (row := await self._store.read(self._next)):
                         await self._deliver(row)
                     await self._edit_live()
                 except StateError:
@@ -262,6 +295,9 @@ class _Worker:
                     self._news.set()
         finally:
             self._done(self)
+
+    def _next(self, connection: Connection) -> Outgoing | None:
+        return rows.next_pending(connection, self.conversation)
 
     async def _deliver(self, row: Outgoing) -> None:
         if row.state == "sending":
@@ -278,10 +314,13 @@ class _Worker:
         except OutcomeUnknown as error:
             log.warning("%s may have taken message %s: %s", self._transport.name, row.id, error)
             await self._settle(row, "unknown", error=str(error))
+        except DeliveryHeld as error:  # until somebody writes there; then we are woken
+            self._held = True
+            await self._settle(row, "pending", error=str(error))
         except StateError:
             raise
         except (TransportDown, TransportRefused) as error:
-            if time.time() - row.created_at > (GIVE_UP_FILE_S if row.file else GIVE_UP_S):
+            if await self._too_old(row):
                 await self._settle(row, "failed", error=str(error))
                 return
             await self._settle(row, "pending", error=str(error))
@@ -354,6 +393,14 @@ class _Worker:
             log.exception("%s stumbled over a progress edit", self._transport.name)
             self._pace.pause(_BACK_OFF_S[1])
 
+    async def _too_old(self, row: Outgoing) -> bool:
+        """Whether it was tried for long enough; what was held until a person wrote is tried from then on."""
+        within_s = GIVE_UP_FILE_S if row.file else GIVE_UP_S
+        if time.time() - row.created_at <= within_s:
+            return False
+        heard = await self._store.read(lambda c: messages.last_received_at(c, self.conversation))
+        return time.time() - heard > within_s
+
     async def _back_off(self, error: TransportError) -> None:
         self._failures += 1
         shortest, longest = _BACK_OFF_S
@@ -366,19 +413,47 @@ class _Worker:
     async def _refused(self, row: Outgoing, why: str) -> None:
         """A row will never arrive; of a file people are told that, and where it lies."""
 
-        def unit(connection: Connection) -> None:
-            rows.set_state(connection, row.id, "failed", error=why)
-            if row.file:
-                told = json.loads(row.file)
-                text = f"📎 {told['name']} could not be sent: {why}\nIt lies on the gateway's host: `{told['path']}`"
-                rows.add(connection, row.conversation_id, [text])
-
-        await self._store.write(unit)
+        most = self._transport.capabilities.max_text
+        await self._store.write(lambda c: _fail(c, row, why, most))
 
     async def _settle(
         self, row: Outgoing, state: rows.State, *, external_id: str | None = None, error: str = ""
     ) -> None:
         await self._store.write(lambda c: rows.set_state(c, row.id, state, external_id=external_id, error=error))
+
+
+def _fail(connection: Connection, row: Outgoing, why: str, most: int) -> None:
+    """A row will never arrive. Of a file people get what can be told instead, in parts of at most `most` characters."""
+    rows.set_state(connection, row.id, "failed", error=why)
+    if row.file:
+        rows.add(connection, row.conversation_id, split(_instead(json.loads(row.file), why), most))
+
+
+def _instead(told: dict[str, Any], why: str) -> str:
+    """What stands for a file: a short text itself, of others where they lie."""
+    head, path = f"📎 {told['name']} could not be sent: {why}", Path(told["path"])
+    if told["mime"] in ("text/markdown", "text/plain") and told["size"] <= _READABLE:
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            text = path.read_text(encoding="utf-8")
+            return f"{head}\nThis is in it:\n\n" + (text if told["name"].endswith(".md") else fenced(text.rstrip("\n")))
+    return f"{head}\nIt lies on the gateway's host: `{path}`"
+
+
+def _learn(connection: Connection, row_id: int, external_id: str, outcome: Outcome, *, why: str, most: int) -> Noted:
+    """Record what became of a row."""
+    row = rows.by_id(connection, row_id)
+    if row is not None and row.state == "sending":
+        return "early"
+    # A platform repeats itself, and may still speak of an earlier try.
+    if row is None or not (row.state == "unknown" or (row.state == "sent" and row.external_id == external_id)):
+        return "known"
+    if outcome is Outcome.ARRIVED:
+        rows.set_state(connection, row.id, "sent", external_id=external_id)
+    elif outcome is Outcome.AGAIN:
+        rows.set_state(connection, row.id, "pending", external_id="", error=why)
+    else:
+        _fail(connection, row, why, most)
+    return "kept"
 
 
 async def _wait(events: Sequence[asyncio.Event], seconds: float) -> None:

@@ -12,6 +12,7 @@ import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -30,6 +31,8 @@ from gateway.errors import ConfigError
 from gateway.git_url import is_git_host
 from stacks.images import is_proxy
 
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
 
 def _address(value: str) -> str:
     if not re.fullmatch(r"\S+:\d{1,5}", value) or int(value.rpartition(":")[2]) > 65535:
@@ -37,10 +40,44 @@ def _address(value: str) -> str:
     return value
 
 
+def _public_url(value: str) -> str:
+    """An address of ours that strangers may be sent to, without a slash at its end."""
+    if not value:
+        return value
+    try:
+        parts = urlsplit(value)
+        plain = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
+        whole = bool(parts.hostname) and parts.port != 0 and not (parts.query or parts.fragment or parts.username)
+    except ValueError:  # a port that is none
+        plain = whole = False
+    if not plain or not whole or not value.isascii():
+        raise ValueError("must be an https:// address without a query, e.g. https://bot.example.org")
+    return value.rstrip("/")
+
+
 def _sender(value: str) -> str:
     if not re.fullmatch(r"[a-z]+:\S+", value):
         raise ValueError("must be transport:account, e.g. matrix:@ana:example.org")
     return value
+
+
+def _account_sid(value: str) -> str:
+    if not re.fullmatch(r"AC[0-9a-fA-F]{32}", value):
+        raise ValueError("must be the Account SID from Twilio's console: AC and 32 digits or letters a-f")
+    return value
+
+
+def _content_sid(value: str) -> str:
+    if value and not re.fullmatch(r"HX[0-9a-fA-F]{32}", value):
+        raise ValueError("must be the Content SID of a template: HX and 32 digits or letters a-f")
+    return value
+
+
+def _phone_number(value: object) -> object:
+    number = re.sub(r"[\s()-]", "", str(value)).removeprefix("whatsapp:")
+    if not re.fullmatch(r"\+[1-9]\d{5,14}", number):
+        raise ValueError("must be a phone number with its country, e.g. +14155238886")
+    return number
 
 
 def _path(value: Path) -> Path:
@@ -96,6 +133,7 @@ class GatewaySection(Section):
     bot_name: str = "huskies"
     state_dir: UserPath = Field(Path("~/.huskies"), validate_default=True)
     listen: Annotated[str, AfterValidator(_address)] = "127.0.0.1:8700"
+    public_url: Annotated[str, AfterValidator(_public_url)] = ""
     keep_days: int = Field(90, ge=1)
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -247,12 +285,25 @@ class SlackSection(Section):
         return self
 
 
+class WhatsAppSection(Section):
+    """A WhatsApp sender of a Twilio account."""
+
+    enabled: bool = True
+    account_sid: Annotated[str, AfterValidator(_account_sid)]
+    auth_token: SecretStr = Field(min_length=1)
+    from_number: Annotated[str, BeforeValidator(_phone_number)]
+    api_base_url: Annotated[str, AfterValidator(_public_url)] = "https://api.twilio.com"
+    template_sid: Annotated[str, AfterValidator(_content_sid)] = ""
+    quick_replies: dict[str, Annotated[str, AfterValidator(_content_sid)]] = {}
+
+
 class TransportsSection(Section):
     """A platform whose section is present is on."""
 
     console: ConsoleSection = ConsoleSection()
     matrix: MatrixSection | None = None
     slack: SlackSection | None = None
+    whatsapp: WhatsAppSection | None = None
 
 
 class Settings(BaseSettings):
@@ -286,7 +337,8 @@ class Settings(BaseSettings):
     @property
     def remote_transports(self) -> list[str]:
         """The transports that people elsewhere can reach."""
-        sections = {"matrix": self.transports.matrix, "slack": self.transports.slack}
+        there = self.transports
+        sections = {"matrix": there.matrix, "slack": there.slack, "whatsapp": there.whatsapp}
         return [name for name, section in sections.items() if section is not None and section.enabled]
 
 
@@ -345,7 +397,7 @@ def _check_environment() -> None:
 
 
 _SECRETS = (
-    *("api_key", "oauth_token", "access_token", "password", "token", "tokens"),
+    *("api_key", "oauth_token", "access_token", "auth_token", "password", "token", "tokens"),
     *("bot_token", "app_token", "signing_secret"),
 )
 

@@ -28,6 +28,11 @@ def check(settings: Settings) -> None:
             f"gateway.state_dir is too long: the socket {socket} would have more than {MAX_SOCKET_PATH} bytes; "
             "choose a shorter folder"
         )
+    if "whatsapp" in settings.remote_transports and not settings.gateway.public_url:
+        raise ConfigError(
+            "transports.whatsapp needs gateway.public_url: the https:// address at which Twilio reaches "
+            f"{settings.gateway.listen}, e.g. https://bot.example.org"
+        )
 
 
 async def choose_engine(settings: Settings, store: Store) -> Engine:

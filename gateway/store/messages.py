@@ -180,6 +180,15 @@ def set_fate(connection: Connection, ids: Collection[int], fate: Fate, *, turn_i
     connection.execute(update(messages).where(messages.c.id.in_(ids)).values(**values))
 
 
+def last_received_at(connection: Connection, conversation: Conversation) -> float:
+    """When the newest message of a room came; 0 if there is none."""
+    in_room = (conversations.c.transport == conversation.transport, conversations.c.room == conversation.room)
+    rows = select(messages.c.received_at).join_from(
+        messages, conversations, messages.c.conversation_id == conversations.c.id
+    )
+    return connection.scalar(rows.where(*in_room).order_by(messages.c.id.desc()).limit(1)) or 0.0
+
+
 def set_text(connection: Connection, message_id: int, text: str) -> None:
     """Change what a message says."""
     connection.execute(update(messages).where(messages.c.id == message_id).values(text=text))

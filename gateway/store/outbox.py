@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -123,6 +124,13 @@ def by_id(connection: Connection, row_id: int) -> Outgoing | None:
     """The row with this id; None when it was swept."""
     row = connection.execute(_select().where(outbox.c.id == row_id)).one_or_none()
     return None if row is None else _outgoing(row)
+
+
+def by_key(connection: Connection, transport: str, key: str) -> Outgoing | None:
+    """The row that is sent with this key."""
+    found = re.fullmatch(r"huskies-(\d{1,18})-\d+", key)
+    row = by_id(connection, int(found[1])) if found is not None else None
+    return row if row is not None and row.key == key and row.conversation.transport == transport else None
 
 
 def waiting(connection: Connection) -> list[Conversation]:

@@ -30,6 +30,8 @@ from tests.support.matrix_user import MatrixUser
 from tests.support.slack_bot import SlackBot
 from tests.support.slack_server import SlackServer, shown
 from tests.support.synapse import Synapse
+from tests.support.twilio_server import ANA, TwilioServer
+from tests.support.whatsapp_bot import WhatsAppBot
 from transports.cli import Cli
 from transports.console import Console, inert
 
@@ -334,6 +336,34 @@ class SlackGround(Ground):
             found += [token for text in raw for token in re.findall(r"<[^>]*>?", text) if not token.startswith("<http")]
             found += ["parsed"] * any(not block["text"].get("verbatim") for block in message["blocks"])
         return found
+
+
+class WhatsAppGround(Ground):
+    """A phone whose messages come through Twilio."""
+
+    person, person_name = f"whatsapp:{ANA}", "Ana"
+    conversation = Conversation("whatsapp", ANA)
+
+    async def __aenter__(self) -> Self:
+        self._stack = contextlib.AsyncExitStack()
+        self._server = await self._stack.enter_async_context(TwilioServer())
+        bot = await self._stack.enter_async_context(WhatsAppBot(self._server))
+        self.transport = bot.transport
+        try:
+            return await super().__aenter__()
+        except BaseException:
+            await self.__aexit__()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        await super().__aexit__()
+        await self._stack.aclose()
+
+    async def say(self, text: str) -> str:
+        return await self._server.say(text)
+
+    def visible(self) -> list[str]:
+        return self._server.texts()
 
 
 def acts(letter: str) -> bool:

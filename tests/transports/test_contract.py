@@ -13,7 +13,16 @@ import pytest_asyncio
 
 from gateway.chat import Reply
 from gateway.store import Store
-from tests.support.grounds import CliGround, FakeGround, Ground, MatrixGround, PipeGround, SlackGround, until
+from tests.support.grounds import (
+    CliGround,
+    FakeGround,
+    Ground,
+    MatrixGround,
+    PipeGround,
+    SlackGround,
+    WhatsAppGround,
+    until,
+)
 
 Make = Callable[[Store, Path, pytest.FixtureRequest], Ground]
 
@@ -32,6 +41,7 @@ GROUNDS: list[tuple[str, Make, bool]] = [
     ("matrix-encrypted", matrix(encrypted=True), True),
     ("slack-socket", lambda store, *_: SlackGround(store, "socket"), False),
     ("slack-http", lambda store, *_: SlackGround(store, "http"), False),
+    ("whatsapp", lambda store, *_: WhatsAppGround(store), False),
 ]
 
 

@@ -1,0 +1,73 @@
+"""The WhatsApp transport on a listener of its own, as the gateway serves it, in front of Twilio on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Self
+
+from aiohttp import web
+
+from gateway.chat import Receiver
+from gateway.web.webhooks import SERVER
+from tests.support.twilio_server import ACCOUNT, BOT, PUBLIC_URL, TOKEN, TwilioServer
+from transports.whatsapp import WhatsAppConfig, WhatsAppTransport
+
+
+class WhatsAppBot:
+    """Use as an async context manager; `start` lets the transport run."""
+
+    def __init__(self, server: TwilioServer, **settings: Any) -> None:
+        self.server = server
+        values: dict[str, Any] = {
+            "account_sid": ACCOUNT,
+            "auth_token": TOKEN,
+            "from_number": BOT,
+            "public_url": PUBLIC_URL,
+            "api_base_url": server.url,
+            **settings,
+        }
+        self.config = WhatsAppConfig(**values)
+        self.transport = WhatsAppTransport(self.config)
+        self.task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        app = web.Application(client_max_size=2**20)
+        app.router.add_routes(self.transport.routes())
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, **SERVER)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        assert site._server is not None
+        self.port: int = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
+        self.server.target = f"http://127.0.0.1:{self.port}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+        await self._runner.cleanup()
+
+    async def start(self, receiver: Receiver) -> None:
+        """Run until `stop`; return once it serves."""
+        self.task = asyncio.create_task(self.transport.run(receiver))
+        async with asyncio.timeout(10):
+            while not self.transport.serving and not self.task.done():
+                await asyncio.sleep(0.01)
+        if self.task.done():
+            await self.task
+
+    async def stop(self) -> None:
+        """Cancel the run."""
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.gather(self.task, return_exceptions=True)
+            self.task = None
+
+
+class Nobody:
+    """A receiver for tests in which nobody writes."""
+
+    async def accept(self, incoming: object, cursor: str | None = None) -> None:
+        """Take nothing."""
+
+    async def cursor(self, transport: str) -> str | None:
+        return None

@@ -1,0 +1,99 @@
+"""The 24 hours after a person's last message, in which WhatsApp lets us write to them.
+
+Outside of them replies are held by the outbox, and the person is asked once, by a template, to write. What is known of
+that outlives the process: it is this transport's cursor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from gateway.chat import Conversation, Receiver
+from gateway.errors import DeliveryHeld, StateError, TransportDown, TransportError, TransportRefused
+from transports.whatsapp.config import NAME
+
+log = logging.getLogger(__name__)
+
+#: Seconds after a person's message in which we write to them; a little less than WhatsApp's, whose clock is another.
+OPEN_S = 24 * 3600 - 120.0
+
+Heard = Callable[[Conversation], Awaitable[float]]
+
+
+class Window:
+    """Of every person: when they wrote last, and since when we know that we may not write."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._receiver: Receiver | None = None
+        self._closed: dict[str, float] = {}
+        self._heard: dict[str, float] = {}
+        self._lock = asyncio.Lock()
+        #: When a person wrote last, as seconds since the epoch; 0: never.
+        self.heard: Heard | None = None
+
+    async def load(self, receiver: Receiver) -> None:
+        """Take up what was known. Raises StateError."""
+        stored = json.loads(await receiver.cursor(NAME) or "{}")
+        self._closed = {str(room): float(at) for room, at in stored.items()}
+        self._receiver = receiver
+
+    def wrote(self, room: str) -> None:
+        """A person wrote, it seems: the database knows better, as Twilio may tell us of old messages again."""
+        self._heard.pop(room, None)
+
+    async def pass_through(self, conversation: Conversation, ask: Callable[[], Awaitable[None]]) -> None:
+        """Return where we may write; else have the person asked to, once, and raise.
+
+        Raises:
+            DeliveryHeld: not before they write.
+            TransportDown, TransportRefused: they could not be asked; try again.
+        """
+        if self.heard is None:
+            return
+        try:
+            heard = await self._last_heard(conversation, self.heard)
+            if heard > self._closed.get(conversation.room, 0.0) and self._clock() - heard < OPEN_S:
+                return
+            await self.close(conversation, ask)
+        except StateError as error:
+            raise TransportDown(str(error)) from error
+        raise DeliveryHeld()
+
+    async def close(self, conversation: Conversation, ask: Callable[[], Awaitable[None]]) -> None:
+        """WhatsApp will not let us write. Ask the person, unless that was done since they wrote last.
+
+        Raises TransportDown, TransportRefused, StateError: they could not be asked.
+        """
+        room = conversation.room
+        async with self._lock:
+            heard = 0.0 if self.heard is None else await self._last_heard(conversation, self.heard)
+            before = self._closed.get(room)
+            if before is not None and before >= heard:
+                return
+            # Before the question: what is asked twice is worse than what is not asked.
+            await self._note(room, self._clock())
+            try:
+                await ask()
+            except (TransportDown, TransportRefused):
+                await self._note(room, before)
+                raise
+            except TransportError as error:
+                log.warning("whatsapp: somebody could not be asked to write: %s", error)
+
+    async def _last_heard(self, conversation: Conversation, heard: Heard) -> float:
+        if conversation.room not in self._heard:
+            self._heard[conversation.room] = await heard(conversation)
+        return self._heard[conversation.room]
+
+    async def _note(self, room: str, at: float | None) -> None:
+        closed = {other: when for other, when in self._closed.items() if other != room}
+        if at is not None:
+            closed[room] = at
+        if self._receiver is not None:
+            await self._receiver.accept([], cursor=json.dumps(closed))
+        self._closed = closed
