@@ -27,6 +27,7 @@ bench: .venv/dev.done
 	$(BIN)/python benchmarks/bootstrap.py
 	$(BIN)/python benchmarks/build.py
 	$(BIN)/python benchmarks/turns.py
+	$(BIN)/python -m benchmarks.webhooks
 
 docs: .venv/dev.done
 	$(BIN)/python -m commands.page docs/commands.md
