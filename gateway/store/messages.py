@@ -183,10 +183,10 @@ def set_fate(connection: Connection, ids: Collection[int], fate: Fate, *, turn_i
 def last_received_at(connection: Connection, conversation: Conversation) -> float:
     """When the newest message of a room came; 0 if there is none."""
     in_room = (conversations.c.transport == conversation.transport, conversations.c.room == conversation.room)
-    rows = select(messages.c.received_at).join_from(
-        messages, conversations, messages.c.conversation_id == conversations.c.id
-    )
-    return connection.scalar(rows.where(*in_room).order_by(messages.c.id.desc()).limit(1)) or 0.0
+    # The newest of each thread, by the index alone; a join would walk through what others wrote since.
+    newest = select(func.max(messages.c.id)).where(messages.c.conversation_id == conversations.c.id).scalar_subquery()
+    newest_of_all = select(func.max(newest)).where(*in_room).scalar_subquery()
+    return connection.scalar(select(messages.c.received_at).where(messages.c.id == newest_of_all)) or 0.0
 
 
 def set_text(connection: Connection, message_id: int, text: str) -> None:

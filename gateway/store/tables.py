@@ -118,6 +118,7 @@ messages = Table(
     Index("ix_messages_session", "project_id", "conversation_id", "fate", sqlite_where=text("settled_at IS NULL")),
     Index("ix_messages_settled_at", "settled_at"),
     Index("ix_messages_turn_id", "turn_id"),
+    Index("ix_messages_conversation_id", "conversation_id"),
 )
 
 #: Older dialogues of a session too, so that one of them can be taken up again. `title` is its first prompt.
@@ -170,6 +171,7 @@ questions = Table(
     Column("answered_at", Float),
     UniqueConstraint("turn_id", "external_id"),
     Index("ix_questions_open", "turn_id", sqlite_where=text("answered_at IS NULL")),
+    Index("ix_questions_asked", "conversation_id", sqlite_where=text("answered_at IS NULL")),
 )
 
 #: What an operator allowed a project beyond its budget, on one day.

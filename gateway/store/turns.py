@@ -72,7 +72,7 @@ def claim(  # the whole of "a turn begins", in one transaction
     if not batch:
         return None
     session = _session(connection, key)
-    commands = tuple(connection.scalars(_COMMANDS, {"session": session.id, "conversation": key.conversation_id}))
+    commands = commands_since(connection, session.id, key.conversation_id)
     taken = set(connection.scalars(_TAKEN, {"project": key.project_id}))
     slot = next((slot for slot in range(slots) if slot not in taken), None)
     if slot is None:
@@ -112,6 +112,11 @@ def claim(  # the whole of "a turn begins", in one transaction
         rest=tuple(rest),
         commands=commands,
     )
+
+
+def commands_since(connection: Connection, session_id: int, conversation_id: int) -> tuple[str, ...]:
+    """What people typed in a conversation, of what is no prompt, since the last turn of a session; oldest first."""
+    return tuple(connection.scalars(_COMMANDS, {"session": session_id, "conversation": conversation_id}))
 
 
 def finish(connection: Connection, turn: Turn, end: Finished, fate: Fate) -> float | None:

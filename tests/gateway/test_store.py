@@ -25,7 +25,9 @@ from gateway.store import Store, conversations, schema
 from gateway.store import messages as messages_rows
 from gateway.store import outbox as outbox_rows
 from gateway.store import projects as projects_rows
+from gateway.store import questions as questions_rows
 from gateway.store import turns as turns_rows
+from gateway.store import usage as usage_rows
 from gateway.store.database import connect
 from gateway.store.tables import SCHEMA, cursors, metadata
 from gateway.store.turns import SessionKey
@@ -286,8 +288,20 @@ def test_the_migrations_make_the_tables_of_the_code(empty_database: Path) -> Non
         lambda: (messages_rows.enqueue, 1, (1, 2), 100),
         lambda: (outbox_rows.undelivered, 1),
         lambda: (turns_rows.last_unfinished_business, SessionKey(1, 2)),
+        lambda: (turns_rows.commands_since, 1, 2),
+        lambda: (questions_rows.asked_of, 1, "fake:ana"),
+        lambda: (questions_rows.count_open, 1),
+        lambda: (questions_rows.open_of_turn, 1),
+        lambda: (questions_rows.has_rule, 1, "edit files"),
+        lambda: (usage_rows.add, 1, "s1-0", usage_rows.Used()),
+        lambda: (outbox_rows.by_key, "whatsapp", "huskies-7-1"),
+        lambda: (outbox_rows.notices, 1, 7),
+        lambda: (messages_rows.last_received_at, Conversation("whatsapp", "+49")),
     ],
-    ids=["next_pending", "queued", "enqueue", "undelivered", "last_turn"],
+    ids=[
+        *("next_pending", "queued", "enqueue", "undelivered", "last_turn", "commands", "asked_of", "open", "of_turn"),
+        *("rule", "usage", "by_key", "notices", "last_received"),
+    ],
 )
 def test_what_every_message_asks_does_not_walk_the_history(empty_database: Path, make) -> None:
     """SQLite's own plan: no table is scanned, and none by an index over what is settled."""

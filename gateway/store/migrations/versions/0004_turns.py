@@ -14,6 +14,7 @@ def upgrade() -> None:
     op.add_column("projects", sa.Column("agent", sa.String(), server_default="", nullable=False))
     op.add_column("messages", sa.Column("files", sa.Text(), server_default="", nullable=False))
     op.add_column("messages", sa.Column("presses", sa.String(), server_default="", nullable=False))
+    op.create_index("ix_messages_conversation_id", "messages", ["conversation_id"])
     op.add_column("outbox", sa.Column("choices", sa.Text(), server_default="", nullable=False))
     op.add_column("outbox", sa.Column("file", sa.Text(), server_default="", nullable=False))
     op.add_column("turns", sa.Column("model", sa.String(), server_default="", nullable=False))
@@ -47,7 +48,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_questions"),
         sa.UniqueConstraint("turn_id", "external_id", name="uq_questions_turn_id_external_id"),
     )
-    op.create_index("ix_questions_open", "questions", ["turn_id"], sqlite_where=sa.text("answered_at IS NULL"))
+    waiting = sa.text("answered_at IS NULL")
+    op.create_index("ix_questions_open", "questions", ["turn_id"], sqlite_where=waiting)
+    op.create_index("ix_questions_asked", "questions", ["conversation_id"], sqlite_where=waiting)
     op.create_table(
         "rules",
         sa.Column("id", sa.Integer(), nullable=False),
