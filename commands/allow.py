@@ -19,4 +19,4 @@ class Allow:
     async def run(self, ctx: CommandContext) -> str:
         number = int(ctx.arguments["number"]) if "number" in ctx.arguments else None
         session = ctx.get("session|always") is not None
-        return await ctx.services.questions.allow(ctx.message, ctx.role, number, session=session)
+        return await ctx.services.answers.allow(ctx.message, ctx.role, number, session=session)

@@ -17,4 +17,4 @@ class Deny:
 
     async def run(self, ctx: CommandContext) -> str:
         number = int(ctx.arguments["number"]) if "number" in ctx.arguments else None
-        return await ctx.services.questions.deny(ctx.message, ctx.role, number, "")
+        return await ctx.services.answers.deny(ctx.message, ctx.role, number, "")

@@ -17,8 +17,9 @@ from typing import Any
 from aiohttp import web
 
 from commands.table import ALIASES, COMMANDS, worth_telling
-from gateway import build_inputs, git_identity, housekeeping
+from gateway import build_inputs, git_identity, housekeeping, platforms
 from gateway.access import Access
+from gateway.answers import Answers
 from gateway.chat import Transport
 from gateway.command import Parser
 from gateway.confirmations import Confirmations
@@ -272,7 +273,7 @@ async def build(
         transports["console"] = console
     local = {cli.sender, f"console:{user}"}
     access = Access(settings.access.operators, settings.access.members, local)
-    transports |= {name: _REMOTE[name](settings, access) for name in settings.remote_transports}
+    transports |= {name: platforms.MAKE[name](settings, access) for name in settings.remote_transports}
     outbox = Outbox(store, transports)
     fates = Fates(outbox)
     git_proxy = GitProxy({host: token.get_secret_value() for host, token in settings.git.tokens.items()})
@@ -297,6 +298,7 @@ async def build(
     files = Files(state_dir / ".gateway" / "files", store, outbox, transports)
     questions = Questions(store, outbox, projects, settings.people, settings.agent.permission_timeout_s, files.keep)
     gate = Gate(store, questions, settings.agent.budget_usd_per_project_day)
+    answers = Answers(questions, outbox, settings.people)
     parser = Parser(COMMANDS, ALIASES)
     dispatcher = Dispatcher(
         store=store,
@@ -323,7 +325,7 @@ async def build(
         dispatcher=dispatcher,
         projects=projects,
         parser=parser,
-        questions=questions,
+        answers=answers,
     )
     inbox = Inbox(store, access, router.route, dispatcher.withdrawn)
     services = Services(
@@ -333,6 +335,7 @@ async def build(
         outbox=outbox,
         dispatcher=dispatcher,
         questions=questions,
+        answers=answers,
         gate=gate,
         files=files,
         projects=projects,
@@ -377,24 +380,6 @@ async def build(
     )
 
 
-def _matrix(settings: Settings, access: Access) -> Transport:
-    from transports.matrix import MatrixConfig, MatrixTransport
-
-    section = settings.transports.matrix
-    assert section is not None
-    config = MatrixConfig(
-        homeserver=section.homeserver,
-        user_id=section.user_id,
-        access_token=section.access_token.get_secret_value(),
-        password=section.password.get_secret_value(),
-        device_id=section.device_id,
-        encryption=section.encryption,
-        store=settings.gateway.state_dir / ".gateway" / "matrix",
-        bot_name=settings.gateway.bot_name,
-    )
-    return MatrixTransport(config, may_invite=lambda sender: access.role(sender) > 0)
-
-
 def _keys(
     projects: Projects, credentials: Credentials, secrets: Secrets, *, dispatcher: Dispatcher, gate: Gate
 ) -> Keys:
@@ -414,43 +399,6 @@ def _keys(
     secrets.listeners.append(dispatcher.key_changed)
     gate.limit_of = lambda project_id: keys.limit_of(str(project_id))
     return keys
-
-
-def _slack(settings: Settings, access: Access) -> Transport:
-    from transports.slack import SlackConfig, SlackTransport
-
-    section = settings.transports.slack
-    assert section is not None
-    config = SlackConfig(
-        mode=section.mode,
-        bot_token=section.bot_token.get_secret_value(),
-        app_token=section.app_token.get_secret_value(),
-        signing_secret=section.signing_secret.get_secret_value(),
-        api_base_url=section.api_base_url,
-        bot_name=settings.gateway.bot_name,
-    )
-    return SlackTransport(config, may_speak=lambda sender: access.role(sender) > 0)
-
-
-def _whatsapp(settings: Settings, _: Access) -> Transport:
-    from transports.whatsapp import WhatsAppConfig, WhatsAppTransport
-
-    section = settings.transports.whatsapp
-    assert section is not None
-    config = WhatsAppConfig(
-        account_sid=section.account_sid,
-        auth_token=section.auth_token.get_secret_value(),
-        from_number=section.from_number,
-        public_url=settings.gateway.public_url,
-        api_base_url=section.api_base_url,
-        template_sid=section.template_sid,
-        quick_replies=section.quick_replies,
-    )
-    return WhatsAppTransport(config)
-
-
-#: How the transports that people elsewhere can reach are made.
-_REMOTE = {"matrix": _matrix, "slack": _slack, "whatsapp": _whatsapp}
 
 
 def _name_of(projects: Projects, project: str) -> str:

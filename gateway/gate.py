@@ -58,9 +58,8 @@ class Gate:
     changed: Callable[[], None] = lambda: None
     refused: Callable[[int, str], Awaitable[None]] | None = None
     #: Until when the provider serves a project no more, seconds since the epoch; and what is wrong with its key.
-    limit_of: Callable[[int], float | None] | None = None
+    limit_of: Callable[[int], float | None] = lambda _: None
     refusal: Callable[[int], str] = lambda _: ""
-    _until: float = 0.0
     _day: str = ""
     _spent: dict[int, float] = field(default_factory=dict)
     _turns: dict[int, int] = field(default_factory=dict)
@@ -104,14 +103,13 @@ class Gate:
 
         Whoever asks is told when that has come.
         """
-        until = self._until if self.limit_of is None else self.limit_of(project_id) or 0.0
+        until = self.limit_of(project_id) or 0.0
         if until > time.time():
             self._look_again(until + 0.1)
         return until
 
     def limit(self, until: float) -> None:
         """The provider serves this account, or one of several, no more before `until`, seconds since the epoch."""
-        self._until = max(self._until, until)
         self._look_again(until + 0.1)
 
     def resume_at(self, turn: Turn, end: Finished) -> Parking | None:

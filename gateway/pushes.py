@@ -6,7 +6,6 @@ What is allowed holds for `GOOD_FOR_S`, for that project and repository: a push 
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -15,7 +14,6 @@ import msgspec
 from gateway.git_url import GitUrl
 from gateway.questions import Questions
 from gateway.store.turns import Turn
-from sled.protocol import Question
 
 #: Seconds.
 GOOD_FOR_S = 600.0
@@ -43,9 +41,8 @@ class Pushes:
             return NO_RUN
         if self.mode(project_id) != "allow":
             arguments = msgspec.json.encode({"repository": repository.url}).decode()
-            name, rule = f"push-{secrets.token_hex(8)}", f"git push to {repository.url}"
-            question = Question(id=name, kind="permission", tool="git push", arguments=arguments, rule=rule)
-            if not await self.questions.permission(turns[0], question):
+            rule = f"git push to {repository.url}"
+            if not await self.questions.permission(turns[0], tool="git push", arguments=arguments, rule=rule):
                 return DENIED
         self._granted[project_id, repository.url] = asyncio.get_running_loop().time() + GOOD_FOR_S
         return ""

@@ -1,14 +1,15 @@
-"""What agents ask of people: a card in the conversation, one answer, one effect.
+"""What agents ask of people: a card in the conversation, one outcome, one effect.
 
-The sled only waits. Who may answer, until when, and what became of it is decided here and stored before it has any
-effect, so that neither a restart nor a second answer changes an outcome. A decision is sent again after each hello of
-the sled until the turn ends.
+The sled only waits. Until when, and what became of it is decided here and stored before it has any effect, so that
+neither a restart nor a second answer changes an outcome. A decision is sent again after each hello of the sled until
+the turn ends. What people say to a question is understood in `gateway.answers`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -18,10 +19,9 @@ from typing import Any, Protocol
 from sqlalchemy import Connection
 
 from gateway import cards
-from gateway.access import Role
 from gateway.batch import name_of
-from gateway.chat import Fate, OutgoingFile
-from gateway.errors import StateError, UserError
+from gateway.chat import Conversation, Fate, OutgoingFile
+from gateway.errors import StateError
 from gateway.outbox import Outbox
 from gateway.settings import Person
 from gateway.store import Store, messages
@@ -29,7 +29,7 @@ from gateway.store import questions as rows
 from gateway.store.messages import StoredMessage
 from gateway.store.outbox import encode_choices
 from gateway.store.questions import Asked, Outcome
-from gateway.store.turns import Turn
+from gateway.store.turns import Turn, open_turns
 from gateway.waits import Waits
 from sled.protocol import Decision, Frame, Question, Withdrawn
 
@@ -51,6 +51,7 @@ _UNASKED = {
     "number": f"{MAX_OPEN} questions wait for an answer already; ask one after another",
 }
 _RETRY_WRITE_S = 1.0
+_OPERATOR = "An operator"
 
 
 class Wire(Protocol):
@@ -70,12 +71,12 @@ class _Open:
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
-    """What somebody says to a question."""
+class Answer:
+    """What is to become of a question, and who says so."""
 
     outcome: Outcome
-    by: str
-    told_by: str  # for people
+    by: str = ""
+    told_by: str = ""  # for people
     word: str = ""  # the reason for a denial, or the rule that was allowed
     rule: str = ""
     answers: tuple[tuple[str, ...], ...] = ()
@@ -106,11 +107,13 @@ class Questions:
 
     # --- a turn asks -------------------------------------------------------------------------------------------------
 
-    async def permission(self, turn: Turn, question: Question) -> bool:
+    async def permission(self, turn: Turn, *, tool: str, arguments: str, rule: str) -> bool:
         """Ask for something that only the gateway can do, for a turn; whether it was allowed.
 
         Whoever is cancelled here leaves a question that has no effect any more. Raises StateError.
         """
+        name = f"{rows.OWN}{secrets.token_hex(8)}"
+        question = Question(id=name, kind="permission", tool=tool, arguments=arguments, rule=rule)
         answered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
         async def then(asked: Asked) -> None:
@@ -131,12 +134,8 @@ class Questions:
         Raises StateError: nothing was stored, the sled will say it again.
         """
         first = turn.batch[0]
-        who = name_of(first, self.people)
-        attached: OutgoingFile | None = None
-        large = len(question.arguments) > MAX_CARD - _AROUND or question.tool == "Edit"
-        if large and self.outbox.can_send_files(first.conversation) and await asyncio.to_thread(_is_long, question):
-            text = await asyncio.to_thread(cards.attachment, question)
-            attached = self.keep(f"{question.tool[:40] or 'arguments'}.txt", text.encode(errors="replace"))
+        who = _requester_or_operator(turn, self.people)
+        attached = await self._attachment(turn, question)
 
         def unit(connection: Connection) -> tuple[Asked | None, bool]:
             asked = rows.ask(
@@ -154,7 +153,7 @@ class Questions:
                 return rows.settle(connection, asked.id, "allowed", by="rule"), True
             if rows.count_open(connection, turn.id) > MAX_OPEN:
                 return rows.settle(connection, asked.id, "denied", by="number"), True
-            if not self._post(connection, asked, f"{who} or an operator", first.external_id, attached):
+            if not self._post(connection, asked, who, first.external_id, attached):
                 return rows.settle(connection, asked.id, "denied", by="length"), True
             return rows.by_id(connection, asked.id), False
 
@@ -166,9 +165,28 @@ class Questions:
         if settled:
             await self._tell(asked, _UNASKED.get(asked.answered_by, ""))
             return True
-        self._wait(asked, f"{who} or an operator")
+        self._wait(asked, who)
         self.outbox.wake(asked.conversation)
         return True
+
+    async def _attachment(self, turn: Turn, question: Question) -> OutgoingFile | None:
+        """The file of arguments that are too long for a card; None where none is needed, or none can be had."""
+        large = len(question.arguments) > MAX_CARD - _AROUND or question.tool == "Edit"
+        if not large or not self.outbox.can_send_files(turn.batch[0].conversation):
+            return None
+        if await self.store.read(lambda c: rows.has_rule(c, turn.id, question.rule)):
+            return None
+        return await asyncio.to_thread(self._make_attachment, question)
+
+    def _make_attachment(self, question: Question) -> OutgoingFile | None:
+        if not _is_long(question):
+            return None
+        try:
+            name = f"{question.tool[:40] or 'arguments'}.txt"
+            return self.keep(name, cards.attachment(question).encode(errors="replace"))
+        except OSError as error:  # a full disk: what nobody can read is denied, and the agent is told
+            log.error("the arguments of a question cannot be kept: %s", error)
+            return None
 
     async def ask_operator(
         self, project_id: int, conversation_id: int, question: Question, deadline: float, then: Then
@@ -186,13 +204,13 @@ class Questions:
                 deadline=deadline,
             )
             if asked is not None:
-                self._post(connection, asked, "An operator", "")
+                self._post(connection, asked, _OPERATOR, "")
             return None if asked is None else rows.by_id(connection, asked.id)
 
         asked = await self.store.write(unit)
         if asked is not None:
             self._then[asked.id] = then
-            self._wait(asked, "An operator")
+            self._wait(asked, _OPERATOR)
             self.outbox.wake(asked.conversation)
         return asked
 
@@ -200,7 +218,7 @@ class Questions:
         """The agent waits no longer."""
         for waiting in list(self._open.values()):
             if waiting.asked.turn_id == turn.id and waiting.asked.body.id == withdrawn.question:
-                await self._settle(waiting, _Answer("closed", "", ""))
+                await self.settle(waiting.asked, Answer("closed"))
 
     def close(self, connection: Connection, turn_id: int) -> None:
         """Within the unit that ends a turn: nobody waits for its answers any more."""
@@ -223,7 +241,7 @@ class Questions:
         """A project is deleted: what the gateway itself asked about it is not to be answered any more."""
         for waiting in list(self._open.values()):
             if waiting.asked.turn_id is None and waiting.asked.project_id == project_id:
-                await self._settle(waiting, _Answer("closed", "", ""))
+                await self.settle(waiting.asked, Answer("closed"))
 
     # --- what the dispatcher wants to know ---------------------------------------------------------------------------
 
@@ -231,145 +249,50 @@ class Questions:
         """What a sled that connects may not have heard."""
         return list(self._decided[run].values()) if run in self._decided else []
 
-    # --- people answer -----------------------------------------------------------------------------------------------
+    # --- people answer ------------------------------------------------------------------------------------------------
 
     def open_in(self, conversation_id: int) -> list[Asked]:
         """What waits for an answer in a conversation, oldest first."""
         found = [waiting.asked for waiting in self._open.values() if waiting.asked.conversation_id == conversation_id]
         return sorted(found, key=lambda asked: asked.id)
 
-    async def take(self, message: StoredMessage, role: Role) -> str | None:
-        """Take a message that is no command, if it answers what is asked in its conversation: what to say to that.
+    def cards_in(self, here: Conversation) -> list[Asked]:
+        """What waits for an answer in a room, threads and all, and has a card."""
+        waiting = (waiting.asked for waiting in self._open.values())
+        room = (here.transport, here.room)
+        return [a for a in waiting if a.card_id is not None and (a.conversation.transport, a.conversation.room) == room]
 
-        None: it is meant for the agent, as everything is that comes with a file. Raises UserError.
-        """
-        if message.files:
-            return None
-        mine = [asked for asked in self.open_in(message.conversation_id) if _may(asked, message, role)]
-        text = message.text.strip()
-        if any(asked.body.kind == "permission" for asked in mine):
-            if text.lower().rstrip(".!") in cards.YES:
-                return await self.allow(message, role, None, session=False)
-            if (no := cards.NO.fullmatch(text)) is not None:
-                number, why = no["number"], (no["why"] or "").strip()
-                if number and len(self._permissions(message)) < 2:  # "no 3 tests fail": nothing has a number
-                    number, why = None, f"{number} {why}".strip()
-                return await self.deny(message, role, int(number) if number else None, why)
-        queries = [asked for asked in mine if asked.body.kind == "query"]
-        if not queries or not text:
-            return None
-        if (one := cards.ANSWER.fullmatch(text)) is not None:
-            return await self.answer(message, role, int(one["number"]), one["words"])
-        queries = [asked for asked in queries if asked.turn_id is not None or cards.decides(text)]
-        return await self._answer(queries[0], message, text) if queries else None
+    def who(self, asked: Asked) -> str:
+        """Who may answer, for people; empty: nobody, it is closed."""
+        return self._open[asked.id].who if asked.id in self._open else ""
 
-    async def pressed(self, message: StoredMessage, role: Role) -> str:
-        """Take a press of a card's button; what to say to that. Raises UserError."""
-        for waiting in list(self._open.values()):
-            asked = waiting.asked
-            if asked.card_id is None or asked.conversation.room != message.conversation.room:
-                continue
-            if await self.outbox.stands_at(asked.card_id) != message.presses:
-                continue
-            if message.text not in cards.choices(asked) or waiting.asked is not asked:
-                return ""
-            if asked.body.kind == "query":
-                options = asked.body.queries[len(asked.answers)].options
-                return await self._answer(asked, message, options[int(message.text) - 1].label, role)
-            if message.text == "deny":
-                return await self._decide(asked, message, role, "denied")
-            return await self._decide(asked, message, role, "allowed", session=message.text == "allow session")
-        return ""
+    def is_past(self, asked: Asked) -> bool:
+        """Whether the first of its queries that `asked` has not answered is answered by now."""
+        return asked.id in self._open and self._open[asked.id].asked is not asked
 
-    async def allow(self, message: StoredMessage, role: Role, number: int | None, *, session: bool) -> str:
-        """Give a permission, for once or for the session; what to say to that. Raises UserError."""
-        return await self._decide(self._find(message, "permission", number), message, role, "allowed", session=session)
-
-    async def deny(self, message: StoredMessage, role: Role, number: int | None, why: str) -> str:
-        """Deny a permission; what to say to that. Raises UserError."""
-        return await self._decide(self._find(message, "permission", number), message, role, "denied", why=why)
-
-    async def answer(self, message: StoredMessage, role: Role, number: int | None, text: str) -> str:
-        """Answer a question; what to say to that. Raises UserError."""
-        return await self._answer(self._find(message, "query", number), message, text, role)
-
-    def _permissions(self, message: StoredMessage) -> list[Asked]:
-        return [asked for asked in self.open_in(message.conversation_id) if asked.body.kind == "permission"]
-
-    def _find(self, message: StoredMessage, kind: str, number: int | None) -> Asked:
-        found = [asked for asked in self.open_in(message.conversation_id) if asked.body.kind == kind]
-        if number is not None:
-            found = [asked for asked in found if asked.number == number]
-        if not found:
-            raise UserError("Nothing of that kind is asked here now. `questions` lists what was.")
-        if len(found) > 1:
-            listed = "\n".join(f"{asked.number}. {cards.summary(asked.body)}" for asked in found)
-            raise UserError(f"Several are open; put the number behind your word (`allow 2`, `deny 2`):\n{listed}")
-        return found[0]
-
-    async def _decide(
-        self,
-        asked: Asked,
-        message: StoredMessage,
-        role: Role,
-        result: Outcome,
-        *,
-        session: bool = False,
-        why: str = "",
-    ) -> str:
-        self._check(asked, message, role)
-        if session and not asked.body.rule:
-            raise UserError("This one can only be allowed once: type `allow`.")
-        rule = asked.body.rule if session else ""
-        name = name_of(message, self.people)
-        answer = _Answer(result, message.sender, name, rule or why, rule, message=message)
-        return await self._settle(self._open[asked.id], answer)
-
-    async def _answer(self, asked: Asked, message: StoredMessage, text: str, role: Role | None = None) -> str:
-        if role is not None:
-            self._check(asked, message, role)
-        if asked.turn_id is None and not cards.decides(text):
-            raise UserError("That is no answer to it; reply with a number, `yes`, `no`, or an amount like `+5`.")
-        answer = cards.read_answer(asked.body.queries[len(asked.answers)], text)
+    async def next_query(self, asked: Asked, answer: list[str], message: StoredMessage) -> str:
+        """Take the answer to one of several queries: the card tells that, and the next one is asked."""
+        told = f"❓ {cards.visible(asked.body.queries[len(asked.answers)].text)}\n✅ {cards.visible(', '.join(answer))}"
         waiting = self._open[asked.id]
-        if len(asked.answers) + 1 < len(asked.body.queries):
-            return await self._next_query(waiting, answer, message)
-        answers = (*asked.answers, tuple(answer))
-        by = name_of(message, self.people)
-        return await self._settle(waiting, _Answer("answered", message.sender, by, answers=answers, message=message))
-
-    async def _next_query(self, waiting: _Open, answer: list[str], message: StoredMessage) -> str:
-        """One of several is answered: the card tells that, and the next one is asked."""
-        before = waiting.asked
-        told = (
-            f"❓ {cards.visible(before.body.queries[len(before.answers)].text)}\n✅ {cards.visible(', '.join(answer))}"
-        )
 
         def unit(connection: Connection) -> Asked:
-            asked = rows.add_answer(connection, before.id, answer, time.time() + self.timeout_s)
-            if not asked.outcome:
-                self._show(connection, before, told)
-                self._post(connection, asked, waiting.who, "")
+            later = rows.add_answer(connection, asked.id, answer, time.time() + self.timeout_s)
+            if not later.outcome:
+                self._show(connection, asked, told)
+                self._post(connection, later, waiting.who, "")
                 messages.set_fate(connection, [message.id], Fate.ANSWERED)  # so it answers nothing else after a crash
             return rows.by_id(connection, asked.id)
 
-        asked = await self.store.write(unit)
-        if asked.outcome:
+        later = await self.store.write(unit)
+        if later.outcome:
             return "That question is closed."
-        waiting.asked = asked
+        waiting.asked = later
         self._set_timer(waiting)
-        self.outbox.wake(before.conversation)
+        self.outbox.wake(asked.conversation)
         return ""
 
-    def _check(self, asked: Asked, message: StoredMessage, role: Role) -> None:
-        if asked.id not in self._open:
-            raise UserError("That question is closed.")
-        if not _may(asked, message, role):
-            raise UserError(f"Only {self._open[asked.id].who.replace('An ', 'an ')} can answer that.")
-
-    async def _settle(self, waiting: _Open, answer: _Answer) -> str:
+    async def settle(self, asked: Asked, answer: Answer) -> str:
         """Give a question its one outcome, and tell everybody; what to say to whoever answered."""
-        asked = waiting.asked
 
         def unit(connection: Connection) -> Asked | None:
             reason = ((answer.word,),) if answer.outcome == "denied" and answer.word else ()
@@ -416,17 +339,22 @@ class Questions:
         """Take up what another gateway process asked; `then` says who hears of a question of the gateway's own."""
         at_least = time.time() + AFTER_RESTART_S
 
-        def unit(connection: Connection) -> tuple[list[Asked], list[Asked]]:
+        def unit(connection: Connection) -> tuple[list[Asked], list[Asked], dict[int | None, Turn]]:
             for asked in rows.all_open(connection):
                 rows.extend(connection, asked.id, max(asked.deadline, at_least))
-            return rows.all_open(connection), rows.settled_of_open_turns(connection)
+            turns: dict[int | None, Turn] = {turn.id: turn for turn in open_turns(connection)}
+            return rows.all_open(connection), rows.settled_of_open_turns(connection), turns
 
-        waiting, settled = await self.store.write(unit)
+        waiting, settled, turns = await self.store.write(unit)
         for asked in waiting:
+            if asked.turn_id is not None and not asked.run:  # what waited for it ended with the gateway
+                await self.settle(asked, Answer("closed"))
+                continue
             if asked.turn_id is None and (hears := then(asked)) is not None:
                 self._then[asked.id] = hears
-            self._wait(asked, "An operator" if not asked.requester else "Who asked for it, or an operator")
-        for asked in settled:
+            turn = turns.get(asked.turn_id)
+            self._wait(asked, _OPERATOR if turn is None else _requester_or_operator(turn, self.people))
+        for asked in filter(lambda asked: asked.run, settled):
             why = "nobody answered in time" if asked.outcome == "expired" else ""
             if asked.outcome == "denied" and asked.answers:
                 why = asked.answers[0][0]
@@ -459,7 +387,7 @@ class Questions:
     async def _settle_in_the_end(self, waiting: _Open) -> None:
         while waiting.asked.id in self._open:
             try:
-                await self._settle(waiting, _Answer("expired", "", ""))
+                await self.settle(waiting.asked, Answer("expired"))
             except StateError as error:
                 log.error("a question's deadline: %s", error)
                 await asyncio.sleep(_RETRY_WRITE_S)
@@ -535,8 +463,8 @@ def _readable(asked: Asked) -> bool:
     return bool(asked.body.queries) and all(len(cards.card(a, who="", several_open=True)) < MAX_CARD for a in later)
 
 
-def _may(asked: Asked, message: StoredMessage, role: Role) -> bool:
-    return role is Role.OPERATOR or (bool(asked.requester) and message.sender == asked.requester)
+def _requester_or_operator(turn: Turn, people: Mapping[str, Person]) -> str:
+    return f"{name_of(turn.batch[0], people)} or an operator"
 
 
 def _decision(asked: Asked, why: str) -> Decision:

@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from gateway.access import Access, Role
+from gateway.answers import Answers
 from gateway.chat import Fate
 from gateway.command import Command, CommandContext, NearMiss, Parsed, Parser, Verbatim
 from gateway.dispatcher import Dispatcher
@@ -23,7 +24,6 @@ from gateway.errors import StateError, UserError
 from gateway.fates import Fates
 from gateway.outbox import Outbox
 from gateway.projects import Projects
-from gateway.questions import Questions
 from gateway.services import Services, no_active_project
 from gateway.store import Store, conversations, messages
 from gateway.store.messages import StoredMessage
@@ -46,7 +46,7 @@ class Router:
         dispatcher: Dispatcher,
         projects: Projects,
         parser: Parser,
-        questions: Questions,
+        answers: Answers,
     ) -> None:
         self._store = store
         self._outbox = outbox
@@ -55,7 +55,7 @@ class Router:
         self._dispatcher = dispatcher
         self._projects = projects
         self._parser = parser
-        self._questions = questions
+        self._answers = answers
         self._services: Services | None = None
         self._rooms: dict[tuple[str, str], deque[StoredMessage]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -103,7 +103,7 @@ class Router:
 
     def _is_plain_prompt(self, message: StoredMessage) -> bool:
         allowed = self._access.role(message.sender) is not Role.NOBODY and not message.problem and not message.presses
-        if self._questions.open_in(message.conversation_id):
+        if self._answers.questions.open_in(message.conversation_id):
             return False
         project = self._projects.by_id(message.project_id) if message.project_id is not None else None
         takes = project is not None and project.desired == "up"
@@ -151,10 +151,10 @@ class Router:
             await self._settle(message, Fate.REFUSED, message.problem)
             return
         if message.presses:
-            await self._answer(message, self._questions.pressed)
+            await self._answer(message, self._answers.pressed)
             return
         parsed = self._parse(message)
-        if parsed is None and await self._answer(message, self._questions.take):
+        if parsed is None and await self._answer(message, self._answers.take):
             return
         if isinstance(parsed, Parsed) and getattr(parsed.command, "for_agent", False):
             await self._hand_on(message, parsed)

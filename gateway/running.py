@@ -6,12 +6,13 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from gateway import questions
 from gateway.chat import Conversation
 from gateway.progress import Live
 from gateway.store.messages import StoredMessage
 from gateway.store.turns import SessionKey, Turn
 from gateway.text import quote
-from sled.protocol import Frame, Run
+from sled.protocol import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +41,11 @@ class RunSettings:
     model: str
 
 
-class Wire(Protocol):
+class Wire(questions.Wire, Protocol):
     """The sleds, as the dispatcher sees them."""
 
     def journal(self, project_id: int) -> str | None:
         """The journal of a project's sled; None while it is away."""
-
-    async def send(self, project_id: int, frame: Frame) -> bool:
-        """False when the sled is away; its next hello asks again."""
 
 
 @dataclass(slots=True)

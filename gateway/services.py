@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from gateway.access import Access
+from gateway.answers import Answers
 from gateway.chat import OutgoingFile, Transport
 from gateway.command import Command, CommandContext
 from gateway.confirmations import Confirmations
@@ -32,6 +33,7 @@ class Services:
     outbox: Outbox
     dispatcher: Dispatcher
     questions: Questions
+    answers: Answers
     gate: Gate
     files: Files
     projects: Projects

@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 
 from gateway.access import Access
+from gateway.answers import Answers
 from gateway.chat import Fate
 from gateway.dispatcher import Dispatcher
 from gateway.fates import Fates
@@ -47,6 +48,7 @@ class World:
     accepted: list[StoredMessage]
     projects: dict[str, int]
     questions: Questions
+    answers: Answers
     gate: Gate
     files: list[File]
 
@@ -127,6 +129,7 @@ async def make_world(
     names: dict[str, int] = {}
     keep = Files(path / "files", store, outbox, {}).keep
     questions = Questions(store, outbox, sleds, {}, question_s, keep)
+    answers = Answers(questions, outbox, {})
     gate = Gate(store, questions, budget_usd)
     await gate.recover()
     sent: list[File] = []
@@ -149,7 +152,9 @@ async def make_world(
     sleds.dispatcher = dispatcher
     accepted: list[StoredMessage] = []
     inbox = Inbox(store, Access(["fake:ana", "fake:ben"], []), accepted.append, dispatcher.withdrawn)
-    return World(store, transport, outbox, fates, sleds, dispatcher, inbox, accepted, names, questions, gate, sent)
+    return World(
+        store, transport, outbox, fates, sleds, dispatcher, inbox, accepted, names, questions, answers, gate, sent
+    )
 
 
 async def close_world(world: World) -> None:

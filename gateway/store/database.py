@@ -41,6 +41,7 @@ class Store:
         self._loop = asyncio.get_running_loop()
         self._reader = ThreadPoolExecutor(1, "store-reader")
         self._reading: Connection | None = None
+        self._closed = False
         #: Why the last transaction failed; empty while writes succeed.
         self.problem = ""
         #: Transactions and units committed, for metrics and the group commit's test.
@@ -65,10 +66,14 @@ class Store:
         Handing in is synchronous: of two calls, the first one's unit runs first.
 
         Raises (through the future):
-            StateError: the transaction failed (disk full, locked); nothing of the unit was kept.
+            StateError: the transaction failed (disk full, locked), or the store is closed; nothing of the unit was
+                kept.
         """
         future: asyncio.Future[T] = self._loop.create_future()
-        self._units.put((unit, future))
+        if self._closed:
+            future.set_exception(StateError("The database is closed; nothing was stored."))
+        else:
+            self._units.put((unit, future))
         return future
 
     async def read(self, unit: Unit[T]) -> T:
@@ -77,6 +82,7 @@ class Store:
 
     async def close(self) -> None:
         """Finish the writes handed in so far."""
+        self._closed = True
         self._units.put(None)
         await asyncio.to_thread(self._writer.join)
         await self._loop.run_in_executor(self._reader, self._close_reader)

@@ -19,6 +19,9 @@ from sled.protocol import Question
 #: expired: nobody answered in time. closed: nobody waits for the answer any more.
 Outcome = Literal["allowed", "denied", "answered", "expired", "closed"]
 
+#: How the names of a turn's questions begin that the gateway asks itself: no sled waits for their answers.
+OWN = "own-"
+
 # Spelled out as in the partial index: with a bound parameter SQLite could not use it.
 _OPEN = text("questions.answered_at IS NULL")
 
@@ -239,7 +242,7 @@ def _asked(row: Row[tuple[object, ...]]) -> Asked:
     return Asked(
         id=row.id,
         turn_id=row.turn_id,
-        run=row.run or "",
+        run="" if row.run is None or row.external_id.startswith(OWN) else row.run,
         session_id=row.session_id,
         project_id=row.project_id,
         conversation_id=row.conversation_id,

@@ -43,7 +43,7 @@ async def spend(world: World, usd: float, number: str) -> None:
 async def answer(world: World, text: str, external_id: str, role: Role = Role.OPERATOR) -> str | None:
     before = len(world.accepted)
     await world.inbox.accept("fake", [world.transport.message(text, external_id)], None)
-    return await world.questions.take(world.accepted[before], role)
+    return await world.answers.take(world.accepted[before], role)
 
 
 async def reads(world: World, part: str) -> str:
@@ -157,9 +157,17 @@ async def test_a_limit_parks_the_turn_and_it_goes_on_by_itself(world: World) -> 
     assert world.gate.left(project)[0] == pytest.approx(0.75)
 
 
+def limit_account(world: World, until: float) -> None:
+    """The provider serves nobody before `until`: what the proxy's ledger knows, and the gate is told."""
+    world.gate.limit_of = lambda _: until
+    world.gate.limit(until)
+
+
 async def test_while_the_provider_refuses_nothing_begins_and_parked_turns_go_first(world: World) -> None:
     project, run = await begin(world)
-    await world.sleds.say(project, run.run, limited(time.time() + 0.8))
+    until = time.time() + 0.8
+    limit_account(world, until)
+    await world.sleds.say(project, run.run, limited(until))
     other = await world.project("other")
     await world.activate(other, room="elsewhere")
     await world.say("me too", "m2", room="elsewhere")
@@ -292,12 +300,14 @@ async def test_a_turn_that_was_given_up_while_it_was_parked_did_not_wait_longer(
 
 
 async def test_a_longer_limit_behind_a_shorter_one_is_waited_for_too(world: World) -> None:
-    world.gate.limit(time.time() + 0.2)
-    world.gate.limit(time.time() + 0.6)
+    began = time.time()
+    world.gate.limit(began + 0.2)
+    limit_account(world, began + 0.6)
     await world.activate(await world.project())
     await world.say("work", "m1")
     _, run = await world.next_run(3)
     assert run.prompt == "work"
+    assert time.time() >= began + 0.6
 
 
 @pytest.mark.parametrize("until", [1e300, 1.8e12])
@@ -388,7 +398,7 @@ async def test_a_limit_that_grows_while_a_turn_is_parked_is_waited_for(world: Wo
     began = time.time()
     await world.sleds.say(project, run.run, limited(began + 0.2))
     await reads(world, "limit is reached")
-    world.gate.limit(began + 0.7)
+    limit_account(world, began + 0.7)
     assert "build it" in (await world.next_run(3))[1].prompt
     assert time.time() >= began + 0.7
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 import pytest_asyncio
 from sqlalchemy import update
@@ -16,12 +17,13 @@ from sqlalchemy import update
 from gateway import cards
 from gateway import questions as questions_module
 from gateway.access import Role
-from gateway.chat import Attachment, Capabilities, Fate
+from gateway.chat import Attachment, Capabilities, Fate, OutgoingFile
 from gateway.errors import UserError
 from gateway.store import questions as rows
 from gateway.store import turns as turn_rows
 from gateway.store.messages import StoredMessage
 from gateway.store.tables import questions as table
+from gateway.store.turns import open_turns
 from gateway.testing import FakeTransport
 from sled.protocol import Decision, Finished, Option, Query, Question, Run, RunState, Withdrawn
 from tests.conftest import FAST, World, close_world, make_world
@@ -62,13 +64,13 @@ class Asking:
         """A message that came in; it goes nowhere but to the questions."""
         message = self.world.transport.message(text, external_id, sender=sender)
         if presses:
-            message = type(message)(**{**_fields(message), "presses": presses})
+            message = replace(message, presses=presses)
         before = len(self.world.accepted)
         await self.world.inbox.accept("fake", [message], None)
         return self.world.accepted[before]
 
     async def take(self, text: str, external_id: str, sender: str = "fake:ana", role: Role = Role.MEMBER) -> str | None:
-        return await self.world.questions.take(await self.says(text, external_id, sender), role)
+        return await self.world.answers.take(await self.says(text, external_id, sender), role)
 
     async def decision(self) -> Decision:
         return await asyncio.wait_for(self.world.sleds.decisions.get(), 5)
@@ -77,10 +79,6 @@ class Asking:
         """The text of the conversation that contains `part`."""
         texts = await self.world.transport.until(lambda texts: any(part in text for text in texts))
         return next(text for text in texts if part in text)
-
-
-def _fields(message: object) -> dict[str, object]:
-    return {name: getattr(message, name) for name in message.__dataclass_fields__}  # type: ignore[attr-defined]
 
 
 async def test_a_card_shows_the_tool_and_the_whole_of_its_arguments(asking: Asking) -> None:
@@ -112,18 +110,16 @@ async def test_only_the_requester_or_an_operator_may_answer(asking: Asking) -> N
     await asking.ask(BASH)
     assert await asking.take("yes", "m2", "fake:ben") is None  # a prompt like any other
     with pytest.raises(UserError, match="Only Ana or an operator"):
-        await asking.world.questions.allow(
-            await asking.says("allow", "m3", "fake:ben"), Role.MEMBER, None, session=False
-        )
+        await asking.world.answers.allow(await asking.says("allow", "m3", "fake:ben"), Role.MEMBER, None, session=False)
     assert asking.world.sleds.decisions.empty()
     operator = await asking.says("allow", "m4", "fake:ben")
-    await asking.world.questions.allow(operator, Role.OPERATOR, None, session=False)
+    await asking.world.answers.allow(operator, Role.OPERATOR, None, session=False)
     assert (await asking.decision()).allow
 
 
 async def test_the_second_answer_and_a_late_one_have_no_effect(asking: Asking) -> None:
     await asking.ask(BASH)
-    ask = asking.world.questions
+    ask = asking.world.answers
     yes, no = await asking.says("allow", "m2"), await asking.says("deny", "m3")
     told = await asyncio.gather(
         ask.allow(yes, Role.MEMBER, None, session=False),
@@ -141,7 +137,7 @@ async def test_the_second_answer_and_a_late_one_have_no_effect(asking: Asking) -
 async def test_allowed_for_the_session_asks_no_more_until_it_is_revoked(asking: Asking) -> None:
     world = asking.world
     await asking.ask(BASH)
-    await world.questions.allow(await asking.says("allow session", "m2"), Role.MEMBER, None, session=True)
+    await world.answers.allow(await asking.says("allow session", "m2"), Role.MEMBER, None, session=True)
     assert (await asking.decision()).allow
     cards = len(world.transport.texts)
     await world.sleds.say(asking.project, asking.run.run, _again("q7"))
@@ -160,7 +156,7 @@ def _again(name: str) -> Question:
 async def test_a_rule_is_of_one_session(world: World) -> None:
     here = await Asking.begin(world)
     await here.ask(BASH)
-    await world.questions.allow(await here.says("allow session", "m2"), Role.MEMBER, None, session=True)
+    await world.answers.allow(await here.says("allow session", "m2"), Role.MEMBER, None, session=True)
     await here.decision()
     await world.sleds.finish(here.project, here.run)
     await world.activate(here.project, room="other")
@@ -230,13 +226,13 @@ async def test_a_button_is_an_answer_of_whoever_may_give_it(asking: Asking) -> N
     assert await world.outbox.drain(5)
     stands_at = await world.outbox.stands_at(asked.card_id)
     with pytest.raises(UserError, match="Only Ana"):
-        await world.questions.pressed(await asking.says("allow", "p1", "fake:ben", stands_at), Role.MEMBER)
-    assert await world.questions.pressed(await asking.says("🎉", "p2", presses=stands_at), Role.MEMBER) == ""
-    assert await world.questions.pressed(await asking.says("allow", "p3", presses="elsewhere"), Role.MEMBER) == ""
+        await world.answers.pressed(await asking.says("allow", "p1", "fake:ben", stands_at), Role.MEMBER)
+    assert await world.answers.pressed(await asking.says("🎉", "p2", presses=stands_at), Role.MEMBER) == ""
+    assert await world.answers.pressed(await asking.says("allow", "p3", presses="elsewhere"), Role.MEMBER) == ""
     assert world.sleds.decisions.empty()
-    await world.questions.pressed(await asking.says("allow", "p4", presses=stands_at), Role.MEMBER)
+    await world.answers.pressed(await asking.says("allow", "p4", presses=stands_at), Role.MEMBER)
     assert (await asking.decision()).allow
-    assert await world.questions.pressed(await asking.says("deny", "p5", presses=stands_at), Role.MEMBER) == ""
+    assert await world.answers.pressed(await asking.says("deny", "p5", presses=stands_at), Role.MEMBER) == ""
     assert world.sleds.decisions.empty()
 
 
@@ -322,6 +318,68 @@ async def test_what_is_too_long_for_a_card_is_a_file_above_it(asking: Asking) ->
     assert (await asking.decision()).allow
 
 
+async def test_what_no_disk_holds_is_denied_unseen(asking: Asking, caplog: pytest.LogCaptureFixture) -> None:
+    def full(name: str, data: bytes) -> OutgoingFile:
+        raise OSError(28, "No space left on device")
+
+    asking.world.questions.keep = full
+    await asking.world.sleds.say(asking.project, asking.run.run, LONG)
+    decision = await asking.decision()
+    assert not decision.allow
+    assert "smaller parts" in decision.text
+    assert "No space left" in caplog.text
+    assert not any("May I" in text for text in asking.world.transport.texts)
+
+
+async def test_what_a_rule_allows_makes_no_file(asking: Asking) -> None:
+    made: list[str] = []
+    keep = asking.world.questions.keep
+
+    def noted(name: str, data: bytes) -> OutgoingFile:
+        made.append(name)
+        return keep(name, data)
+
+    asking.world.questions.keep = noted
+    ruled = msgspec.structs.replace(LONG, rule="Write")
+    await asking.ask(ruled)
+    await asking.world.answers.allow(await asking.says("allow session", "m2"), Role.MEMBER, None, session=True)
+    assert (await asking.decision()).allow
+    await asking.world.sleds.say(asking.project, asking.run.run, msgspec.structs.replace(ruled, id="q6"))
+    assert (await asking.decision()).allow
+    assert made == ["Write.txt"]
+
+
+async def test_a_question_of_the_gateways_own_is_nothing_to_the_sled(asking: Asking) -> None:
+    (turn,) = await asking.world.store.read(open_turns)
+    permission = asking.world.questions.permission(turn, tool="git push", arguments="{}", rule="git push to x")
+    waits = asyncio.create_task(permission)
+    await asking.reads("May I use git push?")
+    await asking.take("yes", "m2")
+    assert await waits
+    assert asking.world.sleds.decisions.empty()
+
+
+async def test_a_question_of_the_gateways_own_ends_with_the_gateway(tmp_path: Path) -> None:
+    world = await make_world(tmp_path)
+    asking = await Asking.begin(world)
+    (turn,) = await world.store.read(open_turns)
+    permission = world.questions.permission(turn, tool="git push", arguments="{}", rule="git push to x")
+    waits = asyncio.create_task(permission)
+    await asking.reads("May I use git push?")
+    await close_world(world)
+    again = await make_world(tmp_path)
+    await again.questions.recover(lambda _: None)
+    await again.dispatcher.recover()
+    assert again.questions.open_in(world.accepted[0].conversation_id) == []
+    again.sleds.connect(asking.project, runs=[RunState(run=asking.run.run, last=1, finished=False)])
+    await again.sleds.say(asking.project, asking.run.run, BASH)
+    await again.transport.until(lambda texts: any("May I use Bash?" in text for text in texts))
+    assert again.sleds.decisions.empty()
+    await close_world(again)
+    waits.cancel()
+    await asyncio.gather(waits, return_exceptions=True)
+
+
 async def test_what_is_too_long_to_be_read_is_denied_unseen(tmp_path: Path) -> None:
     plain = Capabilities(max_text=2000, edits=True, edit_interval_s=0.0, idempotent=True, marks=False)
     world = await make_world(tmp_path, transport=FakeTransport(serving=True, capabilities=plain))
@@ -390,7 +448,7 @@ async def test_a_message_that_answered_is_settled_together_with_the_question(ask
 async def test_a_message_with_a_file_is_no_answer(asking: Asking) -> None:
     await asking.ask(ASK)
     photo = replace(await asking.says("like this", "m2"), files=(Attachment("p.png", "image/png", 3, "r"),))
-    assert await asking.world.questions.take(photo, Role.MEMBER) is None
+    assert await asking.world.answers.take(photo, Role.MEMBER) is None
     assert asking.world.sleds.decisions.empty()
 
 
@@ -409,7 +467,7 @@ async def test_a_press_while_another_question_closes_counts(asking: Asking, monk
         return await stands_at(row_id)
 
     monkeypatch.setattr(world.outbox, "stands_at", meanwhile)
-    await world.questions.pressed(await asking.says("allow", "p1", presses=presses), Role.MEMBER)
+    await world.answers.pressed(await asking.says("allow", "p1", presses=presses), Role.MEMBER)
     assert (await asking.decision()).question == "q4"
 
 
@@ -421,7 +479,7 @@ async def test_a_press_means_the_option_of_that_place_not_of_that_name(asking: A
     (asked,) = world.questions.open_in(world.accepted[0].conversation_id)
     assert asked.card_id is not None
     presses = await world.outbox.stands_at(asked.card_id)
-    await world.questions.pressed(await asking.says("3", "p1", presses=presses), Role.MEMBER)
+    await world.answers.pressed(await asking.says("3", "p1", presses=presses), Role.MEMBER)
     assert (await asking.decision()).answers == [["10"]]
 
 

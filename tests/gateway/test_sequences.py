@@ -75,6 +75,8 @@ class Sequence:
         self.numbers: dict[str, int] = {}
         self.count = 0
         self.refuses = False
+        #: Until when the provider serves nobody, seconds since the epoch: what the proxy's ledger would know.
+        self.limited = 0.0
 
     async def play(self) -> None:
         await self.open(FakeTransport(serving=True))
@@ -88,6 +90,7 @@ class Sequence:
 
     async def open(self, transport: FakeTransport) -> None:
         self.world = await make_world(self.path, LIMITS, transport, budget_usd=0.5)
+        self.world.gate.limit_of = lambda _: self.limited
         write = self.world.store.write
 
         def sometimes(unit: Callable[[Connection], Any]) -> asyncio.Future[Any]:
@@ -133,7 +136,7 @@ class Sequence:
     async def decide(self, asked: question_rows.Asked) -> None:
         said = replace(self.world.transport.message("x", self.name("a")), conversation=asked.conversation)
         stored = await self.accept(said)
-        here = self.world.questions
+        here = self.world.answers
         try:
             if asked.turn_id is None:
                 await here.answer(stored, Role.OPERATOR, asked.number, self.random.choice(["yes", "no"]))
@@ -217,6 +220,7 @@ class Sequence:
                 await asyncio.sleep(0.001)
 
     async def end(self, run: str, end: Finished) -> None:
+        self.limited = max(self.limited, end.resets_at)
         await self.tell(run, end)
         self.runs.pop(run, None)
 

@@ -94,6 +94,13 @@ asyncio.run(main())
     assert list(names) == ["kept"]
 
 
+async def test_a_closed_store_refuses_instead_of_keeping_its_callers_waiting(tmp_path: Path) -> None:
+    opened = await Store.open(tmp_path / "huskies.db")
+    await opened.close()
+    with pytest.raises(StateError, match="closed"):
+        await asyncio.wait_for(opened.write(lambda c: c.execute(insert(cursors).values(transport="x", value="1"))), 5)
+
+
 async def test_a_locked_database_refuses_and_recovers(store: Store, tmp_path: Path, monkeypatch) -> None:
     """Another process holds the write lock for longer than we wait."""
     await store.write(lambda c: c.exec_driver_sql("PRAGMA busy_timeout=50").close())
