@@ -114,6 +114,8 @@ class Sled:
         )
         relayed = Relayed(relay_url, config.token)
         self._jobs = Jobs(self._supervisor, config.workspace, marked, relayed, snapshots)
+        #: The hosts that git is led to by the relay; None until the gateway said.
+        self._git_hosts: list[str] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -129,11 +131,14 @@ class Sled:
 
     async def _welcomed(self, welcome: Welcome) -> None:
         """Lead git by the relay, to the hosts that the gateway has a token for."""
+        if welcome.git_hosts == self._git_hosts:
+            return
         if not welcome.git_hosts and not git_way.file_of(self._config.home).exists():
             return
         try:
             file = git_way.write(self._config.home, self._relay_url, self._config.token, welcome.git_hosts)
             await self._jobs.include(file)
+            self._git_hosts = welcome.git_hosts
         except (JobFailed, OSError) as error:
             log.warning("git goes to its hosts without the gateway: %s", error)
 

@@ -48,7 +48,7 @@ Job = Literal["init", "clone", "record", "run", "diff", "undo"]
 #: How a run ended. `interrupted`: cut off by a stop or a crash.
 Ending = Literal["answered", "failed", "interrupted"]
 #: Why, where a person can do something about it.
-Reason = Literal["", "stopped", "crashed", "model_key", "context_lost", "limit", "no_agent"]
+Reason = Literal["", "stopped", "crashed", "model_key", "limit", "no_agent"]
 
 
 class Frame(Struct, frozen=True, kw_only=True, tag_field="type"):

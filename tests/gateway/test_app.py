@@ -10,12 +10,14 @@ from pathlib import Path
 import aiohttp
 import pytest
 import pytest_asyncio
+from sqlalchemy import select
 
 from gateway.chat import Conversation, Fate
 from gateway.errors import ConfigError, EngineDown, EngineError, StateLocked, UserError
 from gateway.startup import check, choose_engine, lock_state
 from gateway.store import conversations
 from gateway.store import projects as rows
+from gateway.store.tables import turns
 from gateway.testing import InMemoryEngine
 from tests.conftest import World
 from tests.support.house import House, house, make_settings
@@ -64,6 +66,9 @@ async def test_what_is_written_behind_new_project_waits_for_it(home: House) -> N
     # The answer may take the place of a message that said what it waited for.
     texts = await home.transport.until(lambda texts: "first words" in texts)
     assert any("is ready" in text for text in texts)
+    (turn,) = await home.app.store.read(lambda c: c.execute(select(turns)).mappings().all())
+    (project,) = home.app.projects.all()
+    assert turn["started_at"] >= project.ready_at
 
 
 async def test_a_near_miss_is_offered_and_nothing_is_done(home: House) -> None:

@@ -20,7 +20,7 @@ from sqlalchemy import select
 from gateway.chat import MessageRef, Reply
 from gateway.engine.process import ProcessEngine
 from gateway.settings import host_environment
-from gateway.store.tables import turns
+from gateway.store.tables import conversations, sessions, turns
 from gateway.testing import FakeTransport
 from tests.support.claude_api import ClaudeApi, script
 from tests.support.house import House, house, make_settings
@@ -214,6 +214,7 @@ async def test_two_sessions_of_a_project_at_once_are_told_apart(tmp_path: Path) 
         await here.api.until(lambda: len(here.api.main) == 2)
         here.api.open("both")
         await asyncio.wait_for(here.house.app.fates.all_settled(), 30)
-        rows = await here.house.app.store.read(lambda c: c.execute(select(turns).order_by(turns.c.id)).mappings().all())
-        # Which of them began first is no matter.
-        assert sorted((row["calls"], row["output_tokens"]) for row in rows) == [(1, 7), (1, 900)]
+        told = select(conversations.c.room, turns.c.calls, turns.c.output_tokens)
+        told = told.join_from(turns, sessions).join(conversations, conversations.c.id == sessions.c.conversation_id)
+        rows = await here.house.app.store.read(lambda c: c.execute(told).all())
+        assert sorted(tuple(row) for row in rows) == [("another", 1, 900), ("room", 1, 7)]
