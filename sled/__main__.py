@@ -101,7 +101,7 @@ class Sled:
         environment = runner_environment(config, relay_url)
         # Marked like a runner, so that the next sled finds what this one may leave behind.
         marked = {**environment, MARK: self._journal.id}
-        children = Children()
+        self._children = children = Children()
         snapshots = Snapshots(state, config.workspace, marked, children.spawn)
         around = Around(Files(config.wire, config.token, config.workspace), snapshots)
         self._supervisor = Supervisor(
@@ -128,6 +128,7 @@ class Sled:
                 task.cancel()
             await self._supervisor.close()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._children.close()
 
     async def _welcomed(self, welcome: Welcome) -> None:
         """Lead git by the relay, to the hosts that the gateway has a token for."""

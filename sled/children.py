@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psutil
@@ -17,16 +18,29 @@ class Children:
     def __init__(self) -> None:
         self._own: set[Process] = set()
         self._spawning = asyncio.Lock()
+        self._starting: set[asyncio.Task[asyncio.subprocess.Process]] = set()
 
     async def spawn(self, *command: str, **options: Any) -> asyncio.subprocess.Process:
         """Start a child that is never taken for an orphan. Raises OSError."""
         async with self._spawning:
             options.setdefault("stdin", asyncio.subprocess.DEVNULL)
-            process = await asyncio.create_subprocess_exec(*command, **options)
+            # asyncio may never come back from a start that is cancelled half-way, so none is.
+            starting = asyncio.create_task(_start(command, options))
+            self._starting.add(starting)
+            starting.add_done_callback(self._starting.discard)
+            try:
+                process = await asyncio.shield(starting)
+            except asyncio.CancelledError:
+                starting.add_done_callback(_abandon)
+                raise
             self._own = {own for own in self._own if is_alive(own)}
             with contextlib.suppress(psutil.NoSuchProcess):
                 self._own.add(Process(process.pid))
         return process
+
+    async def close(self) -> None:
+        """Wait for what is just being started for nobody any more, and is ended."""
+        await asyncio.gather(*self._starting, return_exceptions=True)
 
     def disown(self, process: Process) -> None:
         """A child is gone."""
@@ -36,3 +50,14 @@ class Children:
         """Kill what descends from the sled, but neither is its own nor descends from that; the pids that stayed."""
         async with self._spawning:
             return await end_descendants(Process(), apart=self._own, within_s=within_s)
+
+
+async def _start(command: Sequence[str], options: Mapping[str, Any]) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(*command, **options)
+
+
+def _abandon(started: asyncio.Task[asyncio.subprocess.Process]) -> None:
+    """Whoever wanted this process is gone."""
+    if not started.cancelled() and started.exception() is None:
+        with contextlib.suppress(ProcessLookupError):
+            started.result().kill()

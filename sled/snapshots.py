@@ -72,6 +72,7 @@ class Snapshots:
         self._works: set[asyncio.Task[Tree]] = set()
         self._tidying: asyncio.Task[None] | None = None
         self._since_tidy = 0
+        self._closed = False
         #: Looks that failed in a row.
         self._failures = 0
 
@@ -105,7 +106,7 @@ class Snapshots:
 
     async def after(self, run: str) -> None:
         """Take the tree that a turn left, once, if there is one that it started from."""
-        if not (before := self._begun.pop(run, None)):
+        if self._closed or not (before := self._begun.pop(run, None)):
             return
         taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._afters.add(taken)
@@ -149,7 +150,8 @@ class Snapshots:
         return found
 
     async def close(self) -> None:
-        """End what goes on in the background."""
+        """End what goes on in the background, and begin nothing more."""
+        self._closed = True
         tasks: list[asyncio.Task[Any]] = [
             *self._begun.values(),
             *self._works,

@@ -174,7 +174,8 @@ class Supervisor:
             self._end(runner, _STOPPED)
         # A runner's end closes its channel, and that ends its listener.
         await self._around.close()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while self._tasks:  # the end of one may begin another
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _prepare(self, runner: _Runner, turn: _Turn) -> None:
         """Give the run to its runner with all that belongs to it; say when the agent may change files."""
