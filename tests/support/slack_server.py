@@ -32,6 +32,8 @@ class Delivery:
     payload: dict[str, Any]
     kind: str = "events_api"
     tries: list[int | None] = field(default_factory=list)
+    #: What the acknowledgement said: shown to the person who did it.
+    answer: dict[str, Any] = field(default_factory=dict)
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -56,7 +58,7 @@ class SlackServer(WebApi):
         #: Takes no sockets at all.
         self.closed_door = False
         self.deliveries: list[Delivery] = []
-        self._acks: dict[str, asyncio.Future[None]] = {}
+        self._acks: dict[str, asyncio.Future[dict[str, Any]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._runner: web.AppRunner | None = None
         self.port = 0
@@ -256,7 +258,8 @@ class SlackServer(WebApi):
                 asyncio.timeout(self.patience_s),
                 self.client.post(self.webhook, data=body, headers=headers) as r,
             ):
-                await r.read()
+                said = await r.read()
+                delivery.answer = json.loads(said) if r.content_type == "application/json" else {}
                 return r.status
         except (aiohttp.ClientError, TimeoutError, OSError):
             return None
@@ -277,7 +280,7 @@ class SlackServer(WebApi):
         try:
             await self.sockets[-1].send_json(envelope)
             async with asyncio.timeout(self.patience_s):
-                await ack
+                delivery.answer = await ack
             return 200
         except (TimeoutError, OSError, aiohttp.ClientError):
             return None
@@ -301,9 +304,10 @@ class SlackServer(WebApi):
             async for frame in socket:
                 if frame.type is not aiohttp.WSMsgType.TEXT:
                     continue
-                ack = self._acks.get(json.loads(frame.data).get("envelope_id", ""))
+                told = json.loads(frame.data)
+                ack = self._acks.get(told.get("envelope_id", ""))
                 if ack is not None and not ack.done():
-                    ack.set_result(None)
+                    ack.set_result(told.get("payload", {}))
         finally:
             self.sockets.remove(socket)
             await self.changed()

@@ -176,7 +176,9 @@ async def test_edits_and_deletions(bot: SlackBot) -> None:
 
 
 async def test_a_command_and_a_shortcut(bot: SlackBot) -> None:
-    bot.server.command("C0DEV", "status")
+    asked = bot.server.command("C0DEV", "status")
+    await asked.done.wait()
+    assert asked.answer == {"response_type": "in_channel"}, "others see what was asked"
     message = await bot.memory.gets_text("status")
     assert message.conversation == Conversation("slack", "C0DEV")
     assert (message.addressed, message.direct, message.sender) == (True, False, "slack:U0ANA")
@@ -193,13 +195,41 @@ async def test_a_command_from_where_the_bot_is_not(bot: SlackBot) -> None:
     for channel in ("C0FAR", "D0NOTOURS"):
         delivery = bot.server.command(channel, "status")
         await delivery.done.wait()
-        assert delivery.acknowledged
-    await bot.server.until(lambda: len(bot.server.whispers) == 2, lambda: bot.server.whispers)
-    assert all("/invite @huskies" in told["text"] for told in bot.server.whispers)
+        assert delivery.tries == [200]
+        assert delivery.answer["response_type"] == "ephemeral"
+        assert "/invite @huskies" in delivery.answer["text"]
+    ts = bot.server.say("C0FAR", "the build is red", user="U0BEN")
+    await bot.server.shortcut("C0FAR", ts).done.wait()
+    await bot.server.until(lambda: bot.server.whispers)
+    assert "/invite @huskies" in bot.server.whispers[0]["text"]
     calls = len(bot.server.calls)
-    await bot.server.command("C0FAR", "status", user="U0EVE").done.wait()
+    strange = bot.server.command("C0FAR", "status", user="U0EVE")
+    await strange.done.wait()
+    assert (strange.tries, strange.answer) == ([200], {})
     assert len(bot.server.calls) == calls, "strangers cost nothing"
-    assert bot.memory.texts == ["status"], "that of the stranger, whom the inbox does not know"
+    assert bot.memory.texts.count("status") == 1, "that of the stranger, whom the inbox does not know"
+
+
+async def test_what_nobody_has_a_use_for_is_acknowledged_once(bot: SlackBot) -> None:
+    """A dialog's, a home tab's, a menu's: none of ours, and yet Slack would bring it again."""
+    menu = bot.server.interact(
+        {"type": "block_suggestion", "action_id": "x", "block_id": "b", "value": ""}, "D0ANA", "U0ANA"
+    )
+    view = {"type": "modal", "callback_id": "x", "state": {"values": {}}}
+    for odd in (
+        menu,
+        bot.server.interact({"type": "view_submission", "view": view}, "D0ANA", "U0ANA"),
+        bot.server.interact({"type": "view_closed", "view": view}, "D0ANA", "U0ANA"),
+        bot.server.interact({"type": "shortcut", "callback_id": "another"}, "D0ANA", "U0ANA"),
+        bot.server.interact({"type": "message_action", "callback_id": "another"}, "D0ANA", "U0ANA"),
+        bot.server.interact({"type": "of_the_future"}, "D0ANA", "U0ANA"),
+        bot.server.interact({}, "D0ANA", "U0ANA"),
+        bot.server.deliver({"type": "app_home_opened", "user": "U0ANA", "channel": "D0ANA", "tab": "home"}),
+    ):
+        await odd.done.wait()
+        assert odd.tries == [200], odd.payload
+    assert menu.answer == {"options": []}
+    assert bot.memory.texts == []
 
 
 async def test_a_button(bot: SlackBot) -> None:

@@ -13,6 +13,7 @@ import aiohttp
 from gateway.chat import Receiver
 from gateway.errors import DeliveryRefused, TransportDown, TransportRefused
 from transports.slack.api import Api, Login
+from transports.slack.app import App
 from transports.slack.config import SlackConfig
 from transports.slack.intake import Intake
 from transports.slack.marks import Marks
@@ -83,29 +84,30 @@ class Connection:
             login = await self._log_in(self.api)
             self._memory.born = self._memory.born or login.clock
             self._outgoing = Outgoing(self.api, login.me, self._memory)
-            rooms = Rooms(self.api, self._config.api_base_url, login.me.name)
+            rooms = Rooms(self.api, login.me.name)
             reader = PayloadReader(login.me, People(self.api), rooms, self._may_speak)
             intake = Intake(reader, self._receiver, insists=self._webhook is None, stored=self._set_stored)
+            app = App(self.api, login.me, self._config.api_base_url, self._may_speak)
+            receives = self._receive(self.api, intake, app)
             try:
-                await _together(
-                    intake.run(), self.marks.run(self._outgoing), self._wait_refused(), self._receive(self.api, intake)
-                )
+                await _together(intake.run(), self.marks.run(self._outgoing), self._wait_refused(), receives)
             finally:
                 self._set_connected(False)
                 self._outgoing = None
+                await app.close()
 
-    async def _receive(self, api: Api, intake: Intake) -> None:
+    async def _receive(self, api: Api, intake: Intake, app: App) -> None:
         if self._webhook is None:
-            await Socket(api, intake, self._config.ping_s, self._set_connected).run()
+            await Socket(api, intake, app, self._config.ping_s, self._set_connected).run()
             return
-        self._webhook.intake = intake
+        self._webhook.open = intake, app
         try:
             self._set_connected(True)
             while True:
                 await asyncio.sleep(_CHECK_S)
                 await self._log_in(api)
         finally:
-            self._webhook.intake = None
+            self._webhook.open = None
 
     async def _log_in(self, api: Api) -> Login:
         pause_s = _PAUSE_S[0]

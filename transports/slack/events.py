@@ -114,19 +114,14 @@ def read(payload: Mapping[str, Any], me: Me, name: Names) -> list[Incoming]:
     return _command(payload, name) if "command" in payload else []
 
 
-def asked_from(payload: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Channel, sender and answering address of a command or a shortcut; empty for anything else.
+def asked_from(payload: Mapping[str, Any]) -> str:
+    """The channel of a command or a shortcut; empty for anything else.
 
     These come from anywhere in the workspace, also from where the bot is not.
     """
-    channel = mapping(payload.get("channel")).get("id")
     if payload.get("type") == "message_action" and payload.get("callback_id") == SHORTCUT:
-        user = mapping(payload.get("user")).get("id")
-    elif "command" in payload:
-        channel, user = payload.get("channel_id"), payload.get("user_id")
-    else:
-        return "", "", ""
-    return string(channel), f"{NAME}:{string(user)}", string(payload.get("response_url"))
+        return string(mapping(payload.get("channel")).get("id"))
+    return string(payload.get("channel_id")) if "command" in payload else ""
 
 
 def _event(event: Mapping[str, Any], me: Me, name: Names) -> list[Incoming]:

@@ -14,17 +14,18 @@ from gateway.errors import StateError
 log = logging.getLogger(__name__)
 
 #: Payloads that may wait, and how many are committed together.
-_WAITING, _TOGETHER = 1000, 200
+_MOST, _TOGETHER = 1000, 200
 _PAUSE_S = (0.1, 5.0)
 
 Payload = Mapping[str, Any]
+_Waiting = tuple[Payload, asyncio.Future[str]]
 
 
 class Reader(Protocol):
     """Knows what a payload says."""
 
-    def prepare(self, payload: Payload) -> Awaitable[bool] | None:
-        """Find out what reading it needs; None when that is known, false when nothing shall come of it.
+    def prepare(self, payload: Payload) -> Awaitable[str] | None:
+        """Find out what reading it needs; None when that is known. Its result: why nothing shall come of it.
 
         Must not take long: everything behind it waits.
         """
@@ -61,20 +62,21 @@ class Intake:
         self._receiver = receiver
         self._insists = insists
         self._stored = stored
-        self._queue: asyncio.Queue[tuple[Payload, asyncio.Future[None]]] = asyncio.Queue(_WAITING)
+        self._queue: asyncio.Queue[_Waiting] = asyncio.Queue(_MOST)
 
-    async def offer(self, payload: Payload) -> asyncio.Future[None]:
+    async def offer(self, payload: Payload) -> asyncio.Future[str]:
         """Put a payload in line, waiting while the line is full; the future is done once it is committed.
 
-        The future fails with StateError where it could not be.
+        Its result: why nothing came of it, for whoever did it; empty when something did. It fails with StateError
+        where it could not be committed.
         """
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         await self._queue.put((payload, done))
         return done
 
     async def run(self) -> None:
         """Commit until cancelled; who still waits then hears that nothing was committed."""
-        batch: list[tuple[Payload, asyncio.Future[None]]] = []
+        batch: list[_Waiting] = []
         try:
             while True:
                 batch = [await self._queue.get()]
@@ -89,36 +91,37 @@ class Intake:
                     done.set_exception(StateError("the transport ended"))
                     done.exception()  # whoever waited may be gone as well
 
-    async def _take(self, batch: Sequence[tuple[Payload, asyncio.Future[None]]]) -> None:
-        found = await self._read([payload for payload, _ in batch])
+    async def _take(self, batch: Sequence[_Waiting]) -> None:
+        found, refusals = await self._read([payload for payload, _ in batch])
         failure: StateError | None = None
         try:
             if found:
                 await self._commit(found)
         except StateError as error:
             failure = error
-        for _, done in batch:
+        for at, (_, done) in enumerate(batch):
             if done.done():
                 continue
             if failure is None:
-                done.set_result(None)
+                done.set_result(refusals.get(at, ""))
             else:
                 done.set_exception(failure)
                 done.exception()
 
-    async def _read(self, payloads: Sequence[Payload]) -> list[Incoming]:
+    async def _read(self, payloads: Sequence[Payload]) -> tuple[list[Incoming], dict[int, str]]:
         waits = {}
         for at, payload in enumerate(payloads):
             with _set_aside(payload):
                 if (wait := self._reader.prepare(payload)) is not None:
                     waits[at] = wait
         answers = dict(zip(waits, await asyncio.gather(*waits.values(), return_exceptions=True), strict=True))
+        refusals = {at: answer for at, answer in answers.items() if isinstance(answer, str) and answer}
         found: list[Incoming] = []
         for at, payload in enumerate(payloads):
-            if answers.get(at) is not False:
+            if at not in refusals:
                 with _set_aside(payload):
                     found += self._reader.read(payload)
-        return found
+        return found, refusals
 
     async def _commit(self, found: Sequence[Incoming]) -> None:
         pause_s = _PAUSE_S[0]

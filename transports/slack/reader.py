@@ -27,14 +27,14 @@ class PayloadReader:
         self._may_speak = may_speak
         self._strange: set[str] = set()
 
-    def prepare(self, payload: Payload) -> Awaitable[bool] | None:
+    def prepare(self, payload: Payload) -> Awaitable[str] | None:
         """Names, and whether the bot can answer there, where these are not known yet."""
-        channel, _, response_url = events.asked_from(payload)
+        channel = events.asked_from(payload)
         doer, *others = events.people(payload) or [""]
         if not doer or not self._may_speak(f"{NAME}:{doer}") or not events.is_ours(payload, self._me):
             return None
         unknown = self._people.unknown([one for one in (doer, *others) if one != self._me.user_id])
-        return self._find_out(unknown, channel, response_url) if unknown or channel else None
+        return self._find_out(unknown, channel) if unknown or channel else None
 
     def read(self, payload: Payload) -> Sequence[Incoming]:
         """What people did; nothing for a payload of another workspace."""
@@ -53,10 +53,9 @@ class PayloadReader:
     def _name(self, user_id: str) -> str:
         return self._me.name if user_id == self._me.user_id else self._people.name(user_id)
 
-    async def _find_out(self, unknown: Sequence[str], channel: str, response_url: str) -> bool:
-        if channel and not await self._rooms.can_answer(channel):
-            self._rooms.refuse(response_url)
-            return False
+    async def _find_out(self, unknown: Sequence[str], channel: str) -> str:
+        if channel and (refusal := await self._rooms.refusal(channel)):
+            return refusal
         if unknown:
             await self._people.learn(unknown)
-        return True
+        return ""

@@ -12,7 +12,7 @@ import logging
 import random
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,6 +21,7 @@ import aiohttp
 from gateway.errors import DeliveryRefused, StateError, TransportDown, TransportRefused
 from transports.slack import errors
 from transports.slack.api import Api
+from transports.slack.app import NOTHING, Acknowledgement, App
 from transports.slack.events import mapping, string
 from transports.slack.intake import Intake
 
@@ -40,9 +41,10 @@ _ENVELOPES = ("events_api", "interactive", "slash_commands")
 class Socket:
     """Receives over one connection at a time."""
 
-    def __init__(self, api: Api, intake: Intake, ping_s: float, connected: Callable[[bool], None]) -> None:
+    def __init__(self, api: Api, intake: Intake, app: App, ping_s: float, connected: Callable[[bool], None]) -> None:
         self._api = api
         self._intake = intake
+        self._app = app
         self._ping_s = ping_s
         self._connected = connected
 
@@ -110,8 +112,11 @@ class Socket:
         if kind not in _ENVELOPES:
             await _acknowledge(web, envelope_id)
             return True
-        done = await self._intake.offer(mapping(told.get("payload")))
-        task = asyncio.create_task(_acknowledge_once(web, envelope_id, done))
+        payload = mapping(told.get("payload"))
+        committed = await self._intake.offer(payload)
+        answers = self._app.acknowledge(payload, committed)
+        may_say = bool(told.get("accepts_response_payload"))
+        task = asyncio.create_task(_acknowledge_once(web, envelope_id, answers, may_say=may_say))
         acks.add(task)
         task.add_done_callback(acks.discard)
         return True
@@ -125,18 +130,29 @@ def _refuse_if_off(told: Mapping[str, Any]) -> None:
         )
 
 
-async def _acknowledge_once(web: aiohttp.ClientWebSocketResponse, envelope_id: str, done: asyncio.Future[None]) -> None:
+async def _acknowledge_once(
+    web: aiohttp.ClientWebSocketResponse,
+    envelope_id: str,
+    answers: Coroutine[Any, Any, Acknowledgement],
+    *,
+    may_say: bool,
+) -> None:
     try:
-        await done
+        acknowledgement = await answers
     except StateError as error:
         log.warning("slack: an envelope is not acknowledged: %s", error)
         return
-    await _acknowledge(web, envelope_id)
+    await _acknowledge(web, envelope_id, acknowledgement if may_say else NOTHING)
 
 
-async def _acknowledge(web: aiohttp.ClientWebSocketResponse, envelope_id: str) -> None:
+async def _acknowledge(
+    web: aiohttp.ClientWebSocketResponse, envelope_id: str, acknowledgement: Acknowledgement = NOTHING
+) -> None:
+    told: dict[str, Any] = {"envelope_id": envelope_id}
+    if acknowledgement.body is not None:
+        told["payload"] = acknowledgement.body
     try:
-        await web.send_str(json.dumps({"envelope_id": envelope_id}))
+        await web.send_str(json.dumps(told))
     except (aiohttp.ClientError, OSError) as error:  # it comes again, and is known then
         log.info("slack: an envelope could not be acknowledged: %s", type(error).__name__)
 

@@ -7,8 +7,8 @@ import hashlib
 import hmac
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 import msgspec
@@ -16,6 +16,9 @@ from aiohttp import web
 
 from gateway.errors import StateError
 from transports.slack.intake import Intake, Payload
+
+if TYPE_CHECKING:
+    from transports.slack.app import App
 
 log = logging.getLogger(__name__)
 
@@ -34,14 +37,14 @@ _QUIET_S = 60.0
 
 
 class Webhook:
-    """The route; `intake` is there while the transport runs."""
+    """The route; `open` is there while the transport runs."""
 
     def __init__(self, signing_secret: str, clock: Callable[[], float] = time.time, body_s: float = BODY_S) -> None:
         self._secret = signing_secret.encode()
         self._clock = clock
         self._body_s = body_s
         self._warned = 0.0
-        self.intake: Intake | None = None
+        self.open: tuple[Intake, App] | None = None
 
     def routes(self) -> list[web.RouteDef]:
         """What the gateway's HTTP server serves."""
@@ -94,19 +97,17 @@ class Webhook:
             return web.json_response({"challenge": str(payload.get("challenge", ""))[:1000]})
         if "ssl_check" in payload:
             return web.Response()
-        if self.intake is None:
+        if self.open is None:
             return _no(503)
+        intake, app = self.open
         try:
             async with asyncio.timeout(_COMMIT_S):
-                await _committed(self.intake.offer(payload))
+                # What is in line stays there when this request ends: Slack sends it again, and the inbox knows it then.
+                committed = asyncio.shield(await intake.offer(payload))
+                acknowledgement = await app.acknowledge(payload, committed)
         except (StateError, TimeoutError):
             return _no(503)
-        return web.Response()
-
-
-async def _committed(offered: Awaitable[asyncio.Future[None]]) -> None:
-    # What is in line stays there when this request ends: Slack sends it again, and the inbox knows it then.
-    await asyncio.shield(await offered)
+        return web.Response() if acknowledgement.body is None else web.json_response(acknowledgement.body)
 
 
 async def _read(request: web.Request) -> bytes | None:
