@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from sqlalchemy import Connection
 
@@ -17,6 +18,9 @@ from gateway.store.messages import StoredMessage
 
 #: Characters of one message; longer ones are answered with this limit.
 MAX_MESSAGE = 100_000
+
+#: What is new, and what was taken back while it waited.
+_Committed = tuple[list[StoredMessage], list[StoredMessage]]
 
 
 class Inbox:
@@ -52,12 +56,19 @@ class Inbox:
         known = [item for item in incoming if self._access.role(item.sender) is not Role.NOBODY]
         if not known and cursor is None:
             return []
-        # A caller that is cancelled must not leave behind what is committed but handed to nobody.
-        return await asyncio.shield(asyncio.create_task(self._accept(transport, known, cursor)))
+        handed_on: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
+        committed = self._store.write(lambda c: self._commit(c, transport, known, cursor))
+        # Not after an await of the caller's: one that is cancelled must not leave behind what is committed but handed
+        # to nobody. And nothing comes between the commit and the hand-over: the router relies on their order.
+        committed.add_done_callback(partial(self._hand_on, handed_on))
+        return await handed_on
 
-    async def _accept(self, transport: str, known: Sequence[Incoming], cursor: str | None) -> list[int]:
-        # No await between the commit and the hand-over: the router relies on their order.
-        accepted, withdrawn = await self._store.write(lambda c: self._commit(c, transport, known, cursor))
+    def _hand_on(self, handed_on: asyncio.Future[list[int]], committed: asyncio.Future[_Committed]) -> None:
+        if (error := committed.exception()) is not None:
+            if not handed_on.done():
+                handed_on.set_exception(error)
+            return
+        accepted, withdrawn = committed.result()
         faults.reach("inbox.committed")
         self.accepted += len(accepted)
         for message in withdrawn:
@@ -66,7 +77,8 @@ class Inbox:
         for message in accepted:
             if message.id not in gone:
                 self._on_accepted(message)
-        return [message.id for message in accepted]
+        if not handed_on.done():
+            handed_on.set_result([message.id for message in accepted])
 
     async def recover(self) -> None:
         """Hand out again what was committed but not yet routed when the gateway ended."""
@@ -75,7 +87,7 @@ class Inbox:
 
     def _commit(
         self, connection: Connection, transport: str, incoming: Sequence[Incoming], cursor: str | None
-    ) -> tuple[list[StoredMessage], list[StoredMessage]]:
+    ) -> _Committed:
         accepted: list[StoredMessage] = []
         withdrawn: list[StoredMessage] = []
         for event in incoming:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from gateway.chat import Conversation
+from gateway.store.prepared import Prepared
 from gateway.store.tables import conversations, cursors
 
 
@@ -51,7 +53,8 @@ def ensure(connection: Connection, conversation: Conversation, *, direct: bool) 
 def by_id(connection: Connection, conversation_id: int) -> StoredConversation:
     """The conversation with this id."""
     row = connection.execute(select(conversations).where(conversations.c.id == conversation_id)).one()
-    return _stored(connection, Conversation(row.transport, row.room, row.thread), row)
+    own = _Row(row.id, row.direct, row.ambient, row.project_id)
+    return _stored(connection, Conversation(row.transport, row.room, row.thread), own)
 
 
 def in_room(connection: Connection, conversation: Conversation) -> list[int]:
@@ -101,12 +104,20 @@ def set_cursor(connection: Connection, transport: str, value: str) -> None:
     connection.execute(statement.on_conflict_do_update(index_elements=["transport"], set_={"value": value}))
 
 
-def _row(connection: Connection, conversation: Conversation) -> Row[tuple[object, ...]] | None:
+class _Row(NamedTuple):
+    id: int
+    direct: bool
+    ambient: bool
+    project_id: int | None
+
+
+def _row(connection: Connection, conversation: Conversation) -> _Row | None:
     values = {"transport": conversation.transport, "room": conversation.room, "thread": conversation.thread}
-    return connection.execute(_FIND, values).one_or_none()
+    found = _FIND.first(connection, values)
+    return None if found is None else _Row(*found)
 
 
-def _stored(connection: Connection, conversation: Conversation, own: Row[tuple[object, ...]]) -> StoredConversation:
+def _stored(connection: Connection, conversation: Conversation, own: _Row) -> StoredConversation:
     project_id, ambient = own.project_id, own.ambient
     if conversation.thread:
         room = _row(connection, Conversation(conversation.transport, conversation.room))
@@ -115,9 +126,10 @@ def _stored(connection: Connection, conversation: Conversation, own: Row[tuple[o
     return StoredConversation(own.id, conversation, bool(own.direct), bool(ambient), project_id)
 
 
-# Every message is looked up: the statement is built once.
-_FIND = select(conversations).where(
-    conversations.c.transport == bindparam("transport"),
-    conversations.c.room == bindparam("room"),
-    conversations.c.thread == bindparam("thread"),
+_FIND = Prepared(
+    select(*(conversations.c[name] for name in _Row._fields)).where(
+        conversations.c.transport == bindparam("transport"),
+        conversations.c.room == bindparam("room"),
+        conversations.c.thread == bindparam("thread"),
+    )
 )

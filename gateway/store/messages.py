@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row, Select, bindparam, func, select, true, u
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from gateway.chat import Attachment, Conversation, Fate, Message, MessageRef
+from gateway.store.prepared import Prepared
 from gateway.store.tables import conversations, messages
 
 #: A message may be edited or withdrawn while it has one of these fates.
@@ -52,8 +53,8 @@ def add(
 ) -> StoredMessage | None:
     """Store a new message, bound to a project; None when the platform sent it before."""
     received_at = time.time()
-    message_id = connection.scalar(
-        _ADD,
+    added = _ADD.first(
+        connection,
         {
             "transport": message.conversation.transport,
             "external_id": message.external_id,
@@ -69,10 +70,10 @@ def add(
             "received_at": received_at,
         },
     )
-    if message_id is None:
+    if added is None:
         return None
     return StoredMessage(
-        id=message_id,
+        id=added[0],
         conversation_id=conversation_id,
         conversation=message.conversation,
         direct=direct,
@@ -229,7 +230,11 @@ def _message(row: Row[tuple[object, ...]]) -> StoredMessage:
 
 
 # What every message runs is built once: building a statement costs as much as running it.
-_ADD = upsert(messages).on_conflict_do_nothing(index_elements=["transport", "external_id"]).returning(messages.c.id)
+_ADD = Prepared(
+    upsert(messages).on_conflict_do_nothing(index_elements=["transport", "external_id"]).returning(messages.c.id),
+    *("transport", "external_id", "conversation_id", "project_id", "sender", "sender_name"),
+    *("text", "problem", "files", "presses", "fate", "received_at"),
+)
 _IN_SESSION = (
     (messages.c.project_id == bindparam("project"))
     & (messages.c.conversation_id == bindparam("conversation"))

@@ -16,10 +16,10 @@ import pytest_asyncio
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, event, insert, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, bindparam, create_engine, event, insert, select
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from gateway.chat import Conversation
+from gateway.chat import Conversation, Message
 from gateway.errors import StateError, StateTooNew
 from gateway.store import Store, conversations, schema
 from gateway.store import messages as messages_rows
@@ -29,6 +29,7 @@ from gateway.store import questions as questions_rows
 from gateway.store import turns as turns_rows
 from gateway.store import usage as usage_rows
 from gateway.store.database import connect
+from gateway.store.prepared import Prepared
 from gateway.store.tables import SCHEMA, cursors, metadata
 from gateway.store.turns import SessionKey
 
@@ -99,6 +100,15 @@ async def test_a_closed_store_refuses_instead_of_keeping_its_callers_waiting(tmp
     await opened.close()
     with pytest.raises(StateError, match="closed"):
         await asyncio.wait_for(opened.write(lambda c: c.execute(insert(cursors).values(transport="x", value="1"))), 5)
+
+
+async def test_a_prepared_statement_fails_as_others_do(store: Store) -> None:
+    message = Message(Conversation("t", "r"), "x", "t:ana", "hello")
+    with pytest.raises(IntegrityError):
+        await store.write(lambda c: messages_rows.add(c, message, 4711, None, direct=True))  # there is no such room
+    broken = Prepared(select(cursors.c.value).where(cursors.c.transport == bindparam("a")))
+    with pytest.raises(DBAPIError):
+        await store.read(lambda c: broken.first(c, {}))
 
 
 async def test_a_locked_database_refuses_and_recovers(store: Store, tmp_path: Path, monkeypatch) -> None:

@@ -119,8 +119,9 @@ class Connection:
             log.info("whatsapp: a request that is no message to %s was ignored", self._config.from_number)
             return
         try:
-            async with asyncio.timeout(_START_S):
-                await self._ready.wait()
+            if not self._ready.is_set():
+                async with asyncio.timeout(_START_S):
+                    await self._ready.wait()
             if self._receiver is None:
                 raise Refused(503)
             async with asyncio.timeout(_COMMIT_S):

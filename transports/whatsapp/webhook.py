@@ -85,7 +85,8 @@ class Doorkeeper:
             raise Refused(413)
         body = bytearray()
         try:
-            async with asyncio.timeout(self._config.body_s):
+            # A body that is here already, as nearly all are, needs no deadline.
+            async with asyncio.timeout(None if request.content.is_eof() else self._config.body_s):
                 while chunk := await request.content.readany():
                     body += chunk
                     if len(body) > MOST_BYTES:
