@@ -327,7 +327,7 @@ async def build(
         parser=parser,
         answers=answers,
     )
-    inbox = Inbox(store, access, router.route, dispatcher.withdrawn)
+    inbox = Inbox(store, access, router.route, dispatcher.withdrawn, outbox.moved)
     services = Services(
         settings=settings,
         store=store,

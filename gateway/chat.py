@@ -1,7 +1,7 @@
 """The nouns of chat and the seam to a platform.
 
-A transport turns platform events into `Message` and `Withdrawal`, hands them to its `Receiver`, and sends, edits and
-marks what it is told. It knows nothing of projects, commands or agents; nothing else knows its platform.
+A transport turns platform events into `Message`, `Withdrawal` and `Move`, hands them to its `Receiver`, and sends,
+edits and marks what it is told. It knows nothing of projects, commands or agents; nothing else knows its platform.
 """
 
 from __future__ import annotations
@@ -103,7 +103,15 @@ class Withdrawal:
     sender: str
 
 
-Incoming = Message | Withdrawal
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A room goes on as another one (an upgrade): what was agreed in it holds there."""
+
+    conversation: Conversation
+    to: Conversation
+
+
+Incoming = Message | Withdrawal | Move
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,28 +6,34 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
 from gateway import cards, faults
 from gateway.access import Access, Role
-from gateway.chat import Fate, Incoming, Message, Withdrawal
-from gateway.store import Store, conversations, messages, questions
+from gateway.chat import Conversation, Fate, Incoming, Message, Move, Withdrawal
+from gateway.store import Store, conversations, messages, moves, questions
 from gateway.store.conversations import StoredConversation
 from gateway.store.messages import StoredMessage
 
 #: Characters of one message; longer ones are answered with this limit.
 MAX_MESSAGE = 100_000
 
-#: What is new, and what was taken back while it waited.
-_Committed = tuple[list[StoredMessage], list[StoredMessage]]
+
+class _Committed(NamedTuple):
+    """What is new, what was taken back while it waited, and the rooms that became others."""
+
+    accepted: list[StoredMessage]
+    withdrawn: list[StoredMessage]
+    moved: list[Move]
 
 
 class Inbox:
     """Where all transports hand in their events.
 
     `on_accepted` gets each new message after its commit, in order; `on_withdrawn` each message that its sender took
-    back while it waited. Both must return at once.
+    back while it waited; `on_moved` each room that became another one. All must return at once.
     """
 
     def __init__(
@@ -36,11 +42,13 @@ class Inbox:
         access: Access,
         on_accepted: Callable[[StoredMessage], None],
         on_withdrawn: Callable[[StoredMessage], None],
+        on_moved: Callable[[Conversation, Conversation], None] = lambda _old, _new: None,
     ) -> None:
         self._store = store
         self._access = access
         self._on_accepted = on_accepted
         self._on_withdrawn = on_withdrawn
+        self._on_moved = on_moved
         self.accepted = 0
         self.duplicates = 0
 
@@ -53,7 +61,7 @@ class Inbox:
 
         What strangers write, and chatter that is not for us, is not even stored.
         """
-        known = [item for item in incoming if self._access.role(item.sender) is not Role.NOBODY]
+        known = [item for item in incoming if self._is_known(item)]
         if not known and cursor is None:
             return []
         handed_on: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
@@ -63,13 +71,18 @@ class Inbox:
         committed.add_done_callback(partial(self._hand_on, handed_on))
         return await handed_on
 
+    def _is_known(self, item: Incoming) -> bool:
+        return isinstance(item, Move) or self._access.role(item.sender) is not Role.NOBODY
+
     def _hand_on(self, handed_on: asyncio.Future[list[int]], committed: asyncio.Future[_Committed]) -> None:
         if (error := committed.exception()) is not None:
             if not handed_on.done():
                 handed_on.set_exception(error)
             return
-        accepted, withdrawn = committed.result()
+        accepted, withdrawn, moved = committed.result()
         faults.reach("inbox.committed")
+        for move in moved:
+            self._on_moved(move.conversation, move.to)
         self.accepted += len(accepted)
         for message in withdrawn:
             self._on_withdrawn(message)
@@ -90,9 +103,12 @@ class Inbox:
     ) -> _Committed:
         accepted: list[StoredMessage] = []
         withdrawn: list[StoredMessage] = []
+        moved: list[Move] = []
         for event in incoming:
-            item = event if isinstance(event, Withdrawal) else _storable(event)
-            if isinstance(item, Withdrawal):
+            item = _storable(event) if isinstance(event, Message) else event
+            if isinstance(item, Move):
+                moved += [item] if moves.move(connection, item.conversation, item.to) else []
+            elif isinstance(item, Withdrawal):
                 # An operator may take back anybody's message, as moderators do.
                 by = None if self._access.role(item.sender) is Role.OPERATOR else item.sender
                 taken_back = messages.withdraw(connection, transport, item.external_id, by)
@@ -105,7 +121,7 @@ class Inbox:
                 accepted += [new] if new else []
         if cursor is not None:
             conversations.set_cursor(connection, transport, cursor)
-        return accepted, withdrawn
+        return _Committed(accepted, withdrawn, moved)
 
     @staticmethod
     def _is_ambient(connection: Connection, message: Message) -> bool:

@@ -69,6 +69,8 @@ class Outbox:
         self._workers: dict[Conversation, _Worker] = {}
         self._marks: set[asyncio.Task[None]] = set()
         self._paces: dict[tuple[str, str], _Pace] = {}
+        #: Where conversations went whose room became another one since this process began.
+        self._moved: dict[Conversation, Conversation] = {}
         self._closing = False
         self.sent = 0
         for transport in transports.values():
@@ -130,6 +132,11 @@ class Outbox:
         """There is something new to send."""
         if not self._closing and conversation.transport in self._transports:
             self._worker(conversation).wake()
+
+    def moved(self, old: Conversation, new: Conversation) -> None:
+        """A room became another one: whoever still speaks of the old one means the new one."""
+        self._moved[old] = new
+        self.wake(new)
 
     async def say(self, conversation: Conversation, conversation_id: int, text: str) -> None:
         """Commit a message of the bot's own accord, and send it."""
@@ -198,6 +205,8 @@ class Outbox:
         return _OFF if transport is None else transport.capabilities
 
     def _worker(self, conversation: Conversation) -> _Worker:
+        while conversation in self._moved:
+            conversation = self._moved[conversation]
         worker = self._workers.get(conversation)
         if worker is None:
             transport = self._transports[conversation.transport]

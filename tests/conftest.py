@@ -151,7 +151,7 @@ async def make_world(
     )
     sleds.dispatcher = dispatcher
     accepted: list[StoredMessage] = []
-    inbox = Inbox(store, Access(["fake:ana", "fake:ben"], []), accepted.append, dispatcher.withdrawn)
+    inbox = Inbox(store, Access(["fake:ana", "fake:ben"], []), accepted.append, dispatcher.withdrawn, outbox.moved)
     return World(
         store, transport, outbox, fates, sleds, dispatcher, inbox, accepted, names, questions, answers, gate, sent
     )

@@ -125,3 +125,21 @@ async def _until(gateway: GatewayProcess, *, running: bool) -> None:
     async with asyncio.timeout(30):
         while any(p["running"] for p in await gateway.get("/projects")) is not running:
             await asyncio.sleep(0.05)
+
+
+async def test_a_room_that_is_upgraded_while_an_agent_works(synapse: Synapse, tmp_path: Path) -> None:
+    """Project, dialogue and the answer go along; after a restart, too."""
+    async with talking(synapse, tmp_path) as (gateway, room):
+        await room.say("@@stream 5\n@@sleep 3\n@@say done")
+        await room.sees(contains("5"))
+        new = await room.user.upgrade(room.room)
+        await room.user.invite(new, room.bot)
+        there = Room(room.user, new, room.bot)
+        await there.sees(contains("done"))
+        assert not room.count("done")
+        await there.say("status")
+        await there.sees(contains("demo"))
+        await gateway.stop()
+        await gateway.start()
+        await there.say("hello there")
+        await there.sees(is_final("You said:\nhello there"))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from gateway.chat import Conversation, Incoming, Message, MessageRef, Reply, Withdrawal
+from gateway.chat import Conversation, Incoming, Message, MessageRef, Move, Reply, Withdrawal
 from gateway.errors import StateError, TransportDown
 from tests.support.synapse import Account
 from transports.matrix import MatrixConfig, MatrixTransport
@@ -34,8 +34,8 @@ class MemoryReceiver:
             self.failures -= 1
             raise StateError("disk full")
         async with self._news:
-            known = {(type(item), item.external_id) for item in self.accepted}
-            self.accepted += [item for item in incoming if (type(item), item.external_id) not in known]
+            known = set(map(_identity, self.accepted))
+            self.accepted += [item for item in incoming if _identity(item) not in known]
             self.committed = cursor
             self._news.notify_all()
 
@@ -66,6 +66,16 @@ class MemoryReceiver:
         assert message is not None
         return message
 
+    async def gets_move(self) -> Move:
+        """The first room that became another one."""
+
+        def found() -> list[Move]:
+            return [item for item in self.accepted if isinstance(item, Move)]
+
+        async with asyncio.timeout(30), self._news:
+            await self._news.wait_for(lambda: bool(found()))
+        return found()[0]
+
     async def gets_text(self, text: str, timeout_s: float = 30) -> Message:
         """The message with this text."""
         return await self.gets(lambda message: message.text == text, timeout_s)
@@ -79,6 +89,10 @@ class MemoryReceiver:
         async with asyncio.timeout(30), self._news:
             await self._news.wait_for(lambda: bool(found()))
         return found()[0]
+
+
+def _identity(item: Incoming) -> tuple[object, ...]:
+    return (item,) if isinstance(item, Move) else (type(item), item.external_id)
 
 
 class Bot:

@@ -156,6 +156,13 @@ class MatrixUser:
         await self.knows(room_id)
         return room_id
 
+    async def upgrade(self, room_id: str, version: str = "10") -> str:
+        """Have another room take the place of one; the new one."""
+        answer = await self.raw("POST", f"/_matrix/client/v3/rooms/{room_id}/upgrade", {"new_version": version})
+        new = str(answer["replacement_room"])
+        await self.knows(new)
+        return new
+
     async def invite(self, room_id: str, user_id: str) -> None:
         """Invite somebody."""
         assert isinstance(await self.client.room_invite(room_id, user_id), RoomInviteResponse)
@@ -185,6 +192,10 @@ class MatrixUser:
         """Send an event, encrypted where the room is; its id."""
         answer = await self.client.room_send(room_id, kind, content, ignore_unverified_devices=True)
         return str(_good(answer).event_id)
+
+    async def put_state(self, room_id: str, kind: str, content: dict[str, Any]) -> None:
+        """Change a room."""
+        await self.raw("PUT", f"/_matrix/client/v3/rooms/{room_id}/state/{kind}", content)
 
     async def say(self, room_id: str, text: str, **content: Any) -> str:
         """Send a text; `content` is added to the event."""

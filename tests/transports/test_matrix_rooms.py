@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.chat import Conversation, Fate, MessageRef, Reply
+from gateway.chat import Conversation, Fate, MessageRef, Move, Reply
 from gateway.errors import DeliveryRefused
 from tests.support.matrix_user import body_is, edits, reacts
 
@@ -237,3 +237,50 @@ async def test_the_first_start_runs_nothing_of_old_rooms(world: World, synapse: 
 
     await bot.receiver.gets_text("new")
     assert bot.receiver.texts == ["new"]
+
+
+@both
+async def test_an_upgraded_room_is_followed(world: World, encrypted: bool) -> None:
+    ana, bot = await world.user("ana"), await world.bot()
+    room = await world.room(ana, bot, encrypted=encrypted)
+    await ana.say(room, "here")
+    await bot.receiver.gets_text("here")
+    new = await ana.upgrade(room)
+    await ana.invite(new, bot.user_id)
+    move = await bot.receiver.gets_move()
+    assert (move.conversation, move.to) == (Conversation("matrix", room), Conversation("matrix", new))
+    if encrypted:
+        await ana.trusts_keys_of(bot.user_id)
+    await ana.say(new, "and there")
+    message = await bot.receiver.gets_text("and there")
+    assert message.conversation.room == new
+    await bot.send(new, "so am I", "key")
+    await ana.sees(body_is("so am I"), room=new)
+
+
+async def test_an_upgraded_room_that_anybody_may_join_needs_no_invitation(world: World) -> None:
+    ana, bot = await world.user("ana"), await world.bot()
+    room = await world.room(ana, bot)
+    await ana.put_state(room, "m.room.join_rules", {"join_rule": "public"})
+    new = await ana.upgrade(room)
+    await ana.sees_member(new, bot.user_id)
+    assert (await bot.receiver.gets_move()).to.room == new
+
+
+async def test_a_room_cannot_say_by_itself_that_it_takes_the_place_of_another(world: World) -> None:
+    """Who makes a room chooses its predecessor; only the old room's own tombstone makes that true."""
+    ana, eve = await world.user("ana"), await world.user("eve")
+    bot = await world.bot()
+    room = await world.room(ana, bot)
+    told = {"predecessor": {"room_id": room, "event_id": "$x"}}
+    answer = await eve.raw(
+        "POST",
+        "/_matrix/client/v3/createRoom",
+        {"creation_content": told, "invite": [bot.user_id], "room_version": "10"},
+    )
+    false = str(answer["room_id"])
+    await eve.knows(false)
+    await eve.sees_member(false, bot.user_id)
+    await eve.say(false, "trust me")
+    await bot.receiver.gets_text("trust me")
+    assert not [item for item in bot.receiver.accepted if isinstance(item, Move)]

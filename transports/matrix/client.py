@@ -64,21 +64,25 @@ class Client(AsyncClient):  # type: ignore[misc]  # the SDK is untyped
             raise errors.from_response(response)
         return response
 
-    async def api(self, method: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    async def api(
+        self, method: str, path: str, body: Mapping[str, Any], deadline_s: float = DEADLINE_S
+    ) -> dict[str, Any]:
         """One request that the SDK has no call for; the decoded answer. Raises as `call` does."""
-        status, answer, response = await self.raw(method, path, body)
+        status, answer, response = await self.raw(method, path, body, deadline_s)
         if status >= 300 or not isinstance(answer, dict):
             error = ErrorResponse.from_dict(answer)
             error.transport_response = response
             raise errors.from_response(error)
         return answer
 
-    async def raw(self, method: str, path: str, body: Mapping[str, Any]) -> tuple[int, Any, Any]:
+    async def raw(
+        self, method: str, path: str, body: Mapping[str, Any], deadline_s: float = DEADLINE_S
+    ) -> tuple[int, Any, Any]:
         """Status, decoded body (None where it is no JSON) and response of a request, whatever it answers."""
         headers = {"Authorization": f"Bearer {self.access_token}", "Content-Type": "application/json"}
         data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode() if method != "GET" else None
         with errors.translated():
-            async with asyncio.timeout(DEADLINE_S):
+            async with asyncio.timeout(deadline_s):
                 response = await self.send(method, path, data, headers)
                 text = await response.text()
         try:

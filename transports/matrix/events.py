@@ -74,6 +74,20 @@ def tapped(event: Mapping[str, Any]) -> str:
     return _string(relates.get("event_id")) if taps.meant(relates.get("key")) else ""
 
 
+def predecessor(event: Mapping[str, Any]) -> str:
+    """The room that an `m.room.create` says its room takes the place of, or nothing."""
+    if event.get("type") != "m.room.create":
+        return ""
+    return _string(mapping(mapping(event.get("content")).get("predecessor")).get("room_id"))
+
+
+def successor(event: Mapping[str, Any]) -> str:
+    """The room that takes the place of a tombstone's, or nothing."""
+    if event.get("type") != "m.room.tombstone" or event.get("state_key") != "":
+        return ""
+    return _string(mapping(event.get("content")).get("replacement_room"))
+
+
 def undecryptable(event: Mapping[str, Any], place: Place) -> Message:
     """What stands in for an event whose key never came."""
     return _message(event, place, text="", problem=NO_KEY)

@@ -11,14 +11,15 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from nio import MegolmEvent
 
-from gateway.chat import Incoming, Withdrawal
+from gateway.chat import Conversation, Incoming, Move, Withdrawal
 from gateway.errors import DeliveryRefused
 from transports.matrix import events, history
 from transports.matrix.client import Client
-from transports.matrix.config import MatrixConfig
+from transports.matrix.config import NAME, MatrixConfig
 from transports.matrix.held import Held, Sealed
 from transports.matrix.rooms import Members
 
@@ -78,6 +79,7 @@ class Intake:
             if since is not None:
                 found, start = await history.complete(self._client, room_id, info.timeline, since)
             heard += [self._hear(room_id, e, index >= start) for index, e in enumerate(found) if _whole(e)]
+        moves = [move for room_id, info in joined if (move := await self._move_to(room_id, info)) is not None]
         opened = {sealed.event.event_id: self._read(sealed) for sealed in self._held.sealed()}
         await self._learn([(h.room_id, h.clear) for h in heard if h.meant] + list(opened.values()))
 
@@ -87,13 +89,29 @@ class Intake:
         for room_id, info in joined:
             for event in info.state:
                 self._members.apply(room_id, event.source)
-        return self._move(heard, opened, since, response.next_batch)
+        batch = self._pass_on(heard, opened, since, response.next_batch)
+        return Batch([*moves, *batch.incoming], batch.cursor)
 
     def poll_s(self) -> float:
         """Seconds until something held has to move on, at most the configured wait."""
         deadline = self._held.next_deadline()
         wait_s = self._config.poll_s if deadline is None else deadline - time.monotonic()
         return min(max(wait_s, 0.1), self._config.poll_s)
+
+    async def _move_to(self, room_id: str, info: Any) -> Move | None:
+        """What a room that takes the place of another one means; both must say so."""
+        sources = (event.source for event in (*info.state, *info.timeline.events))
+        old = next(filter(None, map(events.predecessor, sources)), "")
+        if not old:
+            return None
+        path = f"/_matrix/client/v3/rooms/{quote(old)}/state/m.room.tombstone/"
+        try:
+            answer = await self._client.api("GET", path, {})
+        except DeliveryRefused:  # it has none, or we were never there
+            return None
+        if answer.get("replacement_room") != room_id:
+            return None
+        return Move(Conversation(NAME, old), Conversation(NAME, room_id))
 
     def _hear(self, room_id: str, event: Any, meant: bool) -> _Heard:
         clear = event.source
@@ -127,7 +145,7 @@ class Intake:
         while len(self._ours) > _REMEMBERED:
             self._ours.popitem(last=False)
 
-    def _move(
+    def _pass_on(
         self,
         heard: list[_Heard],
         opened: dict[str, tuple[str, Mapping[str, Any] | None]],

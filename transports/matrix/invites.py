@@ -1,4 +1,4 @@
-"""Invitations: accepted from people who may, declined from everybody else."""
+"""Invitations: accepted from people who may, declined from everybody else. A room that is upgraded invites, too."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
 from nio import InviteMemberEvent
 
 from gateway.errors import DeliveryRefused, TransportDown
+from transports.matrix import events
 from transports.matrix.backoff import insist
 from transports.matrix.client import Client
 from transports.matrix.config import NAME
@@ -36,11 +37,13 @@ class _Invitation:
     Attributes:
         due: when to try, on the monotonic clock.
         patience_s: seconds to wait after the next failure.
+        upgrade: nobody invited; the inviter made this room of one that the bot is in.
     """
 
     inviter: str
     due: float
     patience_s: float
+    upgrade: bool = False
 
 
 class Invites:
@@ -56,16 +59,27 @@ class Invites:
         """Take note of the invitations in a sync response, and of rooms where there is none any more."""
         for room_id in (*response.rooms.join, *response.rooms.leave):
             self._open.pop(room_id, None)
+        for info in response.rooms.join.values():
+            for event in (*info.state, *info.timeline.events):
+                self._follow(event.source)
         for room_id, info in response.rooms.invite.items():
             for event in info.invite_state:
                 if isinstance(event, InviteMemberEvent) and event.membership == "invite":
                     self._note(room_id, event.state_key, event.sender)
         self._changed.set()
 
+    def _follow(self, event: Mapping[str, Any]) -> None:
+        room_id, by = events.successor(event), event.get("sender")
+        if not room_id or room_id in self._client.rooms or room_id in self._open or not isinstance(by, str):
+            return
+        if self._may_invite(f"{NAME}:{by}"):  # else somebody who may will invite us
+            self._open[room_id] = _Invitation(by, time.monotonic(), _FIRST_RETRY_S, upgrade=True)
+
     def _note(self, room_id: str, whom: object, inviter: object) -> None:
         if whom != self._client.user_id or not isinstance(inviter, str):
             return
-        if room_id not in self._open or self._open[room_id].inviter != inviter:
+        known = self._open.get(room_id)
+        if known is None or known.upgrade or known.inviter != inviter:
             self._open[room_id] = _Invitation(inviter, time.monotonic(), _FIRST_RETRY_S)
 
     async def _rescan(self) -> None:
@@ -117,7 +131,7 @@ class Invites:
         inviter = invitation.inviter
         try:
             if self._may_invite(f"{NAME}:{inviter}"):
-                await self._client.call(self._client.join(room_id), deadline_s=_JOIN_S)
+                await self._join(room_id, inviter)
                 log.info("matrix: joined %s, invited by %s", room_id, inviter)
             else:
                 await self._client.call(self._client.room_leave(room_id))
@@ -125,7 +139,14 @@ class Invites:
         except TransportDown as error:
             pause_s = max(invitation.patience_s, error.retry_after_s or 0.0)
             patience_s = min(2 * invitation.patience_s, _LAST_RETRY_S)
-            return _Invitation(inviter, time.monotonic() + pause_s, patience_s)
+            return replace(invitation, due=time.monotonic() + pause_s, patience_s=patience_s)
         except DeliveryRefused as error:
-            log.warning("matrix: the invitation of %s to %s came to nothing: %s", inviter, room_id, error)
+            what = "upgraded room" if invitation.upgrade else "invitation"
+            log.warning("matrix: the %s of %s (%s) came to nothing: %s", what, inviter, room_id, error)
         return None
+
+    async def _join(self, room_id: str, inviter: str) -> None:
+        # Ids of rooms need not name a server any more, so the request does.
+        server = quote(inviter.partition(":")[2])
+        path = f"/_matrix/client/v3/join/{quote(room_id)}?via={server}&server_name={server}"
+        await self._client.api("POST", path, {}, deadline_s=_JOIN_S)

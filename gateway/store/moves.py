@@ -1,0 +1,39 @@
+"""Rooms that go on as other ones: what was agreed in the old one holds in the new one."""
+
+from __future__ import annotations
+
+import time
+
+from sqlalchemy import Connection, update
+
+from gateway.chat import Conversation
+from gateway.store import conversations
+from gateway.store.tables import conversations as table
+from gateway.store.tables import outbox
+
+#: Seconds for which an answer that the old room did not take is still worth telling in the new one.
+_WORTH_TELLING_S = 24 * 3600.0
+
+
+def move(connection: Connection, old: Conversation, new: Conversation) -> bool:
+    """Let a room's conversation go on in another room: project, sessions, questions, what waits to be sent.
+
+    False where there is nothing to move. A room that people have used already keeps what it has; it only takes the
+    active project if it has none. Threads stay behind: the messages that they hang from do.
+    """
+    here, there = conversations.find(connection, old), conversations.find(connection, new)
+    if here is None:
+        return False
+    if there is not None:
+        if there.project_id is None:
+            conversations.switch(connection, there.id, here.project_id)
+        return True
+    connection.execute(update(table).where(table.c.id == here.id).values(room=new.room))
+    ours = outbox.c.conversation_id == here.id
+    # Messages in the old room can be neither edited nor answered any more.
+    live = outbox.c.kind.in_(("progress", "question"))
+    connection.execute(update(outbox).where(ours, live, outbox.c.state == "sent").values(state="dropped"))
+    refused = (outbox.c.state == "failed") & (outbox.c.created_at > time.time() - _WORTH_TELLING_S)
+    connection.execute(update(outbox).where(ours, refused).values(state="pending", error=""))
+    connection.execute(update(outbox).where(ours, outbox.c.state == "pending").values(reply_to=""))
+    return True
