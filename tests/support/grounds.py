@@ -1,6 +1,7 @@
 """Proving grounds: for each transport, the platform it talks to and a person on it, behind one interface.
 
-A transport is proven by adding its ground to `tests/transports/test_contract.py`.
+A transport is proven by adding its ground to `tests/transports/test_contract.py`. Those that people elsewhere can reach
+are in `remote_grounds`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import asyncio
 import contextlib
 import itertools
 import os
-import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,14 +24,6 @@ from gateway.inbox import Inbox
 from gateway.store import Store, conversations
 from gateway.store.tables import messages, outbox
 from gateway.testing import FakeTransport
-from tests.support.matrix_bot import Bot
-from tests.support.matrix_room import Room
-from tests.support.matrix_user import MatrixUser
-from tests.support.slack_bot import SlackBot
-from tests.support.slack_server import SlackServer, shown
-from tests.support.synapse import Synapse
-from tests.support.twilio_server import ANA, TwilioServer
-from tests.support.whatsapp_bot import WhatsAppBot
 from transports.cli import Cli
 from transports.console import Console, inert
 
@@ -41,6 +33,8 @@ class Recorder:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        #: Who may speak.
+        self.known: list[str] = []
         self.offered: list[Incoming] = []
         #: How many of the next calls fail before the commit; how many after it.
         self.failures = self.lost_answers = 0
@@ -52,6 +46,7 @@ class Recorder:
 
     def know(self, operators: list[str]) -> None:
         """Only these may speak."""
+        self.known = operators
         self._inbox = Inbox(self._store, Access(operators, []), lambda _: None, lambda _: None)
 
     async def accept(self, incoming: Sequence[Incoming], cursor: str | None = None) -> None:
@@ -87,7 +82,6 @@ class Ground:
     #: What the message of this person must say about them.
     person: str
     person_name: str
-    #: Why `serving` may stay true behind the end of `run`; a defect to be put right.
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -131,6 +125,12 @@ class Ground:
                 if time.monotonic() > deadline:
                     raise
                 await asyncio.sleep(error.retry_after_s or 0.05)
+
+    async def row(self, external_id: str) -> tuple[str, str]:
+        """Text and fate of a message in the inbox."""
+        wanted = select(messages.c.text, messages.c.fate).where(messages.c.external_id == external_id)
+        text, fate = await self.store.read(lambda c: c.execute(wanted).one())
+        return text, fate
 
     async def message(self, text: str) -> Message:
         """Wait until the transport hands in a message with this text."""
@@ -238,132 +238,6 @@ class PipeGround(Ground):
 
     def visible(self) -> list[str]:
         return self._output.read_text(encoding="utf-8").split("\n")[:-1]
-
-
-class MatrixGround(Ground):
-    """A room on a real homeserver."""
-
-    def __init__(self, store: Store, folder: Path, server: Synapse, *, encrypted: bool) -> None:
-        super().__init__(store)
-        self._encrypted = encrypted
-        ana = server.register("ana")
-        self._user = MatrixUser(server.url, ana)
-        self._bot = Bot(server.url, server.register("bot"), folder / "matrix")
-        self.transport = self._bot.transport
-        self.person, self.person_name = f"matrix:{ana.user_id}", ana.user_id.split(":")[0][1:]
-
-    async def __aenter__(self) -> Self:
-        await super().__aenter__()
-        try:
-            await self._meet()
-        except BaseException:
-            await self.__aexit__()
-            raise
-        return self
-
-    async def _meet(self) -> None:
-        await self._user.__aenter__()
-        room = await self._user.create_room(invite=[self._bot.user_id], encrypted=self._encrypted)
-        await self._user.sees_member(room, self._bot.user_id)
-        if self._encrypted:
-            await self._user.trusts_keys_of(self._bot.user_id)
-        self.conversation = Conversation("matrix", room)
-        self._room = Room(self._user, room, self._bot.user_id)
-
-    async def __aexit__(self, *_: object) -> None:
-        await super().__aexit__()
-        await self._user.__aexit__()
-
-    async def say(self, text: str) -> str:
-        return await self._room.say(text)
-
-    def visible(self) -> list[str]:
-        return self._room.texts()
-
-    def dangers(self) -> list[str]:
-        found = super().dangers()
-        for room, event in self._user.seen:
-            if room != self.conversation.room or event["sender"] != self._bot.user_id:
-                continue
-            for content in (event["content"], event["content"].get("m.new_content", {})):
-                html = content.get("formatted_body", "")
-                found += [part for part in ("<script", "<img", "<b>", "matrix.to") if part in html]
-                found += ["mentions"] if content.get("m.mentions") else []
-                found += ["no mentions"] if "body" in content and "m.mentions" not in content else []
-        return found
-
-
-class SlackGround(Ground):
-    """A direct message in a workspace on loopback."""
-
-    person, person_name = "slack:U0ANA", "Ana"
-    conversation = Conversation("slack", "D0ANA")
-
-    def __init__(self, store: Store, mode: str) -> None:
-        super().__init__(store)
-        self._server = SlackServer(mode)
-
-    async def __aenter__(self) -> Self:
-        await self._server.__aenter__()
-        self._server.channel("D0ANA")
-        self._bot = SlackBot(self._server, self.recorder)
-        self.transport = self._bot.transport
-        await self._bot.listen()
-        try:
-            return await super().__aenter__()
-        except BaseException:
-            await self.__aexit__()
-            raise
-
-    async def __aexit__(self, *_: object) -> None:
-        await super().__aexit__()
-        await self._bot.stop()
-        await self._server.__aexit__()
-
-    async def say(self, text: str) -> str:
-        ts = self._server.say("D0ANA", text)
-        # Over HTTP each request is a connection of its own, so only one that was answered is surely before the next.
-        await self._server.deliveries[-1].done.wait()
-        return f"D0ANA:{ts}"
-
-    def visible(self) -> list[str]:
-        return [shown(message) for message in self._server.posts("D0ANA")]
-
-    def dangers(self) -> list[str]:
-        found = super().dangers()
-        for message in self._server.posts("D0ANA"):
-            raw = [message["text"], *(block["text"]["text"] for block in message["blocks"])]
-            found += [token for text in raw for token in re.findall(r"<[^>]*>?", text) if not token.startswith("<http")]
-            found += ["parsed"] * any(not block["text"].get("verbatim") for block in message["blocks"])
-        return found
-
-
-class WhatsAppGround(Ground):
-    """A phone whose messages come through Twilio."""
-
-    person, person_name = f"whatsapp:{ANA}", "Ana"
-    conversation = Conversation("whatsapp", ANA)
-
-    async def __aenter__(self) -> Self:
-        self._stack = contextlib.AsyncExitStack()
-        self._server = await self._stack.enter_async_context(TwilioServer())
-        bot = await self._stack.enter_async_context(WhatsAppBot(self._server))
-        self.transport = bot.transport
-        try:
-            return await super().__aenter__()
-        except BaseException:
-            await self.__aexit__()
-            raise
-
-    async def __aexit__(self, *_: object) -> None:
-        await super().__aexit__()
-        await self._stack.aclose()
-
-    async def say(self, text: str) -> str:
-        return await self._server.say(text)
-
-    def visible(self) -> list[str]:
-        return self._server.texts()
 
 
 def acts(letter: str) -> bool:

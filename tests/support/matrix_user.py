@@ -15,7 +15,9 @@ from nio import (
     MegolmEvent,
     RoomInviteResponse,
     ToDeviceMessage,
+    UploadResponse,
 )
+from nio.crypto.attachments import decrypt_attachment
 from nio.responses import ErrorResponse
 from nio.store import SqliteMemoryStore
 
@@ -229,6 +231,28 @@ class MatrixUser:
         """React to a message."""
         relation = {"rel_type": "m.annotation", "event_id": event_id, "key": emoji}
         return await self.put(room_id, {"m.relates_to": relation}, "m.reaction")
+
+    async def share(self, room_id: str, data: bytes, *, encrypted: bool, **content: Any) -> str:
+        """Send a picture as clients do; the event's id."""
+        answer, keys = await self.client.upload(
+            lambda *_: data, "image/png", "photo.png", encrypt=encrypted, filesize=len(data)
+        )
+        assert isinstance(answer, UploadResponse), answer
+        where: dict[str, Any] = {"url": answer.content_uri}
+        if encrypted:
+            assert keys is not None
+            where = {"file": {**keys, "url": answer.content_uri}}
+        shown = {"msgtype": "m.image", "body": "photo.png", "info": {"mimetype": "image/png", "size": len(data)}}
+        return await self.put(room_id, {**shown, **where, **content})
+
+    async def download(self, event: dict[str, Any]) -> bytes:
+        """The file that an event stands for, decrypted where it must be."""
+        content = event["content"]
+        sealed = content.get("file", {})
+        got = bytes(_good(await self.client.download(content.get("url") or sealed["url"])).body)
+        if sealed:
+            got = decrypt_attachment(got, sealed["key"]["k"], sealed["hashes"]["sha256"], sealed["iv"])
+        return got
 
     async def trusts_keys_of(self, user_id: str, device_id: str = "") -> None:
         """Wait until the client knows a device of somebody, so that what it encrypts can be read there."""

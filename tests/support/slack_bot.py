@@ -31,7 +31,7 @@ class SlackBot:
         self.server = server
         defaults: dict[str, Any] = {
             **{"mode": server.mode, "bot_token": "xoxb-canary", "app_token": "xapp-canary"},
-            **{"signing_secret": SECRET, "api_base_url": server.api_url, "ping_s": 0.4},
+            **{"signing_secret": SECRET, "api_base_url": server.api_url, "ping_s": 0.4, "check_s": 0.2},
         }
         self.config = SlackConfig(**(defaults | settings))
         self.memory = SlackReceiver()

@@ -143,15 +143,16 @@ class SlackServer(WebApi):
         message = self.message(channel, ts)
         before = dict(message)
         message |= {"text": text, "edited": {"user": message["user"], "ts": self.ts()}}
-        return self.deliver(self._hidden(channel, "message_changed", message=dict(message), previous_message=before))
+        return self.deliver(self.hidden(channel, "message_changed", message=dict(message), previous_message=before))
 
     def delete(self, channel: str, ts: str) -> Delivery:
         """A person deletes."""
         message = self.message(channel, ts)
         self.messages[channel].remove(message)
-        return self.deliver(self._hidden(channel, "message_deleted", deleted_ts=ts, previous_message=message))
+        return self.deliver(self.hidden(channel, "message_deleted", deleted_ts=ts, previous_message=message))
 
-    def _hidden(self, channel: str, subtype: str, **more: Any) -> dict[str, Any]:
+    def hidden(self, channel: str, subtype: str, **more: Any) -> dict[str, Any]:
+        """The event that stands for something done to a message."""
         ts = self.ts()
         kind = "im" if channel.startswith("D") else "channel"
         return {

@@ -81,18 +81,26 @@ class TwilioServer:
         app.router.add_post(f"{root}/Messages.json", self._message)
         app.router.add_post("/v2/Indicators/Typing.json", self._typing)
         app.router.add_get("/{path:.*}", self._media)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        assert site._server is not None
-        self.port: int = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
+        self._app = app
+        self.port = 0
+        await self.open()
         self.url = f"http://127.0.0.1:{self.port}"
         self._http = aiohttp.ClientSession()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._http.close()
+        await self.close()
+
+    async def open(self) -> None:
+        """Listen, on the same port as before."""
+        self._runner = web.AppRunner(self._app, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
+        self.port = self._runner.addresses[0][1]
+
+    async def close(self) -> None:
+        """Be away."""
         await self._runner.cleanup()
 
     # --- what the phone shows ----------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What holds for every transport (`gateway.chat.Transport`). A new one is proven by adding a line to `GROUNDS`."""
+"""What holds for every transport (`gateway.chat.Transport`). A new one is proven by a line in `LOCAL` or `REMOTE`."""
 
 from __future__ import annotations
 
@@ -11,18 +11,11 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from gateway.chat import Reply
+from gateway.chat import OutgoingFile, Reply
+from gateway.errors import DeliveryRefused, TransportDown
 from gateway.store import Store
-from tests.support.grounds import (
-    CliGround,
-    FakeGround,
-    Ground,
-    MatrixGround,
-    PipeGround,
-    SlackGround,
-    WhatsAppGround,
-    until,
-)
+from tests.support.grounds import CliGround, FakeGround, Ground, PipeGround, until
+from tests.support.remote_grounds import CHOICES, MatrixGround, RemoteGround, SlackGround, WhatsAppGround
 
 Make = Callable[[Store, Path, pytest.FixtureRequest], Ground]
 
@@ -33,10 +26,12 @@ def matrix(*, encrypted: bool) -> Make:
     )
 
 
-GROUNDS: list[tuple[str, Make, bool]] = [
+LOCAL: list[tuple[str, Make, bool]] = [
     ("fake", lambda store, *_: FakeGround(store), False),
     ("console", lambda store, folder, _: PipeGround(store, folder), False),
     ("cli", lambda store, *_: CliGround(store), False),
+]
+REMOTE: list[tuple[str, Make, bool]] = [
     ("matrix", matrix(encrypted=False), True),
     ("matrix-encrypted", matrix(encrypted=True), True),
     ("slack-socket", lambda store, *_: SlackGround(store, "socket"), False),
@@ -45,12 +40,11 @@ GROUNDS: list[tuple[str, Make, bool]] = [
 ]
 
 
-@pytest_asyncio.fixture(
-    params=[
-        pytest.param(make, id=name, marks=[pytest.mark.synapse] if homeserver else [])
-        for name, make, homeserver in GROUNDS
-    ]
-)
+def parameters(grounds: list[tuple[str, Make, bool]]) -> list[object]:
+    return [pytest.param(make, id=name, marks=[pytest.mark.synapse] * homeserver) for name, make, homeserver in grounds]
+
+
+@pytest_asyncio.fixture(params=parameters(LOCAL + REMOTE))
 async def ground(request: pytest.FixtureRequest, tmp_path: Path, empty_database: Path) -> AsyncIterator[Ground]:
     """A platform with the transport running, in front of a real inbox."""
     shutil.copy(empty_database, tmp_path / "huskies.db")
@@ -58,6 +52,9 @@ async def ground(request: pytest.FixtureRequest, tmp_path: Path, empty_database:
     async with request.param(store, tmp_path, request) as made:
         yield made
     await store.close()
+
+
+remote = pytest.mark.parametrize("ground", parameters(REMOTE), indirect=True)
 
 
 async def test_a_message_comes_in_with_the_right_names(ground: Ground) -> None:
@@ -200,6 +197,108 @@ async def test_a_run_can_be_cancelled(ground: Ground, request: pytest.FixtureReq
     assert time.monotonic() - began < 5
     assert ground.task.cancelled()
     assert not ground.transport.serving
+
+
+# --- what people elsewhere can reach ----------------------------------------------------------------------------------
+
+
+@remote
+async def test_in_a_group_the_bot_wants_a_mention(ground: RemoteGround) -> None:
+    if not ground.groups:
+        return  # there is nobody else
+    await ground.in_group("not for you", mention=False)
+    await ground.in_group("for you", mention=True)
+    message = await ground.message("for you")
+    assert message.addressed
+    assert not message.direct
+    assert await stored(ground, 1) == [message.external_id]
+
+
+@remote
+async def test_what_strangers_do_of_any_kind_has_no_effect(ground: RemoteGround) -> None:
+    await ground.say("mine")
+    mine = await ground.message("mine")
+    card = await ground.transport.send(ground.conversation, Reply("May I?", choices=CHOICES), "card")
+    await ground.intrude(mine.external_id, card)
+    assert await stored(ground, 1) == [mine.external_id]
+    assert await ground.row(mine.external_id) == ("mine", "received")
+
+
+@remote
+async def test_an_edit_and_a_deletion_reach_what_still_waits(ground: RemoteGround) -> None:
+    if not ground.editable:
+        return  # nobody can
+    await ground.say("frist")
+    await ground.say("second")
+    first, second = await ground.message("frist"), await ground.message("second")
+    await ground.change(first.external_id, "first")
+    await ground.take_back(second.external_id)
+    await ground.say("the end")
+    assert len(await stored(ground, 3)) == 3, "an edit is no message of its own"
+    assert await ground.row(first.external_id) == ("first", "received")
+    assert await ground.row(second.external_id) == ("second", "discarded")
+
+
+@remote
+async def test_a_question_is_answered_by_a_tap(ground: RemoteGround) -> None:
+    await ground.say("hello")
+    await ground.message("hello")
+    text = "May I? `allow` · `deny`"
+    card = await ground.transport.send(ground.conversation, Reply(text, choices=CHOICES), "card")
+    await ground.shows(lambda texts: any("allow" in text for text in texts))
+    await ground.tap(card, "deny")
+    message = await ground.message("deny")
+    assert (message.presses, message.sender) == (card.external_id, ground.person)
+    assert message.direct or message.addressed
+    assert len(await stored(ground, 2)) == 2
+
+
+@remote
+async def test_files_both_ways(ground: RemoteGround, tmp_path: Path) -> None:
+    content = bytes(range(256)) * 300
+    await ground.share("photo.png", content, "what is this?")
+    message = await ground.message("what is this?")
+    (file,) = message.files
+    assert file.mime == "image/png"
+    await ground.transport.fetch(file, tmp_path / "fetched", 10**6)
+    assert (tmp_path / "fetched").read_bytes() == content
+    with pytest.raises(DeliveryRefused, match="more than"):
+        await ground.transport.fetch(file, tmp_path / "large", 1000)
+    (tmp_path / "kept").write_bytes(content)
+    sent = OutgoingFile(tmp_path / "kept", "table.pdf", "application/pdf", len(content))
+    await ground.transport.send_file(ground.conversation, sent, Reply("a table for you"), "file")
+    assert await ground.got("a table for you") == content
+
+
+@remote
+async def test_a_limited_rate_is_told_with_its_pause(ground: RemoteGround) -> None:
+    """FAULTS 12: nothing waits inside of a transport, so that others go on; and nothing is posted twice."""
+    await ground.say("hello")
+    await ground.message("hello")
+    ground.limit(2)
+    with pytest.raises(TransportDown) as refused:
+        await ground.transport.send(ground.conversation, Reply("answer"), "key")
+    assert 0.5 <= (refused.value.retry_after_s or 0) <= 5
+    await ground.send("answer", "key")
+    await ground.send("the end", "other key")
+    assert await ground.shows(lambda texts: "the end" in texts) == ["answer", "the end"]
+
+
+@remote
+async def test_an_outage_is_noticed_and_ends(ground: RemoteGround) -> None:
+    await ground.say("before")
+    await ground.message("before")
+    await ground.vanish()
+    await until(lambda: not ground.transport.serving, lambda: "it still says that it serves")
+    with pytest.raises(TransportDown):
+        await ground.transport.send(ground.conversation, Reply("answer"), "key")
+    await ground.come_back()
+    await until(lambda: ground.transport.serving, lambda: "it does not serve again")
+    await ground.say("after")
+    await ground.message("after")
+    assert len(await stored(ground, 2)) == 2
+    await ground.send("answer", "key")
+    assert await ground.shows(lambda texts: "answer" in texts) == ["answer"]
 
 
 async def stored(ground: Ground, count: int) -> list[str]:

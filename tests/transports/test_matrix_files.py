@@ -5,37 +5,20 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from nio import UploadResponse
-from nio.crypto.attachments import decrypt_attachment
 
 from gateway.chat import Attachment, Conversation, OutgoingFile, Reply
 from gateway.errors import DeliveryRefused
 from tests.support.matrix_user import body_is, reacts
 
 if TYPE_CHECKING:
-    from tests.support.matrix_user import MatrixUser
     from tests.transports.conftest import World
 
 pytestmark = pytest.mark.synapse
 
 both = pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "encrypted"])
-
-
-async def share(user: MatrixUser, room: str, data: bytes, *, encrypted: bool, **content: Any) -> str:
-    """Send a file as clients do; the event's id."""
-    answer, keys = await user.client.upload(
-        lambda *_: data, "image/png", "photo.png", encrypt=encrypted, filesize=len(data)
-    )
-    assert isinstance(answer, UploadResponse), answer
-    where: dict[str, Any] = {"url": answer.content_uri}
-    if encrypted:
-        assert keys is not None
-        where = {"file": {**keys, "url": answer.content_uri}}
-    shown = {"msgtype": "m.image", "body": "photo.png", "info": {"mimetype": "image/png", "size": len(data)}}
-    return await user.put(room, {**shown, **where, **content})
 
 
 @both
@@ -44,7 +27,7 @@ async def test_a_file_comes_in_with_its_caption(world: World, tmp_path: Path, en
     room = await world.room(ana, bot, encrypted=encrypted)
     data = os.urandom(200_000)
 
-    event_id = await share(ana, room, data, encrypted=encrypted, filename="photo.png", body="what is this?")
+    event_id = await ana.share(room, data, encrypted=encrypted, filename="photo.png", body="what is this?")
     message = await bot.receiver.gets_text("what is this?")
 
     (file,) = message.files
@@ -59,7 +42,7 @@ async def test_a_file_comes_in_with_its_caption(world: World, tmp_path: Path, en
 async def test_a_file_without_a_caption_has_no_text(world: World) -> None:
     ana, bot = await world.user(), await world.bot()
     room = await world.room(ana, bot)
-    event_id = await share(ana, room, b"png", encrypted=False)
+    event_id = await ana.share(room, b"png", encrypted=False)
     message = await bot.receiver.gets(lambda message: message.external_id == event_id)
     assert (message.text, message.problem, len(message.files)) == ("", "", 1)
 
@@ -67,7 +50,7 @@ async def test_a_file_without_a_caption_has_no_text(world: World) -> None:
 async def test_a_file_that_is_not_there_is_refused(world: World, tmp_path: Path) -> None:
     ana, bot = await world.user(), await world.bot()
     room = await world.room(ana, bot)
-    await share(ana, room, b"png", encrypted=False, url="mxc://hs.test/nosuchmedia", body="gone")
+    await ana.share(room, b"png", encrypted=False, url="mxc://hs.test/nosuchmedia", body="gone")
     message = await bot.receiver.gets(lambda message: bool(message.files))
     with pytest.raises(DeliveryRefused):
         await bot.transport.fetch(message.files[0], tmp_path / "got", 1000)
@@ -84,7 +67,7 @@ async def test_a_message_that_names_no_file_says_so(world: World) -> None:
 async def test_a_file_that_was_changed_on_its_way_is_refused(world: World, tmp_path: Path) -> None:
     ana, bot = await world.user(), await world.bot()
     room = await world.room(ana, bot, encrypted=True)
-    await share(ana, room, b"png", encrypted=True)
+    await ana.share(room, b"png", encrypted=True)
     message = await bot.receiver.gets(lambda message: bool(message.files))
     told = json.loads(message.files[0].ref)
     forged = Attachment("a", "image/png", 3, json.dumps({**told, "hash": "A" * 43}))
@@ -112,11 +95,7 @@ async def test_a_file_goes_out_once(world: World, tmp_path: Path, encrypted: boo
     assert (content["msgtype"], content["filename"], content["m.mentions"]) == ("m.file", "tab le.csv", {})
     assert bool(seen.get("encrypted")) is encrypted
     assert ("url" in content) is not encrypted
-    sealed = content.get("file", {})
-    got = (await ana.client.download(content.get("url") or sealed["url"])).body
-    if encrypted:
-        got = decrypt_attachment(got, sealed["key"]["k"], sealed["hashes"]["sha256"], sealed["iv"])
-    assert got == data
+    assert await ana.download(seen) == data
 
 
 async def test_a_file_above_the_homeservers_limit_is_refused_at_once(world: World, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import aiohttp
 from slack_sdk.web.async_client import AsyncWebClient
 from slack_sdk.web.async_slack_response import AsyncSlackResponse
 
-from gateway.errors import TransportRefused
+from gateway.errors import TransportDown, TransportRefused
 from transports.slack import errors
 from transports.slack.config import SlackConfig
 from transports.slack.events import Me
@@ -60,6 +60,8 @@ class Api:
         self._config = config
         self._refused = refused
         self.session = session
+        #: Set when Slack could not be reached: somebody should look.
+        self.doubts = asyncio.Event()
         self.client = AsyncWebClient(
             token=config.bot_token,
             base_url=config.api_base_url,
@@ -83,6 +85,10 @@ class Api:
                     response = await request
         except errors.AccountRefused as error:
             self._refused(error)
+            raise
+        except TransportDown as error:
+            if error.retry_after_s is None:  # else it is there, and busy
+                self.doubts.set()
             raise
         if not isinstance(response.data, dict):
             raise errors.from_answer({}, response.status_code, {})

@@ -35,6 +35,7 @@ class SlackConfig:
         api_base_url: where the Web API is.
         bot_name: a name that people may call the bot by, besides a mention.
         ping_s: seconds between two pings on the socket; a peer that leaves one unanswered for half of that is gone.
+        check_s: seconds between two looks whether Slack still takes the token, where no socket would tell.
     """
 
     mode: Literal["socket", "http"]
@@ -45,3 +46,4 @@ class SlackConfig:
     api_base_url: str = "https://slack.com/api/"
     bot_name: str = "huskies"
     ping_s: float = 5.0
+    check_s: float = 300.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Callable, Coroutine
@@ -28,8 +29,6 @@ from transports.slack.webhook import Webhook
 log = logging.getLogger(__name__)
 
 _PAUSE_S = (0.2, 5.0)
-#: Seconds between two looks whether the token still holds, where no socket would tell.
-_CHECK_S = 300.0
 
 
 class Connection:
@@ -102,9 +101,12 @@ class Connection:
             return
         self._webhook.open = intake, app
         try:
-            self._set_connected(True)
             while True:
-                await asyncio.sleep(_CHECK_S)
+                api.doubts.clear()
+                self._set_connected(True)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._config.check_s):
+                        await api.doubts.wait()
                 await self._log_in(api)
         finally:
             self._webhook.open = None
@@ -115,6 +117,7 @@ class Connection:
             try:
                 return await api.log_in()
             except (TransportDown, DeliveryRefused) as error:
+                self._set_connected(False)
                 if pause_s == _PAUSE_S[0]:
                     log.warning("slack: %s; trying again", error)
                 asked_s = (error.retry_after_s if isinstance(error, TransportDown) else None) or 0.0
