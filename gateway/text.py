@@ -1,4 +1,4 @@
-"""Text for people: cut into parts that a platform takes, and short forms."""
+"""Text for people: without what acts on a screen, cut into parts that a platform takes, and in short forms."""
 
 from __future__ import annotations
 
@@ -7,6 +7,20 @@ import re
 _FENCE = re.compile(r"^( {0,3})(`{3,}|~{3,})(.*)$")
 #: Lines that a closing and a reopening fence may add to a part.
 _FENCE_ROOM = 160
+
+# Colours and other orders to a terminal: ESC [ ... letter, ESC ] ... BEL or ESC \, and two-character escapes.
+_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])")
+# Controls but tab and line feed, halves of surrogate pairs, and what reorders the text around it.
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
+
+
+def plain(text: str) -> str:
+    """`text` with nothing in it that acts on a screen; never longer than before.
+
+    Terminal sequences are taken out; other controls become U+FFFD, so that they are seen.
+    """
+    text = _ANSI.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+    return _UNSEEN.sub("\ufffd", text)
 
 
 def split(text: str, limit: int) -> list[str]:

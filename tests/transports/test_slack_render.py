@@ -30,7 +30,7 @@ GOLDENS = {
     "backtick in code": ("`` a`b ``", "`aˋb`"),
     "table": (
         "| name | n |\n|---|--:|\n| `a` | 1 |\n| **long one** | 22 |",
-        "```\nname     | n\n---------|---\na        | 1\nlong one | 22\n```",
+        "```\nname     |  n\n---------|---\na        |  1\nlong one | 22\n```",
     ),
     "quote": ("> one\n> two\n>\n> three", "> one\n> two\n> three"),
     "rule": ("a\n\n---\n\nb", "a\n\n──────────\n\nb"),
@@ -45,8 +45,8 @@ GOLDENS = {
     ),
     "link with bars inside": ("[x](https://example.org/a|<!channel>)", "<https://example.org/a%7C%3C!channel%3E|x>"),
     "script link": ("[x](javascript:alert(1))", "[x](javascript:alert(1))"),
-    "relative link": ("[x](docs/a.md)", "x (docs/a.md)"),
-    "image": ("![track](https://t.example/p.png)", "!<https://t.example/p.png|track>"),
+    "relative link": ("[x](docs/a.md)", "x (`docs/a.md`)"),
+    "image": ("![track](https://t.example/p.png)", "<https://t.example/p.png|track>"),
     "html": (
         "<b>x</b> <!-- y -->\n\n<script>z</script>",
         "&lt;b&gt;x&lt;/b&gt; &lt;!-- y --&gt;\n\n&lt;script&gt;z&lt;/script&gt;",

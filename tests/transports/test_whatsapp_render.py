@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.text import split
-from transports.plain import plain
+from gateway.text import plain, split
 from transports.whatsapp.render import formatted
 
 GOLDENS = {
@@ -31,7 +30,7 @@ GOLDENS = {
     "rule": ("a\n\n---\n\nb", "a\n\n———\n\nb"),
     "table": (
         "| a | b |\n|---|---|\n| 1 | **two** |\n| `x` | |",
-        "```\na | b\n- | ---\n1 | two\nx |\n```",
+        "```\na | b\n--|----\n1 | two\nx |\n```",
     ),
     "literal marks": (r"\*not bold\* and \_not\_ and \~no\~ and \`no\`", "∗not bold∗ and ˍnotˍ and ∼no∼ and ˋnoˋ"),
     "lonely marks": (r"5 \* 3, *.py, ~/x, a_b", "5 * 3, *.py, ~/x, a_b"),

@@ -1,4 +1,4 @@
-"""An agent's Markdown as Slack's mrkdwn, in pieces that fit a section block. Pure.
+"""An agent's document as Slack's mrkdwn, in pieces that fit a section block. Pure.
 
 What an agent says may come from anywhere: `&`, `<` and `>` are escaped wherever they stand, so nothing in it mentions
 anybody or fakes a link, and Slack is told to look for no mentions in the rest (`verbatim`).
@@ -8,12 +8,35 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
 
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
-
-from transports.plain import plain
+from gateway import text_table
+from gateway.document import (
+    Block,
+    Blocks,
+    Break,
+    Code,
+    CodeBlock,
+    Emphasis,
+    Heading,
+    Link,
+    ListBlock,
+    Paragraph,
+    Quote,
+    Rule,
+    Spans,
+    Strong,
+    Struck,
+    Table,
+    Text,
+    literal,
+    opens,
+    poses,
+    says_itself,
+    told,
+    touches_word,
+)
+from gateway.markdown import parse
+from gateway.text import plain
 
 #: Slack's limits: UTF-16 units of a section, and of all blocks of a message (with room for buttons).
 SECTION = 3_000
@@ -24,11 +47,11 @@ _LONGEST_LINK = 2_000
 
 _BULLETS = ("•", "◦", "▪")
 _INDENT = "    "
+_FENCE = "```\n"
 _RULE = "──────────"
-#: Columns of a table above which padding would make it larger than it is.
-_WIDEST = 60
-_ADDRESS = re.compile(r"https?://[^\s<>|\"'`]+[^\s<>|\"'`.,;:!?)\]}*_~]")
-_LINKABLE = re.compile(r"(?:https?://|mailto:)[^\s<>|]+", re.IGNORECASE)
+_MARKS = {Strong: "*", Emphasis: "_", Struck: "~"}
+#: Columns of a table that fit a line of Slack's code.
+_WIDEST = 80
 #: An ampersand that could be read as an escape.
 _ENTITY = re.compile(r"&(?=(?:lt|gt|amp);)")
 
@@ -74,177 +97,103 @@ def _units(text: str) -> int:
 
 def _chunks(text: str) -> list[str]:
     """The top-level blocks, each in mrkdwn."""
-    tokens = _markdown().parse(text)
-    chunks, start, depth = [], 0, 0
-    for at, token in enumerate(tokens):
-        depth += token.nesting
-        if depth == 0:
-            chunk = _block(tokens[start : at + 1])
-            start = at + 1
-            if chunk.strip():
-                chunks.append(chunk)
-    return chunks
+    return [chunk for block in parse(text).blocks if (chunk := _block(block, 0)).strip()]
 
 
-def _block(tokens: Sequence[Token]) -> str:
-    first = tokens[0]
-    match first.type:
-        case "fence" | "code_block":
-            return _code(first.content)
-        case "hr":
-            return _RULE
-        case "heading_open":
-            return f"*{_inline(tokens[1]).replace('*', '')}*"
-        case "blockquote_open":
-            inner = "\n".join(_blocks(tokens[1:-1]))
+def _block(block: Block, depth: int) -> str:
+    """One block; `depth`: the lists that it stands in."""
+    match block:
+        case Paragraph(spans):
+            return _line(spans)
+        case Heading(_, spans):
+            return _marked(spans, "*", "")
+        case CodeBlock(text):
+            return _code(text)
+        case Quote(blocks):
+            inner = "\n".join(_block(inner, 0) for inner in blocks)
             return "\n".join(f"> {line}" if line else ">" for line in inner.split("\n"))
-        case "bullet_list_open" | "ordered_list_open":
-            return _list(tokens, 0)
-        case "table_open":
-            return _table(tokens)
-        case "paragraph_open":
-            return _inline(tokens[1])
-        case _:
-            return escape(first.content)
+        case ListBlock(items, first):
+            return "\n".join(_item(item, at, first, depth) for at, item in enumerate(items))
+        case Table():
+            lines = text_table.lines(block, _WIDEST)
+            shown = [_code("\n".join(lines))] if lines else [_block(rows, depth) for rows in text_table.as_list(block)]
+            return "\n".join(shown)
+        case Rule():
+            return _RULE
 
 
-def _blocks(tokens: Sequence[Token]) -> list[str]:
-    """Blocks that stand beside each other, at any depth."""
-    found, start, depth = [], 0, 0
-    for at, token in enumerate(tokens):
-        depth += token.nesting
-        if depth == 0:
-            found.append(_block(tokens[start : at + 1]))
-            start = at + 1
-    return found
-
-
-def _list(tokens: Sequence[Token], depth: int) -> str:
-    ordered = tokens[0].type == "ordered_list_open"
-    number = int(tokens[0].attrs.get("start", 1)) if ordered else 0
-    lines: list[str] = []
-    for item in _items(tokens[1:-1]):
-        mark = f"{number}." if ordered else _BULLETS[min(depth, len(_BULLETS) - 1)]
-        lines.append(_item(item, mark, depth))
-        number += 1
+def _item(blocks: Blocks, at: int, first: int | None, depth: int) -> str:
+    mark = _BULLETS[min(depth, len(_BULLETS) - 1)] if first is None else f"{first + at}."
+    inner = _INDENT * (depth + 1)
+    lines = [f"{_INDENT * depth}{mark}"]
+    for number, block in enumerate(blocks):
+        shown = _block(block, depth + 1)
+        if shown.startswith(_FENCE) or isinstance(block, ListBlock | Table):
+            lines.append(shown)  # a fence must stand at the beginning of its line; lists are indented already
+        elif number:
+            lines.append(inner + shown.replace("\n", f"\n{inner}"))
+        else:
+            lines[0] += " " + shown.replace("\n", f"\n{inner}")
     return "\n".join(lines)
 
 
-def _items(tokens: Sequence[Token]) -> list[Sequence[Token]]:
-    """What each item of a list holds."""
-    found, start, depth = [], 0, 0
-    for at, token in enumerate(tokens):
-        depth += token.nesting
-        if depth == 0:
-            found.append(tokens[start + 1 : at])
-            start = at + 1
-    return found
-
-
-def _item(tokens: Sequence[Token], mark: str, depth: int) -> str:
-    parts: list[str] = []
-    start, level = 0, 0
-    for at, token in enumerate(tokens):
-        level += token.nesting
-        if level:
-            continue
-        inner = tokens[start : at + 1]
-        start = at + 1
-        if inner[0].type in ("bullet_list_open", "ordered_list_open"):
-            parts.append(_list(inner, depth + 1))
-        elif inner[0].type in ("fence", "code_block"):
-            parts.append(_block(inner))  # a fence must stand at the beginning of its line
-        else:
-            parts.append(_block(inner).replace("\n", f"\n{_INDENT * (depth + 1)}"))
-    begun = parts and not parts[0].startswith(("```", _INDENT))
-    head = f"{_INDENT * depth}{mark} {parts.pop(0) if begun else ''}".rstrip()
-    rest = [part if part.startswith(("```", _INDENT)) else _INDENT * (depth + 1) + part for part in parts]
-    return "\n".join([head, *rest])
-
-
-def _table(tokens: Sequence[Token]) -> str:
-    """A table as a block of code: Slack has none."""
-    rows: list[list[str]] = []
-    for token in tokens:
-        if token.type == "tr_open":
-            rows.append([])
-        elif token.type == "inline":
-            rows[-1].append(" ".join(_words(token).split()))
-    columns = max(len(row) for row in rows)
-    widths = [min(_WIDEST, max(len(row[at]) for row in rows if at < len(row))) for at in range(columns)]
-    lines = [" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip() for row in rows]
-    lines.insert(1, "-|-".join("-" * width for width in widths))
-    return _code("\n".join(lines))
-
-
 def _code(text: str) -> str:
-    body = escape(text.rstrip("\n")).replace("```", "``\u200b`")  # three backticks would end the block
-    return f"```\n{body}\n```"
+    body = escape(text).replace("```", "``\u200b`")  # three backticks would end the block
+    return f"{_FENCE}{body}\n```"
 
 
 # --- what stands in a line -------------------------------------------------------------------------------------------
 
-_MARKS = {"strong": "*", "em": "_", "s": "~"}
 
-
-def _inline(token: Token) -> str:
+def _line(spans: Spans, within: str = "") -> str:
+    """What stands in a line; `within`: the marks around it."""
     parts: list[str] = []
-    links: list[tuple[str, int]] = []
-    for child in token.children or []:
-        kind = child.type.removesuffix("_open").removesuffix("_close")
-        if kind in _MARKS:
-            parts.append(_MARKS[kind])
-        elif child.type == "link_open":
-            links.append((str(child.attrs.get("href", "")), len(parts)))
-        elif child.type == "link_close":
-            address, begun = links.pop()
-            label = "".join(parts[begun:])
-            del parts[begun:]
-            parts.append(_link(address, label))
-        elif child.type == "code_inline":
-            # Slack has no way to put a backtick into such code.
-            parts.append(f"`{escape(child.content).replace('`', 'ˋ')}`")
-        elif child.type in ("softbreak", "hardbreak"):
-            parts.append("\n")
-        elif child.type == "text":
-            parts.append(escape(child.content) if links else _with_links(child.content))
-        else:
-            parts.append(escape(child.content))
+    for at, span in enumerate(spans):
+        match span:
+            case Text(words):
+                parts.append(escape(literal(words, within)))
+            case Code(words):
+                # Slack has no way to put a backtick into such code.
+                parts.append(f"`{escape(words).replace('`', 'ˋ')}`")
+            case Break():
+                parts.append("\n")
+            case Link():
+                parts.append(_link(span, within))
+            case Strong() | Emphasis() | Struck():
+                before, after = touches_word(spans, at)
+                shown = _marked(span.spans, _MARKS[type(span)], within)
+                # Marks count at the edge of a word only; one without width is an edge, too.
+                parts += ["\u200b" if before else "", shown, "\u200b" if after else ""]
     return "".join(parts)
 
 
-def _words(token: Token) -> str:
-    """The words alone, as they are."""
-    return "".join(" " if child.type.endswith("break") else child.content for child in token.children or [])
+def _marked(spans: Spans, mark: str, within: str) -> str:
+    """What stands between marks, which end with their line."""
+    if mark in within:
+        return _line(spans, within)
+    lines = _line(spans, within + mark).split("\n")
+    return "\n".join(f"{mark}{line}{mark}" if line.strip() else line for line in lines)
 
 
-def _link(address: str, label: str) -> str:
-    """A link whose text does not hide where it leads when it looks like another address."""
-    if not _LINKABLE.fullmatch(address):
-        return f"{label} ({escape(address)})" if address and address not in label else label
-    text = label.replace("|", "¦").replace("\n", " ")
-    target = escape(address)
-    if len(target) > _LONGEST_LINK:
-        return f"{_unlinked(text)} ({target})"
-    if not text or text == target:
-        return f"<{target}>"
-    if len(text) > _LONGEST_LINK // 4 or _ADDRESS.search(label) or "." in label.partition("/")[0]:
-        return f"{_unlinked(text)} (<{target}>)"
-    return f"<{target}|{text}>"
+def _link(link: Link, within: str) -> str:
+    """A link whose words do not hide where it leads when they look like another address."""
+    target, words = escape(link.address), _line(link.spans, within)
+    kept = len(target) <= _LONGEST_LINK
+    if not opens(link.address):
+        shown = f"`{target}`"
+    elif not kept:
+        shown = target
+    else:
+        shown = f"<{target}>" if told(link) == link.address else f"<{target}|{_label(escape(told(link)))}>"
+    if says_itself(link):
+        return shown
+    if not opens(link.address) or not kept or len(words) > _LONGEST_LINK // 4 or poses(link):
+        return f"{words} ({shown})"
+    return f"<{target}|{_label(words)}>"
 
 
-def _unlinked(text: str) -> str:
-    return text.replace("<", "").replace(">", "")
-
-
-def _with_links(text: str) -> str:
-    """Escaped text in which bare addresses are links."""
-    parts, end = [], 0
-    for found in _ADDRESS.finditer(text):
-        target = escape(found[0])
-        parts += [escape(text[end : found.start()]), f"<{target}>" if len(target) <= _LONGEST_LINK else target]
-        end = found.end()
-    return "".join([*parts, escape(text[end:])])
+def _label(words: str) -> str:
+    return words.replace("|", "¦").replace("\n", " ")
 
 
 # --- sections --------------------------------------------------------------------------------------------------------
@@ -291,9 +240,3 @@ def _whole(text: str, at: int) -> int:
         if opened > 0 and end not in text[opened:at] and (begin == "<" or at - opened < 5):
             return opened
     return at
-
-
-@lru_cache(maxsize=1)
-def _markdown() -> MarkdownIt:
-    # A line break in a chat message is meant as one.
-    return MarkdownIt("commonmark", {"html": False, "breaks": True}).enable(["table", "strikethrough"]).disable("image")
