@@ -138,7 +138,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _ask(subcommand: str) -> Callable[[argparse.Namespace], int]:
     def act(arguments: argparse.Namespace) -> int:
         from gateway import cli, settings
-        from transports.console import inert
+        from transports.terminal import inert
 
         values = settings.load(settings.find_file(arguments.config))
         # What an agent said reaches a terminal here as it does in the console.

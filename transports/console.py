@@ -1,7 +1,8 @@
 """The console: the terminal that the gateway runs in, or a pipe.
 
-On a terminal: line editing with history, replies above the line being typed, live progress in a line below it. On a
-pipe: a message per line; at the end of input everything that is under way is waited for.
+On a terminal: line editing with history, formatted replies above the line being typed, live progress in a line below
+it. On a pipe: a message per line, replies in Markdown as they were said; at the end of input everything that is under
+way is waited for.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ import os
 import secrets
 import sys
 import threading
-import unicodedata
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, TypeVar, cast
 
 from gateway.chat import Capabilities, Conversation, Fate, Message, MessageRef, Receiver, Reply, WithoutFiles
 from gateway.errors import DeliveryRefused, StateError, TransportDown
+from transports.terminal import inert, styled
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
@@ -29,9 +30,6 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Of the control and formatting characters, those that give no orders: line break, tab, and the two joiners that
-#: emoji and several scripts are written with.
-_HARMLESS = "\n\t\u200c\u200d"
 _CHUNK = 2**16
 #: Seconds until a line that could not be committed is handed in again.
 _RETRY_S = 1.0
@@ -138,7 +136,8 @@ class Console(WithoutFiles):
         self._session = PromptSession(
             history=FileHistory(str(self._history)), bottom_toolbar=lambda: self._status or None
         )
-        with patch_stdout():
+        # Raw: the orders that it would take out are ours; what others write there, the log, has none.
+        with patch_stdout(raw=True):
             while True:
                 try:
                     text = (await self._session.prompt_async(f"{self._user}> ")).strip()
@@ -153,13 +152,15 @@ class Console(WithoutFiles):
             self._session.app.invalidate()
 
     async def _print(self, text: str) -> None:
-        line = inert(text) + "\n"
         if self._session is not None:
+            knows_styles = os.environ.get("TERM", "dumb") != "dumb"
+            shown = styled(text, self._session.output.get_size().columns) if knows_styles else inert(text)
             # sys.stdout as it is now: prompt_toolkit replaces it so that output goes above the line being typed.
-            sys.stdout.write(line)
+            sys.stdout.write(shown + "\n")
             return
+        said = inert(text) + "\n"
         try:
-            await _aside(lambda: _write(self._sink.fileno(), line.encode()))
+            await _aside(lambda: _write(self._sink.fileno(), said.encode()))
         except OSError as error:
             raise DeliveryRefused(f"nobody reads the output any more: {error.strerror}") from error
 
@@ -211,11 +212,3 @@ async def _aside(call: Callable[[], T]) -> T:
 
     threading.Thread(target=work, name="console", daemon=True).start()
     return await found
-
-
-def inert(text: str) -> str:
-    """Text that no terminal takes for an order: control and formatting characters become U+FFFD."""
-    return "".join(
-        letter if letter in _HARMLESS or unicodedata.category(letter) not in ("Cc", "Cf", "Cs") else "\ufffd"
-        for letter in text
-    )

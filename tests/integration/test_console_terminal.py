@@ -42,7 +42,7 @@ def has_line(text: str):
 async def make_demo(terminal: Terminal) -> None:
     await terminal.shows(prompt_with())
     terminal.type("new project demo" + ENTER)
-    await terminal.shows(has_line("**demo** is ready."))
+    await terminal.shows(has_line("demo is ready."))
     await terminal.shows(prompt_with())
 
 
@@ -107,7 +107,33 @@ async def test_what_an_agent_says_gives_no_orders(terminal: Terminal, huskies: H
     terminal.type("@@run cat hostile" + ENTER)
     await terminal.shows(has_line("\ufffd[2J\ufffd]0;owned\ufffd\ufffd2Jwiped"))
     assert "<b>\ufffdbidi" in terminal.screen.all
-    assert "**demo** is ready." in terminal.screen.all, "nothing was wiped"
+    assert "demo is ready." in terminal.screen.all, "nothing was wiped"
+
+
+async def test_an_answer_is_formatted_above_the_line_being_typed(terminal: Terminal, huskies: Huskies) -> None:
+    await make_demo(terminal)
+    answer = "**Done**, see `a.py`:\n\n| n | what |\n|--:|---|\n| 10 | *x* |\n\n- [docs](https://example.org/d)\n"
+    (huskies.projects / "demo" / "answer").write_text(answer)
+    terminal.type("@@run until [ -e go ]; do sleep 0.05; done; cat answer" + ENTER)
+    await terminal.shows(lambda screen: any("⏳ Working" in row for row in screen.rows))
+    terminal.type("half a sen")
+    await terminal.shows(prompt_with("half a sen"))
+    (huskies.projects / "demo" / "go").touch()
+    await terminal.shows(has_line("• docs (https://example.org/d)"))
+    rows = terminal.screen.all
+    at = rows.index("Done, see a.py:")
+    assert rows[at : at + 6] == ["Done, see a.py:", "", " n │ what", "───┼─────", "10 │ x", ""]
+    assert {"Done", "a.py"} <= {text for _, text in terminal.screen.styled}
+    await terminal.shows(prompt_with("half a sen"))
+    terminal.type("tence" + ENTER)
+    await terminal.shows(has_line("half a sentence"))
+
+
+async def test_a_terminal_without_styles_gets_what_was_said(huskies: Huskies) -> None:
+    with at_terminal(huskies, "run", term="dumb") as terminal:
+        await terminal.shows(lambda screen: any(row.startswith(PROMPT) for row in screen.rows))
+        terminal.type("new project demo" + ENTER)
+        await terminal.shows(lambda screen: any("**demo** is ready." in row for row in screen.all))
 
 
 async def test_the_log_does_not_run_across_the_line_being_typed(terminal: Terminal, huskies: Huskies) -> None:

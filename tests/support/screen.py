@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable
 
 _SEQUENCE = re.compile(
@@ -23,6 +24,9 @@ class Screen:
         self._grid = [[" "] * columns for _ in range(lines)]
         self._row = self._column = 0
         self._rest = ""
+        #: What was written in letters that look otherwise, with how: `("1", "bold words")`.
+        self.styled: list[tuple[str, str]] = []
+        self._look = ""
 
     def feed(self, text: str) -> None:
         """Take what a program wrote."""
@@ -74,11 +78,16 @@ class Screen:
             case _ if letter < " ":
                 return
             case _:
-                if self._column == self.columns:
+                columns = 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+                if self._column + columns > self.columns:
                     self._column = 0
                     self._feed_line()
-                self._grid[self._row][self._column] = letter
-                self._column += 1
+                # A wide letter leaves nothing in its second cell.
+                self._grid[self._row][self._column : self._column + columns] = [letter, ""][:columns]
+                if self._look:
+                    look, text = self.styled[-1]
+                    self.styled[-1] = (look, text + letter)
+                self._column += columns
 
     def _feed_line(self) -> None:
         if self._row < self.lines - 1:
@@ -114,7 +123,11 @@ class Screen:
                 self._erase_line(first)
             case "n" if first == 6:
                 self._answer(f"\x1b[{self._row + 1};{self._column + 1}R".encode())
-            case "h" | "l" | "m" | "n" | "q" | "r" | "c" | "t" | "u":
+            case "m":
+                self._look = ";".join(map(str, numbers)) if any(numbers) else ""
+                if self._look:
+                    self.styled.append((self._look, ""))
+            case "h" | "l" | "n" | "q" | "r" | "c" | "t" | "u":
                 return  # modes and colours: none of them moves a character
             case _:
                 raise AssertionError(f"an order that this screen does not know: {private}{numbers}{final}")

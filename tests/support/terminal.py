@@ -64,8 +64,8 @@ class Terminal:
 
 
 @contextlib.contextmanager
-def at_terminal(huskies: Huskies, *arguments: str) -> Iterator[Terminal]:
-    """Run `huskies ARGUMENTS` in a terminal of its own; killed at the end."""
+def at_terminal(huskies: Huskies, *arguments: str, term: str = "xterm-256color") -> Iterator[Terminal]:
+    """Run `huskies ARGUMENTS` in a terminal of its own, of the kind `term`; killed at the end."""
     keys, tty = os.openpty()
     fcntl.ioctl(tty, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
     os.set_blocking(keys, False)
@@ -76,7 +76,7 @@ def at_terminal(huskies: Huskies, *arguments: str) -> Iterator[Terminal]:
 
     process = subprocess.Popen(
         [sys.executable, "-m", "gateway", *arguments],
-        env={**clean_environment(), "HOME": str(huskies.folder), "TERM": "xterm-256color"},
+        env={**clean_environment(), "HOME": str(huskies.folder), "TERM": term},
         cwd=huskies.folder,
         stdin=tty,
         stdout=tty,

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from gateway.chat import Conversation, Incoming, Message, MessageRef, Reply
 from gateway.errors import DeliveryRefused, TransportDown
-from transports.console import Console, inert
+from transports.console import Console
+from transports.terminal import inert
 
 GOLDENS = [
     ("plain text, 日本語, ünï", b"plain text, \xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e, \xc3\xbcn\xc3\xaf"),
