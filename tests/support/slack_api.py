@@ -8,6 +8,7 @@ import json
 import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Mapping
+from email.utils import formatdate
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -17,7 +18,7 @@ FORM = "application/x-www-form-urlencoded"
 BOT, BOT_ID, TEAM, APP = "U0BOT", "B0BOT", "T0TEAM", "A0APP"
 SCOPES = (
     "app_mentions:read,channels:history,channels:read,chat:write,commands,files:read,files:write,groups:history,"
-    "groups:read,im:history,im:read,mpim:history,reactions:write,users:read"
+    "groups:read,im:history,im:read,mpim:history,mpim:read,reactions:write,users:read"
 )
 Fault = Callable[[web.Request, dict[str, Any]], Awaitable[web.StreamResponse | None]]
 
@@ -41,6 +42,8 @@ class WebApi:
         self.upload_status = 200
         self.auth: dict[str, Any] = {}
         self.scopes = SCOPES
+        #: Seconds by which Slack's clock is ahead of ours.
+        self.skew_s = 0.0
         self._numbers = itertools.count(1)
         self.news = asyncio.Condition()
 
@@ -74,7 +77,8 @@ class WebApi:
             return web.json_response({"ok": False, "error": "unknown_method"})
         answer = handler(arguments)
         await self.changed()
-        return web.json_response(answer, headers={"x-oauth-scopes": self.scopes})
+        date = formatdate(time.time() + self.skew_s, usegmt=True)
+        return web.json_response(answer, headers={"x-oauth-scopes": self.scopes, "Date": date})
 
     def called(self, method: str) -> int:
         """How often a method was called."""

@@ -8,9 +8,11 @@ import itertools
 import json
 import os
 import re
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from typing import Any, Literal, Self
 from urllib.parse import urlencode
 
@@ -63,6 +65,13 @@ class TwilioServer:
         self.typing_status = 200
         self.account_answers: deque[Answer] = deque()
         self.account_looks = 0
+        self.account_type = "Full"
+        #: Seconds by which Twilio's clock is ahead of ours.
+        self.skew_s = 0.0
+        self.senders = [sender(BOT, f"{PUBLIC_URL}/webhooks/whatsapp#rc=5&rp=all")]
+        self.senders_answer: Answer | None = None
+        #: By SID: where the template stands with WhatsApp, and its type.
+        self.templates: dict[str, tuple[str, str]] = {}
         #: By path: content and type; or an address to go to.
         self.media: dict[str, tuple[bytes, str] | str] = {}
         #: Whether each request for media had credentials, by path.
@@ -80,6 +89,9 @@ class TwilioServer:
         app.router.add_get(f"{root}.json", self._account)
         app.router.add_post(f"{root}/Messages.json", self._message)
         app.router.add_post("/v2/Indicators/Typing.json", self._typing)
+        app.router.add_get("/v2/Channels/Senders", self._senders)
+        app.router.add_get("/v1/Content/{sid}", self._content)
+        app.router.add_get("/v1/Content/{sid}/ApprovalRequests", self._approval)
         app.router.add_get("/{path:.*}", self._media)
         self._app = app
         self.port = 0
@@ -204,7 +216,42 @@ class TwilioServer:
             return _error(Answer(401, 20003))
         if self.account_answers:
             return _error(self.account_answers.popleft())
-        return web.json_response({"sid": ACCOUNT, "status": "active"})
+        date = formatdate(time.time() + self.skew_s, usegmt=True)
+        told = {"sid": ACCOUNT, "status": "active", "type": self.account_type}
+        return web.json_response(told, headers={"Date": date})
+
+    async def _senders(self, request: web.Request) -> web.Response:
+        if not _authentic(request):
+            return _error(Answer(401, 20003))
+        if self.senders_answer is not None:
+            return _error(self.senders_answer)
+        assert request.query["Channel"] == "whatsapp"
+        size, page = int(request.query["PageSize"]), int(request.query.get("Page", "0"))
+        shown, rest = self.senders[page * size : (page + 1) * size], self.senders[(page + 1) * size :]
+        following = f"{self.url}/v2/Channels/Senders?Channel=whatsapp&PageSize={size}&Page={page + 1}"
+        meta = {"page": page, "page_size": size, "key": "senders", "next_page_url": following if rest else None}
+        return web.json_response({"senders": shown, "meta": meta})
+
+    async def _content(self, request: web.Request) -> web.Response:
+        sid = request.match_info["sid"]
+        if sid not in self.templates:
+            return _error(Answer(404, 20404))
+        return web.json_response({"sid": sid, "types": {self.templates[sid][1]: {"body": "{{1}}"}}})
+
+    async def _approval(self, request: web.Request) -> web.Response:
+        sid = request.match_info["sid"]
+        if sid not in self.templates:
+            return _error(Answer(404, 20404))
+        status, kind = self.templates[sid]
+        reason = "INVALID_FORMAT" if status == "rejected" else ""
+        told = {
+            "name": "wake",
+            "category": "UTILITY",
+            "content_type": kind,
+            "status": status,
+            "rejection_reason": reason,
+        }
+        return web.json_response({"sid": sid, "account_sid": ACCOUNT, "whatsapp": told})
 
     async def _message(self, request: web.Request) -> web.Response:
         if not _authentic(request):
@@ -262,6 +309,12 @@ class TwilioServer:
         if isinstance(found, str):
             return web.Response(status=307, headers={"Location": found})
         return web.Response(body=found[0], headers={"Content-Type": found[1]})
+
+
+def sender(number: str, callback: str, *, status: str = "ONLINE", method: str = "POST") -> dict[str, Any]:
+    """A WhatsApp sender as Twilio describes it."""
+    webhook = {"callback_url": callback, "callback_method": method, "fallback_url": None}
+    return {"sid": "XE" + "0" * 32, "status": status, "sender_id": f"whatsapp:{number}", "webhook": webhook}
 
 
 def sign(path: str, fields: Mapping[str, str], *, token: str = TOKEN, public_url: str = PUBLIC_URL) -> str:

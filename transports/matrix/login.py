@@ -21,9 +21,9 @@ async def sign_in(config: MatrixConfig, vault: Vault) -> Session:
         TransportDown: the homeserver does not answer.
         TransportRefused: no token or password of ours is good; the text says which setting to correct.
     """
-    for session in _known(config, vault):
+    for session in known(config, vault):
         try:
-            return await _checked(config, session)
+            return await checked(config, session)
         except TokenRefused:
             log.warning("matrix: the access token of device %s is no longer valid", session.device_id or "?")
     if config.password:
@@ -61,7 +61,7 @@ async def log_in(config: MatrixConfig, vault: Vault) -> Session:
     return session
 
 
-def _known(config: MatrixConfig, vault: Vault) -> Iterator[Session]:
+def known(config: MatrixConfig, vault: Vault) -> Iterator[Session]:
     """The sessions that we may have already, best first."""
     kept = vault.session()
     if (
@@ -75,7 +75,7 @@ def _known(config: MatrixConfig, vault: Vault) -> Iterator[Session]:
         yield Session(config.homeserver, config.user_id, config.device_id, config.access_token)
 
 
-async def _checked(config: MatrixConfig, session: Session) -> Session:
+async def checked(config: MatrixConfig, session: Session) -> Session:
     """`session` with the account and device that its token really belongs to."""
     client = Client(config.homeserver, session.user_id)
     client.access_token = session.access_token

@@ -17,26 +17,12 @@ from gateway.errors import TransportDown, TransportRefused
 from transports.slack import errors
 from transports.slack.config import SlackConfig
 from transports.slack.events import Me
+from transports.slack.manifest import NEEDED, WANTED
 
 log = logging.getLogger(__name__)
 
 #: Seconds for one ordinary request.
 DEADLINE_S = 15.0
-#: Without these the bot hears nothing, can say nothing, or cannot look whether it has said it already.
-_NEEDED = (
-    *("app_mentions:read", "chat:write"),
-    *("channels:history", "groups:history", "im:history", "mpim:history"),
-)
-#: Without these something is missing; a log line says what.
-_WANTED = {
-    "channels:read": "slash commands and shortcuts in channels",
-    "groups:read": "slash commands and shortcuts in private channels",
-    "im:read": "slash commands in direct messages",
-    "users:read": "people's names",
-    "files:read": "files that people send",
-    "files:write": "files that agents send",
-    "reactions:write": "fates as reactions",
-}
 # What the SDK logs at DEBUG has messages in it.
 _sdk_log = logging.getLogger("slack_sdk.quiet")
 _sdk_log.setLevel(logging.WARNING)
@@ -116,18 +102,23 @@ class Api:
         return str(data.get("url", ""))
 
 
+def granted(headers: Mapping[str, str]) -> set[str] | None:
+    """The scopes of the token that an answer is for; None where Slack does not tell."""
+    told = next((value for name, value in headers.items() if name.lower() == "x-oauth-scopes"), None)
+    return None if told is None else {scope.strip() for scope in told.split(",")}
+
+
 def _check_scopes(headers: Mapping[str, str]) -> None:
     """Say what the app lacks, as far as Slack tells. Raises TransportRefused."""
-    told = next((value for name, value in headers.items() if name.lower() == "x-oauth-scopes"), None)
-    if told is None:
+    has = granted(headers)
+    if has is None:
         return
-    has = {scope.strip() for scope in told.split(",")}
-    if missing := [scope for scope in _NEEDED if scope not in has]:
+    if missing := [scope for scope in NEEDED if scope not in has]:
         raise TransportRefused(
             f"the Slack app lacks the scope {', '.join(missing)}; add it under OAuth & Permissions and install "
             "the app again"
         )
-    for scope, use in _WANTED.items():
+    for scope, use in WANTED.items():
         if scope not in has:
             log.warning("slack: without the scope %s the bot does without: %s", scope, use)
 

@@ -84,6 +84,14 @@ def from_answer(data: Mapping[str, Any], status: int, headers: Mapping[str, str]
     return BlocksRefused(told) if code in _BLOCKS else DeliveryRefused(told)
 
 
+def code_of(error: TransportError) -> str:
+    """Slack's own word for what it refused; empty where it gave none."""
+    cause = error.__cause__
+    data = getattr(getattr(cause, "response", None), "data", None)
+    code = data.get("error") if isinstance(data, dict) else None
+    return code if isinstance(code, str) else ""
+
+
 def _missing(data: Mapping[str, Any]) -> str:
     needed = data.get("needed")
     which = needed if isinstance(needed, str) and needed else "(Slack does not say which)"

@@ -52,12 +52,27 @@ class Api:
             TransportDown: Twilio does not answer.
             TransportRefused: the account is unknown, its token is wrong, or it is not active.
         """
+        await self.account()
+
+    async def account(self) -> tuple[dict[str, Any], Mapping[str, str]]:
+        """What Twilio tells of the account, and the headers of its answer. Raises as `check` does."""
         try:
-            account = await self._call("GET", f"{self._config.account_url}.json")
+            account, headers = await self._exchange("GET", f"{self._config.account_url}.json")
         except DeliveryRefused as error:
             raise TransportRefused(f"correct transports.whatsapp.account_sid: {error}") from error
         if account.get("status", "active") != "active":
             raise TransportRefused(f"the Twilio account is {account['status']}; its console says why")
+        return account, headers
+
+    async def look(self, url: str) -> dict[str, Any]:
+        """A resource of the account's, at an address of Twilio's own.
+
+        Raises:
+            TransportDown: not now.
+            DeliveryRefused: there is none, or it is not to be had.
+            TransportRefused: the account or its token is no good.
+        """
+        return await self._call("GET", url)
 
     async def send(self, fields: Mapping[str, str]) -> str:
         """Send one message; its SID.
@@ -105,6 +120,12 @@ class Api:
         return url.origin() == self._api.origin() and url.path.startswith(account)
 
     async def _call(self, method: str, url: str, fields: Mapping[str, str] | None = None) -> dict[str, Any]:
+        return (await self._exchange(method, url, fields))[0]
+
+    async def _exchange(
+        self, method: str, url: str, fields: Mapping[str, str] | None = None
+    ) -> tuple[dict[str, Any], Mapping[str, str]]:
+        """The decoded body of an answer, and its headers."""
         posted = method == "POST"
         with errors.translated(posted=posted):
             # The client's own time-outs begin anew with each part of an answer.
@@ -123,7 +144,7 @@ class Api:
                 retry_after_s=_seconds(answer.headers.get("Retry-After")),
                 posted=posted,
             )
-        return told
+        return told, answer.headers
 
 
 def _url(text: str, base: URL | None = None) -> URL | None:

@@ -71,5 +71,16 @@ class WhatsAppConfig:
     @property
     def typing_url(self) -> str:
         """Where typing is shown; it has a host of its own beside `api.`."""
-        base = self.api_base_url.rstrip("/").replace("://api.", "://messaging.", 1)
-        return f"{base}/v2/Indicators/Typing.json"
+        return f"{self._beside('messaging')}/v2/Indicators/Typing.json"
+
+    @property
+    def senders_url(self) -> str:
+        """Where the account's WhatsApp senders are listed."""
+        return f"{self._beside('messaging')}/v2/Channels/Senders"
+
+    def content_url(self, sid: str) -> str:
+        """Where a content template is described."""
+        return f"{self._beside('content')}/v1/Content/{sid}"
+
+    def _beside(self, host: str) -> str:
+        return self.api_base_url.rstrip("/").replace("://api.", f"://{host}.", 1)
