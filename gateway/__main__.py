@@ -88,9 +88,12 @@ def make_parser() -> argparse.ArgumentParser:
     config_of_ssh.set_defaults(act=_ask("ssh-config"))
 
     doctor = commands.add_parser(
-        "doctor", parents=[config], help="one line per part: ok, or what is wrong and what to type"
+        "doctor",
+        parents=[config],
+        help="one line per part and per live check of each platform: ok, or what is wrong and what to type",
     )
-    doctor.set_defaults(act=_ask("doctor"))
+    doctor.add_argument("--json", action="store_true")
+    doctor.set_defaults(act=_doctor)
 
     _add_secrets(
         commands.add_parser("secrets", parents=[config], help="keep the model's keys; values come on stdin"), config
@@ -133,6 +136,14 @@ def _run(arguments: argparse.Namespace) -> int:
         sys.stdout.flush()
         os._exit(0)
     return 0
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from gateway import doctor, settings
+    from transports.console import inert
+
+    values = settings.load(settings.find_file(arguments.config))
+    return asyncio.run(doctor.doctor(values, arguments, lambda text: print(inert(text))))
 
 
 def _ask(subcommand: str) -> Callable[[argparse.Namespace], int]:

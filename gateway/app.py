@@ -17,7 +17,7 @@ from typing import Any
 from aiohttp import web
 
 from commands.table import ALIASES, COMMANDS, worth_telling
-from gateway import build_inputs, git_identity, housekeeping, platforms
+from gateway import build_inputs, git_identity, housekeeping, platforms, public_url
 from gateway.access import Access
 from gateway.answers import Answers
 from gateway.chat import Transport
@@ -29,10 +29,12 @@ from gateway.engine import Engine
 from gateway.errors import ConfigError, TransportRefused
 from gateway.fates import Fates
 from gateway.files import Files
+from gateway.finding import Finding
 from gateway.gate import Gate
 from gateway.git_proxy import GitProxy
 from gateway.health import Part, look
 from gateway.inbox import Inbox
+from gateway.inspection import inspect
 from gateway.log import blot_out
 from gateway.outbox import Outbox
 from gateway.places import Places
@@ -112,6 +114,8 @@ class App:
     config_file: Path | None
     troubles: dict[str, str] = field(default_factory=dict)
     draining: bool = False
+    #: Tells this process's answers from those of any other, see `public_url`.
+    life: str = field(default_factory=public_url.new_life)
     started: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self, end: asyncio.Event) -> None:
@@ -156,6 +160,10 @@ class App:
         return await look(
             self.store, self.engine, self.transports, self.troubles, agent, base=base, draining=self.draining
         )
+
+    async def checks(self) -> list[Finding]:
+        """What the platforms say now."""
+        return await inspect(self.settings, self.life)
 
     async def _take_up(self) -> None:
         """What another process left: projects first, then runs, then commands and messages that wait."""
@@ -218,12 +226,12 @@ class App:
             projects=self.projects,
         )
         public = web.Application(client_max_size=2**20)
-        public.router.add_routes(health.routes(self.parts, metrics.collect))
+        public.router.add_routes(health.routes(self.parts, metrics.collect, self.life))
         for transport in self.transports.values():
             if isinstance(transport, Webhooks):
                 public.router.add_routes(transport.routes())
         local = web.Application(client_max_size=2**24)
-        api = LocalApi(self.services, self.inbox, self.fates, self.cli.message, self.parts)
+        api = LocalApi(self.services, self.inbox, self.fates, self.cli.message, parts=self.parts, checks=self.checks)
         local.router.add_routes([*api.routes(), *secrets_api.routes(self.secrets, self._is_project)])
         runners = [
             web.AppRunner(public, access_log=None, shutdown_timeout=1.0, **SERVER),

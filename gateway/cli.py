@@ -1,4 +1,4 @@
-"""The subcommands but `run`. Most talk to a running gateway, through the socket in its state directory."""
+"""The smaller subcommands. Most talk to a running gateway, through the socket in its state directory."""
 
 from __future__ import annotations
 
@@ -10,16 +10,12 @@ import os
 import secrets
 import sys
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from gateway.credentials import Credentials
-from gateway.engine import docker
-from gateway.errors import StateError, UserError
-from gateway.proxy_keys import NO_KEY
-from gateway.secrets import ALL, Secrets, check_key, check_scope, check_value, secrets_file
+from gateway.errors import UserError
+from gateway.secrets import Secrets, check_key, check_scope, check_value, secrets_file
 from gateway.settings import Settings
 from gateway.startup import lock_state
 
@@ -48,11 +44,11 @@ async def send(settings: Settings, arguments: argparse.Namespace, say: Say) -> i
     }
     try:
         async with asyncio.timeout(arguments.timeout):
-            answer = await _call(settings, "POST", "/send", message)
+            answer = await call(settings, "POST", "/send", message)
             while "notices" in answer:
                 print(*answer["notices"], sep="\n", file=sys.stderr, flush=True)
                 message["seen"] = answer["seen"]
-                answer = await _call(settings, "POST", "/send", message)
+                answer = await call(settings, "POST", "/send", message)
     except TimeoutError:
         raise UserError(
             f"there was no reply within {arguments.timeout:g} s; the message stays with the gateway"
@@ -64,7 +60,7 @@ async def send(settings: Settings, arguments: argparse.Namespace, say: Say) -> i
 
 async def projects(settings: Settings, arguments: argparse.Namespace, say: Say) -> int:
     """List the projects."""
-    found = await _call(settings, "GET", "/projects")
+    found = await call(settings, "GET", "/projects")
     if arguments.json:
         say(json.dumps(found, indent=2))
         return 0
@@ -77,7 +73,7 @@ async def projects(settings: Settings, arguments: argparse.Namespace, say: Say) 
 
 async def status(settings: Settings, arguments: argparse.Namespace, say: Say) -> int:
     """Show one project. 0 when it is ready, 1 when not."""
-    project = await _call(settings, "GET", f"/projects/{_one_name(arguments.name)}")
+    project = await call(settings, "GET", f"/projects/{_one_name(arguments.name)}")
     if arguments.json:
         say(json.dumps(project, indent=2))
     else:
@@ -105,7 +101,7 @@ async def plan(settings: Settings, arguments: argparse.Namespace, say: Say) -> i
 
 async def ssh(settings: Settings, arguments: argparse.Namespace, _: Say) -> int:
     """Open a shell in a project's container, or run a command there: this process becomes the system's `ssh`."""
-    project = await _call(settings, "GET", f"/projects/{_one_name(arguments.name)}")
+    project = await call(settings, "GET", f"/projects/{_one_name(arguments.name)}")
     if not project["ssh"]:
         raise UserError(
             f"{project['name']} runs on the {project['engine']} engine, which has no SSH; open {project['path']}"
@@ -130,23 +126,6 @@ async def ssh_config(settings: Settings, _: argparse.Namespace, say: Say) -> int
     return 0
 
 
-async def doctor(settings: Settings, _: argparse.Namespace, say: Say) -> int:
-    """One line per part; 1 if any is broken."""
-    try:
-        parts = await _call(settings, "GET", "/doctor")
-    except NotRunning as error:
-        parts = [
-            {"name": "config", "ok": True, "text": "ok"},
-            await asyncio.to_thread(_state_part, settings.gateway.state_dir),
-            await asyncio.to_thread(_engine_part, settings.engine.kind),
-            await asyncio.to_thread(_agent_part, settings),
-            {"name": "gateway", "ok": False, "text": str(error)},
-        ]
-    for part in parts:
-        say(f"{'ok    ' if part['ok'] else 'BROKEN'} {part['name']}: {part['text']}")
-    return 0 if all(part["ok"] for part in parts) else 1
-
-
 async def secrets_command(settings: Settings, arguments: argparse.Namespace, say: Say) -> int:
     """Set, list or delete what the gateway keeps secret: through the running gateway, else in its file."""
     scope = check_scope(arguments.project) if arguments.project else ""
@@ -158,7 +137,7 @@ async def secrets_command(settings: Settings, arguments: argparse.Namespace, say
     key = check_key(arguments.key)
     if arguments.act_on == "delete":
         try:
-            await _call(settings, "DELETE", f"/secrets/{scope}/{key}")
+            await call(settings, "DELETE", f"/secrets/{scope}/{key}")
         except NotRunning:
             with lock_state(settings.gateway.state_dir):
                 Secrets(secrets_file(settings.gateway.state_dir)).delete(scope, key)
@@ -167,7 +146,7 @@ async def secrets_command(settings: Settings, arguments: argparse.Namespace, say
     value = await asyncio.to_thread(_typed, f"{key} for {scope}: ")
     check_value(key, value)
     try:
-        await _call(settings, "PUT", "/secrets", {"scope": scope, "key": key, "value": value})
+        await call(settings, "PUT", "/secrets", {"scope": scope, "key": key, "value": value})
         say(f"{key} of {scope} is set; it holds from the next call on.")
     except NotRunning:
         with lock_state(settings.gateway.state_dir):
@@ -178,7 +157,7 @@ async def secrets_command(settings: Settings, arguments: argparse.Namespace, say
 
 async def _names(settings: Settings) -> dict[str, list[str]]:
     try:
-        found: dict[str, list[str]] = await _call(settings, "GET", "/secrets")
+        found: dict[str, list[str]] = await call(settings, "GET", "/secrets")
     except NotRunning:
         return Secrets(secrets_file(settings.gateway.state_dir)).names()
     return found
@@ -190,35 +169,6 @@ def _typed(question: str) -> str:
         return getpass.getpass(question).strip()
     value = sys.stdin.buffer.read(_MAX_SECRET).decode(errors="replace")
     return value.removesuffix("\n").removesuffix("\r")
-
-
-def _state_part(state_dir: Path) -> dict[str, object]:
-    nearest = next(path for path in (state_dir, *state_dir.parents) if path.exists())
-    writable = nearest.is_dir() and _may_write(nearest)
-    text = f"ok ({state_dir})" if writable else f"{nearest} cannot be written; set gateway.state_dir"
-    return {"name": "state", "ok": writable, "text": text}
-
-
-def _engine_part(kind: str) -> dict[str, object]:
-    there = kind != "process" and docker.answers()
-    if there or kind == "docker":
-        text = "docker answers" if there else "no Docker engine answers; type: systemctl start docker"
-        return {"name": "engine", "ok": there, "text": text}
-    return {"name": "engine", "ok": True, "text": "process, no isolation (with Docker running it would be docker)"}
-
-
-def _agent_part(settings: Settings) -> dict[str, object]:
-    try:
-        credentials = Credentials(settings.agent, Secrets(secrets_file(settings.gateway.state_dir)))
-    except StateError as error:
-        return {"name": "agent", "ok": False, "text": str(error)}
-    chosen = credentials.chosen(ALL)
-    ok = chosen != "claude" or credentials.of(ALL) is not None
-    return {"name": "agent", "ok": ok, "text": chosen if ok else NO_KEY}
-
-
-def _may_write(folder: Path) -> bool:
-    return os.access(folder, os.W_OK | os.X_OK)
 
 
 def _utf8(text: str) -> str:
@@ -235,7 +185,7 @@ def _one_name(name: str) -> str:
     return name
 
 
-async def _call(settings: Settings, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+async def call(settings: Settings, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
     """Ask the gateway. Raises NotRunning, UserError."""
     state_dir = settings.gateway.state_dir
     socket = state_dir / ".gateway" / "cli.sock"
@@ -265,6 +215,5 @@ SUBCOMMANDS: dict[str, Callable[[Settings, argparse.Namespace, Say], Coroutine[A
     "plan": plan,
     "ssh": ssh,
     "ssh-config": ssh_config,
-    "doctor": doctor,
     "secrets": secrets_command,
 }

@@ -5,19 +5,26 @@ A transport's module is imported here and only then, so a gateway without it nee
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING
 
 from gateway.access import Access
 from gateway.chat import Transport
+from gateway.finding import Finding
 from gateway.settings import Settings
 
+if TYPE_CHECKING:
+    from transports.matrix import MatrixConfig
+    from transports.slack import SlackConfig
+    from transports.whatsapp import WhatsAppConfig
 
-def _matrix(settings: Settings, access: Access) -> Transport:
-    from transports.matrix import MatrixConfig, MatrixTransport
+
+def _matrix_config(settings: Settings) -> MatrixConfig:
+    from transports.matrix import MatrixConfig
 
     section = settings.transports.matrix
     assert section is not None
-    config = MatrixConfig(
+    return MatrixConfig(
         homeserver=section.homeserver,
         user_id=section.user_id,
         access_token=section.access_token.get_secret_value(),
@@ -27,15 +34,26 @@ def _matrix(settings: Settings, access: Access) -> Transport:
         store=settings.gateway.state_dir / ".gateway" / "matrix",
         bot_name=settings.gateway.bot_name,
     )
-    return MatrixTransport(config, may_invite=lambda sender: access.role(sender) > 0)
 
 
-def _slack(settings: Settings, access: Access) -> Transport:
-    from transports.slack import SlackConfig, SlackTransport
+def _matrix(settings: Settings, access: Access) -> Transport:
+    from transports.matrix import MatrixTransport
+
+    return MatrixTransport(_matrix_config(settings), may_invite=lambda sender: access.role(sender) > 0)
+
+
+async def _check_matrix(settings: Settings) -> list[Finding]:
+    from transports.matrix import check
+
+    return await check.check(_matrix_config(settings))
+
+
+def _slack_config(settings: Settings) -> SlackConfig:
+    from transports.slack import SlackConfig
 
     section = settings.transports.slack
     assert section is not None
-    config = SlackConfig(
+    return SlackConfig(
         mode=section.mode,
         bot_token=section.bot_token.get_secret_value(),
         app_token=section.app_token.get_secret_value(),
@@ -43,15 +61,26 @@ def _slack(settings: Settings, access: Access) -> Transport:
         api_base_url=section.api_base_url,
         bot_name=settings.gateway.bot_name,
     )
-    return SlackTransport(config, may_speak=lambda sender: access.role(sender) > 0)
 
 
-def _whatsapp(settings: Settings, _: Access) -> Transport:
-    from transports.whatsapp import WhatsAppConfig, WhatsAppTransport
+def _slack(settings: Settings, access: Access) -> Transport:
+    from transports.slack import SlackTransport
+
+    return SlackTransport(_slack_config(settings), may_speak=lambda sender: access.role(sender) > 0)
+
+
+async def _check_slack(settings: Settings) -> list[Finding]:
+    from transports.slack import check
+
+    return await check.check(_slack_config(settings))
+
+
+def _whatsapp_config(settings: Settings) -> WhatsAppConfig:
+    from transports.whatsapp import WhatsAppConfig
 
     section = settings.transports.whatsapp
     assert section is not None
-    config = WhatsAppConfig(
+    return WhatsAppConfig(
         account_sid=section.account_sid,
         auth_token=section.auth_token.get_secret_value(),
         from_number=section.from_number,
@@ -60,7 +89,18 @@ def _whatsapp(settings: Settings, _: Access) -> Transport:
         template_sid=section.template_sid,
         quick_replies=section.quick_replies,
     )
-    return WhatsAppTransport(config)
+
+
+def _whatsapp(settings: Settings, _: Access) -> Transport:
+    from transports.whatsapp import WhatsAppTransport
+
+    return WhatsAppTransport(_whatsapp_config(settings))
+
+
+async def _check_whatsapp(settings: Settings) -> list[Finding]:
+    from transports.whatsapp import check
+
+    return await check.check(_whatsapp_config(settings))
 
 
 #: By the name of the section. Each takes the configuration, and who may speak.
@@ -68,4 +108,10 @@ MAKE: Mapping[str, Callable[[Settings, Access], Transport]] = {
     "matrix": _matrix,
     "slack": _slack,
     "whatsapp": _whatsapp,
+}
+#: By the name of the section: looks live whether the platform takes what the configuration says.
+CHECK: Mapping[str, Callable[[Settings], Awaitable[list[Finding]]]] = {
+    "matrix": _check_matrix,
+    "slack": _check_slack,
+    "whatsapp": _check_whatsapp,
 }

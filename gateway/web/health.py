@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from gateway import public_url
 from gateway.errors import HuskiesError
 from gateway.health import Part
 
@@ -13,11 +14,13 @@ from gateway.health import Part
 Family = tuple[str, str, str, list[tuple[dict[str, str], float]]]
 
 
-def routes(parts: Callable[[], Awaitable[list[Part]]], metrics: Callable[[], list[Family]]) -> list[web.RouteDef]:
-    """The three routes. `parts` looks at every enabled part."""
+def routes(
+    parts: Callable[[], Awaitable[list[Part]]], metrics: Callable[[], list[Family]], life: str
+) -> list[web.RouteDef]:
+    """The three routes. `parts` looks at every enabled part; `life` tells this gateway's `/healthz` from another's."""
 
     async def healthz(_: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
+        return public_url.answer(life)
 
     async def readyz(_: web.Request) -> web.Response:
         broken = [part for part in await parts() if not part.ok]
@@ -46,7 +49,7 @@ def routes(parts: Callable[[], Awaitable[list[Part]]], metrics: Callable[[], lis
         return web.Response(body=generate_latest(registry), content_type="text/plain", charset="utf-8")
 
     return [
-        web.get("/healthz", healthz),
+        web.get(public_url.PATH, healthz),
         web.get("/readyz", _reporting(readyz)),
         web.get("/metrics", _reporting(show_metrics)),
     ]

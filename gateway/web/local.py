@@ -12,6 +12,7 @@ from sqlalchemy import Connection, select
 from gateway.chat import Fate, Message
 from gateway.errors import StateError, UserError
 from gateway.fates import Fates
+from gateway.finding import Finding
 from gateway.health import Part
 from gateway.inbox import Inbox
 from gateway.recipes import stored
@@ -25,7 +26,7 @@ _LOOK_S = 0.2
 
 
 class LocalApi:
-    """`make_message` turns text into a message of the command line's own transport."""
+    """`make_message` turns text into a message of the command line's own transport. `checks` asks the platforms."""
 
     def __init__(
         self,
@@ -33,7 +34,9 @@ class LocalApi:
         inbox: Inbox,
         fates: Fates,
         make_message: Callable[[str, str, str], Message],
+        *,
         parts: Callable[[], Awaitable[list[Part]]],
+        checks: Callable[[], Awaitable[list[Finding]]],
     ) -> None:
         self._services = services
         self._store: Store = services.store
@@ -41,6 +44,7 @@ class LocalApi:
         self._fates = fates
         self._make_message = make_message
         self._parts = parts
+        self._checks = checks
 
     def routes(self) -> list[web.RouteDef]:
         """The routes of the socket."""
@@ -49,6 +53,7 @@ class LocalApi:
             web.get("/projects", self._projects),
             web.get("/projects/{name}", self._project),
             web.get("/doctor", self._doctor),
+            web.get("/checks", self._check),
         ]
 
     async def _send(self, request: web.Request) -> web.Response:
@@ -95,6 +100,11 @@ class LocalApi:
     async def _doctor(self, _: web.Request) -> web.Response:
         parts = await self._parts()
         return web.json_response([{"name": p.name, "ok": p.ok, "text": p.text} for p in parts])
+
+    async def _check(self, _: web.Request) -> web.Response:
+        """What the platforms say, asked now: it takes seconds."""
+        found = await self._checks()
+        return web.json_response([{"name": f.name, "verdict": f.verdict, "text": f.text} for f in found])
 
     def _ssh(self, project: Project) -> dict[str, object]:
         """How to get in; empty where there is no SSH."""

@@ -32,7 +32,7 @@ def became(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         found[:] = arguments
         raise Became
 
-    monkeypatch.setattr(cli, "_call", call)
+    monkeypatch.setattr(cli, "call", call)
     monkeypatch.setattr(os, "execvp", execvp)
     return found
 
