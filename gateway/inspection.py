@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import traceback
 from collections.abc import Awaitable
+from pathlib import Path
 
 from gateway import public_url
 from gateway.finding import Finding, broken, hint
@@ -45,10 +47,13 @@ async def _bounded(name: str, looking: Awaitable[list[Finding]]) -> list[Finding
         return [broken(name, f"{name} did not answer within {PLATFORM_S:g} s")]
     except ModuleNotFoundError as error:
         return [broken(name, f"the package {error.name} is missing; type: pip install 'huskies[{name}]'")]
-    except Exception as error:
-        # A bug of ours, or an answer that nobody expected. One platform's must not hide the others'.
-        log.exception("the check of %s failed", name)
-        return [broken(name, f"the check itself failed: {type(error).__name__}; the log says where")]
+    except Exception as error:  # noqa: BLE001  one platform's must not hide the others'
+        # A bug of ours, or an answer that nobody expected.
+        # Its text may quote an answer, or a token, so only its place is told.
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{type(error).__name__} in {Path(place.filename).name}, line {place.lineno}"
+        log.error("the check of %s failed: %s", name, where)
+        return [broken(name, f"the check itself failed, by a defect of huskies: {where}")]
 
 
 async def _address(settings: Settings, life: str | None) -> list[Finding]:
