@@ -52,6 +52,11 @@ def make_parser() -> argparse.ArgumentParser:
     run.add_argument("--pipe", action="store_true", help="a message per line of stdin; ends when all is answered")
     run.set_defaults(act=_run)
 
+    init = commands.add_parser(
+        "init", parents=[config], help="ask what the configuration needs, check each answer live, write config.toml"
+    )
+    init.set_defaults(act=_init)
+
     send = commands.add_parser(
         "send", parents=[config], help="send a message to the running gateway and print the reply"
     )
@@ -136,6 +141,17 @@ def _run(arguments: argparse.Namespace) -> int:
         sys.stdout.flush()
         os._exit(0)
     return 0
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    from gateway import init
+    from transports.console import inert
+
+    try:
+        return init.run(arguments.config, lambda text: print(inert(text)))
+    except (KeyboardInterrupt, EOFError):
+        print("\nNothing was written.")
+        return 130
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

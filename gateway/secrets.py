@@ -6,14 +6,13 @@ holds may be known to them by now.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from gateway import private_file
 from gateway.errors import StateError, UserError
 
 #: The scope of what holds for every project that has nothing of its own; `-` is the same.
@@ -66,7 +65,7 @@ class Secrets:
 
     def _save(self, values: dict[str, dict[str, str]]) -> None:
         try:
-            _write(self._file, json.dumps(values, indent=1))
+            private_file.write(self._file, json.dumps(values, indent=1))
         except OSError as error:
             raise StateError(f"{self._file} cannot be written: {error.strerror}; nothing was changed") from error
         self._values = values
@@ -125,23 +124,3 @@ def _read(file: Path) -> dict[str, dict[str, str]]:
         except (ValueError, AttributeError, RecursionError, UserError):
             # Without its cause: a decoder's message quotes what it read.
             raise StateError(f"{file} is damaged; delete it, and set the secrets again") from None
-
-
-def _write(file: Path, text: str) -> None:
-    """Replace a file as a whole; whoever reads it meanwhile, or after a crash, sees the old or the new."""
-    descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f"{file.name}.")  # 0600
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
-            opened.write(text)
-            opened.flush()
-            os.fsync(descriptor)
-        Path(temporary).replace(file)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            Path(temporary).unlink()
-        raise
-    folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

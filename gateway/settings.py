@@ -378,6 +378,15 @@ def load(file: Path | None) -> Settings:
             raise ConfigError(f"{where} cannot be read: {error}") from error
         if file.stat().st_mode & 0o077 and _names_a_secret(values):
             raise ConfigError(f"{where} holds secrets that others can read; type: chmod 600 {file}")
+    return validated(values, where)
+
+
+def validated(values: dict[str, Any], where: str) -> Settings:
+    """The configuration that `values` make, with the environment laid over them.
+
+    Raises:
+        ConfigError: one line that names `where`, the key and what to write instead.
+    """
     try:
         return Settings(**values)
     except ValidationError as error:
@@ -396,7 +405,8 @@ def _check_environment() -> None:
             raise ConfigError(f"the environment: unknown section {section} in {name}; {hint}")
 
 
-_SECRETS = (
+#: The keys whose values are secrets, in whatever section.
+SECRET_KEYS = (
     *("api_key", "oauth_token", "access_token", "auth_token", "password", "token", "tokens"),
     *("bot_token", "app_token", "signing_secret"),
 )
@@ -404,7 +414,7 @@ _SECRETS = (
 
 def _names_a_secret(values: dict[str, Any]) -> bool:
     return any(
-        (key in _SECRETS and bool(value)) or (isinstance(value, dict) and _names_a_secret(value))
+        (key in SECRET_KEYS and bool(value)) or (isinstance(value, dict) and _names_a_secret(value))
         for key, value in values.items()
     )
 

@@ -176,6 +176,8 @@ class ClaudeApi:
         await self._notify()
         if self.require_key and not self._has_key(headers):
             return _error(401, "invalid x-api-key")
+        if request.method == "GET" and request.path == "/v1/models":
+            return web.json_response({"data": [], "has_more": False})
         if request.method == "POST" and request.path == "/v1/messages/count_tokens":
             return web.json_response({"input_tokens": 1234})
         if request.method == "POST" and request.path == "/v1/messages":
