@@ -12,12 +12,13 @@ from typing import Any
 from gateway.cli import NotRunning, Say, call
 from gateway.credentials import Credentials
 from gateway.engine import docker
-from gateway.errors import StateError, UserError
+from gateway.errors import ConfigError, StateError
 from gateway.finding import Finding, Verdict, broken, ok
 from gateway.inspection import PLATFORM_S, inspect
 from gateway.proxy_keys import NO_KEY
 from gateway.secrets import ALL, Secrets, secrets_file
 from gateway.settings import Settings
+from gateway.startup import check
 
 #: Seconds that a gateway may take for what it looks at; a little more than it needs.
 _PATIENCE_S = PLATFORM_S + 1.5
@@ -48,51 +49,68 @@ def _as_json(finding: Finding) -> dict[str, object]:
 
 async def _running(settings: Settings) -> list[Finding]:
     """What the running gateway knows, and what it finds now. Raises NotRunning, UserError."""
+    parts, findings = await asyncio.gather(_asked(settings, "/doctor"), _asked(settings, "/checks"))
+    if parts is None or findings is None:
+        silent = broken("gateway", f"it runs, and has not told all within {_PATIENCE_S:g} s; its log may say why")
+        parts, findings = [*(parts or []), silent], findings or []
+    return [*parts, *findings]
+
+
+async def _asked(settings: Settings, path: str) -> list[Finding] | None:
+    """What the gateway answers; None where it took too long. Raises NotRunning, UserError."""
     try:
         async with asyncio.timeout(_PATIENCE_S):
-            parts, findings = await asyncio.gather(call(settings, "GET", "/doctor"), call(settings, "GET", "/checks"))
+            return [_of(told) for told in await call(settings, "GET", path)]
     except TimeoutError:
-        raise UserError("the gateway runs, and does not answer; its log may say why") from None
-    return [_of(part) for part in parts] + [Finding(f["name"], Verdict(f["verdict"]), f["text"]) for f in findings]
+        return None
 
 
 async def _alone(settings: Settings, why: NotRunning) -> list[Finding]:
     """What can be told without a gateway."""
-    parts = [
-        {"name": "config", "ok": True, "text": "ok"},
-        await asyncio.to_thread(_state_part, settings.gateway.state_dir),
-        await asyncio.to_thread(_engine_part, settings.engine.kind),
-        await asyncio.to_thread(_agent_part, settings),
-        {"name": "gateway", "ok": False, "text": str(why)},
-    ]
-    return [_of(part) for part in parts] + await inspect(settings, None)
+    state_dir = settings.gateway.state_dir
+    state, engine, agent, findings = await asyncio.gather(
+        asyncio.to_thread(_state_part, state_dir),
+        asyncio.to_thread(_engine_part, settings.engine.kind),
+        asyncio.to_thread(_agent_part, settings),
+        inspect(settings, None),
+    )
+    return [_config_part(settings), state, engine, agent, broken("gateway", str(why)), *findings]
 
 
-def _of(part: dict[str, Any]) -> Finding:
-    """A part as a finding: it is well, or broken."""
-    return ok(part["name"], part["text"]) if part["ok"] else broken(part["name"], part["text"])
+def _of(told: dict[str, Any]) -> Finding:
+    """A part, which is well or broken, or a finding, as the gateway tells it."""
+    verdict = told.get("verdict") or (Verdict.OK if told["ok"] else Verdict.BROKEN)
+    return Finding(told["name"], Verdict(verdict), told["text"])
 
 
-def _state_part(state_dir: Path) -> dict[str, object]:
+def _config_part(settings: Settings) -> Finding:
+    try:
+        check(settings)
+    except ConfigError as error:
+        return broken("config", str(error))
+    return ok("config")
+
+
+def _state_part(state_dir: Path) -> Finding:
     nearest = next(path for path in (state_dir, *state_dir.parents) if path.exists())
-    writable = nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
-    text = f"ok ({state_dir})" if writable else f"{nearest} cannot be written; set gateway.state_dir"
-    return {"name": "state", "ok": writable, "text": text}
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        return broken("state", f"{nearest} cannot be written; set gateway.state_dir")
+    return ok("state", f"ok ({state_dir})")
 
 
-def _engine_part(kind: str) -> dict[str, object]:
+def _engine_part(kind: str) -> Finding:
     there = kind != "process" and docker.answers()
-    if there or kind == "docker":
-        text = "docker answers" if there else "no Docker engine answers; type: systemctl start docker"
-        return {"name": "engine", "ok": there, "text": text}
-    return {"name": "engine", "ok": True, "text": "process, no isolation (with Docker running it would be docker)"}
+    if there:
+        return ok("engine", "docker answers")
+    if kind == "docker":
+        return broken("engine", "no Docker engine answers; type: systemctl start docker")
+    return ok("engine", "process, no isolation (with Docker running it would be docker)")
 
 
-def _agent_part(settings: Settings) -> dict[str, object]:
+def _agent_part(settings: Settings) -> Finding:
     try:
         credentials = Credentials(settings.agent, Secrets(secrets_file(settings.gateway.state_dir)))
     except StateError as error:
-        return {"name": "agent", "ok": False, "text": str(error)}
+        return broken("agent", str(error))
     chosen = credentials.chosen(ALL)
-    has_key = chosen != "claude" or credentials.of(ALL) is not None
-    return {"name": "agent", "ok": has_key, "text": chosen if has_key else NO_KEY}
+    return broken("agent", NO_KEY) if chosen == "claude" and credentials.of(ALL) is None else ok("agent", chosen)

@@ -36,7 +36,7 @@ async def inspect(settings: Settings, life: str | None) -> list[Finding]:
 
 async def look(settings: Settings, name: str) -> list[Finding]:
     """Look at one platform. No secret of the configuration is in what is found."""
-    return [_blotted(settings, finding) for finding in await _bounded(name, CHECK[name](settings))]
+    return [_presentable(settings, finding) for finding in await _bounded(name, CHECK[name](settings))]
 
 
 async def _bounded(name: str, looking: Awaitable[list[Finding]]) -> list[Finding]:
@@ -48,8 +48,7 @@ async def _bounded(name: str, looking: Awaitable[list[Finding]]) -> list[Finding
     except ModuleNotFoundError as error:
         return [broken(name, f"the package {error.name} is missing; type: pip install 'huskies[{name}]'")]
     except Exception as error:  # noqa: BLE001  one platform's must not hide the others'
-        # A bug of ours, or an answer that nobody expected.
-        # Its text may quote an answer, or a token, so only its place is told.
+        # A bug of ours, or an answer that nobody expected. Its text may quote a token, so only its place is told.
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{type(error).__name__} in {Path(place.filename).name}, line {place.lineno}"
         log.error("the check of %s failed: %s", name, where)
@@ -66,8 +65,9 @@ async def _address(settings: Settings, life: str | None) -> list[Finding]:
     return []
 
 
-def _blotted(settings: Settings, finding: Finding) -> Finding:
-    text = finding.text
+def _presentable(settings: Settings, finding: Finding) -> Finding:
+    """The finding as one line, whatever an answer had in it, and without any secret of the configuration."""
+    text = " ".join(finding.text.split())
     for secret in secrets_of(settings):
         text = text.replace(secret, "[secret]") if len(secret) >= 4 else text
     return Finding(finding.name, finding.verdict, text)

@@ -65,9 +65,9 @@ async def test_a_check_that_never_ends_is_ended(checks: dict[str, object], monke
     assert "did not answer within 0.1 s" in told.text
 
 
-async def test_whatever_a_platform_says_has_no_secret_in_it(checks: dict[str, object]) -> None:
+async def test_whatever_a_platform_says_is_one_line_with_no_secret_in_it(checks: dict[str, object]) -> None:
     async def talkative(_: Settings) -> list[Finding]:
-        return [broken("slack.bot_token", "no such token: xoxb-canary")]
+        return [broken("slack.bot_token", "no such token:\nxoxb-canary\n")]
 
     checks |= {"slack": talkative, "matrix": talkative}
     for finding in await inspection.inspect(SETTINGS, None):

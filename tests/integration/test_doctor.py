@@ -109,6 +109,15 @@ async def test_slack_over_http_without_an_address_cannot_be_checked(tmp_path: Pa
             assert SECRET not in done.out
 
 
+async def test_what_the_gateway_would_refuse_to_start_with_is_broken(tmp_path: Path) -> None:
+    async with TwilioServer() as twilio:
+        section = {"account_sid": ACCOUNT, "auth_token": TOKEN, "from_number": OURS, "api_base_url": twilio.url}
+        with Huskies(tmp_path, {"transports": {"whatsapp": section}}) as huskies:
+            done = await huskies("doctor")
+            assert "BROKEN config: transports.whatsapp needs gateway.public_url" in done.out
+            assert "hint   whatsapp.sender: could not be checked: gateway.public_url is not set" in done.out
+
+
 @pytest.mark.timeout(60)
 async def test_platforms_that_say_nothing_do_not_hold_it_up(tmp_path: Path) -> None:
     async def silent(_: web.Request) -> web.Response:

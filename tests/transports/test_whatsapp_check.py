@@ -141,8 +141,8 @@ async def test_a_template_that_is_not_approved(server: TwilioServer, status: str
 
 async def test_templates_that_are_not_there_or_have_no_buttons(server: TwilioServer) -> None:
     told = await found(server, template_sid=TEMPLATE, quick_replies={"1, 2": BUTTONS})
-    assert f"there is no template {TEMPLATE}" in told["whatsapp.template_sid"].text
-    assert f"there is no template {BUTTONS}" in told["whatsapp.quick_replies"].text
+    assert f"{TEMPLATE} is not there (Twilio said: 404" in told["whatsapp.template_sid"].text
+    assert f"{BUTTONS}: not there" in told["whatsapp.quick_replies"].text
     server.templates = {BUTTONS: ("approved", "twilio/text")}
     told = await found(server, quick_replies={"1, 2": BUTTONS})
     assert "has no buttons" in told["whatsapp.quick_replies"].text

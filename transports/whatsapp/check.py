@@ -58,6 +58,8 @@ async def _sender(api: Api, config: WhatsAppConfig) -> Finding:
     name = "whatsapp.sender"
     address = f"{config.public_url}{PATH}{OVERRIDES}"
     look = f'look there whether "When a message comes in" is a POST to {address}'
+    if not config.public_url:
+        return hint(name, "could not be checked: gateway.public_url is not set, and that is where it has to post to")
     if config.from_number == SANDBOX:
         return hint(
             name,
@@ -134,8 +136,8 @@ async def _template(api: Api, config: WhatsAppConfig) -> Finding:
     name = "whatsapp.template_sid"
     try:
         told = await api.look(f"{config.content_url(config.template_sid)}/ApprovalRequests")
-    except DeliveryRefused:
-        return broken(name, f"there is no template {config.template_sid}; correct it, or look at the {_TEMPLATES}")
+    except DeliveryRefused as error:
+        return broken(name, f"{config.template_sid} is not there ({error}); correct it, or look at the {_TEMPLATES}")
     except TransportError as error:
         return hint(name, f"could not be checked: {error}")
     approval = _mapping(told.get("whatsapp"))
@@ -166,7 +168,7 @@ async def _quick_replies(api: Api, config: WhatsAppConfig) -> Finding:
         if isinstance(told, BaseException) and not isinstance(told, TransportError):
             raise told
     if missing:
-        return broken(name, f"there is no template {', '.join(missing)}; correct it, or look at the {_TEMPLATES}")
+        return broken(name, f"{', '.join(missing)}: not there; correct it, or look at the {_TEMPLATES}")
     if plain:
         return broken(name, f"{', '.join(plain)} has no buttons; make a Quick reply template in the {_TEMPLATES}")
     if failed := [str(told) for told in found if isinstance(told, TransportError)]:
