@@ -57,9 +57,9 @@ def run(given: Path | None, say: Say) -> int:
     config = f" --config {draft.file}" if given is not None else ""
     if cli_socket(draft.settings().gateway.state_dir).exists():
         asker.tell("\nA gateway runs here already, as it seems; it takes this up at its next start.")
-    asker.tell(
-        "\n".join([f"\nNow type: huskies run{config}", *then, f"If something does not work: huskies doctor{config}"])
-    )
+    asker.say("")
+    for line in (f"Now type: huskies run{config}", *then, f"If something does not work: huskies doctor{config}"):
+        asker.tell(line)
     return 0
 
 

@@ -107,6 +107,7 @@ async def test_a_walk_with_slack_wrong_token_first_and_the_gateway_that_starts_f
                 await rest(person)
                 await person.sees("Now type: huskies run")
                 assert await terminal.ends() == 0
+                assert "Now type: huskies run" in terminal.screen.all, "a line that can be copied"
                 assert "(was ••••)" in person.seen, "it says what it replaces"
                 assert "write to huskies directly: help" in person.seen
                 assert "canary" not in person.seen, "no secret is on the screen"
