@@ -9,14 +9,14 @@ from pathlib import Path
 from gateway import git_identity, model_key
 from gateway.credentials import Credential
 from gateway.engine import docker
-from gateway.errors import UserError
+from gateway.errors import StateError, UserError
 from gateway.finding import Finding
 from gateway.init.asking import Asker, Say, Skipped
 from gateway.init.checking import Checker
 from gateway.init.draft import Draft
 from gateway.init.one_platform import OnePlatform
 from gateway.init.platforms import PLATFORMS, Platform
-from gateway.secrets import ALL, KEYS, check_value
+from gateway.secrets import ALL, KEYS, Secrets, check_value, secrets_file
 from gateway.settings import GitSection, find_file
 from gateway.startup import check, cli_socket
 
@@ -107,6 +107,8 @@ async def _of_this_host() -> tuple[str, str]:
 def _key(asker: Asker, draft: Draft) -> None:
     """What pays for the model."""
     asker.tell(_KEY)
+    if told := _kept(draft):
+        asker.tell(f"  {told}")
     checker = Checker(asker, draft)
     key = next((value for kind in KEYS if (value := draft.text(f"agent.{kind}"))), "")
     try:
@@ -121,6 +123,15 @@ def _key(asker: Asker, draft: Draft) -> None:
         value = key if kind == _kind(key) else ""
         if value or draft.text(f"agent.{kind}"):
             draft.set(f"agent.{kind}", value)
+
+
+def _kept(draft: Draft) -> str:
+    """What `huskies secrets` has to say of a key; empty where it keeps none for all projects."""
+    try:
+        stored = Secrets(secrets_file(draft.settings().gateway.state_dir)).names().get(ALL)
+    except StateError as error:
+        return str(error)
+    return f"`huskies secrets` keeps one already ({', '.join(stored)}), which goes before this one." if stored else ""
 
 
 async def _tried(api_base_url: str, credential: Credential) -> list[Finding]:

@@ -169,11 +169,13 @@ async def test_a_new_file_for_the_console_alone_with_a_model_key(tmp_path: Path)
     key = "sk-ant-api-canary-0001"
     async with ClaudeApi(require_key=key) as api:
         with Huskies(tmp_path, {"agent": {"api_base_url": api.base_url}}) as huskies:
+            assert (await huskies("secrets", "set", "all", "api_key", stdin=b"sk-ant-api-canary-kept")).code == 0
             with at_terminal(huskies, "init") as terminal:
                 person = Person(terminal)
                 await person.answers("Platforms [none]")
                 await person.answers("git.user_name")
                 await person.answers("git.user_email")
+                await person.sees("`huskies secrets` keeps one already (api_key), which goes before this one")
                 await person.answers("key (unseen)", "no key")
                 await person.sees("that is no key")
                 await person.answers("key (unseen)", "sk-ant-api-canary-wrong")
