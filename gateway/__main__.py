@@ -145,7 +145,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _init(arguments: argparse.Namespace) -> int:
     from gateway import init
-    from transports.console import inert
+    from transports.terminal import inert
 
     try:
         return init.run(arguments.config, lambda text: print(inert(text)))
@@ -156,7 +156,7 @@ def _init(arguments: argparse.Namespace) -> int:
 
 def _doctor(arguments: argparse.Namespace) -> int:
     from gateway import doctor, settings
-    from transports.console import inert
+    from transports.terminal import inert
 
     values = settings.load(settings.find_file(arguments.config))
     return asyncio.run(doctor.doctor(values, arguments, lambda text: print(inert(text))))

@@ -9,7 +9,7 @@ import logging
 import re
 import time
 import tracemalloc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -66,29 +66,29 @@ def without(name: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    "headers",
+    "made",
     [
-        pytest.param({}, id="absent"),
-        pytest.param(without(SIGNATURE), id="no signature"),
-        pytest.param(without(STAMP), id="no timestamp"),
-        pytest.param(signed(event(), at=time.time() - 301), id="stale"),
-        pytest.param(signed(event(), at=time.time() + 400), id="from the future"),
-        pytest.param(signed(event(), secret="another"), id="forged"),
-        pytest.param(signed(event("other")), id="of another body"),
-        pytest.param(signed(event()) | {SIGNATURE: "v0=" + "ü" * 64}, id="non-ascii signature"),
-        pytest.param(signed(event()) | {STAMP: "١٧٠٠٠٠٠٠٠٠"}, id="arabic digits"),
-        pytest.param(signed(event()) | {STAMP: "1e9"}, id="no integer"),
-        pytest.param(signed(event()) | {STAMP: "9" * 5000}, id="a huge number"),
-        pytest.param(signed(event()) | {SIGNATURE: "v0="}, id="half a signature"),
+        pytest.param(lambda: {}, id="absent"),
+        pytest.param(lambda: without(SIGNATURE), id="no signature"),
+        pytest.param(lambda: without(STAMP), id="no timestamp"),
+        pytest.param(lambda: signed(event(), at=time.time() - 301), id="stale"),
+        pytest.param(lambda: signed(event(), at=time.time() + 400), id="from the future"),
+        pytest.param(lambda: signed(event(), secret="another"), id="forged"),
+        pytest.param(lambda: signed(event("other")), id="of another body"),
+        pytest.param(lambda: signed(event()) | {SIGNATURE: "v0=" + "ü" * 64}, id="non-ascii signature"),
+        pytest.param(lambda: signed(event()) | {STAMP: "١٧٠٠٠٠٠٠٠٠"}, id="arabic digits"),
+        pytest.param(lambda: signed(event()) | {STAMP: "1e9"}, id="no integer"),
+        pytest.param(lambda: signed(event()) | {STAMP: "9" * 5000}, id="a huge number"),
+        pytest.param(lambda: signed(event()) | {SIGNATURE: "v0="}, id="half a signature"),
     ],
 )
 async def test_who_is_not_slack_gets_401(
-    bot: SlackBot, caplog: pytest.LogCaptureFixture, headers: dict[str, str]
+    bot: SlackBot, caplog: pytest.LogCaptureFixture, made: Callable[[], dict[str, str]]
 ) -> None:
     """FAULTS 21. Also a body that is no JSON, which must not even be looked at."""
     caplog.set_level(logging.DEBUG)
     for body in (event(), b'{"canary-body": ', b"\xff\xfe"):
-        status, _ = await post(bot, body, headers)
+        status, _ = await post(bot, body, made())
         assert status == 401
     assert bot.memory.accepted == []
     assert "hello" not in caplog.text
