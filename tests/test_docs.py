@@ -11,11 +11,14 @@ import pytest
 from gateway import faults
 
 ROOT = Path(__file__).parents[1]
-NAMED = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs/invariants.md").read_text())
+PAGES = ("docs/invariants.md", "docs/faults.md")
+NAMED = sorted(
+    {found for page in PAGES for found in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / page).read_text())}
+)
 
 
 @pytest.mark.parametrize(("file", "test"), NAMED)
-def test_each_invariant_names_a_test_that_exists(file: str, test: str) -> None:
+def test_each_promise_names_a_test_that_exists(file: str, test: str) -> None:
     assert re.search(rf"^(async )?def {test}\(", (ROOT / file).read_text(), re.MULTILINE)
 
 
@@ -24,7 +27,7 @@ def test_the_invariants_are_all_there() -> None:
     assert numbers == [str(n) for n in range(1, 17)]
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md"])
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/faults.md"])
 def test_links_and_paths_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text()
     for target in re.findall(r"\]\(([\w./-]+)\)", text):

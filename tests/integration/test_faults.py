@@ -22,6 +22,7 @@ import aiohttp
 import psutil
 import pytest
 
+from gateway import app as app_module
 from gateway.chat import Conversation, Fate, MessageRef, Reply
 from gateway.dispatcher import Dispatcher
 from gateway.errors import TransportDown
@@ -32,6 +33,8 @@ from tests.conftest import World
 from tests.support.house import House, house, make_settings
 from tests.support.huskies import Huskies, family
 from tests.support.processes import alive, until
+from tests.support.slack_api import refusing
+from tests.support.slack_server import SlackServer
 from tests.support.small_disk import small_disk
 
 # --- 7, 8: events that come again, and out of step -------------------------------------------------------------------
@@ -153,6 +156,22 @@ class Limited(FakeTransport):
                 self.calls.append("refused")
                 raise TransportDown("429", retry_after_s=self.until_s - now)
         return await super().send(conversation, reply, key)
+
+
+async def test_11_a_refused_token_is_not_tried_again_and_again_and_the_others_go_on(tmp_path: Path) -> None:
+    async with SlackServer() as slack:
+        slack.faults["auth.test"] = refusing("invalid_auth")
+        section = {"bot_token": "xoxb-revoked", "app_token": "xapp-1", "api_base_url": slack.api_url}
+        settings = make_settings(tmp_path, transports={"slack": section}, engine={"allow_unsandboxed": True})
+        async with house(tmp_path, settings=settings) as home:
+            await slack.until(lambda: slack.called("auth.test"))
+            assert "demo" in await home.ask("new project demo", contains="is ready")
+            assert await home.ask("hello", contains="hello")
+            (part,) = [part for part in await home.app.parts() if part.name == "slack"]
+            assert not part.ok
+            assert "bot_token" in part.text
+            assert slack.called("auth.test") == 1
+    assert app_module._REFUSED_PAUSE_S >= 60
 
 
 async def test_12_a_limited_conversation_waits_as_told_and_no_other_does(tmp_path: Path) -> None:
