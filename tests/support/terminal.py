@@ -23,10 +23,10 @@ UP, BACKSPACE, ENTER, CTRL_C, CTRL_D, LEFT = "\x1b[A", "\x7f", "\r", "\x03", "\x
 class Terminal:
     """Use `at_terminal`."""
 
-    def __init__(self, keys: int, tty: int, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, keys: int, tty: int, process: subprocess.Popen[bytes], columns: int) -> None:
         self._keys, self._tty = keys, tty
         self.process = process
-        self.screen = Screen(answer=lambda data: os.write(keys, data))
+        self.screen = Screen(columns, answer=lambda data: os.write(keys, data))
         self._decoder = codecs.getincrementaldecoder("utf-8")()
 
     def type(self, keys: str) -> None:
@@ -64,10 +64,12 @@ class Terminal:
 
 
 @contextlib.contextmanager
-def at_terminal(huskies: Huskies, *arguments: str, term: str = "xterm-256color") -> Iterator[Terminal]:
+def at_terminal(
+    huskies: Huskies, *arguments: str, term: str = "xterm-256color", columns: int = 100
+) -> Iterator[Terminal]:
     """Run `huskies ARGUMENTS` in a terminal of its own, of the kind `term`; killed at the end."""
     keys, tty = os.openpty()
-    fcntl.ioctl(tty, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+    fcntl.ioctl(tty, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
     os.set_blocking(keys, False)
 
     def in_terminal() -> None:
@@ -85,7 +87,7 @@ def at_terminal(huskies: Huskies, *arguments: str, term: str = "xterm-256color")
         preexec_fn=in_terminal,
     )
     try:
-        yield Terminal(keys, tty, process)
+        yield Terminal(keys, tty, process, columns)
     finally:
         process.kill()
         process.wait()
