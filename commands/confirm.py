@@ -14,6 +14,7 @@ class Confirm:
     summary = "answer a question of the bot's"
     role = Role.MEMBER
     repeatable = False
+    by_tap = True
 
     async def run(self, ctx: CommandContext) -> str:
         code, word = ctx.arguments["code"], ctx.get("name") or ""

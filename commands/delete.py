@@ -33,7 +33,7 @@ class Delete:
             return "\n".join(receipt) + stopped.told
 
         word = project.name if purge else ""
-        type_this = ctx.services.confirmations.ask(ctx.message.sender, ctx.message.conversation_id, act, word=word)
+        type_this = ctx.services.confirmations.ask(ctx, act, word=word)
         loss = f"source ({project.path}), home and history go too" if purge else "its source and sessions stay"
         if purge and project.adopted:
             loss = "home and history go too, the adopted source stays"

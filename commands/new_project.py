@@ -61,7 +61,7 @@ async def _make(ctx: CommandContext, request: Request) -> str:
         async def go_on(answer: CommandContext) -> str:
             return await _make(answer, replace(request, accept=accept, asked_at=answer.message.received_at))
 
-        type_this = ctx.services.confirmations.ask(ctx.message.sender, ctx.message.conversation_id, go_on)
+        type_this = ctx.services.confirmations.ask(ctx, go_on)
         return (
             f"{error}\nReply `{type_this}` within 60 s to make {request.name} with what there is. Or change the file "
             f"that asks for it, and type `new project {request.name}` again."

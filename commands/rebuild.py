@@ -61,7 +61,7 @@ def _ask(ctx: CommandContext, project: Project, changes: Changes, told: str, pur
     async def go_on(answer: CommandContext) -> str:
         return await _rebuild(answer, project, changes)
 
-    type_this = ctx.services.confirmations.ask(ctx.message.sender, ctx.message.conversation_id, go_on)
+    type_this = ctx.services.confirmations.ask(ctx, go_on)
     return f"{told}\nReply `{type_this}` within 60 s {purpose}. Until then {project.name} stays as it is."
 
 

@@ -23,12 +23,14 @@ if TYPE_CHECKING:
     from gateway.services import Services
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CommandContext:
     """What a command gets.
 
     `release` lets the messages behind this one be routed: a command that takes long calls it as soon as what they
     depend on (the active project, above all) is settled. What is in `afterwards` is called once the reply is committed.
+    `offers`: words that the reply offers as buttons, where there are any; `replaces`: the message whose reply this one
+    takes the place of.
     """
 
     message: StoredMessage
@@ -37,6 +39,8 @@ class CommandContext:
     services: Services
     release: Callable[[], None]
     afterwards: list[Callable[[], None]] = field(default_factory=list)
+    offers: list[str] = field(default_factory=list)
+    replaces: int | None = None
 
     def get(self, name: str) -> str | None:
         """An argument; None when it was left out."""
@@ -46,7 +50,8 @@ class CommandContext:
 class Command(Protocol):
     """One command. Its docstring is its long help.
 
-    One that has `for_agent = True` is carried out by the agent: `run` says in which words.
+    One that has `for_agent = True` is carried out by the agent: `run` says in which words. One that has `by_tap = True`
+    may be the word on a button.
     """
 
     usage: str

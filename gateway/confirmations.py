@@ -24,6 +24,7 @@ Act = Callable[[CommandContext], Awaitable[str]]
 class _Question:
     sender: str
     conversation_id: int
+    message_id: int  # the message whose reply the question is
     word: str  # what must be typed behind the code; empty for nothing
     expires_at: float
     act: Act
@@ -35,12 +36,18 @@ class Confirmations:
     def __init__(self) -> None:
         self._open: dict[str, _Question] = {}
 
-    def ask(self, sender: str, conversation_id: int, act: Act, *, word: str = "") -> str:
-        """What the person has to type for `act` to happen, with the context of that answer."""
+    def ask(self, ctx: CommandContext, act: Act, *, word: str = "") -> str:
+        """What the person has to type for `act` to happen, with the context of that answer.
+
+        Where nothing has to be typed behind the code, a button does.
+        """
         now = asyncio.get_running_loop().time()
         self._open = {code: question for code, question in self._open.items() if question.expires_at > now}
         code = "".join(secrets.choice(_LETTERS) for _ in range(4))
-        self._open[code] = _Question(sender, conversation_id, word, now + GOOD_FOR_S, act)
+        message = ctx.message
+        self._open[code] = _Question(message.sender, message.conversation_id, message.id, word, now + GOOD_FOR_S, act)
+        if not word:
+            ctx.offers.append(f"confirm {code}")
         return f"confirm {code} {word}".rstrip()
 
     async def answer(self, code: str, word: str, ctx: CommandContext) -> str:
@@ -57,4 +64,6 @@ class Confirmations:
         if word != question.word:
             raise UserError(f"To confirm, type `confirm {code} {question.word}`".rstrip("` ") + "`.")
         del self._open[code.lower()]
+        if ctx.message.presses:
+            ctx.replaces = question.message_id
         return await question.act(ctx)

@@ -25,7 +25,7 @@ from gateway.fates import Fates
 from gateway.outbox import Outbox
 from gateway.projects import Projects
 from gateway.services import Services, no_active_project
-from gateway.store import Store, conversations, messages
+from gateway.store import Store, conversations, messages, outbox
 from gateway.store.messages import StoredMessage
 
 log = logging.getLogger(__name__)
@@ -150,10 +150,10 @@ class Router:
         if message.problem:
             await self._settle(message, Fate.REFUSED, message.problem)
             return
-        if message.presses:
+        parsed = self._parse(message)
+        if message.presses and not (isinstance(parsed, Parsed) and getattr(parsed.command, "by_tap", False)):
             await self._answer(message, self._answers.pressed)
             return
-        parsed = self._parse(message)
         if parsed is None and await self._answer(message, self._answers.take):
             return
         if isinstance(parsed, Parsed) and getattr(parsed.command, "for_agent", False):
@@ -237,21 +237,24 @@ class Router:
             told, fate = "The gateway's disk refused. Look how things are, and send it again.", Fate.FAILED
         except Exception:  # noqa: BLE001 - logged with its reference
             told, fate = _went_wrong(message), Fate.FAILED
-        await self._settle_in_the_end(message, fate, told)
+        await self._settle_in_the_end(message, fate, told, ctx)
         for call in ctx.afterwards:
             call()
 
-    async def _settle_in_the_end(self, message: StoredMessage, fate: Fate, told: str) -> None:
+    async def _settle_in_the_end(
+        self, message: StoredMessage, fate: Fate, told: str, ctx: CommandContext | None = None
+    ) -> None:
         """What was done must be told, however long the disk refuses."""
         while True:
             try:
-                await self._settle(message, fate, told)
+                await self._settle(message, fate, told, ctx)
                 return
             except StateError:
                 await asyncio.sleep(_RETRY_WRITE_S)
 
-    async def _settle(self, message: StoredMessage, fate: Fate, told: str) -> None:
+    async def _settle(self, message: StoredMessage, fate: Fate, told: str, ctx: CommandContext | None = None) -> None:
         """Commit a message's fate together with the reply to it."""
+        offers, replaces = ([], None) if ctx is None or fate is not Fate.ANSWERED else (ctx.offers, ctx.replaces)
         told = told.encode(errors="replace").decode()  # a reply that no platform could send would never be told
 
         def unit(connection: Connection) -> None:
@@ -263,6 +266,8 @@ class Router:
                 told,
                 reply_to=message.external_id,
                 message_id=message.id,
+                replaces=None if replaces is None else outbox.reply_to(connection, replaces),
+                choices=outbox.encode_choices(offers),
             )
 
         await self._store.write(unit)

@@ -53,6 +53,7 @@ class FakeTransport:
 
     `faults` are raised by the next calls of `send`, one each. `edits` are live ones: room and text. `files` are what
     people can attach, by `Attachment.ref`; a file that was sent reads `[name] caption`, and what was in it is here too.
+    `offered`: the buttons of each text that was sent.
     """
 
     name: str = "fake"
@@ -63,6 +64,7 @@ class FakeTransport:
     calls: list[str] = field(default_factory=list)
     edits: list[tuple[str, str]] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
+    offered: dict[str, tuple[str, ...]] = field(default_factory=dict)
     serving: bool = False
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     _keys: dict[str, str] = field(default_factory=dict)
@@ -87,6 +89,7 @@ class FakeTransport:
         if key not in self._keys:
             self._keys[key] = f"out{next(self._ids)}"
             self.sent.append((self._keys[key], reply.text))
+            self.offered[reply.text] = reply.choices
         await self._tell()
         return MessageRef(conversation, self._keys[key])
 

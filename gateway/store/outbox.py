@@ -126,6 +126,12 @@ def by_id(connection: Connection, row_id: int) -> Outgoing | None:
     return None if row is None else _outgoing(row)
 
 
+def reply_to(connection: Connection, message_id: int) -> int | None:
+    """The newest row that answers a message."""
+    newest: int | None = connection.scalar(select(func.max(outbox.c.id)).where(outbox.c.message_id == message_id))
+    return newest
+
+
 def by_key(connection: Connection, transport: str, key: str) -> Outgoing | None:
     """The row that is sent with this key."""
     found = re.fullmatch(r"huskies-(\d{1,18})-\d+", key)

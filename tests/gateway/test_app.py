@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -453,3 +454,39 @@ async def test_a_receipt_says_what_could_not_be_removed(
     receipt = await home.ask(asked.split("`")[1], contains="is deleted")
     assert f"kept: source ({source})" in receipt
     assert "removed: sled, wire, home" in receipt
+
+
+# --- confirmations by a button ---------------------------------------------------------------------------------------
+
+
+async def press(home: House, question: str, word: str, sender: str = "fake:ana") -> None:
+    """Somebody presses a button below the message that reads `question`."""
+    card = next(ref for ref, text in home.transport.sent if text == question)
+    await home.say(word, presses=card, sender=sender)
+
+
+async def test_a_confirmation_is_a_button_and_becomes_its_outcome(home: House) -> None:
+    await home.ask("new project demo", contains="is ready")
+    question = await home.ask("delete demo", contains="Reply `confirm")
+    code = re.search(r"confirm \w{4}", question)[0]
+    assert home.transport.offered[question] == (code,)
+    await press(home, question, code, sender="fake:ben")
+    await home.transport.until(lambda texts: any("no open question" in text for text in texts))
+    assert question in home.transport.texts, "nobody else's press does anything"
+    await press(home, question, code)
+    texts = await home.transport.until(lambda texts: any("is deleted" in text for text in texts))
+    assert question not in texts, "the outcome stands in its place"
+    await press(home, next(text for text in texts if "is deleted" in text), code)
+    await home.quiet()
+    assert sum("is deleted" in text for text in home.transport.texts) == 1
+
+
+async def test_what_has_to_be_typed_is_no_button(home: House) -> None:
+    await home.ask("new project demo", contains="is ready")
+    question = await home.ask("delete demo --purge", contains="Reply `confirm")
+    assert home.transport.offered[question] == ()
+    code = re.search(r"confirm \w{4}", question)[0]
+    await press(home, question, code)
+    await home.transport.until(lambda texts: any("To confirm, type" in text for text in texts))
+    assert home.app.projects.all() != []
+    assert "is deleted" in await home.ask(f"{code} demo", contains="is deleted")

@@ -105,6 +105,19 @@ async def test_a_permission_card_with_buttons(tmp_path: Path, unused_port: int, 
 
 
 @MODES
+async def test_a_confirmation_is_a_button(tmp_path: Path, unused_port: int, mode: str) -> None:
+    async with talking(tmp_path, mode, unused_port) as (_, slack):
+        slack.command("C0DEV", "delete demo")
+        card = await sees(slack, "C0DEV", lambda text: text.startswith("Delete demo?"))
+        (word,) = buttons(card)
+        assert f"`{word}`" in shown(card), "it can be typed, too"
+        slack.press("C0DEV", card["ts"], word)
+        outcome = await sees(slack, "C0DEV", lambda text: text.startswith("*demo* is deleted."))
+        assert outcome["ts"] == card["ts"]
+        assert buttons(outcome) == []
+
+
+@MODES
 async def test_killed_after_a_send_before_it_was_recorded(tmp_path: Path, unused_port: int, mode: str) -> None:
     """FAULTS 5: the next process finds the reply in the history, by its key."""
     async with talking(tmp_path, mode, unused_port) as (gateway, slack):
