@@ -35,6 +35,10 @@ class RemoteGround(Ground):
     groups = True
     #: Whether people can change and take back what they wrote.
     editable = True
+    #: Whether cards have something to tap.
+    taps = True
+    #: Whether people can send files.
+    shares = True
 
     async def in_group(self, text: str, *, mention: bool) -> None:
         """The person says something among others."""

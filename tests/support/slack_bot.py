@@ -27,8 +27,12 @@ class SlackReceiver(MemoryReceiver):
 class SlackBot:
     """A transport that runs from `async with` on; it can be stopped, and born again as a new process would be."""
 
-    def __init__(self, server: SlackServer, receiver: Receiver | None = None, **settings: Any) -> None:
+    def __init__(
+        self, server: SlackServer, receiver: Receiver | None = None, *, stranger: str = "U0EVE", **settings: Any
+    ) -> None:
+        """`server` has a `mode` and an `api_url`, and is told the `webhook`; all but `stranger` are listed."""
         self.server = server
+        self._stranger = f"slack:{stranger}"
         defaults: dict[str, Any] = {
             **{"mode": server.mode, "bot_token": "xoxb-canary", "app_token": "xapp-canary"},
             **{"signing_secret": SECRET, "api_base_url": server.api_url, "ping_s": 0.4, "check_s": 0.2},
@@ -41,7 +45,7 @@ class SlackBot:
         self._site: web.AppRunner | None = None
 
     def _made(self) -> SlackTransport:
-        return SlackTransport(self.config, lambda sender: sender != "slack:U0EVE")
+        return SlackTransport(self.config, lambda sender: sender != self._stranger)
 
     async def __aenter__(self) -> Self:
         await self.start()
