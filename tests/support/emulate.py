@@ -18,6 +18,7 @@ from typing import Any, Self
 
 import aiohttp
 from aiohttp import web
+from yarl import URL
 
 from tests.support.processes import die_with_parent
 
@@ -117,7 +118,9 @@ class _Listener:
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
     ) -> web.StreamResponse:
         try:
-            async with self._session.request(method, url, headers=headers, data=body) as answer:
+            # Byte by byte: a signature is over the address as it was written.
+            there = URL(url, encoded=True)
+            async with self._session.request(method, there, headers=headers, data=body) as answer:
                 told = {name: value for name, value in answer.headers.items() if name in _KEPT}
                 return web.Response(status=answer.status, headers=told, body=await answer.read())
         except aiohttp.ClientError:
