@@ -18,6 +18,7 @@ from urllib.parse import urlencode
 
 import aiohttp
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from twilio.request_validator import RequestValidator
 
 ACCOUNT = "AC" + "0" * 32
@@ -59,6 +60,8 @@ class TwilioServer:
     def __init__(self) -> None:
         self.sent: list[Sent] = []
         self.posts: list[dict[str, str]] = []
+        #: Method, path and fields of each request to the REST API.
+        self.requests: list[tuple[str, str, list[tuple[str, str]]]] = []
         #: Each answers one of the next posts of a message.
         self.faults: deque[Fault] = deque()
         self.typing: deque[str] = deque()
@@ -84,7 +87,7 @@ class TwilioServer:
         self._prefix = os.urandom(4).hex()
 
     async def __aenter__(self) -> Self:
-        app = web.Application()
+        app = web.Application(middlewares=[self._remember])
         root = f"/2010-04-01/Accounts/{ACCOUNT}"
         app.router.add_get(f"{root}.json", self._account)
         app.router.add_post(f"{root}/Messages.json", self._message)
@@ -208,6 +211,13 @@ class TwilioServer:
             return answer.status, await answer.text()
 
     # --- the REST API ------------------------------------------------------------------------------------------------
+
+    @web.middleware
+    async def _remember(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path.endswith(".json"):
+            fields = [(name, str(value)) for name, value in (await request.post()).items()]
+            self.requests.append((request.method, request.path, fields))
+        return await handler(request)
 
     async def _account(self, request: web.Request) -> web.Response:
         self.account_looks += 1
