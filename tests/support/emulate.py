@@ -68,20 +68,18 @@ class Emulator:
             self._process.kill()
         await self._process.wait()
 
-    def ask(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None
-    ) -> tuple[int, bytes, str]:
-        """One request of somebody else's than the gateway: status, body and type of the answer.
+    def ask(self, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None) -> tuple[int, bytes]:
+        """One request of somebody else's than the gateway: status and body of the answer.
 
         It blocks: ask off the event loop whatever makes the emulator post to us before it answers.
         """
         request = urllib.request.Request(self.url + path, method=method, headers=dict(headers), data=body)
         try:
             with urllib.request.urlopen(request, timeout=20) as answer:
-                return answer.status, answer.read(), answer.headers.get_content_type()
+                return answer.status, answer.read()
         except urllib.error.HTTPError as error:
             with error:
-                return error.code, error.read(), error.headers.get_content_type()
+                return error.code, error.read()
 
 
 class _Listener:

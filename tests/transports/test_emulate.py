@@ -15,9 +15,9 @@ import pytest_asyncio
 from gateway.chat import Conversation, Fate, MessageRef, Noted, Outcome, OutgoingFile, Reply
 from gateway.errors import DeliveryRefused, OutcomeUnknown, TransportDown, TransportRefused
 from gateway.store import Store
-from tests.support.emulate_grounds import DEAD_TOKEN, POOR_TOKEN, EmulatedSlack, EmulatedWhatsApp
+from tests.support.emulate_grounds import EmulatedSlack, EmulatedWhatsApp
+from tests.support.emulate_platforms import ANAS, DEAD_TOKEN, POOR_TOKEN
 from tests.support.grounds import until
-from tests.support.slack_bot import SlackBot
 from tests.support.slack_server import BOT
 from tests.support.twilio_server import ACCOUNT
 
@@ -41,23 +41,18 @@ async def slack(store: Store, npm_packages: Path) -> AsyncIterator[EmulatedSlack
         yield ground
 
 
-def bot_of(slack: EmulatedSlack, **settings: str) -> SlackBot:
-    """The app in another process, or with other settings."""
-    return SlackBot(slack, slack.recorder, stranger=slack.eve, **settings)  # type: ignore[arg-type]
-
-
 async def test_slack_a_message_is_acknowledged_accepted_once_marked_and_answered(slack: EmulatedSlack) -> None:
-    slack.postman.posts.clear()  # that a conversation was opened came before there was a bot
+    slack.space.postman.posts.clear()  # that a conversation was opened came before there was a bot
     external_id = await slack.say("what is new?")
-    (post,) = slack.postman.posts
+    (post,) = slack.space.postman.posts
     assert post.statuses == [200]
-    await slack.postman.deliver(post)
+    await slack.space.postman.deliver(post)
     assert post.statuses == [200, 200], "known, and acknowledged all the same"
     assert await slack.recorder.stored() == [external_id]
 
     theirs = MessageRef(slack.conversation, external_id)
     await slack.transport.mark(theirs, Fate.RUNNING)
-    await until(lambda: slack.reactions(external_id) == ["eyes"], lambda: "no mark")
+    await until(lambda: slack.space.reactions(external_id) == ["eyes"], lambda: "no mark")
     live = await slack.send("…", "key")
     for step in range(3):
         await slack.transport.edit(live, Reply(f"step {step}", live=True), f"key/{step}")
@@ -65,40 +60,40 @@ async def test_slack_a_message_is_acknowledged_accepted_once_marked_and_answered
     assert slack.visible() == ["_Nothing_ <!channel>"]
     assert slack.posts()[0]["edited"]["user"] == BOT
     await slack.transport.mark(theirs, Fate.ANSWERED)
-    await until(lambda: "white_check_mark" in slack.reactions(external_id), lambda: "no mark")
+    await until(lambda: "white_check_mark" in slack.space.reactions(external_id), lambda: "no mark")
 
     # All that the bot did came back to it as events, and is none of its business.
-    assert sum(b"message_changed" in post.body for post in slack.postman.posts) == 4
-    assert all(post.statuses[-1] == 200 for post in slack.postman.posts)
+    assert sum(b"message_changed" in post.body for post in slack.space.postman.posts) == 4
+    assert all(post.statuses[-1] == 200 for post in slack.space.postman.posts)
     assert len(slack.recorder.offered) == 2, "the message, and the message again"
 
 
 async def test_slack_a_mention_opens_a_thread_which_is_the_session(slack: EmulatedSlack) -> None:
-    head = await slack.says(f"<@{BOT}> look", channel=slack.group)
+    head = await slack.space.says(slack.space.group, f"<@{BOT}> look")
     ts = head.split(":")[1]
-    thread = Conversation("slack", slack.group, ts)
+    thread = Conversation("slack", slack.space.group, ts)
     assert (await slack.message("look")).conversation == thread
     await slack.transport.send(thread, Reply("I looked"), "key")
-    await slack.says("and now?", channel=slack.group, thread_ts=ts)
+    await slack.space.says(slack.space.group, "and now?", thread_ts=ts)
     message = await slack.message("and now?")
     assert (message.conversation, message.addressed) == (thread, False)
-    assert [post["text"] for post in slack.posts(ts)] == ["I looked"]
+    assert [post["text"] for post in slack.space.posts(slack.space.group, ts)] == ["I looked"]
     assert slack.visible() == [], "nothing of it is in the direct message"
 
 
 @pytest.mark.parametrize("place", ["direct", "thread"])
 async def test_slack_a_post_whose_answer_was_lost_is_found_and_not_repeated(slack: EmulatedSlack, place: str) -> None:
-    ts = (await slack.says("hello", channel=slack.group)).split(":")[1] if place == "thread" else ""
-    here = Conversation("slack", slack.group, ts) if ts else slack.conversation
-    slack.front.lost.add("/chat.postMessage")
+    ts = (await slack.space.says(slack.space.group, "hello")).split(":")[1] if place == "thread" else ""
+    here = Conversation("slack", slack.space.group, ts) if ts else slack.conversation
+    slack.space.front.lost.add("/chat.postMessage")
     with pytest.raises(TransportDown):
         await slack.transport.send(here, Reply("once"), "key")
     ref = await slack.transport.send(here, Reply("once"), "key")
-    (posted,) = slack.posts(ts)
+    (posted,) = slack.space.posts(here.room, ts)
     assert ref.external_id == f"{here.room}:{posted['ts']}"
-    assert ("GET", f"/api/conversations.{'replies' if ts else 'history'}") in slack.front.requests
+    assert ("GET", f"/api/conversations.{'replies' if ts else 'history'}") in slack.space.front.requests
     await slack.transport.send(here, Reply("once"), "another key")
-    assert len(slack.posts(ts)) == 2, "the words are not what it is known by"
+    assert len(slack.space.posts(here.room, ts)) == 2, "the words are not what it is known by"
 
 
 async def test_slack_a_file_whose_answer_was_lost_is_found_and_not_repeated(
@@ -106,7 +101,7 @@ async def test_slack_a_file_whose_answer_was_lost_is_found_and_not_repeated(
 ) -> None:
     (tmp_path / "table.csv").write_text("a,b\n")
     file = OutgoingFile(tmp_path / "table.csv", "table.csv", "text/csv", 4)
-    slack.front.lost.add("/files.completeUploadExternal")
+    slack.space.front.lost.add("/files.completeUploadExternal")
     with pytest.raises(TransportDown):
         await slack.transport.send_file(slack.conversation, file, Reply("a table"), "key")
     await slack.transport.send_file(slack.conversation, file, Reply("a table"), "key")
@@ -119,29 +114,29 @@ async def test_slack_another_process_finds_what_the_one_before_posted(slack: Emu
     assert slack.task is not None
     slack.task.cancel()
     await asyncio.wait([slack.task])
-    async with bot_of(slack) as other:
+    async with slack.bot() as other:
         assert await other.send(slack.conversation, "once", "key") == ref
     assert slack.visible() == ["once"]
 
 
 async def test_slack_what_it_refuses_for_good_is_told(slack: EmulatedSlack) -> None:
-    private = (await slack.acts("xoxp-ana", "conversations.create", name="secret", is_private="true"))["channel"]["id"]
+    private = (await slack.space.acts(ANAS, "conversations.create", name="secret", is_private="true"))["channel"]["id"]
     with pytest.raises(DeliveryRefused, match="invite the bot"):
         await slack.transport.send(Conversation("slack", private), Reply("hello"), "key")
     with pytest.raises(DeliveryRefused, match="channel_not_found"):
         await slack.transport.send(Conversation("slack", "C0NOWHERE"), Reply("hello"), "key")
-    ref = await slack.transport.send(Conversation("slack", slack.group), Reply("hello"), "key")
-    await slack.acts("xoxp-ana", "conversations.archive", channel=slack.group)
+    ref = await slack.transport.send(Conversation("slack", slack.space.group), Reply("hello"), "key")
+    await slack.space.acts(ANAS, "conversations.archive", channel=slack.space.group)
     with pytest.raises(DeliveryRefused, match="archived"):
-        await slack.transport.send(Conversation("slack", slack.group), Reply("hello"), "other key")
+        await slack.transport.send(Conversation("slack", slack.space.group), Reply("hello"), "other key")
     with pytest.raises(DeliveryRefused, match="message_not_found"):
-        await slack.transport.edit(replace(ref, external_id=f"{slack.group}:1.1"), Reply("hello"), "key/1")
+        await slack.transport.edit(replace(ref, external_id=f"{slack.space.group}:1.1"), Reply("hello"), "key/1")
     assert slack.transport.serving
 
 
 async def test_slack_a_token_that_is_no_good_ends_the_transport(slack: EmulatedSlack) -> None:
     """Any unknown token is an administrator's to the emulator; one whose bot is gone is refused as Slack does."""
-    dead = bot_of(slack, bot_token=DEAD_TOKEN)
+    dead = slack.bot(bot_token=DEAD_TOKEN)
     await dead.launch()
     try:
         error = await dead.fails()
@@ -153,7 +148,7 @@ async def test_slack_a_token_that_is_no_good_ends_the_transport(slack: EmulatedS
 
 async def test_slack_a_scope_that_is_missing_is_named(slack: EmulatedSlack) -> None:
     """Slack tells the scopes with each answer, so that it is found at the log-in; the emulator only refuses."""
-    async with bot_of(slack, bot_token=POOR_TOKEN) as poor:
+    async with slack.bot(bot_token=POOR_TOKEN) as poor:
         with pytest.raises(TransportRefused, match="lacks the scope chat:write"):
             await poor.transport.send(slack.conversation, Reply("hello"), "key")
 
@@ -169,9 +164,9 @@ async def whatsapp(store: Store, npm_packages: Path) -> AsyncIterator[EmulatedWh
 
 async def test_whatsapp_a_message_that_others_signed_is_taken_once_and_answered(whatsapp: EmulatedWhatsApp) -> None:
     external_id = await whatsapp.say("what is new? & 1+1=2, ä 𐍈")
-    (post,) = whatsapp.postman.posts
+    (post,) = whatsapp.account.postman.posts
     assert post.statuses == [200]
-    await whatsapp.postman.deliver(post)
+    await whatsapp.account.postman.deliver(post)
     assert post.statuses == [200, 200], "known, and acknowledged all the same"
     assert await whatsapp.recorder.stored() == [external_id]
 
@@ -180,10 +175,10 @@ async def test_whatsapp_a_message_that_others_signed_is_taken_once_and_answered(
         replace(post, path=f"{post.path}?to=others"),
         replace(post, headers={**post.headers, "X-Twilio-Signature": "A" * 27 + "="}),
     ):
-        assert (await whatsapp.postman.deliver(forged)).status == 403
+        assert (await whatsapp.account.postman.deliver(forged)).status == 403
     await whatsapp.send("*Nothing*", "key")
     assert whatsapp.visible() == ["_Nothing_"]
-    (sent,) = whatsapp.sent()
+    (sent,) = whatsapp.account.sent()
     assert (sent["status"], sent["num_segments"], sent["error_code"]) == ("queued", "1", None)
 
 
@@ -208,29 +203,29 @@ async def test_whatsapp_what_became_of_a_message_is_learnt_from_callbacks_that_o
     whatsapp: EmulatedWhatsApp,
 ) -> None:
     notes = Notes()
-    bot = whatsapp.another()
+    bot = whatsapp.bot()
     bot.transport.attach(notes)
     async with bot:
-        whatsapp.postman.target = f"http://127.0.0.1:{bot.port}"
+        whatsapp.account.postman.target = f"http://127.0.0.1:{bot.port}"
         await bot.start(whatsapp.recorder)
         first = await bot.transport.send(whatsapp.conversation, Reply("one"), "a key/with #?&")
         second = await bot.transport.send(whatsapp.conversation, Reply("two"), "other key")
         assert notes.reports == [], "that it waits at Twilio means nothing yet"
-        await whatsapp.tell(first, "delivered")
-        await whatsapp.tell(second, "failed")
+        await whatsapp.account.tells(first.external_id, "delivered")
+        await whatsapp.account.tells(second.external_id, "failed")
     assert notes.reports == [
         ("a key/with #?&", first.external_id, Outcome.ARRIVED),
         ("other key", second.external_id, Outcome.LOST),
     ]
-    assert [post.statuses for post in whatsapp.postman.posts] == [[200]] * 4
+    assert [post.statuses for post in whatsapp.account.postman.posts] == [[200]] * 4
 
 
 async def test_whatsapp_an_account_that_is_no_good_ends_the_transport(whatsapp: EmulatedWhatsApp) -> None:
     for wrong in ({"auth_token": "wrong"}, {"account_sid": "AC" + "1" * 32}):
-        async with whatsapp.another(**wrong) as bot:
+        async with whatsapp.bot(**wrong) as bot:
             with pytest.raises(TransportRefused, match="401 20003"):
                 await bot.start(whatsapp.recorder)
-    whatsapp.ask(f"/2010-04-01/Accounts/{ACCOUNT}.json", Status="suspended")
+    whatsapp.account.ask(f"/2010-04-01/Accounts/{ACCOUNT}.json", Status="suspended")
     assert whatsapp.task is not None
     with pytest.raises(TransportRefused, match="suspended"):
         await asyncio.wait_for(whatsapp.task, 20)
@@ -241,7 +236,7 @@ async def test_whatsapp_what_it_refuses_for_good_is_told(whatsapp: EmulatedWhats
     with pytest.raises(DeliveryRefused, match="400 21201"):
         await whatsapp.transport.send(Conversation("whatsapp", "+12"), Reply("hello"), "key")
     assert whatsapp.transport.serving
-    async with whatsapp.another(from_number="+15550000000") as bot:
+    async with whatsapp.bot(from_number="+15550000000") as bot:
         await bot.start(whatsapp.recorder)
         with pytest.raises(TransportRefused, match="21606"):
             await bot.transport.send(whatsapp.conversation, Reply("hello"), "key")
@@ -250,7 +245,7 @@ async def test_whatsapp_what_it_refuses_for_good_is_told(whatsapp: EmulatedWhats
 
 async def test_whatsapp_a_post_whose_answer_was_lost_is_not_repeated(whatsapp: EmulatedWhatsApp) -> None:
     """Twilio took it, as it shows here; and there is no way to ask."""
-    whatsapp.front.lost.add("/Messages.json")
+    whatsapp.account.front.lost.add("/Messages.json")
     with pytest.raises(OutcomeUnknown):
         await whatsapp.transport.send(whatsapp.conversation, Reply("once"), "key")
     assert whatsapp.visible() == ["once"]
