@@ -54,7 +54,7 @@ def run(given: Path | None, say: Say) -> int:
     then += _engine(asker, draft)
     if not _written(asker, draft):
         return 1
-    config = f" --config {draft.file}" if given is not None else ""
+    config = f" --config {draft.file}" if given is not None and draft.file.exists() else ""
     if cli_socket(draft.settings().gateway.state_dir).exists():
         asker.tell("\nA gateway runs here already, as it seems; it takes this up at its next start.")
     asker.say("")
