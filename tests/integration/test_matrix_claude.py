@@ -12,7 +12,6 @@ from tests.support.matrix_room import Room, contains, is_final
 from tests.support.matrix_user import MatrixUser, reacts
 from tests.support.processes import until
 from tests.support.synapse import Synapse
-from tests.transports.test_matrix_files import share
 
 pytestmark = [pytest.mark.synapse, pytest.mark.timeout(120)]
 
@@ -48,7 +47,7 @@ async def test_a_tap_answers_once_and_only_for_whoever_may(synapse: Synapse, tmp
 async def test_files_come_and_go(synapse: Synapse, tmp_path: Path) -> None:
     async with talking(synapse, tmp_path, encrypted=True) as (gateway, room):
         data = b"\x89PNG" + bytes(50_000)
-        await share(room.user, room.room, data, encrypted=True, filename="photo.png", body="look at this")
+        await room.user.share(room.room, data, encrypted=True, filename="photo.png", body="look at this")
         told = await room.sees(contains("look at this"))
         assert ".huskies/inbox/photo.png" in told
         assert (gateway.projects / "demo" / ".huskies" / "inbox" / "photo.png").read_bytes() == data

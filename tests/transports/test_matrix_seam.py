@@ -19,9 +19,10 @@ from gateway.errors import (
     TransportError,
     TransportRefused,
 )
+from transports.marks import Marks
 from transports.matrix import errors
 from transports.matrix.budget import Budget
-from transports.matrix.marks import Marks
+from transports.matrix.config import EMOJIS
 
 
 def test_importing_the_transport_does_not_import_the_sdk() -> None:
@@ -148,8 +149,8 @@ class Hand:
 
 
 async def test_at_most_two_marks_on_a_message_and_one_of_them_final() -> None:
-    hand, marks = Hand([TransportDown("slow", retry_after_s=0.01), DeliveryRefused("gone")]), Marks()
-    task = asyncio.create_task(marks.run(hand))  # type: ignore[arg-type]
+    hand, marks = Hand([TransportDown("slow", retry_after_s=0.01), DeliveryRefused("gone")]), Marks("matrix", EMOJIS)
+    task = asyncio.create_task(marks.run(hand))
     for name, fates in {
         "$lost": [Fate.QUEUED],
         "$a": [Fate.RECEIVED, Fate.QUEUED, Fate.RUNNING, Fate.ANSWERED, Fate.QUEUED, Fate.FAILED],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
-from gateway.chat import Capabilities
+from gateway.chat import Capabilities, Fate
 
 NAME = "matrix"
 
@@ -22,6 +22,17 @@ CAPABILITIES = Capabilities(
     files=True,
     scope="account",
 )
+
+#: Fates as reactions.
+EMOJIS = {
+    Fate.QUEUED: "👀",
+    Fate.RUNNING: "👀",
+    Fate.ANSWERED: "✅",
+    Fate.FAILED: "❌",
+    Fate.INTERRUPTED: "⏹️",
+    Fate.DISCARDED: "⏹️",
+    Fate.REFUSED: "🚫",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,16 +11,16 @@ from typing import Any
 
 from gateway.chat import Receiver
 from gateway.errors import TransportDown, TransportRefused
+from transports.marks import Marks
 from transports.matrix.backoff import insist
 from transports.matrix.budget import Budget
 from transports.matrix.client import Client, quiet_sdk
-from transports.matrix.config import MatrixConfig
+from transports.matrix.config import EMOJIS, NAME, MatrixConfig
 from transports.matrix.errors import STORE_ERRORS, KeysLost, TokenRefused
 from transports.matrix.intake import Intake
 from transports.matrix.invites import Invites
 from transports.matrix.keys import Keys
 from transports.matrix.login import log_in, sign_in
-from transports.matrix.marks import Marks
 from transports.matrix.outgoing import Outgoing
 from transports.matrix.signing import Signing
 from transports.matrix.sync import SyncLoop
@@ -39,7 +39,7 @@ class Connection:
         self._vault = Vault(config.store)
         self._budget = Budget()
         self._outgoing: Outgoing | None = None
-        self.marks = Marks()
+        self.marks = Marks(NAME, EMOJIS)
         self.serving = False
 
     @property

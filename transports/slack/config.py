@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Literal
 
-from gateway.chat import Capabilities
+from gateway.chat import Capabilities, Fate
 
 NAME = "slack"
 
@@ -21,6 +21,17 @@ CAPABILITIES = Capabilities(
     files=True,
     scope="room",
 )
+
+#: Fates as reactions.
+EMOJIS = {
+    Fate.QUEUED: "eyes",
+    Fate.RUNNING: "eyes",
+    Fate.ANSWERED: "white_check_mark",
+    Fate.FAILED: "x",
+    Fate.INTERRUPTED: "black_square_for_stop",
+    Fate.DISCARDED: "black_square_for_stop",
+    Fate.REFUSED: "no_entry_sign",
+}
 
 
 @dataclass(frozen=True, slots=True)

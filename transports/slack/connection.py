@@ -11,15 +11,15 @@ from typing import Any
 
 import aiohttp
 
-from gateway.chat import Receiver
+from gateway.chat import Fate, MessageRef, Receiver
 from gateway.errors import DeliveryRefused, TransportDown, TransportRefused
+from transports.marks import Marks
 from transports.slack.api import Api, Login
 from transports.slack.app import App
-from transports.slack.config import SlackConfig
+from transports.slack.config import EMOJIS, NAME, SlackConfig
 from transports.slack.intake import Intake
-from transports.slack.marks import Marks
 from transports.slack.memory import Memory
-from transports.slack.outgoing import Outgoing
+from transports.slack.outgoing import Outgoing, place
 from transports.slack.people import People
 from transports.slack.reader import PayloadReader
 from transports.slack.rooms import Rooms
@@ -53,12 +53,17 @@ class Connection:
         self._connected = False
         self._stored = True
         self.api: Api | None = None
-        self.marks = Marks()
+        self.marks = Marks(NAME, EMOJIS)
 
     @property
     def serving(self) -> bool:
         """Whether events flow, and the gateway's store takes them."""
         return self._connected and self._stored
+
+    def mark(self, ref: MessageRef, fate: Fate) -> None:
+        """Show a fate, where there is a message to show it on: a press, or a command, is none."""
+        if place(ref.external_id)[1]:
+            self.marks.add(ref, fate)
 
     @property
     def outgoing(self) -> Outgoing:

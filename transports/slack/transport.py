@@ -100,7 +100,7 @@ class SlackTransport:
     async def mark(self, ref: MessageRef, fate: Fate) -> None:
         """Show `fate` on a person's message, in the background."""
         if self._connection is not None:
-            self._connection.marks.add(ref, fate)
+            self._connection.mark(ref, fate)
 
     def _running(self) -> Connection:
         if self._connection is None:

@@ -6,32 +6,32 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 from gateway.chat import Fate, MessageRef
 from gateway.errors import TransportDown, TransportError
-from transports.matrix.outgoing import Outgoing
 
 log = logging.getLogger(__name__)
 
-_EMOJI = {
-    Fate.QUEUED: "👀",
-    Fate.RUNNING: "👀",
-    Fate.ANSWERED: "✅",
-    Fate.FAILED: "❌",
-    Fate.INTERRUPTED: "⏹️",
-    Fate.DISCARDED: "⏹️",
-    Fate.REFUSED: "🚫",
-}
 _REMEMBERED = 4096
 #: Seconds after which nobody wants to see a mark any more.
 _PATIENCE_S = 600.0
 
 
-class Marks:
-    """Marks that wait to be set, and those that were."""
+class Reacting(Protocol):
+    """Whoever can put a reaction on a message."""
 
-    def __init__(self) -> None:
+    async def react(self, ref: MessageRef, emoji: str) -> None:
+        """Do it. Raises as `Transport.send` does."""
+
+
+class Marks:
+    """Marks that wait to be set, and those that were. `emojis`: what each fate looks like; one without stays unseen."""
+
+    def __init__(self, transport: str, emojis: Mapping[Fate, str]) -> None:
+        self._transport = transport
+        self._emojis = emojis
         self._waiting: OrderedDict[str, tuple[MessageRef, Fate]] = OrderedDict()
         self._set: OrderedDict[str, Fate] = OrderedDict()
         self._offers: deque[tuple[MessageRef, str]] = deque(maxlen=_REMEMBERED)
@@ -39,10 +39,9 @@ class Marks:
 
     def add(self, ref: MessageRef, fate: Fate) -> None:
         """Show `fate` soon. A newer fate takes the place of one that waits; the first final one stays."""
-        shown = self._set.get(ref.external_id)
-        waiting = self._waiting.get(ref.external_id)
-        latest = waiting[1] if waiting else shown
-        if fate not in _EMOJI or (latest and (latest.final or _EMOJI[latest] == _EMOJI[fate])):
+        emojis, waiting = self._emojis, self._waiting.get(ref.external_id)
+        latest = waiting[1] if waiting else self._set.get(ref.external_id)
+        if fate not in emojis or (latest and (latest.final or emojis[latest] == emojis[fate])):
             return
         self._waiting[ref.external_id] = (ref, fate)
         while len(self._waiting) > _REMEMBERED:
@@ -54,7 +53,7 @@ class Marks:
         self._offers.extend((ref, emoji) for emoji in emojis)
         self._changed.set()
 
-    async def run(self, outgoing: Outgoing) -> None:
+    async def run(self, outgoing: Reacting) -> None:
         """Set marks until cancelled."""
         while True:
             self._changed.clear()
@@ -71,13 +70,13 @@ class Marks:
                 self._set.popitem(last=False)
             await self._show(outgoing, ref, fate)
 
-    async def _show(self, outgoing: Outgoing, ref: MessageRef, fate: Fate) -> None:
+    async def _show(self, outgoing: Reacting, ref: MessageRef, fate: Fate) -> None:
         def outdated() -> bool:
             return self._waiting.get(ref.external_id) is not None and not fate.final
 
-        await self._react(outgoing, ref, _EMOJI[fate], outdated)
+        await self._react(outgoing, ref, self._emojis[fate], outdated)
 
-    async def _react(self, outgoing: Outgoing, ref: MessageRef, emoji: str, outdated: Callable[[], bool]) -> None:
+    async def _react(self, outgoing: Reacting, ref: MessageRef, emoji: str, outdated: Callable[[], bool]) -> None:
         late = time.monotonic() + _PATIENCE_S
         while time.monotonic() < late and not outdated():
             try:
@@ -86,5 +85,5 @@ class Marks:
             except TransportDown as error:
                 await asyncio.sleep(error.retry_after_s or 1.0)
             except TransportError as error:
-                log.debug("matrix: no mark on %s: %s", ref.external_id, error)
+                log.debug("%s: no mark on %s: %s", self._transport, ref.external_id, error)
                 return
