@@ -126,13 +126,15 @@ async def test_killed_after_a_send_before_it_was_recorded(tmp_path: Path, unused
         await ready(gateway)
         asked = slack.say("C0DEV", f"<@{BOT}> hello")
         await gateway.died()
-        assert [shown(m) for m in slack.posts("C0DEV", asked)] == ["You said:\nAna: hello"]
+        assert len(slack.posts("C0DEV", asked)) == 1, "the answer; or, on a slow machine, the live message before it"
         await gateway.start()
         await ready(gateway)
         await slack.until(lambda: "white_check_mark" in slack.reactions[asked] or slack.called("conversations.replies"))
         slack.say("C0DEV", "marker", thread=asked)
         await sees(slack, "C0DEV", lambda text: text.endswith("marker"), asked)
-        assert [shown(m) for m in slack.posts("C0DEV", asked)].count("You said:\nAna: hello") == 1
+        texts = [shown(m) for m in slack.posts("C0DEV", asked)]
+        assert texts.count("You said:\nAna: hello") == 1
+        assert len(texts) == 2
 
 
 async def test_a_channel_that_slack_holds_up_holds_up_no_other(tmp_path: Path, unused_port: int) -> None:
