@@ -15,8 +15,9 @@ from sqlalchemy import select, update
 
 from gateway.access import Access
 from gateway.chat import Conversation, OutgoingFile
+from gateway.delivery import GIVE_UP_S
 from gateway.inbox import Inbox
-from gateway.outbox import GIVE_UP_S, Outbox
+from gateway.outbox import Outbox
 from gateway.store import Store, conversations
 from gateway.store.tables import messages, outbox
 from tests.support.twilio_server import ANA, Answer, TwilioServer
