@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 
 from gateway.chat import Fate, MessageRef
 from gateway.errors import DeliveryRefused, TransportError
 from transports.whatsapp.api import Api
-from transports.whatsapp.events import SID
 
 log = logging.getLogger(__name__)
 
+#: Typing answers a text or a medium, says Twilio's description of its API; another id would be refused.
+_TYPED = re.compile("(?:SM|MM)[0-9a-f]{32}")
 #: WhatsApp shows it for 25 seconds.
 _EVERY_S = 20.0
 #: Nobody types for longer.
@@ -30,7 +32,7 @@ class Typing:
     def show(self, ref: MessageRef, fate: Fate) -> None:
         """Type while `fate` is running; stop when it is final."""
         room = ref.conversation.room
-        if fate is Fate.RUNNING and self._offered and SID.fullmatch(ref.external_id):
+        if fate is Fate.RUNNING and self._offered and _TYPED.fullmatch(ref.external_id):
             self._stop(room)
             self._tasks[room] = (ref.external_id, asyncio.create_task(self._type(ref.external_id)))
         elif fate.final and self._tasks.get(room, ("",))[0] == ref.external_id:
