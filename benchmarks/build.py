@@ -31,7 +31,7 @@ from gateway.engine.docker import DockerEngine
 from gateway.engine.docker.client import Client
 from gateway.engine.docker.images import Images
 from gateway.engine.spec import ProjectPaths, SledSpec
-from gateway.settings import BuildSection
+from gateway.sections import BuildSection
 from gateway.startup import instance
 from stacks.catalog import FALLBACK, catalog
 from stacks.images import ImagePlan, Layer, Overlay, plan_image

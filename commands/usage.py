@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from gateway.access import Role
 from gateway.command import CommandContext
-from gateway.settings import Person
+from gateway.sections import Person
 from gateway.store.usage import Sum, sums
 from gateway.text import seconds
 

@@ -11,7 +11,7 @@ from gateway.batch import name_of
 from gateway.errors import UserError
 from gateway.outbox import Outbox
 from gateway.questions import Answer, Questions
-from gateway.settings import Person
+from gateway.sections import Person
 from gateway.store.messages import StoredMessage
 from gateway.store.questions import Asked, Outcome
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from gateway.chat import Fate
-from gateway.settings import Person
+from gateway.sections import Person
 from gateway.store.messages import COMPACT, StoredMessage
 from gateway.store.turns import Turn
 from gateway.text import shorten

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from gateway.errors import ConfigError
-from gateway.settings import BuildSection, has_credentials
+from gateway.sections import BuildSection, has_credentials
 from stacks.images import BuildInputs
 
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.DOTALL)

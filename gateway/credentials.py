@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from multidict import CIMultiDict
 
 from gateway.secrets import ALL, KEYS, Secrets
-from gateway.settings import AgentSection
+from gateway.sections import AgentSection
 
 #: Has the provider take a bearer token of a subscription. What is in a container may be of another kind than the key
 #: that the gateway has by now, so the gateway sees to it.

@@ -38,7 +38,7 @@ from gateway.outbox import Outbox
 from gateway.progress import Live
 from gateway.questions import Questions
 from gateway.running import Lane, Limits, Running, RunSettings, Stopped, Wire
-from gateway.settings import Person
+from gateway.sections import Person
 from gateway.store import Store, dialogues, messages, turns
 from gateway.store.messages import COMPACT, StoredMessage
 from gateway.store.turns import NoFreeSlot, SessionKey, Turn

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from gateway.settings import GitSection
+from gateway.sections import GitSection
 
 
 def finder(section: GitSection) -> Callable[[], Awaitable[tuple[str, str]]]:

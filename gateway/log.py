@@ -16,7 +16,8 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from gateway.settings import Section, Settings
+from gateway.sections import Section
+from gateway.settings import Settings
 
 _FILE_BYTES = 8 * 2**20
 

@@ -23,7 +23,7 @@ from gateway.batch import name_of
 from gateway.chat import Conversation, Fate, OutgoingFile
 from gateway.errors import StateError
 from gateway.outbox import Outbox
-from gateway.settings import Person
+from gateway.sections import Person
 from gateway.store import Store, messages
 from gateway.store import questions as rows
 from gateway.store.messages import StoredMessage

@@ -17,7 +17,8 @@ from gateway.init.draft import Draft
 from gateway.init.one_platform import OnePlatform
 from gateway.init.platforms import PLATFORMS, Platform
 from gateway.secrets import ALL, KEYS, Secrets, check_value, secrets_file
-from gateway.settings import GitSection, find_file
+from gateway.sections import GitSection
+from gateway.settings import find_file
 from gateway.startup import check, cli_socket
 
 _BEGIN = """

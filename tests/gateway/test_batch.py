@@ -6,7 +6,7 @@ import pytest
 
 from gateway.batch import MAX_ANSWER, answer, compose, go_on, name_of, news_of, standing_facts
 from gateway.chat import Conversation, Fate
-from gateway.settings import Person
+from gateway.sections import Person
 from gateway.store.messages import COMPACT, StoredMessage
 from gateway.store.turns import SessionKey, Turn
 from sled.protocol import Finished

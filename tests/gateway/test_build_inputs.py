@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from gateway import build_inputs
 from gateway.errors import ConfigError
-from gateway.settings import BuildSection, EngineSection, ProjectsSection, load
+from gateway.sections import BuildSection, EngineSection, ProjectsSection
+from gateway.settings import load
 from stacks.images import BuildInputs
 
 

@@ -17,7 +17,7 @@ from gateway.credentials import Credential, Credentials
 from gateway.errors import StateError, UserError
 from gateway.log import Redactor, blot_out
 from gateway.secrets import ALL, Secrets, secrets_file
-from gateway.settings import AgentSection
+from gateway.sections import AgentSection
 from gateway.web import secrets_api
 from tests.support.proxy import served
 

@@ -64,7 +64,7 @@ def build_section() -> dict[str, Any]:
 async def warm_up(folder: Path) -> None:
     """Build what all tests share, once."""
     from gateway import build_inputs
-    from gateway.settings import BuildSection
+    from gateway.sections import BuildSection
 
     inputs: BuildInputs = build_inputs.read(BuildSection(**build_section()))
     spec = SledSpec("warm", ProjectPaths.of(folder, "warm"), folder, "t", oauth=False, owner=(1000, 1000), ssh_port=2)
