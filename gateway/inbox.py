@@ -75,11 +75,17 @@ class Inbox:
         return isinstance(item, Move) or self._access.role(item.sender) is not Role.NOBODY
 
     def _hand_on(self, handed_on: asyncio.Future[list[int]], committed: asyncio.Future[_Committed]) -> None:
-        if (error := committed.exception()) is not None:
+        try:
+            ids = self._hand_on_all(committed.result())
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the caller's
             if not handed_on.done():
                 handed_on.set_exception(error)
             return
-        accepted, withdrawn, moved = committed.result()
+        if not handed_on.done():
+            handed_on.set_result(ids)
+
+    def _hand_on_all(self, committed: _Committed) -> list[int]:
+        accepted, withdrawn, moved = committed
         faults.reach("inbox.committed")
         for move in moved:
             self._on_moved(move.conversation, move.to)
@@ -90,8 +96,7 @@ class Inbox:
         for message in accepted:
             if message.id not in gone:
                 self._on_accepted(message)
-        if not handed_on.done():
-            handed_on.set_result([message.id for message in accepted])
+        return [message.id for message in accepted]
 
     async def recover(self) -> None:
         """Hand out again what was committed but not yet routed when the gateway ended."""

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 
 from gateway.access import Access
 from gateway.chat import Attachment, Conversation, Fate, Withdrawal
-from gateway.inbox import MAX_MESSAGE
+from gateway.inbox import MAX_MESSAGE, Inbox
 from gateway.store import conversations
 from gateway.store.tables import messages
 from tests.conftest import World
@@ -95,6 +95,15 @@ async def test_a_cancelled_accept_still_hands_on_what_it_committed(world: World)
     async with asyncio.timeout(5):
         while not world.accepted:
             await world.store.read(lambda c: None)
+
+
+async def test_a_defect_of_who_takes_a_message_is_told_to_who_brings_it(world: World) -> None:
+    def broken(_: object) -> None:
+        raise RuntimeError("a defect")
+
+    inbox = Inbox(world.store, Access(["fake:ana"], []), broken, broken)
+    with pytest.raises(RuntimeError, match="a defect"):
+        await asyncio.wait_for(inbox.accept("fake", [world.transport.message("hello", "m1")], None), 5)
 
 
 async def test_a_withdrawn_message_is_discarded_while_it_waits(world: World) -> None:
