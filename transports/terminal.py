@@ -6,6 +6,7 @@ They change how letters look, and each ends with the letters that it is for: non
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 from gateway import text_table
@@ -42,6 +43,9 @@ _BULLETS = ("•", "◦", "▪")
 #: How letters look, in the terminal's numbers.
 _BOLD, _DIM, _ITALIC, _STRUCK = "1", "2", "3", "9"
 _LONGEST_RULE = 40
+#: A space at which no line is broken; nothing inert has it.
+_KEPT = "\0"
+_LOOK = re.compile(r"\x1b\[[\d;]*m")
 
 
 def inert(text: str) -> str:
@@ -53,7 +57,11 @@ def inert(text: str) -> str:
 
 
 def styled(text: str, columns: int) -> str:
-    """An agent's Markdown for a terminal of so many columns. Long lines are left to the terminal."""
+    """An agent's Markdown for a terminal of so many columns.
+
+    Prose is broken between words. Code is not, nor is a word that is longer than a line: the terminal breaks these, and
+    what is copied from it is whole.
+    """
     return _blocks(parse(inert(text)).blocks, columns, "\n\n")
 
 
@@ -68,9 +76,9 @@ def _block(block: Block, columns: int, depth: int) -> str:
     """One block; `depth`: the lists that it stands in."""
     match block:
         case Paragraph(spans):
-            return _line(spans)
+            return _broken(_line(spans), columns)
         case Heading(_, spans):
-            return _line(spans, (_BOLD,))
+            return _broken(_line(spans, (_BOLD,)), columns)
         case CodeBlock(text):
             return "\n".join(_painted(line, (_DIM,)) for line in text.split("\n"))
         case Quote(blocks):
@@ -97,14 +105,40 @@ def _table(table: Table, columns: int, depth: int) -> str:
     lines = [_painted("─┼─".join("─" * room for room in rooms), (_DIM,))]
     for number, row in enumerate((table.head, *table.rows)):
         cells = [
-            text_table.padded(_line(spans, () if number else (_BOLD,)), text_table.width(bare(spans)), room, align)
+            text_table.padded(_unbroken(spans, () if number else (_BOLD,)), text_table.width(bare(spans)), room, align)
             for spans, room, align in zip(row, rooms, table.aligned, strict=True)
         ]
         lines.insert(number and number + 1, f" {_painted('│', (_DIM,))} ".join(cells).rstrip())
     return "\n".join(lines)
 
 
+def _broken(text: str, columns: int) -> str:
+    """Lines of at most so many columns, where the words allow that."""
+    lines: list[str] = []
+    for line in text.split("\n"):
+        first, *rest = line.split(" ")
+        lines.append(first)
+        taken = _width(first)
+        for word in rest:
+            more = _width(word)
+            if taken + 1 + more > columns:
+                lines.append(word)
+                taken = more
+            else:
+                lines[-1] += f" {word}"
+                taken += 1 + more
+    return "\n".join(lines).replace(_KEPT, " ")
+
+
+def _width(word: str) -> int:
+    return text_table.width(_LOOK.sub("", word))
+
+
 # --- what stands in a line -------------------------------------------------------------------------------------------
+
+
+def _unbroken(spans: Spans, looks: tuple[str, ...]) -> str:
+    return _line(spans, looks).replace(_KEPT, " ")
 
 
 def _line(spans: Spans, looks: tuple[str, ...] = ()) -> str:
@@ -117,7 +151,7 @@ def _span(span: Span, looks: tuple[str, ...]) -> str:
             return _painted(words, looks)
         case Code(words):
             # Both at once is neither on most terminals.
-            return _painted(words, looks if _BOLD in looks else (*looks, _DIM))
+            return _painted(words, looks if _BOLD in looks else (*looks, _DIM)).replace(" ", _KEPT)
         case Strong(spans):
             return _line(spans, (*looks, _BOLD))
         case Emphasis(spans):

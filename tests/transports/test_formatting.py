@@ -117,3 +117,14 @@ def test_a_hundred_thousand_characters_take_moments(name: str) -> None:
         began = time.process_time()
         shown(text)
         assert time.process_time() - began < 15
+
+
+def test_a_terminal_breaks_prose_between_words_and_leaves_code_whole() -> None:
+    command = "ssh huskies@127.0.0.1 -p 22200 -i /home/you/.huskies/demo/id_ed25519"
+    shown = styled(f"Paste this into any editor: `{command}`, **and then** go on.", 30)
+    lines = shown.split("\n")
+    assert [line for line in lines if command in line], "what is copied is whole"
+    prose = [line for line in lines if command not in line]
+    assert all(len(re.sub(r"\x1b\[[\d;]*m", "", line)) <= 30 for line in prose)
+    assert prose[0] == "Paste this into any editor:"
+    assert "\0" not in shown
