@@ -1,4 +1,4 @@
-"""Every test, in three lanes at once: what uses the engine, what mostly waits, and the rest.
+"""Every test, in four lanes at once: whole gateways, what uses the engine, what mostly waits, and the rest.
 
     python -m tests.lanes
 
@@ -18,9 +18,10 @@ import time
 from typing import IO
 
 LANES = {
-    "the rest": "not docker and not waits",
-    "the engine": "docker and not waits",
-    "what waits": "waits",
+    "the rest": ("-m", "not docker and not waits", "--ignore=tests/integration"),
+    "whole gateways": ("-m", "not docker and not waits", "tests/integration"),
+    "the engine": ("-m", "docker and not waits"),
+    "what waits": ("-m", "waits"),
 }
 
 
@@ -28,8 +29,8 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
-def _start(marks: str, output: IO[bytes] | None) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "pytest", "-m", marks]
+def _start(chosen: tuple[str, ...], output: IO[bytes] | None) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "pytest", *chosen]
     return subprocess.Popen(command, stdout=output, stderr=output, preexec_fn=_die_with_parent)
 
 
@@ -38,7 +39,7 @@ def main() -> int:
     (first, shown), *others = LANES.items()
     with contextlib.ExitStack() as stack:
         logs = {name: stack.enter_context(tempfile.TemporaryFile()) for name, _ in others}
-        running = {name: _start(marks, logs[name]) for name, marks in others}
+        running = {name: _start(chosen, logs[name]) for name, chosen in others}
         codes = {first: _start(shown, None).wait()}
         for name, lane in running.items():
             codes[name] = lane.wait()
