@@ -124,7 +124,7 @@ class EmulatedWhatsApp(EmulatedGround):
 
     person, person_name = f"whatsapp:{ANA}", ""
     conversation = Conversation("whatsapp", ANA)
-    groups = editable = shares = False
+    groups = editable = edits = shares = False
 
     def __init__(self, store: Store, package: Path) -> None:
         super().__init__(store)

@@ -79,6 +79,8 @@ class Ground:
 
     transport: Transport
     conversation: Conversation
+    #: Whether what was sent can be changed.
+    edits = True
     #: What the message of this person must say about them.
     person: str
     person_name: str
@@ -176,6 +178,7 @@ class CliGround(Ground):
     """`huskies send`: messages come through the socket, and the database is the delivery."""
 
     person, person_name = "cli:ana", "ana"
+    edits = False
     conversation = Conversation("cli", "default")
 
     def __init__(self, store: Store) -> None:
@@ -215,6 +218,7 @@ class PipeGround(Ground):
     """The console on a pipe; what it prints goes into a file, which is looked at line by line."""
 
     person, person_name = "console:ana", "ana"
+    edits = False
     conversation = Conversation("console", "terminal")
 
     def __init__(self, store: Store, folder: Path) -> None:

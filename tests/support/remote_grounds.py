@@ -316,7 +316,7 @@ class WhatsAppGround(RemoteGround):
 
     person, person_name = f"whatsapp:{ANA}", "Ana"
     conversation = Conversation("whatsapp", ANA)
-    groups = editable = False
+    groups = editable = edits = False
 
     async def __aenter__(self) -> Self:
         self._stack = contextlib.AsyncExitStack()

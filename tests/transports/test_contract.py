@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,36 +22,55 @@ from tests.support.remote_grounds import CHOICES, MatrixGround, RemoteGround, Sl
 Make = Callable[[Store, Path, pytest.FixtureRequest], Ground]
 
 
-def matrix(*, encrypted: bool) -> Make:
-    return lambda store, folder, request: MatrixGround(
-        store, folder, request.getfixturevalue("synapse"), encrypted=encrypted
-    )
+@dataclass(frozen=True)
+class Proof:
+    """A transport on its ground. `needs`: the mark of what must be installed."""
+
+    name: str
+    ground: type[Ground]
+    make: Make
+    needs: str = ""
 
 
-def emulated(ground: Callable[[Store, Path], EmulatedGround]) -> Make:
-    return lambda store, _, request: ground(store, request.getfixturevalue("npm_packages") / "emulate")
+def matrix(name: str, *, encrypted: bool) -> Proof:
+    def make(store: Store, folder: Path, request: pytest.FixtureRequest) -> Ground:
+        return MatrixGround(store, folder, request.getfixturevalue("synapse"), encrypted=encrypted)
+
+    return Proof(name, MatrixGround, make, "synapse")
 
 
-LOCAL: list[tuple[str, Make, str]] = [
-    ("fake", lambda store, *_: FakeGround(store), ""),
-    ("console", lambda store, folder, _: PipeGround(store, folder), ""),
-    ("cli", lambda store, *_: CliGround(store), ""),
+def emulated(name: str, ground: type[EmulatedGround]) -> Proof:
+    def make(store: Store, _: Path, request: pytest.FixtureRequest) -> Ground:
+        return ground(store, request.getfixturevalue("npm_packages") / "emulate")
+
+    return Proof(name, ground, make, "peers")
+
+
+LOCAL = [
+    Proof("fake", FakeGround, lambda store, *_: FakeGround(store)),
+    Proof("console", PipeGround, lambda store, folder, _: PipeGround(store, folder)),
+    Proof("cli", CliGround, lambda store, *_: CliGround(store)),
 ]
-REMOTE: list[tuple[str, Make, str]] = [
-    ("matrix", matrix(encrypted=False), "synapse"),
-    ("matrix-encrypted", matrix(encrypted=True), "synapse"),
-    ("slack-socket", lambda store, *_: SlackGround(store, "socket"), ""),
-    ("slack-http", lambda store, *_: SlackGround(store, "http"), ""),
-    ("slack-emulate", emulated(EmulatedSlack), "peers"),
-    ("whatsapp", lambda store, *_: WhatsAppGround(store), ""),
-    ("whatsapp-emulate", emulated(EmulatedWhatsApp), "peers"),
+REMOTE = [
+    matrix("matrix", encrypted=False),
+    matrix("matrix-encrypted", encrypted=True),
+    Proof("slack-socket", SlackGround, lambda store, *_: SlackGround(store, "socket")),
+    Proof("slack-http", SlackGround, lambda store, *_: SlackGround(store, "http")),
+    emulated("slack-emulate", EmulatedSlack),
+    Proof("whatsapp", WhatsAppGround, lambda store, *_: WhatsAppGround(store)),
+    emulated("whatsapp-emulate", EmulatedWhatsApp),
 ]
 
 
-def parameters(grounds: list[tuple[str, Make, str]]) -> list[object]:
-    """Each with the mark of what it needs installed."""
+def parameters(proofs: list[Proof], feature: str = "") -> list[object]:
+    """Those whose platform, or what stands for it, has a feature; each with its mark."""
     marks = {"": [], "synapse": [pytest.mark.synapse], "peers": [pytest.mark.peers]}
-    return [pytest.param(make, id=name, marks=marks[needs]) for name, make, needs in grounds]
+    able = [proof for proof in proofs if not feature or getattr(proof.ground, feature)]
+    return [pytest.param(proof.make, id=proof.name, marks=marks[proof.needs]) for proof in able]
+
+
+def those(proofs: list[Proof], feature: str = "") -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("ground", parameters(proofs, feature), indirect=True)
 
 
 @pytest_asyncio.fixture(params=parameters(LOCAL + REMOTE))
@@ -61,9 +81,6 @@ async def ground(request: pytest.FixtureRequest, tmp_path: Path, empty_database:
     async with request.param(store, tmp_path, request) as made:
         yield made
     await store.close()
-
-
-remote = pytest.mark.parametrize("ground", parameters(REMOTE), indirect=True)
 
 
 async def test_a_message_comes_in_with_the_right_names(ground: Ground) -> None:
@@ -136,9 +153,9 @@ async def test_a_reply_is_seen_and_has_a_reference(ground: Ground) -> None:
     assert await ground.shows(lambda texts: "here I am" in texts) == ["here I am"]
 
 
+@those(LOCAL + REMOTE, "edits")
 async def test_an_edit_takes_the_place_of_the_message(ground: Ground) -> None:
-    if not ground.transport.capabilities.edits:
-        return  # nothing edits there: live progress asks first
+    assert ground.transport.capabilities.edits
     ref = await ground.send("before", "key")
     await ground.shows(lambda texts: texts == ["before"])
     await ground.transport.edit(ref, Reply("while", live=True), "key/1")
@@ -211,10 +228,8 @@ async def test_a_run_can_be_cancelled(ground: Ground, request: pytest.FixtureReq
 # --- what people elsewhere can reach ----------------------------------------------------------------------------------
 
 
-@remote
+@those(REMOTE, "groups")
 async def test_in_a_group_the_bot_wants_a_mention(ground: RemoteGround) -> None:
-    if not ground.groups:
-        return  # there is nobody else
     await ground.in_group("not for you", mention=False)
     await ground.in_group("for you", mention=True)
     message = await ground.message("for you")
@@ -223,7 +238,7 @@ async def test_in_a_group_the_bot_wants_a_mention(ground: RemoteGround) -> None:
     assert await stored(ground, 1) == [message.external_id]
 
 
-@remote
+@those(REMOTE)
 async def test_what_strangers_do_of_any_kind_has_no_effect(ground: RemoteGround) -> None:
     await ground.say("mine")
     mine = await ground.message("mine")
@@ -233,10 +248,8 @@ async def test_what_strangers_do_of_any_kind_has_no_effect(ground: RemoteGround)
     assert await ground.row(mine.external_id) == ("mine", "received")
 
 
-@remote
+@those(REMOTE, "editable")
 async def test_an_edit_and_a_deletion_reach_what_still_waits(ground: RemoteGround) -> None:
-    if not ground.editable:
-        return  # nobody can
     await ground.say("frist")
     await ground.say("second")
     first, second = await ground.message("frist"), await ground.message("second")
@@ -248,10 +261,8 @@ async def test_an_edit_and_a_deletion_reach_what_still_waits(ground: RemoteGroun
     assert await ground.row(second.external_id) == ("second", "discarded")
 
 
-@remote
+@those(REMOTE, "taps")
 async def test_a_question_is_answered_by_a_tap(ground: RemoteGround) -> None:
-    if not ground.taps:
-        return  # the emulator has no buttons
     await ground.say("hello")
     await ground.message("hello")
     text = "May I? `allow` · `deny`"
@@ -264,7 +275,7 @@ async def test_a_question_is_answered_by_a_tap(ground: RemoteGround) -> None:
     assert len(await stored(ground, 2)) == 2
 
 
-@remote
+@those(REMOTE)
 async def test_files_both_ways(ground: RemoteGround, tmp_path: Path) -> None:
     content = bytes(range(256)) * 300
     if ground.shares:
@@ -282,7 +293,7 @@ async def test_files_both_ways(ground: RemoteGround, tmp_path: Path) -> None:
     assert await ground.got("a table for you") == content
 
 
-@remote
+@those(REMOTE)
 async def test_a_limited_rate_is_told_with_its_pause(ground: RemoteGround) -> None:
     """FAULTS 12: nothing waits inside of a transport, so that others go on; and nothing is posted twice."""
     await ground.say("hello")
@@ -296,7 +307,7 @@ async def test_a_limited_rate_is_told_with_its_pause(ground: RemoteGround) -> No
     assert await ground.shows(lambda texts: "the end" in texts) == ["answer", "the end"]
 
 
-@remote
+@those(REMOTE)
 async def test_an_outage_is_noticed_and_ends(ground: RemoteGround) -> None:
     await ground.say("before")
     await ground.message("before")
