@@ -48,7 +48,7 @@ async def look(
     try:
         parts.append(Part("engine", True, await engine.check()))
         if engine.isolated:
-            parts.append(Part("image", True, "ok" if await engine.has(base) else _NO_IMAGE))
+            parts.append(Part("image", True, "ok" if await engine.has_base(base) else _NO_IMAGE))
     except EngineError as error:
         parts.append(Part("engine", False, str(error)))
     parts.append(agent)

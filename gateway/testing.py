@@ -205,7 +205,7 @@ class InMemoryEngine:
     async def check(self) -> str:
         return "memory: sleds are tasks of this process"
 
-    async def has(self, plan: ImagePlan) -> bool:
+    async def has_base(self, plan: ImagePlan) -> bool:
         return True
 
     async def prepare(self, spec: SledSpec, plan: ImagePlan, said: Callable[[str], None]) -> Prepared:

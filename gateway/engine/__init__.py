@@ -33,8 +33,8 @@ class Engine(Protocol):
     async def check(self) -> str:
         """One line about the engine's health. Raises EngineError."""
 
-    async def has(self, plan: ImagePlan) -> bool:
-        """Whether the planned image is there. Raises EngineError."""
+    async def has_base(self, plan: ImagePlan) -> bool:
+        """Whether the layer that a planned image begins with is there, which takes minutes. Raises EngineError."""
 
     async def prepare(self, spec: SledSpec, plan: ImagePlan, said: Callable[[str], None]) -> Prepared:
         """Have the planned image there, checked. `said` hears how it goes.

@@ -47,7 +47,7 @@ class ProcessEngine:
     async def check(self) -> str:
         return "process: sleds are plain processes of this host, no isolation"
 
-    async def has(self, plan: ImagePlan) -> bool:
+    async def has_base(self, plan: ImagePlan) -> bool:
         return True
 
     async def prepare(self, spec: SledSpec, plan: ImagePlan, said: Callable[[str], None]) -> Prepared:

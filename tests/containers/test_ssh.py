@@ -50,6 +50,8 @@ async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> byt
 async def test_every_kind_of_session(gateway: ContainerGateway, tmp_path: Path, unused_port: int) -> None:
     await gateway.start()
     assert "is ready" in await gateway.said("new project demo --stack python", "p")
+    (image,) = [part for part in await gateway.get("/doctor") if part["name"] == "image"]
+    assert image["text"] == "ok", "what all projects begin with is there, whatever this one adds"
 
     # A command; a login shell with a terminal; the shell on a pipe that VS Code starts its server with.
     assert (await gateway.logs_in("demo", WHERE)).split() == THERE

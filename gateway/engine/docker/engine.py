@@ -63,8 +63,8 @@ class DockerEngine:
         _refuse_other_users(info)
         return f"docker {info.get('ServerVersion', '')}, {info.get('ContainersRunning', 0)} containers run"
 
-    async def has(self, plan: ImagePlan) -> bool:
-        return await self._images.has(plan.image)
+    async def has_base(self, plan: ImagePlan) -> bool:
+        return await self._images.has(plan.layers[0].tag)
 
     async def prepare(self, spec: SledSpec, plan: ImagePlan, said: Callable[[str], None]) -> Prepared:
         # Nobody has to have asked for a check before; what is made here could not write its own folders.
