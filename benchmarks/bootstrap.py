@@ -209,11 +209,11 @@ async def at_once(huskies: Huskies, bare: Bare, bursts: int, count: int) -> tupl
     took: tuple[list[float], list[float]] = ([], [])
     for number in range(bursts):
         specs = [await bare.prepare() for _ in range(count)]
-        took[0].append(await all_of([lambda spec=spec: bare.run(spec) for spec in specs]))  # type: ignore[misc]
+        took[0].append(await all_of([lambda spec=spec: bare.run(spec) for spec in specs]))
         for spec in specs:
             await bare.remove(spec)
         names = [f"burst{number}-{which}" for which in range(count)]
-        took[1].append(await all_of([lambda name=name: huskies.new(name, watch=False) for name in names]))  # type: ignore[misc]
+        took[1].append(await all_of([lambda name=name: huskies.new(name, watch=False) for name in names]))
         for name in names:
             await huskies.remove(name)
     return took

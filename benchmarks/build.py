@@ -78,11 +78,11 @@ class Parts:
             self.check = time.monotonic() - began
             return told
 
-        Client.build, Images._check = timed_build, timed_check  # type: ignore[assignment, method-assign]
+        Client.build, Images._check = timed_build, timed_check
         try:
             yield
         finally:
-            Client.build, Images._check = build, check  # type: ignore[method-assign]
+            Client.build, Images._check = build, check
 
 
 def plan(stack: str, of: str) -> ImagePlan:

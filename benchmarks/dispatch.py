@@ -180,7 +180,7 @@ async def idle_sessions(app: App, engine: OtherProcess, count: int) -> float:
         room = Conversation("fake", f"idle{number}")
         project = projects[number % PROJECTS]
 
-        def prepare(connection, room=room, project=project):  # type: ignore[no-untyped-def]
+        def prepare(connection, room=room, project=project):
             conversations.switch(connection, conversations.ensure(connection, room, direct=True).id, project.id)
 
         await app.store.write(prepare)

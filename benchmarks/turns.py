@@ -56,7 +56,7 @@ class Room:
                 self._run_sent_at = time.monotonic()
             return await send(project_id, frame)
 
-        app.sleds.send = timed  # type: ignore[method-assign]
+        app.sleds.send = timed
 
     async def say(self, text: str) -> None:
         """A message, once it is accepted."""

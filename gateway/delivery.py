@@ -247,7 +247,6 @@ class Worker:
 
     async def _refused(self, row: Outgoing, why: str) -> None:
         """A row will never arrive; of a file people are told that, and where it lies."""
-
         most = self._transport.capabilities.max_text
         await self._store.write(lambda c: fail(c, row, why, most))
 

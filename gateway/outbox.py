@@ -106,6 +106,7 @@ class Outbox:
 
     def moved(self, old: Conversation, new: Conversation) -> None:
         """A room became another one: whoever still speaks of the old one means the new one."""
+        self._moved.pop(new, None)  # two that name each other must not send us round in circles
         self._moved[old] = new
         self.wake(new)
 

@@ -18,8 +18,8 @@ _WORTH_TELLING_S = 24 * 3600.0
 def move(connection: Connection, old: Conversation, new: Conversation) -> bool:
     """Let a room's conversation go on in another room: project, sessions, questions, what waits to be sent.
 
-    False where there is nothing to move. A room that people have used already keeps what it has; it only takes the
-    active project if it has none. Threads stay behind: the messages that they hang from do.
+    False where the conversation stays: there is none, or people have used the new room already. That one keeps what it
+    has, and only takes the active project if it has none. Threads stay behind: the messages that they hang from do.
     """
     here, there = conversations.find(connection, old), conversations.find(connection, new)
     if here is None:
@@ -27,7 +27,7 @@ def move(connection: Connection, old: Conversation, new: Conversation) -> bool:
     if there is not None:
         if there.project_id is None:
             conversations.switch(connection, there.id, here.project_id)
-        return True
+        return False
     connection.execute(update(table).where(table.c.id == here.id).values(room=new.room))
     ours = outbox.c.conversation_id == here.id
     # Messages in the old room can be neither edited nor answered any more.

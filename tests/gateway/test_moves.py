@@ -45,3 +45,21 @@ async def test_a_room_that_is_used_already_keeps_what_it_has(world: World) -> No
     await world.store.write(lambda c: conversations.ensure(c, third, direct=True))
     await world.inbox.accept("fake", [Move(OLD, third), Move(Conversation("fake", "unknown"), third)], None)
     assert (await world.store.read(lambda c: conversations.find(c, third))).project_id == first
+
+
+async def test_rooms_that_name_each_other_go_round_in_no_circle(world: World) -> None:
+    await world.activate(await world.project())
+    await world.inbox.accept("fake", [Move(OLD, NEW)], None)
+    await world.inbox.accept("fake", [Move(NEW, OLD)], None)
+    here = await world.store.read(lambda c: conversations.find(c, OLD))
+    await world.outbox.say(NEW, here.id, "still here")  # whoever knew it by its last name
+    await world.transport.until(lambda texts: "still here" in texts)
+
+
+async def test_what_waits_for_a_room_that_keeps_its_own_is_still_tried_where_it_was(world: World) -> None:
+    await world.activate(await world.project())
+    here = await world.store.read(lambda c: conversations.find(c, OLD))
+    await world.store.write(lambda c: conversations.ensure(c, NEW, direct=True))
+    await world.inbox.accept("fake", [Move(OLD, NEW)], None)
+    await world.outbox.say(OLD, here.id, "tried")
+    await world.transport.until(lambda texts: "tried" in texts)

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from gateway.chat import Conversation
 from gateway.errors import TransportRefused
+from tests.support.grounds import until
 from tests.support.slack_bot import SlackBot
 from tests.support.slack_server import BOT, TEAM, SlackServer, limited, refusing
 
@@ -311,12 +312,12 @@ async def test_a_wanted_scope_is_only_warned_of(server: SlackServer, caplog: pyt
         assert "without the scope reactions:write" in caplog.text
 
 
-async def test_slack_is_away_when_we_start(server: SlackServer) -> None:
+async def test_slack_is_away_when_we_start(server: SlackServer, caplog: pytest.LogCaptureFixture) -> None:
     server.faults["auth.test"] = limited(1, 0.1)
     bot = SlackBot(server)
     await server.close()
     await bot.launch()
-    await asyncio.sleep(0.3)
+    await until(lambda: "trying again" in caplog.text, lambda: caplog.text)
     assert not bot.transport.serving
     await server.open()
     await bot.serves()

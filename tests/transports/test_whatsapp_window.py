@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import select, update
 
 from gateway.access import Access
-from gateway.chat import Conversation, OutgoingFile
+from gateway.chat import Conversation, Noted, OutgoingFile
 from gateway.delivery import GIVE_UP_S
 from gateway.inbox import Inbox
 from gateway.outbox import Outbox
@@ -309,12 +309,21 @@ async def test_an_unknown_outcome_is_cleared_up_by_its_status(desk: Desk) -> Non
     assert desk.bodies() == ["perhaps"]
 
 
-async def test_a_status_that_overtakes_its_answer(desk: Desk) -> None:
+async def test_a_status_that_overtakes_its_answer(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    early, report = asyncio.Event(), desk.outbox.report
+
+    async def noted(*told: Any) -> Noted:
+        found = await report(*told)
+        if found == "early":
+            early.set()
+        return found
+
+    monkeypatch.setattr(desk.outbox, "report", noted)
     await desk.reply("fast")
     await desk.settled()
     await desk.store.write(lambda c: c.execute(update(outbox).values(state="sending", external_id="")).close())
     telling = asyncio.create_task(desk.server.tell(desk.server.sent[0], "failed", "63024"))
-    await asyncio.sleep(0.1)
+    await asyncio.wait_for(early.wait(), 10)
     sid = desk.server.sent[0].sid
     await desk.store.write(lambda c: c.execute(update(outbox).values(state="sent", external_id=sid)).close())
     assert await telling == 200
