@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from gateway.chat import Conversation, Incoming, Message, MessageRef, Move, Reply, Withdrawal
 from gateway.errors import StateError, TransportDown
+from tests.support.running import Running
 from tests.support.synapse import Account
 from transports.matrix import MatrixConfig, MatrixTransport
 
@@ -95,7 +96,7 @@ def _identity(item: Incoming) -> tuple[object, ...]:
     return (item,) if isinstance(item, Move) else (type(item), item.external_id)
 
 
-class Bot:
+class Bot(Running):
     """A transport that runs from `async with` on; it can be stopped and started again on the same store."""
 
     def __init__(
@@ -118,7 +119,6 @@ class Bot:
         self.may_invite = may_invite
         self.receiver = MemoryReceiver()
         self.transport = MatrixTransport(self.config, may_invite)
-        self.task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -135,30 +135,6 @@ class Bot:
         """Run, and wait until events flow."""
         self.launch()
         await self.serves()
-
-    async def serves(self, serving: bool = True, timeout_s: float = 30) -> None:
-        """Wait until the transport says that it serves, or that it does not; raise what it failed with."""
-        assert self.task is not None
-        async with asyncio.timeout(timeout_s):
-            while self.transport.serving is not serving:
-                if self.task.done():
-                    await self.task
-                await asyncio.sleep(0.02)
-
-    async def fails(self, timeout_s: float = 30) -> BaseException:
-        """What the transport gives up with."""
-        assert self.task is not None
-        await asyncio.wait([self.task], timeout=timeout_s)
-        error = self.task.exception()
-        assert error is not None
-        return error
-
-    async def stop(self) -> None:
-        """Cancel the run and wait until it is over."""
-        if self.task is not None:
-            self.task.cancel()
-            await asyncio.gather(self.task, return_exceptions=True)
-            self.task = None
 
     def reborn(self, **changes: Any) -> None:
         """Replace the transport by a new one on the same store and receiver, as a new process would."""

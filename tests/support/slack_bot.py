@@ -12,6 +12,7 @@ from aiohttp import web
 from gateway.chat import Conversation, Incoming, MessageRef, Receiver, Reply
 from gateway.errors import TransportDown
 from tests.support.matrix_bot import MemoryReceiver
+from tests.support.running import Running
 from tests.support.slack_server import SECRET, SlackServer
 from transports.slack import SlackConfig, SlackTransport
 
@@ -24,7 +25,7 @@ class SlackReceiver(MemoryReceiver):
         await super().accept([item for item in incoming if once[type(item), item.external_id] is item], cursor)
 
 
-class SlackBot:
+class SlackBot(Running):
     """A transport that runs from `async with` on; it can be stopped, and born again as a new process would be."""
 
     def __init__(
@@ -41,7 +42,6 @@ class SlackBot:
         self.memory = SlackReceiver()
         self.receiver = receiver or self.memory
         self.transport = self._made()
-        self.task: asyncio.Task[None] | None = None
         self._site: web.AppRunner | None = None
 
     def _made(self) -> SlackTransport:
@@ -75,29 +75,9 @@ class SlackBot:
         await self.launch()
         await self.serves()
 
-    async def serves(self, serving: bool = True, timeout_s: float = 20) -> None:
-        """Wait until the transport says that it serves, or that it does not; raise what it failed with."""
-        assert self.task is not None
-        async with asyncio.timeout(timeout_s):
-            while self.transport.serving is not serving:
-                if self.task.done():
-                    await self.task
-                await asyncio.sleep(0.01)
-
-    async def fails(self, timeout_s: float = 20) -> BaseException:
-        """What the transport gives up with."""
-        assert self.task is not None
-        await asyncio.wait([self.task], timeout=timeout_s)
-        error = self.task.exception()
-        assert error is not None
-        return error
-
     async def stop(self) -> None:
-        """Cancel the run and wait until it is over."""
-        if self.task is not None:
-            self.task.cancel()
-            await asyncio.gather(self.task, return_exceptions=True)
-            self.task = None
+        """Cancel the run and wait until it is over; serve the route no more."""
+        await super().stop()
         if self._site is not None:
             await self._site.cleanup()
             self._site = None

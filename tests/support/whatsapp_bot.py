@@ -9,11 +9,12 @@ from aiohttp import web
 
 from gateway.chat import Receiver
 from gateway.web.webhooks import SERVER
+from tests.support.running import Running
 from tests.support.twilio_server import ACCOUNT, BOT, PUBLIC_URL, TOKEN, TwilioServer
 from transports.whatsapp import WhatsAppConfig, WhatsAppTransport
 
 
-class WhatsAppBot:
+class WhatsAppBot(Running):
     """Use as an async context manager; `start` lets the transport run."""
 
     def __init__(self, server: TwilioServer, **settings: Any) -> None:
@@ -28,7 +29,6 @@ class WhatsAppBot:
         }
         self.config = WhatsAppConfig(**values)
         self.transport = WhatsAppTransport(self.config)
-        self.task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         app = web.Application(client_max_size=2**20)
@@ -49,18 +49,7 @@ class WhatsAppBot:
     async def start(self, receiver: Receiver) -> None:
         """Run until `stop`; return once it serves."""
         self.task = asyncio.create_task(self.transport.run(receiver))
-        async with asyncio.timeout(10):
-            while not self.transport.serving and not self.task.done():
-                await asyncio.sleep(0.01)
-        if self.task.done():
-            await self.task
-
-    async def stop(self) -> None:
-        """Cancel the run."""
-        if self.task is not None:
-            self.task.cancel()
-            await asyncio.gather(self.task, return_exceptions=True)
-            self.task = None
+        await self.serves(timeout_s=10)
 
 
 class Nobody:
