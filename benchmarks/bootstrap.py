@@ -34,15 +34,15 @@ from pathlib import Path
 
 import psutil
 
-from gateway import ssh
-from gateway.app import App, build
+from gateway.app.app import App, build
+from gateway.app.startup import instance
+from gateway.config.settings import Settings
 from gateway.engine.container import Limits, container, container_name, network
 from gateway.engine.docker import DockerEngine
 from gateway.engine.docker.client import connect
 from gateway.engine.spec import ProjectPaths, SledSpec
-from gateway.ports import listens_nowhere
-from gateway.settings import Settings
-from gateway.startup import instance
+from gateway.projects import ssh
+from gateway.projects.ports import listens_nowhere
 from gateway.store import conversations
 from gateway.testing import FakeTransport
 from tests.support.containers import BASE_IMAGE, build_section, missing, remove_all

@@ -25,14 +25,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from gateway import build_inputs, ssh
+from gateway.app.startup import instance
+from gateway.config import build_inputs
+from gateway.config.sections import BuildSection
 from gateway.engine.container import Limits, image_prefix
 from gateway.engine.docker import DockerEngine
 from gateway.engine.docker.client import Client
 from gateway.engine.docker.images import Images
 from gateway.engine.spec import ProjectPaths, SledSpec
-from gateway.sections import BuildSection
-from gateway.startup import instance
+from gateway.projects import ssh
 from stacks.catalog import FALLBACK, catalog
 from stacks.images import ImagePlan, Layer, Overlay, plan_image
 from tests.support.containers import BASE_IMAGE, build_section, docker, missing, names, remove_all

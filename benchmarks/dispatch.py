@@ -22,11 +22,11 @@ from pathlib import Path
 
 import psutil
 
-from gateway.app import App, build
-from gateway.chat import Conversation, Message
+from gateway.app.app import App, build
+from gateway.chat.nouns import Conversation, Message
+from gateway.config.settings import Settings
 from gateway.engine import SledSpec
-from gateway.projects import Request
-from gateway.settings import Settings
+from gateway.projects.bootstrap import Request
 from gateway.store import conversations
 from gateway.testing import FakeTransport, InMemoryEngine, echo_sled
 from sled.protocol import Run

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from gateway import changes
-from gateway.access import Role
-from gateway.cards import fenced
-from gateway.command import CommandContext
+from gateway.asking.cards import fenced
+from gateway.config.access import Role
 from gateway.errors import SledError, UserError
+from gateway.intake.grammar import CommandContext
+from gateway.projects import file_changes
 
 #: Lines of a change that are shown in chat; a longer one is a file.
 _INLINE = 60
@@ -25,7 +25,7 @@ class Diff:
     async def run(self, ctx: CommandContext) -> str:
         project = await ctx.services.active_project(ctx)
         try:
-            change = await changes.last(ctx.services.projects, project)
+            change = await file_changes.last(ctx.services.projects, project)
         except SledError as error:
             raise UserError(f"What the last turn of {project.name} changed cannot be shown: {error}") from error
         if not change.patch:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from gateway.access import Role
-from gateway.command import CommandContext
+from gateway.config.access import Role
 from gateway.errors import EngineError, UserError
+from gateway.intake.grammar import CommandContext
 
 _DEFAULT, _MOST = 30, 500
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from gateway.access import Role
-from gateway.command import CommandContext
+from gateway.config.access import Role
 from gateway.errors import UserError, VersionMissing
-from gateway.projects import Created, Request
-from gateway.services import Services
+from gateway.intake.grammar import CommandContext
+from gateway.intake.services import Services
+from gateway.projects.bootstrap import Created, Request
 from stacks.words import lacking, stack_lines
 
 

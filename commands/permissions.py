@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from gateway.access import Role
-from gateway.cards import code
-from gateway.command import CommandContext
+from gateway.asking.cards import code
+from gateway.config.access import Role
 from gateway.errors import UserError
+from gateway.intake.grammar import CommandContext
 from gateway.store import questions
 
 _MEANING = {

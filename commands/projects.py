@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.access import Role
-from gateway.command import CommandContext
+from gateway.config.access import Role
+from gateway.intake.grammar import CommandContext
 
 
 class ListProjects:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 
-from gateway import cards
-from gateway.access import Role
-from gateway.command import CommandContext
+from gateway.asking import cards
+from gateway.chat.text import seconds
+from gateway.config.access import Role
+from gateway.intake.grammar import CommandContext
 from gateway.store import questions
-from gateway.text import seconds
 
 _PAST = 5
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from gateway.access import Role
-from gateway.command import CommandContext
+from gateway.chat.text import unfenced
+from gateway.config.access import Role
 from gateway.errors import UserError, VersionMissing
-from gateway.rebuilds import Changes, Rebuilt
-from gateway.recipes import stored
+from gateway.intake.grammar import CommandContext
+from gateway.projects.rebuild import Changes, Rebuilt
+from gateway.projects.recipes import stored
 from gateway.store.projects import Project
-from gateway.text import unfenced
 from stacks.own import difference
 from stacks.words import lacking, stack_lines
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from gateway.access import Role
-from gateway.command import CommandContext
+from gateway.chat.text import quote
+from gateway.config.access import Role
+from gateway.intake.grammar import CommandContext
 from gateway.store.turns import SessionKey
-from gateway.text import quote
 
 
 class Retry:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 
-from gateway.access import Role
-from gateway.command import CommandContext
+from gateway.chat.text import quote, seconds
+from gateway.config.access import Role
 from gateway.errors import UserError
+from gateway.intake.grammar import CommandContext
 from gateway.store import dialogues
 from gateway.store.turns import SessionKey
-from gateway.text import quote, seconds
 
 _SHOWN = 10
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from gateway.access import Role
-from gateway.command import CommandContext
+from gateway.config.access import Role
 from gateway.errors import UserError
+from gateway.intake.grammar import CommandContext
 
 
 class Ssh:

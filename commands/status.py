@@ -6,13 +6,13 @@ import time
 
 from sqlalchemy import Connection
 
-from gateway.access import Role
-from gateway.chat import Fate
-from gateway.command import CommandContext
-from gateway.recipes import stored
+from gateway.chat.nouns import Fate
+from gateway.chat.text import quote, seconds
+from gateway.config.access import Role
+from gateway.intake.grammar import CommandContext
+from gateway.projects.recipes import stored
 from gateway.store import messages, outbox
 from gateway.store.turns import SessionKey
-from gateway.text import quote, seconds
 from stacks.words import lacking, stack_lines
 
 

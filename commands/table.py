@@ -36,8 +36,8 @@ from commands.up import Up
 from commands.usage import Usage
 from commands.version import Version
 from commands.whoami import WhoAmI
-from gateway.command import Command, Parsed, Parser
 from gateway.errors import UserError
+from gateway.intake.grammar import Command, Parsed, Parser
 
 COMMANDS: tuple[Command, ...] = (
     Help(),

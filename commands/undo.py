@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from gateway import changes
-from gateway.access import Role
-from gateway.command import CommandContext
+from gateway.config.access import Role
 from gateway.errors import SledError, UserError
+from gateway.intake.grammar import CommandContext
+from gateway.projects import file_changes
 
 
 class Undo:
@@ -23,6 +23,6 @@ class Undo:
         if ctx.services.dispatcher.running_in(project.id):
             raise UserError("A run is under way; `stop` it first, or wait for it.")
         try:
-            return await changes.undo(ctx.services.projects, project)
+            return await file_changes.undo(ctx.services.projects, project)
         except SledError as error:
             raise UserError(f"The last turn of {project.name} cannot be undone: {error}") from error

@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from gateway.access import Role
-from gateway.command import CommandContext
-from gateway.sections import Person
+from gateway.chat.text import seconds
+from gateway.config.access import Role
+from gateway.config.sections import Person
+from gateway.intake.grammar import CommandContext
 from gateway.store.usage import Sum, sums
-from gateway.text import seconds
 
 #: Projects, and people, that one period names; the rest is in its total.
 _MOST = 10

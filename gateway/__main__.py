@@ -127,8 +127,8 @@ def _version(_: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from gateway import log, settings
-    from gateway.app import serve
+    from gateway.app.app import serve
+    from gateway.config import log, settings
 
     file = settings.find_file(arguments.config)
     values = settings.load(file)
@@ -144,7 +144,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _init(arguments: argparse.Namespace) -> int:
-    from gateway import init
+    from gateway.cli import init
     from transports.terminal import inert
 
     try:
@@ -155,7 +155,8 @@ def _init(arguments: argparse.Namespace) -> int:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from gateway import doctor, settings
+    from gateway.cli import doctor
+    from gateway.config import settings
     from transports.terminal import inert
 
     values = settings.load(settings.find_file(arguments.config))
@@ -164,12 +165,13 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 def _ask(subcommand: str) -> Callable[[argparse.Namespace], int]:
     def act(arguments: argparse.Namespace) -> int:
-        from gateway import cli, settings
+        from gateway.cli import subcommands
+        from gateway.config import settings
         from transports.terminal import inert
 
         values = settings.load(settings.find_file(arguments.config))
         # What an agent said reaches a terminal here as it does in the console.
-        return asyncio.run(cli.SUBCOMMANDS[subcommand](values, arguments, lambda text: print(inert(text))))
+        return asyncio.run(subcommands.SUBCOMMANDS[subcommand](values, arguments, lambda text: print(inert(text))))
 
     return act
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.chat import (
+from gateway.chat.nouns import (
     Attachment,
     Capabilities,
     Conversation,
@@ -20,9 +20,9 @@ from gateway.chat import (
     Receiver,
     Reply,
 )
-from gateway.dispatcher import Dispatcher
 from gateway.engine import ImagePlan, LogOf, Prepared, SledSpec
 from gateway.errors import DeliveryRefused, TransportError
+from gateway.turns.dispatcher import Dispatcher
 from sled.journal import Journal
 from sled.link import Link
 from sled.protocol import (

@@ -14,21 +14,21 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from gateway.access import Access
-from gateway.answers import Answers
-from gateway.chat import Fate
-from gateway.dispatcher import Dispatcher
-from gateway.fates import Fates
-from gateway.files import Files
-from gateway.gate import Gate
-from gateway.inbox import Inbox
-from gateway.outbox import Outbox
-from gateway.questions import Questions
-from gateway.running import Limits, RunSettings
+from gateway.asking.answers import Answers
+from gateway.asking.questions import Questions
+from gateway.chat.nouns import Fate
+from gateway.config.access import Access
+from gateway.delivery.fates import Fates
+from gateway.delivery.files import Files
+from gateway.delivery.outbox import Outbox
+from gateway.intake.inbox import Inbox
 from gateway.store import Store, conversations, messages, projects, schema
 from gateway.store.messages import StoredMessage
 from gateway.store.turns import SessionKey
 from gateway.testing import FakeTransport, ScriptedSled
+from gateway.turns.admission import Gate
+from gateway.turns.dispatcher import Dispatcher
+from gateway.turns.running import Limits, RunSettings
 from sled.protocol import File, Run
 from tests.support import containers
 from tests.support.peers import MISSING, peers

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from gateway import text_table
-from gateway.document import (
+from gateway.chat import table as tables
+from gateway.chat.document import (
     Block,
     Blocks,
     Break,
@@ -34,7 +34,7 @@ from gateway.document import (
     says_itself,
     told,
 )
-from gateway.markdown import parse
+from gateway.chat.markdown import parse
 
 #: Of the control and formatting characters, those that give no orders: line break, tab, and the two joiners that
 #: emoji and several scripts are written with.
@@ -99,13 +99,13 @@ def _item(blocks: Blocks, at: int, first: int | None, columns: int, depth: int) 
 
 
 def _table(table: Table, columns: int, depth: int) -> str:
-    rooms = text_table.widths(table)
+    rooms = tables.widths(table)
     if sum(rooms) + 3 * (len(rooms) - 1) > columns:
-        return _blocks(text_table.as_list(table), columns, "\n", depth)
+        return _blocks(tables.as_list(table), columns, "\n", depth)
     lines = [_painted("─┼─".join("─" * room for room in rooms), (_DIM,))]
     for number, row in enumerate((table.head, *table.rows)):
         cells = [
-            text_table.padded(_unbroken(spans, () if number else (_BOLD,)), text_table.width(bare(spans)), room, align)
+            tables.padded(_unbroken(spans, () if number else (_BOLD,)), tables.width(bare(spans)), room, align)
             for spans, room, align in zip(row, rooms, table.aligned, strict=True)
         ]
         lines.insert(number and number + 1, f" {_painted('│', (_DIM,))} ".join(cells).rstrip())
@@ -131,7 +131,7 @@ def _broken(text: str, columns: int) -> str:
 
 
 def _width(word: str) -> int:
-    return text_table.width(_LOOK.sub("", word))
+    return tables.width(_LOOK.sub("", word))
 
 
 # --- what stands in a line -------------------------------------------------------------------------------------------

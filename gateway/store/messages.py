@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy import Connection, Row, Select, bindparam, func, select, true, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from gateway.chat import Attachment, Conversation, Fate, Message, MessageRef
+from gateway.chat.nouns import Attachment, Conversation, Fate, Message, MessageRef
 from gateway.store.prepared import Prepared
 from gateway.store.tables import conversations, messages
 

@@ -25,7 +25,7 @@ class Project:
     """A project as it is stored. `token` opens its wire.
 
     `stack` is its primary one, and `wanted` what an operator asked for (empty: the files decide); `recipe` is what its
-    container is made of (see `gateway.recipes`), and `layers` the images below its own.
+    container is made of (see `gateway.projects.recipes`), and `layers` the images below its own.
 
     `model` and `agent` are what its operators chose; empty: what the configuration says.
 

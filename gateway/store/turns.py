@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, func, insert, select, update
 
-from gateway.chat import Fate
+from gateway.chat.nouns import Fate
 from gateway.store import messages, usage
 from gateway.store.messages import StoredMessage
 from gateway.store.tables import dialogues, sessions, turns

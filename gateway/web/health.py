@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from gateway import public_url
 from gateway.errors import HuskiesError
-from gateway.health import Part
+from gateway.web import public_url
+from gateway.web.parts import Part
 
 #: A family of metrics: name, help, type, and (labels, value) samples.
 Family = tuple[str, str, str, list[tuple[dict[str, str], float]]]

@@ -9,17 +9,17 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from sqlalchemy import Connection, select
 
-from gateway.chat import Fate, Message
+from gateway.chat.finding import Finding
+from gateway.chat.nouns import Fate, Message
+from gateway.delivery.fates import Fates
 from gateway.errors import StateError, UserError
-from gateway.fates import Fates
-from gateway.finding import Finding
-from gateway.health import Part
-from gateway.inbox import Inbox
-from gateway.recipes import stored
-from gateway.services import Services
+from gateway.intake.inbox import Inbox
+from gateway.intake.services import Services
+from gateway.projects.recipes import stored
 from gateway.store import Store, messages, outbox
 from gateway.store.projects import Project
 from gateway.store.tables import messages as messages_table
+from gateway.web.parts import Part
 
 #: Seconds between two looks at what became of a message.
 _LOOK_S = 0.2

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 
-from gateway.dispatcher import Dispatcher
-from gateway.fates import Fates
-from gateway.inbox import Inbox
-from gateway.outbox import Outbox
-from gateway.projects import Projects
+from gateway.delivery.fates import Fates
+from gateway.delivery.outbox import Outbox
+from gateway.intake.inbox import Inbox
+from gateway.projects.bootstrap import Projects
 from gateway.store import Store
+from gateway.turns.dispatcher import Dispatcher
 from gateway.web.health import Family
 
 

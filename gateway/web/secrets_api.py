@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from gateway.config.secrets import ALL, Secrets, check_scope
 from gateway.errors import StateError, UserError
-from gateway.secrets import ALL, Secrets, check_scope
 
 
 def routes(secrets: Secrets, is_project: Callable[[str], bool]) -> list[web.RouteDef]:

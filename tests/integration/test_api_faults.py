@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from gateway.chat import MessageRef, Reply
+from gateway.chat.nouns import MessageRef, Reply
+from gateway.config.settings import host_environment
 from gateway.engine.process import ProcessEngine
-from gateway.settings import host_environment
 from gateway.store.tables import conversations, sessions, turns
 from gateway.testing import FakeTransport
 from tests.support.claude_api import ClaudeApi, script

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from gateway.settings import load
+from gateway.config.settings import load
 from tests.support.claude_api import ClaudeApi
 from tests.support.huskies import Huskies
 from tests.support.slack_server import SlackServer

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from gateway.app.startup import instance
 from gateway.engine.container import LABEL_INSTANCE, LABEL_PROJECT, Limits, container_name, image_prefix, network_name
 from gateway.engine.docker import DockerEngine, answers
 from gateway.engine.spec import ProjectPaths, SledSpec
-from gateway.ssh import furnish
-from gateway.startup import instance
+from gateway.projects.ssh import furnish
 from stacks.catalog import catalog
 from stacks.images import BuildInputs, Overlay, plan_image
 from tests.support.gateway_process import GatewayProcess
@@ -63,8 +63,8 @@ def build_section() -> dict[str, Any]:
 
 async def warm_up(folder: Path) -> None:
     """Build what all tests share, once."""
-    from gateway import build_inputs
-    from gateway.sections import BuildSection
+    from gateway.config import build_inputs
+    from gateway.config.sections import BuildSection
 
     inputs: BuildInputs = build_inputs.read(BuildSection(**build_section()))
     spec = SledSpec("warm", ProjectPaths.of(folder, "warm"), folder, "t", oauth=False, owner=(1000, 1000), ssh_port=2)

@@ -18,7 +18,7 @@ from typing import Any
 import aiohttp
 import psutil
 
-from gateway import faults
+from gateway import kill_points
 from gateway.engine.process import find
 from sled.supervisor import MARK
 
@@ -71,7 +71,7 @@ class GatewayProcess:
         """Start the process, without waiting for anything."""
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("HUSKIES_", "ANTHROPIC", "CLAUDE"))}
         if kill_at:
-            inherited[faults.VARIABLE] = kill_at
+            inherited[kill_points.VARIABLE] = kill_at
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "gateway", "run", "--config", str(self._file)],

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from gateway.app import App, build
+from gateway.app.app import App, build
+from gateway.config.settings import Settings
 from gateway.engine import Engine
-from gateway.settings import Settings
 from gateway.testing import FakeTransport, InMemoryEngine
 
 

@@ -11,10 +11,10 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from gateway.credentials import Credential
-from gateway.proxy import ModelProxy
-from gateway.proxy_keys import Keys, refused
+from gateway.config.credentials import Credential
 from gateway.store.usage import Used
+from gateway.wire.model import ModelProxy
+from gateway.wire.model_keys import Keys, refused
 
 KEY = "sk-ant-canary-key"
 TOKEN = {"Authorization": "Bearer wire-token"}

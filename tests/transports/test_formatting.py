@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.text import plain
+from gateway.chat.text import plain
 from tests.support.goldens import CASES, FOLDER, PLATFORMS, golden, made
 from transports.matrix import render as matrix
 from transports.slack import render as slack
@@ -92,7 +92,7 @@ def test_no_text_breaks_a_platform_or_acts_on_it(text: str) -> None:
 @settings(max_examples=200, deadline=None)
 @given(TEXTS)
 def test_every_word_that_an_agent_says_is_there(text: str) -> None:
-    """But what `gateway.markdown` names: of fences, tables, titles, and images within links."""
+    """But what `gateway.chat.markdown` names: of fences, tables, titles, and images within links."""
     text = re.sub(r"""`{3,}|~{3,}|!\[|["'(|]""", " ", text)
     words = re.findall(r"[a-z]{4,}", re.sub(r"&\S*", "", plain(text)))
     for sent in (matrix.html(text), "".join(piece for piece, _ in slack.pieces(text)), formatted(text, 10**6)):

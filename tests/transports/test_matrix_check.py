@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from gateway.finding import Finding, Verdict
+from gateway.chat.finding import Finding, Verdict
 from tests.support.matrix_bot import Bot
 from tests.support.other_server import other_server
 from tests.support.synapse import Account, Synapse

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.finding import Finding, Verdict
+from gateway.chat.finding import Finding, Verdict
 from tests.support.slack_server import SlackServer, refusing
 from transports.slack import SlackConfig
 from transports.slack.check import check

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.finding import Finding, Verdict
+from gateway.chat.finding import Finding, Verdict
 from tests.support.twilio_server import ACCOUNT, BOT, PUBLIC_URL, TOKEN, Answer, TwilioServer, sender
 from transports.whatsapp import WhatsAppConfig
 from transports.whatsapp.check import SANDBOX, check

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.text import plain, split
+from gateway.chat.text import plain, split
 from transports.whatsapp.render import formatted
 
 GOLDENS = {

@@ -15,8 +15,8 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
+from gateway.chat.finding import Finding, broken, clock, hint, ok
 from gateway.errors import TransportDown, TransportError, TransportRefused
-from gateway.finding import Finding, broken, clock, hint, ok
 from transports.matrix.client import Client
 from transports.matrix.config import MatrixConfig
 from transports.matrix.errors import TokenRefused

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 import nh3
 
-from gateway.document import (
+from gateway.chat.document import (
     Block,
     Break,
     Code,
@@ -34,8 +34,8 @@ from gateway.document import (
     says_itself,
     told,
 )
-from gateway.markdown import parse
-from gateway.text import plain
+from gateway.chat.markdown import parse
+from gateway.chat.text import plain
 
 __all__ = ["html", "plain", "written"]
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import aiohttp
 
+from gateway.chat.finding import LOOK_S, Finding, broken, clock, hint, ok
 from gateway.errors import TransportError
-from gateway.finding import LOOK_S, Finding, broken, clock, hint, ok
 from transports.slack.api import Api, granted
 from transports.slack.config import SlackConfig
 from transports.slack.errors import code_of

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from gateway import text_table
-from gateway.document import (
+from gateway.chat import table
+from gateway.chat.document import (
     Block,
     Blocks,
     Break,
@@ -35,8 +35,8 @@ from gateway.document import (
     told,
     touches_word,
 )
-from gateway.markdown import parse
-from gateway.text import plain
+from gateway.chat.markdown import parse
+from gateway.chat.text import plain
 
 #: Slack's limits: UTF-16 units of a section, and of all blocks of a message (with room for buttons).
 SECTION = 3_000
@@ -115,8 +115,8 @@ def _block(block: Block, depth: int) -> str:
         case ListBlock(items, first):
             return "\n".join(_item(item, at, first, depth) for at, item in enumerate(items))
         case Table():
-            lines = text_table.lines(block, _WIDEST)
-            shown = [_code("\n".join(lines))] if lines else [_block(rows, depth) for rows in text_table.as_list(block)]
+            lines = table.lines(block, _WIDEST)
+            shown = [_code("\n".join(lines))] if lines else [_block(rows, depth) for rows in table.as_list(block)]
             return "\n".join(shown)
         case Rule():
             return _RULE

@@ -10,8 +10,8 @@ from typing import Any
 
 from yarl import URL
 
+from gateway.chat.finding import LOOK_S, Finding, broken, clock, hint, ok
 from gateway.errors import DeliveryRefused, TransportError
-from gateway.finding import LOOK_S, Finding, broken, clock, hint, ok
 from transports.whatsapp.api import Api
 from transports.whatsapp.config import WhatsAppConfig
 from transports.whatsapp.webhook import OVERRIDES, PATH

@@ -6,8 +6,8 @@ anywhere: nothing in it acts on a screen, and what is only text stays text.
 
 from __future__ import annotations
 
-from gateway import text_table
-from gateway.document import (
+from gateway.chat import table
+from gateway.chat.document import (
     Block,
     Blocks,
     Break,
@@ -31,8 +31,8 @@ from gateway.document import (
     told,
     touches_word,
 )
-from gateway.markdown import parse
-from gateway.text import plain, unfenced
+from gateway.chat.markdown import parse
+from gateway.chat.text import plain, unfenced
 
 _RULE = "———"
 #: Columns above which a table is a list: a phone would wrap its lines.
@@ -72,8 +72,8 @@ def _block(block: Block, depth: int) -> str:
         case ListBlock(items, first):
             return "\n".join(_item(item, at, first, depth) for at, item in enumerate(items))
         case Table():
-            lines = text_table.lines(block, _WIDEST)
-            return _code("\n".join(lines)) if lines else _blocks(text_table.as_list(block), depth)
+            lines = table.lines(block, _WIDEST)
+            return _code("\n".join(lines)) if lines else _blocks(table.as_list(block), depth)
         case Rule():
             return _RULE
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateway.chat import (
+from gateway.chat.nouns import (
     Attachment,
     Capabilities,
     Conversation,

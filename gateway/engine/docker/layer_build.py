@@ -12,10 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gateway import faults
+from gateway import kill_points
+from gateway.chat.text import seconds
 from gateway.engine.docker.client import Client
 from gateway.errors import BuildFailed
-from gateway.text import seconds
 from stacks.images import Layer
 
 _TAIL_LINES = 20
@@ -106,7 +106,7 @@ class LayerBuild:
                 self.cached = False
             if found := re.match(r"Step (\d+)/(\d+) : (.*)", line):
                 self._step = f"step {found[1]} of {found[2]} ({found[3][:60]})"
-                self._loop.call_soon_threadsafe(faults.reach, "project.building")
+                self._loop.call_soon_threadsafe(kill_points.reach, "project.building")
             if found := _BUILT.search(line):
                 self._image = self._image or found[1]
             now = f"Building {self._layer.name}: {self._step}{self._estimate()}\n{line[:120]}"

@@ -1,0 +1,1 @@
+"""A gateway: built, started, ended. The only place that names concrete classes."""

@@ -1,0 +1,117 @@
+"""The platforms that people elsewhere can reach: each transport, made of its section when that is on.
+
+A transport's module is imported here and only then, so a gateway without it needs none of its packages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING
+
+from gateway.chat.finding import Finding
+from gateway.chat.nouns import Transport
+from gateway.config.access import Access
+from gateway.config.settings import Settings
+
+if TYPE_CHECKING:
+    from transports.matrix import MatrixConfig
+    from transports.slack import SlackConfig
+    from transports.whatsapp import WhatsAppConfig
+
+
+def _matrix_config(settings: Settings) -> MatrixConfig:
+    from transports.matrix import MatrixConfig
+
+    section = settings.transports.matrix
+    assert section is not None
+    return MatrixConfig(
+        homeserver=section.homeserver,
+        user_id=section.user_id,
+        access_token=section.access_token.get_secret_value(),
+        password=section.password.get_secret_value(),
+        device_id=section.device_id,
+        encryption=section.encryption,
+        store=settings.gateway.state_dir / ".gateway" / "matrix",
+        bot_name=settings.gateway.bot_name,
+    )
+
+
+def _matrix(settings: Settings, access: Access) -> Transport:
+    from transports.matrix import MatrixTransport
+
+    return MatrixTransport(_matrix_config(settings), may_invite=lambda sender: access.role(sender) > 0)
+
+
+async def _check_matrix(settings: Settings) -> list[Finding]:
+    from transports.matrix import check
+
+    return await check.check(_matrix_config(settings))
+
+
+def _slack_config(settings: Settings) -> SlackConfig:
+    from transports.slack import SlackConfig
+
+    section = settings.transports.slack
+    assert section is not None
+    return SlackConfig(
+        mode=section.mode,
+        bot_token=section.bot_token.get_secret_value(),
+        app_token=section.app_token.get_secret_value(),
+        signing_secret=section.signing_secret.get_secret_value(),
+        api_base_url=section.api_base_url,
+        bot_name=settings.gateway.bot_name,
+    )
+
+
+def _slack(settings: Settings, access: Access) -> Transport:
+    from transports.slack import SlackTransport
+
+    return SlackTransport(_slack_config(settings), may_speak=lambda sender: access.role(sender) > 0)
+
+
+async def _check_slack(settings: Settings) -> list[Finding]:
+    from transports.slack import check
+
+    return await check.check(_slack_config(settings))
+
+
+def _whatsapp_config(settings: Settings) -> WhatsAppConfig:
+    from transports.whatsapp import WhatsAppConfig
+
+    section = settings.transports.whatsapp
+    assert section is not None
+    return WhatsAppConfig(
+        account_sid=section.account_sid,
+        auth_token=section.auth_token.get_secret_value(),
+        from_number=section.from_number,
+        public_url=settings.gateway.public_url,
+        api_base_url=section.api_base_url,
+        template_sid=section.template_sid,
+        quick_replies=section.quick_replies,
+    )
+
+
+def _whatsapp(settings: Settings, _: Access) -> Transport:
+    from transports.whatsapp import WhatsAppTransport
+
+    return WhatsAppTransport(_whatsapp_config(settings))
+
+
+async def _check_whatsapp(settings: Settings) -> list[Finding]:
+    from transports.whatsapp import check
+
+    return await check.check(_whatsapp_config(settings))
+
+
+#: By the name of the section. Each takes the configuration, and who may speak.
+MAKE: Mapping[str, Callable[[Settings, Access], Transport]] = {
+    "matrix": _matrix,
+    "slack": _slack,
+    "whatsapp": _whatsapp,
+}
+#: By the name of the section: looks live whether the platform takes what the configuration says.
+CHECK: Mapping[str, Callable[[Settings], Awaitable[list[Finding]]]] = {
+    "matrix": _check_matrix,
+    "slack": _check_slack,
+    "whatsapp": _check_whatsapp,
+}

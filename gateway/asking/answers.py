@@ -1,0 +1,133 @@
+"""What people say to questions: words, commands and presses; who may say it, and which question is meant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gateway.asking import cards
+from gateway.asking.questions import Answer, Questions
+from gateway.config.access import Role
+from gateway.config.sections import Person
+from gateway.delivery.outbox import Outbox
+from gateway.errors import UserError
+from gateway.store.messages import StoredMessage
+from gateway.store.questions import Asked, Outcome
+from gateway.turns.wording import name_of
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """See the module. Each returns what to say to whoever answered, and raises UserError."""
+
+    questions: Questions
+    outbox: Outbox
+    people: Mapping[str, Person]
+
+    async def take(self, message: StoredMessage, role: Role) -> str | None:
+        """Take a message that is no command, if it answers what is asked in its conversation.
+
+        None: it is meant for the agent, as everything is that comes with a file.
+        """
+        if message.files:
+            return None
+        mine = [asked for asked in self.questions.open_in(message.conversation_id) if _may(asked, message, role)]
+        text = message.text.strip()
+        if any(asked.body.kind == "permission" for asked in mine):
+            if text.lower().rstrip(".!") in cards.YES:
+                return await self.allow(message, role, None, session=False)
+            if (no := cards.NO.fullmatch(text)) is not None:
+                number, why = no["number"], (no["why"] or "").strip()
+                if number and len(self._asked(message, "permission")) < 2:  # "no 3 tests fail": nothing has a number
+                    number, why = None, f"{number} {why}".strip()
+                return await self.deny(message, role, int(number) if number else None, why)
+        queries = [asked for asked in mine if asked.body.kind == "query"]
+        if not queries or not text:
+            return None
+        if (one := cards.ANSWER.fullmatch(text)) is not None:
+            return await self.answer(message, role, int(one["number"]), one["words"])
+        queries = [asked for asked in queries if asked.turn_id is not None or cards.decides(text)]
+        return await self._answer(queries[0], message, text) if queries else None
+
+    async def pressed(self, message: StoredMessage, role: Role) -> str:
+        """Take a press of a card's button."""
+        for asked in self.questions.cards_in(message.conversation):
+            assert asked.card_id is not None
+            if await self.outbox.stands_at(asked.card_id) != message.presses:
+                continue
+            if message.text not in cards.choices(asked) or self.questions.is_past(asked):
+                return ""
+            if asked.body.kind == "query":
+                options = asked.body.queries[len(asked.answers)].options
+                self._check(asked, message, role)
+                return await self._answer(asked, message, options[int(message.text) - 1].label)
+            if message.text == "deny":
+                return await self._decide(asked, message, role, "denied")
+            return await self._decide(asked, message, role, "allowed", session=message.text == "allow session")
+        return ""
+
+    async def allow(self, message: StoredMessage, role: Role, number: int | None, *, session: bool) -> str:
+        """Give a permission, for once or for the session."""
+        return await self._decide(self._find(message, "permission", number), message, role, "allowed", session=session)
+
+    async def deny(self, message: StoredMessage, role: Role, number: int | None, why: str) -> str:
+        """Deny a permission."""
+        return await self._decide(self._find(message, "permission", number), message, role, "denied", why=why)
+
+    async def answer(self, message: StoredMessage, role: Role, number: int | None, text: str) -> str:
+        """Answer a question."""
+        asked = self._find(message, "query", number)
+        self._check(asked, message, role)
+        return await self._answer(asked, message, text)
+
+    def _asked(self, message: StoredMessage, kind: str) -> list[Asked]:
+        return [asked for asked in self.questions.open_in(message.conversation_id) if asked.body.kind == kind]
+
+    def _find(self, message: StoredMessage, kind: str, number: int | None) -> Asked:
+        found = [asked for asked in self._asked(message, kind) if number in (None, asked.number)]
+        if not found:
+            raise UserError("Nothing of that kind is asked here now. `questions` lists what was.")
+        if len(found) > 1:
+            listed = "\n".join(f"{asked.number}. {cards.summary(asked.body)}" for asked in found)
+            raise UserError(f"Several are open; put the number behind your word (`allow 2`, `deny 2`):\n{listed}")
+        return found[0]
+
+    def _check(self, asked: Asked, message: StoredMessage, role: Role) -> None:
+        if not (who := self.questions.who(asked)):
+            raise UserError("That question is closed.")
+        if not _may(asked, message, role):
+            raise UserError(f"Only {who.replace('An ', 'an ')} can answer that.")
+
+    async def _decide(
+        self,
+        asked: Asked,
+        message: StoredMessage,
+        role: Role,
+        result: Outcome,
+        *,
+        session: bool = False,
+        why: str = "",
+    ) -> str:
+        self._check(asked, message, role)
+        if session and not asked.body.rule:
+            raise UserError("This one can only be allowed once: type `allow`.")
+        rule = asked.body.rule if session else ""
+        name = name_of(message, self.people)
+        answer = Answer(result, message.sender, name, rule or why, rule, message=message)
+        return await self.questions.settle(asked, answer)
+
+    async def _answer(self, asked: Asked, message: StoredMessage, text: str) -> str:
+        if asked.turn_id is None and not cards.decides(text):
+            raise UserError("That is no answer to it; reply with a number, `yes`, `no`, or an amount like `+5`.")
+        answer = cards.read_answer(asked.body.queries[len(asked.answers)], text)
+        if len(asked.answers) + 1 < len(asked.body.queries):
+            return await self.questions.next_query(asked, answer, message)
+        answers = (*asked.answers, tuple(answer))
+        by = name_of(message, self.people)
+        return await self.questions.settle(
+            asked, Answer("answered", message.sender, by, answers=answers, message=message)
+        )
+
+
+def _may(asked: Asked, message: StoredMessage, role: Role) -> bool:
+    return role is Role.OPERATOR or (bool(asked.requester) and message.sender == asked.requester)

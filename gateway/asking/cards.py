@@ -1,0 +1,243 @@
+"""Cards: how a question of an agent's reads, what may be answered to it, and what the card says in the end. Pure."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import unicodedata
+from collections.abc import Sequence
+
+from gateway.chat.text import quote, seconds, shorten
+from gateway.errors import UserError
+from gateway.store.questions import Asked, Outcome
+from sled.protocol import Query, Question
+
+#: What answers a permission besides the commands, while one is asked; what follows a no is the reason.
+YES = frozenset({"y", "yes", "ok", "okay", "allow"})
+NO = re.compile(r"(?:n|no|nope|deny)(?:\s+(?P<number>\d{1,2}))?(?:[\s,.:;!–-]+(?P<why>.*))?", re.IGNORECASE | re.DOTALL)
+#: Which of several questions is meant.
+ANSWER = re.compile(r"answer\s+(?P<number>\d{1,2})\s+(?P<words>\S.*)", re.IGNORECASE | re.DOTALL)
+
+#: What answers a question about a budget: an amount, or yes or no with a word or a reason behind it.
+AMOUNT = re.compile(r"\+?\s*(\d{1,6}(?:\.\d+)?)\s*(?:usd|\$)?", re.IGNORECASE)
+_CONSENT = re.compile(r"(?:(?P<yes>y|yes|ok|okay)|n|no|nope)(?:\s+\w+)?\s*(?:[,.:;!–-].*)?", re.IGNORECASE | re.DOTALL)
+#: Lines of one text times those of the other that are compared; what takes longer would hold up everybody.
+_MAX_COMPARED = 250_000
+
+#: Letters and digits that show what they are in any font; anything else in arguments is spelled out.
+_PLAIN = {"\n", "\t"}
+
+
+def card(asked: Asked, *, who: str, several_open: bool, attached: bool = False) -> str:
+    """The question, for people; `who` may answer it. `attached`: its arguments are in a file that stands above it."""
+    body = asked.body
+    number = f" {asked.number}" if several_open else ""
+    within = seconds(asked.deadline - asked.asked_at)
+    if body.kind == "permission":
+        session = f", `allow session{number}` (from now on: {code(body.rule)})" if body.rule else ""
+        words = f"Reply `allow{number}`{session} or `deny{number}`."
+        shown = arguments(body)
+        if attached:
+            shown = f"{summary(body)}\nAll of its arguments ({len(body.arguments):,} characters) are in the file above."
+        told = f"🔐 **May I use {_inline(body.tool)}?**\n\n{shown}\n\n{words}"
+    else:
+        at = len(asked.answers)
+        told = f"❓ {_query(body.queries[at], at + 1, len(body.queries))}"
+        if several_open:
+            told += f"\n\nTo answer this one: `answer {asked.number} …`"
+    return f"{told}\n_{who} can answer, within {within}._"
+
+
+def choices(asked: Asked) -> tuple[str, ...]:
+    """What can be tapped instead of typed; each is understood as if it were typed, whatever else is asked."""
+    body = asked.body
+    if body.kind == "permission":
+        return ("allow", "allow session", "deny") if body.rule else ("allow", "deny")
+    query = body.queries[len(asked.answers)]
+    return () if query.several else tuple(str(number) for number in range(1, len(query.options) + 1))
+
+
+def arguments(body: Question) -> str:
+    """What the tool would be used with, all of it."""
+    try:
+        given = json.loads(body.arguments) if body.arguments else {}
+    except ValueError:
+        given = None
+    if not isinstance(given, dict):
+        return fenced(body.arguments)
+    left = dict(given)
+    parts: list[str] = []
+    if body.tool == "Bash" and isinstance(left.get("command"), str):
+        parts.append(fenced(left.pop("command"), "sh"))
+    elif isinstance(left.get("old_string"), str) and isinstance(left.get("new_string"), str):
+        parts += [code(left.pop("file_path", "")), _change(left.pop("old_string"), left.pop("new_string"))]
+    elif isinstance(left.get("content"), str) and "file_path" in left:
+        parts += [code(left.pop("file_path")), fenced(left.pop("content"))]
+    if isinstance(left.get("description"), str):
+        parts.append(f"It says: {code(left.pop('description'))}")
+    if left:
+        parts.append(fenced(json.dumps(left, indent=1, ensure_ascii=False), "json"))
+    return "\n".join(parts) or "(without arguments)"
+
+
+def attachment(body: Question) -> str:
+    """The arguments as a file: each text as it is, with what is invisible spelled out."""
+    try:
+        given = json.loads(body.arguments)
+    except ValueError:
+        return visible(body.arguments)
+    if not isinstance(given, dict):
+        return visible(body.arguments)
+    parts = [
+        f"--- {name} ---\n{value if isinstance(value, str) else json.dumps(value, indent=1, ensure_ascii=False)}"
+        for name, value in given.items()
+    ]
+    return visible("\n\n".join(parts)) + "\n"
+
+
+def summary(body: Question, limit: int = 100) -> str:
+    """One line of it."""
+    if body.kind == "query":
+        return quote(visible(body.queries[0].text), limit)
+    try:
+        given = json.loads(body.arguments or "{}")
+    except ValueError:
+        given = {}
+    values = [value for value in given.values() if isinstance(value, str)] if isinstance(given, dict) else []
+    return f"{visible(body.tool)} `{shorten(_inline(values[0]), limit)}`" if values else visible(body.tool)
+
+
+def outcome(asked: Asked, result: Outcome, *, by: str = "", word: str = "") -> str:
+    """What stands where the card stood."""
+    what = summary(asked.body)
+    icon = "🔐" if asked.body.kind == "permission" else "❓"
+    match result:
+        case "allowed":
+            return f"{icon} {what}\n✅ Allowed by {by}{f', and from now on: {code(word)}' if word else ''}."
+        case "denied":
+            return f"{icon} {what}\n⛔ Denied by {by}{f': {visible(word)}' if word else ''}."
+        case "answered":
+            return f"{icon} {what}\n✅ {by}: {'; '.join(visible(', '.join(answer)) for answer in asked.answers)}"
+        case "expired":
+            rest = "denied" if asked.body.kind == "permission" else "the agent goes on without an answer"
+            return f"{icon} {what}\n⌛ Nobody answered in time: {rest}."
+        case "closed":
+            return f"{icon} {what}\n✖ Closed: the agent waits no longer."
+
+
+def could_answer(body: Question, text: str) -> bool:
+    """Whether words that were not addressed to the bot are an answer for certain: one of those that the card names."""
+    word = text.strip().lower().rstrip(".!")
+    if body.kind == "permission":
+        return (
+            word in YES | {"allow session", "deny", "no"} or re.fullmatch(r"(?:allow|deny) \d{1,2}", word) is not None
+        )
+    numbers = {str(number) for query in body.queries for number in range(1, len(query.options) + 1)}
+    labels = {option.label.strip().lower() for query in body.queries for option in query.options}
+    pieces = [piece for piece in re.split(r"[,\s]+", word) if piece]
+    return word in labels or (bool(pieces) and all(piece in numbers for piece in pieces))
+
+
+def read_answer(query: Query, text: str) -> list[str]:
+    """What a person's words answer: options by their number or their label, else the words themselves.
+
+    Raises:
+        UserError: there is no option of that number.
+    """
+    text = text.strip()
+    labels = {option.label.strip().lower(): option.label for option in query.options}
+    if text.lower() in labels:
+        return [labels[text.lower()]]
+    begun = [label for lower, label in labels.items() if len(text) > 1 and lower.startswith(text.lower())]
+    if len(begun) == 1:
+        return begun
+    if _numbers(text) and any(_pick(query, labels, number) is None for number in re.findall(r"\d+", text)):
+        if query.options:
+            raise UserError(f"There are {len(query.options)} options; reply with their numbers, or in words.")
+        return [text]
+    pieces = [piece.strip() for piece in re.split(r"[,;\s]+(?:and\s+)?" if _numbers(text) else r"[,;]", text)]
+    picked = [_pick(query, labels, piece) for piece in pieces if piece]
+    if picked and all(picked) and (query.several or len(picked) == 1):
+        return list(dict.fromkeys(label for label in picked if label))
+    return [text]
+
+
+def consent(text: str) -> bool | None:
+    """Whether words mean yes or no; None: neither."""
+    found = _CONSENT.fullmatch(text.strip())
+    return None if found is None else found["yes"] is not None
+
+
+def decides(text: str) -> bool:
+    """Whether words answer a question of the gateway's own; others in its conversation are meant for the agent."""
+    return consent(text) is not None or AMOUNT.fullmatch(text.strip()) is not None
+
+
+def fenced(text: str, language: str = "") -> str:
+    """A code block that its text cannot end, in which nothing hides."""
+    text = visible(text)
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text}\n{fence}"
+
+
+def code(text: object) -> str:
+    """A text between backticks, on one line: as it is, whatever it means in Markdown."""
+    return f"`{_inline(text)}`"
+
+
+def visible(text: str) -> str:
+    """A text in which nothing is invisible or runs backwards: such characters are spelled out."""
+    return "".join(_spell(character) for character in text)
+
+
+def _spell(character: str) -> str:
+    if character in _PLAIN or character.isprintable():
+        return character
+    return f"⟨U+{ord(character):04X}⟩" if unicodedata.category(character) != "Zs" else " "
+
+
+def _inline(text: object) -> str:
+    """Fit to stand between two backticks."""
+    return " ".join(visible(str(text)).replace("`", "ʼ").split())
+
+
+def _change(old: str, new: str) -> str:
+    before, after = old.splitlines(), new.splitlines()
+    if len(before) * len(after) <= _MAX_COMPARED:
+        lines = list(difflib.unified_diff(before, after, lineterm="", n=10**6))[3:]
+    else:
+        lines = [f"-{line}" for line in before] + [f"+{line}" for line in after]
+    return fenced("\n".join(lines) or "(only the ends of lines change)", "diff")
+
+
+def _query(query: Query, number: int, of: int) -> str:
+    head = f"({number} of {of}) " if of > 1 else ""
+    lines = [f"**{head}{visible(query.text)}**"]
+    for at, option in enumerate(query.options, 1):
+        more = f" – {visible(option.description)}" if option.description else ""
+        lines.append(f"{at}. {visible(option.label)}{more}")
+    if not query.options:
+        how = "Reply with your answer."
+    elif query.several:
+        how = "Reply with numbers (`1, 3`), or in your own words."
+    else:
+        how = "Reply with a number, or in your own words."
+    return "\n".join([*lines, "", how])
+
+
+def _numbers(text: str) -> bool:
+    return re.fullmatch(r"[\d\s,;]+(?:and\s*\d+)?", text) is not None
+
+
+def _pick(query: Query, labels: dict[str, str], piece: str) -> str | None:
+    if piece.isdigit() and len(piece) < 4:
+        at = int(piece) - 1
+        return query.options[at].label if 0 <= at < len(query.options) else None
+    return labels.get(piece.lower())
+
+
+def told_of(answers: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The answers as they go to the agent."""
+    return [list(answer) for answer in answers]

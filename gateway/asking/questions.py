@@ -1,0 +1,477 @@
+"""What agents ask of people: a card in the conversation, one outcome, one effect.
+
+The sled only waits. Until when, and what became of it is decided here and stored before it has any effect, so that
+neither a restart nor a second answer changes an outcome. A decision is sent again after each hello of the sled until
+the turn ends. What people say to a question is understood in `gateway.asking.answers`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from sqlalchemy import Connection
+
+from gateway.asking import cards
+from gateway.asking.waits import Waits
+from gateway.chat.nouns import Conversation, Fate, OutgoingFile
+from gateway.config.sections import Person
+from gateway.delivery.outbox import Outbox
+from gateway.errors import StateError
+from gateway.store import Store, messages
+from gateway.store import questions as rows
+from gateway.store.messages import StoredMessage
+from gateway.store.outbox import encode_choices
+from gateway.store.questions import Asked, Outcome
+from gateway.store.turns import Turn, open_turns
+from gateway.turns.wording import name_of
+from sled.protocol import Decision, Frame, Question, Withdrawn
+
+log = logging.getLogger(__name__)
+
+#: Seconds that people have at least after a restart of the gateway.
+AFTER_RESTART_S = 60.0
+#: Characters of a card; a longer one could not be read, so it is not put to anybody.
+MAX_CARD = 12_000
+#: Characters of JSON that may become a card of that length: a diff has common lines once, and escapes are undone.
+_MAX_ARGUMENTS = 4 * MAX_CARD
+#: Characters of a card beside its arguments: the words to reply with, and what a session would allow.
+_AROUND = 1500
+#: Questions of one turn that may be open at once.
+MAX_OPEN = 20
+#: Why a question is put to nobody, for the agent.
+_UNASKED = {
+    "length": f"it is too long to be shown to a person (at most {MAX_CARD} characters); do it in smaller parts",
+    "number": f"{MAX_OPEN} questions wait for an answer already; ask one after another",
+}
+_RETRY_WRITE_S = 1.0
+_OPERATOR = "An operator"
+
+
+class Wire(Protocol):
+    """The sleds, as questions see them."""
+
+    async def send(self, project_id: int, frame: Frame) -> bool:
+        """False when the sled is away; its next hello asks again."""
+
+
+@dataclass(slots=True)
+class _Open:
+    """A question that waits."""
+
+    asked: Asked
+    who: str
+    timer: asyncio.TimerHandle | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is to become of a question, and who says so."""
+
+    outcome: Outcome
+    by: str = ""
+    told_by: str = ""  # for people
+    word: str = ""  # the reason for a denial, or the rule that was allowed
+    rule: str = ""
+    answers: tuple[tuple[str, ...], ...] = ()
+    message: StoredMessage | None = None  # in which it was said
+
+
+#: What the gateway does itself about the outcome of its own question.
+Then = Callable[[Asked], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class Questions:
+    """See the module. Use from one event loop."""
+
+    store: Store
+    outbox: Outbox
+    wire: Wire
+    people: Mapping[str, Person]
+    timeout_s: float
+    #: Makes a file of arguments that are too long for a card.
+    keep: Callable[[str, bytes], OutgoingFile]
+    _open: dict[int, _Open] = field(default_factory=dict)
+    _decided: defaultdict[str, dict[str, Decision]] = field(default_factory=lambda: defaultdict(dict))
+    #: How long turns wait for people.
+    waits: Waits = field(default_factory=Waits)
+    _then: dict[int, Then] = field(default_factory=dict)
+    _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    # --- a turn asks -------------------------------------------------------------------------------------------------
+
+    async def permission(self, turn: Turn, *, tool: str, arguments: str, rule: str) -> bool:
+        """Ask for something that only the gateway can do, for a turn; whether it was allowed.
+
+        Whoever is cancelled here leaves a question that has no effect any more. Raises StateError.
+        """
+        name = f"{rows.OWN}{secrets.token_hex(8)}"
+        question = Question(id=name, kind="permission", tool=tool, arguments=arguments, rule=rule)
+        answered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+        async def then(asked: Asked) -> None:
+            if not answered.done():
+                answered.set_result(asked.outcome == "allowed")
+
+        if not await self.asked(turn, question, then):
+            return False
+        try:
+            return await answered
+        finally:
+            if not answered.done() or answered.cancelled():
+                await self.withdrawn(turn, Withdrawn(question=question.id))
+
+    async def asked(self, turn: Turn, question: Question, then: Then | None = None) -> bool:
+        """An agent asks; False if that is nothing new, or too late. `then` hears of the outcome.
+
+        Raises StateError: nothing was stored, the sled will say it again.
+        """
+        first = turn.batch[0]
+        who = _requester_or_operator(turn, self.people)
+        attached = await self._attachment(turn, question)
+
+        def unit(connection: Connection) -> tuple[Asked | None, bool]:
+            asked = rows.ask(
+                connection,
+                turn_id=turn.id,
+                project_id=turn.key.project_id,
+                conversation_id=turn.key.conversation_id,
+                body=question,
+                requester=turn.requested_by,
+                deadline=time.time() + self.timeout_s,
+            )
+            if asked is None:
+                return None, False
+            if rows.has_rule(connection, turn.id, question.rule):
+                return rows.settle(connection, asked.id, "allowed", by="rule"), True
+            if rows.count_open(connection, turn.id) > MAX_OPEN:
+                return rows.settle(connection, asked.id, "denied", by="number"), True
+            if not self._post(connection, asked, who, first.external_id, attached):
+                return rows.settle(connection, asked.id, "denied", by="length"), True
+            return rows.by_id(connection, asked.id), False
+
+        asked, settled = await self.store.write(unit)
+        if asked is None:
+            return False
+        if then is not None:
+            self._then[asked.id] = then
+        if settled:
+            await self._tell(asked, _UNASKED.get(asked.answered_by, ""))
+            return True
+        self._wait(asked, who)
+        self.outbox.wake(asked.conversation)
+        return True
+
+    async def _attachment(self, turn: Turn, question: Question) -> OutgoingFile | None:
+        """The file of arguments that are too long for a card; None where none is needed, or none can be had."""
+        large = len(question.arguments) > MAX_CARD - _AROUND or question.tool == "Edit"
+        if not large or not self.outbox.can_send_files(turn.batch[0].conversation):
+            return None
+        if await self.store.read(lambda c: rows.has_rule(c, turn.id, question.rule)):
+            return None
+        return await asyncio.to_thread(self._make_attachment, question)
+
+    def _make_attachment(self, question: Question) -> OutgoingFile | None:
+        if not _is_long(question):
+            return None
+        try:
+            name = f"{question.tool[:40] or 'arguments'}.txt"
+            return self.keep(name, cards.attachment(question).encode(errors="replace"))
+        except OSError as error:  # a full disk: what nobody can read is denied, and the agent is told
+            log.error("the arguments of a question cannot be kept: %s", error)
+            return None
+
+    async def ask_operator(
+        self, project_id: int, conversation_id: int, question: Question, deadline: float, then: Then
+    ) -> Asked | None:
+        """Ask something of the gateway's own, which operators answer; `then` hears of the outcome."""
+
+        def unit(connection: Connection) -> Asked | None:
+            asked = rows.ask(
+                connection,
+                turn_id=None,
+                project_id=project_id,
+                conversation_id=conversation_id,
+                body=question,
+                requester="",
+                deadline=deadline,
+            )
+            if asked is not None:
+                self._post(connection, asked, _OPERATOR, "")
+            return None if asked is None else rows.by_id(connection, asked.id)
+
+        asked = await self.store.write(unit)
+        if asked is not None:
+            self._then[asked.id] = then
+            self._wait(asked, _OPERATOR)
+            self.outbox.wake(asked.conversation)
+        return asked
+
+    async def withdrawn(self, turn: Turn, withdrawn: Withdrawn) -> None:
+        """The agent waits no longer."""
+        for waiting in list(self._open.values()):
+            if waiting.asked.turn_id == turn.id and waiting.asked.body.id == withdrawn.question:
+                await self.settle(waiting.asked, Answer("closed"))
+
+    def close(self, connection: Connection, turn_id: int) -> None:
+        """Within the unit that ends a turn: nobody waits for its answers any more."""
+        # What the database knows, not memory: this runs beside the event loop, and one may be on its way there.
+        for asked in rows.open_of_turn(connection, turn_id):
+            rows.settle(connection, asked.id, "closed")
+            self._show(connection, asked, cards.outcome(asked, "closed"))
+
+    def closed(self, turn: Turn) -> None:
+        """After that unit."""
+        for question_id, waiting in list(self._open.items()):
+            if waiting.asked.turn_id == turn.id:
+                self._drop(question_id)
+                if (then := self._then.pop(question_id, None)) is not None:
+                    self._in_background(_run(then, replace(waiting.asked, outcome="closed")))
+        self._decided.pop(turn.run, None)
+        self.waits.forget(turn.id)
+
+    async def forget(self, project_id: int) -> None:
+        """A project is deleted: what the gateway itself asked about it is not to be answered any more."""
+        for waiting in list(self._open.values()):
+            if waiting.asked.turn_id is None and waiting.asked.project_id == project_id:
+                await self.settle(waiting.asked, Answer("closed"))
+
+    # --- what the dispatcher wants to know ---------------------------------------------------------------------------
+
+    def decisions(self, run: str) -> list[Frame]:
+        """What a sled that connects may not have heard."""
+        return list(self._decided[run].values()) if run in self._decided else []
+
+    # --- people answer ------------------------------------------------------------------------------------------------
+
+    def open_in(self, conversation_id: int) -> list[Asked]:
+        """What waits for an answer in a conversation, oldest first."""
+        found = [waiting.asked for waiting in self._open.values() if waiting.asked.conversation_id == conversation_id]
+        return sorted(found, key=lambda asked: asked.id)
+
+    def cards_in(self, here: Conversation) -> list[Asked]:
+        """What waits for an answer in a room, threads and all, and has a card."""
+        waiting = (waiting.asked for waiting in self._open.values())
+        room = (here.transport, here.room)
+        return [a for a in waiting if a.card_id is not None and (a.conversation.transport, a.conversation.room) == room]
+
+    def who(self, asked: Asked) -> str:
+        """Who may answer, for people; empty: nobody, it is closed."""
+        return self._open[asked.id].who if asked.id in self._open else ""
+
+    def is_past(self, asked: Asked) -> bool:
+        """Whether the first of its queries that `asked` has not answered is answered by now."""
+        return asked.id in self._open and self._open[asked.id].asked is not asked
+
+    async def next_query(self, asked: Asked, answer: list[str], message: StoredMessage) -> str:
+        """Take the answer to one of several queries: the card tells that, and the next one is asked."""
+        told = f"❓ {cards.visible(asked.body.queries[len(asked.answers)].text)}\n✅ {cards.visible(', '.join(answer))}"
+        waiting = self._open[asked.id]
+
+        def unit(connection: Connection) -> Asked:
+            later = rows.add_answer(connection, asked.id, answer, time.time() + self.timeout_s)
+            if not later.outcome:
+                self._show(connection, asked, told)
+                self._post(connection, later, waiting.who, "")
+                messages.set_fate(connection, [message.id], Fate.ANSWERED)  # so it answers nothing else after a crash
+            return rows.by_id(connection, asked.id)
+
+        later = await self.store.write(unit)
+        if later.outcome:
+            return "That question is closed."
+        waiting.asked = later
+        self._set_timer(waiting)
+        self.outbox.wake(asked.conversation)
+        return ""
+
+    async def settle(self, asked: Asked, answer: Answer) -> str:
+        """Give a question its one outcome, and tell everybody; what to say to whoever answered."""
+
+        def unit(connection: Connection) -> Asked | None:
+            reason = ((answer.word,),) if answer.outcome == "denied" and answer.word else ()
+            answers = answer.answers or reason
+            settled = rows.settle(connection, asked.id, answer.outcome, by=answer.by, answers=answers)
+            if settled is None:
+                return None
+            if answer.rule and settled.session_id is not None:
+                rows.add_rule(connection, settled.session_id, answer.rule, answer.by)
+            told = cards.outcome(settled, answer.outcome, by=answer.told_by, word=answer.word)
+            if answer.message is None or self.outbox.can_edit(asked.conversation):
+                self._show(connection, settled, told)
+            else:
+                self._reply(connection, answer.message, told)
+            if answer.message is not None:  # at once: after a crash it would be a prompt
+                messages.set_fate(connection, [answer.message.id], Fate.ANSWERED)
+            return settled
+
+        settled = await self.store.write(unit)
+        self._drop(asked.id)
+        if settled is None:
+            return "That question is answered already."
+        self.outbox.wake(asked.conversation)
+        why = answer.word if answer.outcome == "denied" else ""
+        if answer.outcome == "expired":
+            why = f"nobody answered within {self.timeout_s:.0f} s"
+        await self._tell(settled, why)
+        return ""
+
+    async def _tell(self, asked: Asked, why: str) -> None:
+        """Let whoever waits for it know the outcome."""
+        then = self._then.pop(asked.id, None)
+        if then is not None:
+            await then(asked)
+        if not asked.run or asked.outcome == "closed":
+            return
+        decision = _decision(asked, why)
+        self._decided[asked.run][asked.body.id] = decision
+        await self.wire.send(asked.project_id, decision)
+
+    # --- time --------------------------------------------------------------------------------------------------------
+
+    async def recover(self, then: Callable[[Asked], Then | None]) -> None:
+        """Take up what another gateway process asked; `then` says who hears of a question of the gateway's own."""
+        at_least = time.time() + AFTER_RESTART_S
+
+        def unit(connection: Connection) -> tuple[list[Asked], list[Asked], dict[int | None, Turn]]:
+            for asked in rows.all_open(connection):
+                rows.extend(connection, asked.id, max(asked.deadline, at_least))
+            turns: dict[int | None, Turn] = {turn.id: turn for turn in open_turns(connection)}
+            return rows.all_open(connection), rows.settled_of_open_turns(connection), turns
+
+        waiting, settled, turns = await self.store.write(unit)
+        for asked in waiting:
+            if asked.turn_id is not None and not asked.run:  # what waited for it ended with the gateway
+                await self.settle(asked, Answer("closed"))
+                continue
+            if asked.turn_id is None and (hears := then(asked)) is not None:
+                self._then[asked.id] = hears
+            turn = turns.get(asked.turn_id)
+            self._wait(asked, _OPERATOR if turn is None else _requester_or_operator(turn, self.people))
+        for asked in filter(lambda asked: asked.run, settled):
+            why = "nobody answered in time" if asked.outcome == "expired" else ""
+            if asked.outcome == "denied" and asked.answers:
+                why = asked.answers[0][0]
+            self._decided[asked.run][asked.body.id] = _decision(asked, why)
+
+    async def shut(self) -> None:
+        """Forget everything in memory; deadlines are stored."""
+        for waiting in self._open.values():
+            if waiting.timer is not None:
+                waiting.timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _wait(self, asked: Asked, who: str) -> None:
+        waiting = self._open[asked.id] = _Open(asked, who)
+        self._set_timer(waiting)
+        if asked.turn_id is not None:
+            self.waits.begin(asked.turn_id, asked.asked_at)
+
+    def _set_timer(self, waiting: _Open) -> None:
+        if waiting.timer is not None:
+            waiting.timer.cancel()
+        left = max(0.0, waiting.asked.deadline - time.time())
+        waiting.timer = asyncio.get_running_loop().call_later(left, self._expire, waiting)
+
+    def _expire(self, waiting: _Open) -> None:
+        self._in_background(self._settle_in_the_end(waiting))
+
+    async def _settle_in_the_end(self, waiting: _Open) -> None:
+        while waiting.asked.id in self._open:
+            try:
+                await self.settle(waiting.asked, Answer("expired"))
+            except StateError as error:
+                log.error("a question's deadline: %s", error)
+                await asyncio.sleep(_RETRY_WRITE_S)
+
+    def _drop(self, question_id: int) -> None:
+        waiting = self._open.pop(question_id, None)
+        if waiting is None:
+            return
+        if waiting.timer is not None:
+            waiting.timer.cancel()
+        if waiting.asked.turn_id is not None:
+            self.waits.end(waiting.asked.turn_id)
+
+    # --- small parts -------------------------------------------------------------------------------------------------
+
+    def _post(
+        self, connection: Connection, asked: Asked, who: str, reply_to: str, attached: OutgoingFile | None = None
+    ) -> bool:
+        """Put the card into the conversation, behind the file that it needs; False when it is too long to be read."""
+        if attached is None and not _readable(asked):
+            return False
+        text = cards.card(asked, who=who, several_open=asked.number > 1, attached=attached is not None)
+        if len(text) > MAX_CARD:
+            return False
+        if attached is not None:
+            here, here_id = asked.conversation, asked.conversation_id
+            self.outbox.add_file(connection, here, here_id, attached, "", turn_id=asked.turn_id)
+        ids = self.outbox.add(
+            connection,
+            asked.conversation,
+            asked.conversation_id,
+            text,
+            reply_to=reply_to,
+            turn_id=asked.turn_id,
+            kind="question",
+            choices=encode_choices(cards.choices(asked)),
+        )
+        rows.set_card(connection, asked.id, ids[-1])
+        return True
+
+    def _reply(self, connection: Connection, message: StoredMessage, text: str) -> None:
+        here, here_id = message.conversation, message.conversation_id
+        self.outbox.add(connection, here, here_id, text, reply_to=message.external_id, message_id=message.id)
+
+    def _show(self, connection: Connection, asked: Asked, text: str) -> None:
+        """The card turns into its outcome; where nothing can be edited, that is a message of its own."""
+        replaces = asked.card_id if self.outbox.can_edit(asked.conversation) else None
+        self.outbox.add(connection, asked.conversation, asked.conversation_id, text, kind="question", replaces=replaces)
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _run(then: Then, asked: Asked) -> None:
+    await then(asked)
+
+
+def _is_long(question: Question) -> bool:
+    """Whether a tool's arguments are too long for a card."""
+    if question.kind != "permission":
+        return False
+    return len(question.arguments) > _MAX_ARGUMENTS or len(cards.arguments(question)) > MAX_CARD - _AROUND
+
+
+def _readable(asked: Asked) -> bool:
+    """Whether people can be shown all of a question: each of its cards."""
+    if asked.body.kind == "permission":
+        # Before its card is made: that takes long, and reads at most so much shorter than the JSON.
+        return len(asked.body.arguments) <= _MAX_ARGUMENTS
+    later = (replace(asked, answers=((),) * number) for number in range(1, len(asked.body.queries)))
+    return bool(asked.body.queries) and all(len(cards.card(a, who="", several_open=True)) < MAX_CARD for a in later)
+
+
+def _requester_or_operator(turn: Turn, people: Mapping[str, Person]) -> str:
+    return f"{name_of(turn.batch[0], people)} or an operator"
+
+
+def _decision(asked: Asked, why: str) -> Decision:
+    return Decision(
+        run=asked.run,
+        question=asked.body.id,
+        allow=asked.outcome in ("allowed", "answered"),
+        text=why,
+        answers=cards.told_of(asked.answers),
+    )

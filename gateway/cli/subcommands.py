@@ -1,0 +1,219 @@
+"""The smaller subcommands. Most talk to a running gateway, through the socket in its state directory."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import getpass
+import json
+import os
+import secrets
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import aiohttp
+
+from gateway.app.startup import lock_state
+from gateway.config.secrets import Secrets, check_key, check_scope, check_value, secrets_file
+from gateway.config.settings import Settings
+from gateway.errors import UserError
+
+#: Prints a line, or several.
+Say = Callable[[str], None]
+
+
+#: Bytes that are read of a secret; no key is as long.
+_MAX_SECRET = 2**16
+
+
+class NotRunning(UserError):
+    """No gateway is running here."""
+
+
+async def send(settings: Settings, arguments: argparse.Namespace, say: Say) -> int:
+    """Send a message; print its replies. 0 when it was answered, 1 when not.
+
+    What an agent asks meanwhile, and why it has to wait, goes to standard error; another `huskies send` answers it.
+    """
+    message: dict[str, Any] = {
+        "text": _utf8(arguments.text),
+        "conversation": _utf8(arguments.conversation),
+        # One id for all tries: a call that is cut off and repeated sends no second message.
+        "id": secrets.token_hex(12),
+    }
+    try:
+        async with asyncio.timeout(arguments.timeout):
+            answer = await call(settings, "POST", "/send", message)
+            while "notices" in answer:
+                print(*answer["notices"], sep="\n", file=sys.stderr, flush=True)
+                message["seen"] = answer["seen"]
+                answer = await call(settings, "POST", "/send", message)
+    except TimeoutError:
+        raise UserError(
+            f"there was no reply within {arguments.timeout:g} s; the message stays with the gateway"
+        ) from None
+    for reply in answer["replies"]:
+        say(reply)
+    return 0 if answer["ok"] else 1
+
+
+async def projects(settings: Settings, arguments: argparse.Namespace, say: Say) -> int:
+    """List the projects."""
+    found = await call(settings, "GET", "/projects")
+    if arguments.json:
+        say(json.dumps(found, indent=2))
+        return 0
+    for project in found:
+        say(f"{project['name']:<24} {project['state']:<10} {project['stack']:<10} {project['path']}")
+    if not found:
+        say("There is no project yet; type: huskies send 'new project demo'")
+    return 0
+
+
+async def status(settings: Settings, arguments: argparse.Namespace, say: Say) -> int:
+    """Show one project. 0 when it is ready, 1 when not."""
+    project = await call(settings, "GET", f"/projects/{_one_name(arguments.name)}")
+    if arguments.json:
+        say(json.dumps(project, indent=2))
+    else:
+        for key, value in project.items():
+            shown = value.get("line", "") if isinstance(value, dict) else value
+            if key == "versions":
+                shown = ", ".join(f"{stack} {version}" for stack, version in value.items())
+            if shown not in ("", []):
+                say(f"{key}: {shown}")
+    return 0 if project["state"] == "ready" else 1
+
+
+async def plan(settings: Settings, arguments: argparse.Namespace, say: Say) -> int:
+    """Show what `new project --path PATH` would do. Needs neither a running gateway nor an engine."""
+    from gateway.cli import plan_report
+
+    found = await plan_report.report(settings, arguments.path, arguments.stack)
+    if arguments.json:
+        say(json.dumps(found, indent=2))
+    else:
+        for line in plan_report.lines(found):
+            say(line)
+    return 0
+
+
+async def ssh(settings: Settings, arguments: argparse.Namespace, _: Say) -> int:
+    """Open a shell in a project's container, or run a command there: this process becomes the system's `ssh`."""
+    project = await call(settings, "GET", f"/projects/{_one_name(arguments.name)}")
+    if not project["ssh"]:
+        raise UserError(
+            f"{project['name']} runs on the {project['engine']} engine, which has no SSH; open {project['path']}"
+        )
+    if project["state"] != "ready":
+        raise UserError(f"{project['name']} is {project['state']}; type: huskies send 'up {project['name']}'")
+    command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
+    try:
+        # ssh takes options after its destination, too: a command that begins with a dash would be some of this host's.
+        os.execvp("ssh", ["ssh", *project["ssh"]["options"], "--", *command])
+    except FileNotFoundError:
+        raise UserError("there is no ssh on this host; type: apt-get install openssh-client") from None
+
+
+async def ssh_config(settings: Settings, _: argparse.Namespace, say: Say) -> int:
+    """Print the SSH configuration of all projects, as the gateway keeps it for `Include`."""
+    file = settings.gateway.state_dir / ".ssh" / "config"
+    try:
+        say(file.read_text())
+    except FileNotFoundError:
+        raise UserError("there is no project with SSH yet; type: huskies send 'new project demo'") from None
+    return 0
+
+
+async def secrets_command(settings: Settings, arguments: argparse.Namespace, say: Say) -> int:
+    """Set, list or delete what the gateway keeps secret: through the running gateway, else in its file."""
+    scope = check_scope(arguments.project) if arguments.project else ""
+    if arguments.act_on == "list":
+        shown = await _names(settings)
+        lines = [f"{name}: {', '.join(keys)}" for name, keys in shown.items() if scope in ("", name)]
+        say("\n".join(lines) or f"None is set{f' for {scope}' if scope else ''}; type: huskies secrets set all api_key")
+        return 0
+    key = check_key(arguments.key)
+    if arguments.act_on == "delete":
+        try:
+            await call(settings, "DELETE", f"/secrets/{scope}/{key}")
+        except NotRunning:
+            with lock_state(settings.gateway.state_dir):
+                Secrets(secrets_file(settings.gateway.state_dir)).delete(scope, key)
+        say(f"{key} of {scope} is gone.")
+        return 0
+    value = await asyncio.to_thread(_typed, f"{key} for {scope}: ")
+    check_value(key, value)
+    try:
+        await call(settings, "PUT", "/secrets", {"scope": scope, "key": key, "value": value})
+        say(f"{key} of {scope} is set; it holds from the next call on.")
+    except NotRunning:
+        with lock_state(settings.gateway.state_dir):
+            Secrets(secrets_file(settings.gateway.state_dir)).set(scope, key, value)
+        say(f"{key} of {scope} is set; no gateway is running here, so it holds from the next start on.")
+    return 0
+
+
+async def _names(settings: Settings) -> dict[str, list[str]]:
+    try:
+        found: dict[str, list[str]] = await call(settings, "GET", "/secrets")
+    except NotRunning:
+        return Secrets(secrets_file(settings.gateway.state_dir)).names()
+    return found
+
+
+def _typed(question: str) -> str:
+    """A secret from stdin: typed unseen at a terminal, else all that comes. Without the line break at its end."""
+    if sys.stdin.isatty():
+        return getpass.getpass(question).strip()
+    value = sys.stdin.buffer.read(_MAX_SECRET).decode(errors="replace")
+    return value.removesuffix("\n").removesuffix("\r")
+
+
+def _utf8(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UserError("that is no UTF-8 text; nothing was sent") from None
+    return text
+
+
+def _one_name(name: str) -> str:
+    if not name.replace("-", "").isalnum() or not name.isascii():
+        raise UserError(f"{name} is no project's name; `huskies projects` lists them")
+    return name
+
+
+async def call(settings: Settings, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    """Ask the gateway. Raises NotRunning, UserError."""
+    state_dir = settings.gateway.state_dir
+    socket = state_dir / ".gateway" / "cli.sock"
+    timeout = aiohttp.ClientTimeout(total=None, connect=5)
+    connector = aiohttp.UnixConnector(path=str(socket))
+    try:
+        async with (
+            aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
+            session.request(method, f"http://gateway{path}", json=body) as response,
+        ):
+            answer = await response.json()
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+        raise NotRunning(f"no gateway is running on {state_dir}; type: huskies run") from error
+    except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError) as error:
+        raise UserError(f"the gateway on {state_dir} ended before it answered; type: huskies run") from error
+    except aiohttp.ContentTypeError as error:
+        raise UserError(f"the gateway could not answer that ({error.status}); its log says why") from error
+    if isinstance(answer, dict) and "error" in answer:
+        raise UserError(answer["error"])
+    return answer
+
+
+SUBCOMMANDS: dict[str, Callable[[Settings, argparse.Namespace, Say], Coroutine[Any, Any, int]]] = {
+    "send": send,
+    "projects": projects,
+    "status": status,
+    "plan": plan,
+    "ssh": ssh,
+    "ssh-config": ssh_config,
+    "secrets": secrets_command,
+}

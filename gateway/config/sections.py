@@ -1,0 +1,296 @@
+"""What each section of the configuration takes: its keys, their defaults, and what is wrong with a value."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
+
+from gateway.wire.git_url import is_git_host
+from stacks.images import is_proxy
+
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def _address(value: str) -> str:
+    if not re.fullmatch(r"\S+:\d{1,5}", value) or int(value.rpartition(":")[2]) > 65535:
+        raise ValueError("must be host:port, e.g. 127.0.0.1:8700")
+    return value
+
+
+def _public_url(value: str) -> str:
+    """An address of ours that strangers may be sent to, without a slash at its end."""
+    if not value:
+        return value
+    try:
+        parts = urlsplit(value)
+        plain = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
+        whole = bool(parts.hostname) and parts.port != 0 and not (parts.query or parts.fragment or parts.username)
+    except ValueError:  # a port that is none
+        plain = whole = False
+    if not plain or not whole or not value.isascii():
+        raise ValueError("must be an https:// address without a query, e.g. https://bot.example.org")
+    return value.rstrip("/")
+
+
+def _sender(value: str) -> str:
+    if not re.fullmatch(r"[a-z]+:\S+", value):
+        raise ValueError("must be transport:account, e.g. matrix:@ana:example.org")
+    return value
+
+
+def _account_sid(value: str) -> str:
+    if not re.fullmatch(r"AC[0-9a-fA-F]{32}", value):
+        raise ValueError("must be the Account SID from Twilio's console: AC and 32 digits or letters a-f")
+    return value
+
+
+def _content_sid(value: str) -> str:
+    if value and not re.fullmatch(r"HX[0-9a-fA-F]{32}", value):
+        raise ValueError("must be the Content SID of a template: HX and 32 digits or letters a-f")
+    return value
+
+
+def _phone_number(value: object) -> object:
+    number = re.sub(r"[\s()-]", "", str(value)).removeprefix("whatsapp:")
+    if not re.fullmatch(r"\+[1-9]\d{5,14}", number):
+        raise ValueError("must be a phone number with its country, e.g. +14155238886")
+    return number
+
+
+def _path(value: Path) -> Path:
+    try:
+        return value.expanduser().absolute()
+    except RuntimeError:
+        raise ValueError(f"there is no home directory for {value}; write the whole path") from None
+
+
+def _git_hosts(value: Any) -> Any:
+    # What is wrong is not repeated: it may be a token that was written in the host's place.
+    if isinstance(value, dict) and not all(isinstance(key, str) and is_git_host(key) for key in value):
+        raise ValueError('each key must be a host in small letters, without https://, e.g. "git.example.org"')
+    return value
+
+
+def _bytes(value: object) -> object:
+    found = re.fullmatch(r"(\d+)([kmgt]?)b?", str(value).strip().lower())
+    amount = int(found[1]) * 1024 ** " kmgt".index(found[2] or " ") if found is not None else 0
+    if amount < 64 * 2**20:
+        raise ValueError("must be an amount of memory of at least 64m, e.g. 512m or 4g")
+    return amount
+
+
+def _ports(value: object) -> object:
+    found = re.fullmatch(r"(\d{1,5})-(\d{1,5})", str(value).strip())
+    if found is None or not 1024 <= int(found[1]) <= int(found[2]) <= 65535:
+        raise ValueError("must be a range of ports above 1023, e.g. 22200-22999")
+    return str(value).strip()
+
+
+def _build_argument(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise ValueError("must be named as a variable is, e.g. PIP_INDEX_URL")
+    if re.search(r"token|secret|password|passwd|credential|api_?key", name, re.IGNORECASE):
+        raise ValueError(f"{name} looks like a secret, and a build argument stays readable in the image; leave it out")
+    return name
+
+
+UserPath = Annotated[Path, AfterValidator(_path)]
+Sender = Annotated[str, AfterValidator(_sender)]
+
+
+class Section(BaseModel):
+    """A section takes the keys that it knows and no others."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GatewaySection(Section):
+    """The process itself."""
+
+    bot_name: str = "huskies"
+    state_dir: UserPath = Field(Path("~/.huskies"), validate_default=True)
+    listen: Annotated[str, AfterValidator(_address)] = "127.0.0.1:8700"
+    public_url: Annotated[str, AfterValidator(_public_url)] = ""
+    keep_days: int = Field(90, ge=1)
+    log_format: Literal["text", "json"] = "text"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class DispatcherSection(Section):
+    """How messages become turns."""
+
+    coalesce_window_ms: int = Field(1500, ge=0)
+    coalesce_max_ms: int = Field(10000, ge=0)
+    queue_limit: int = Field(100, ge=1)
+    mode: Literal["collect", "steer", "interrupt"] = "collect"
+    runs_per_project: int = Field(1, ge=1)
+    max_runs: int = Field(8, ge=1)
+
+
+class AccessSection(Section):
+    """Who may speak to the bot. An empty list is nobody."""
+
+    operators: list[Sender] = []
+    members: list[Sender] = []
+
+
+class Person(Section):
+    """How the agent should speak of somebody."""
+
+    name: str
+    pronouns: str = ""
+
+
+class GitSection(Section):
+    """The identity of commits made in projects, and what opens private repositories.
+
+    `tokens`: per host as it stands in URLs, with its port if it has one. A value with a colon is user:password.
+    """
+
+    user_name: str = ""
+    user_email: str = ""
+    default_branch: str = "main"
+    tokens: Annotated[dict[str, SecretStr], BeforeValidator(_git_hosts)] = {}
+
+
+class EngineSection(Section):
+    """What runs the sleds."""
+
+    kind: Literal["auto", "docker", "process"] = "auto"
+    allow_unsandboxed: bool = False
+    memory: Annotated[int, BeforeValidator(_bytes)] = 4 * 2**30
+    cpus: float = Field(2.0, ge=0.01)
+    pids: int = Field(1024, ge=64)
+    reconcile_s: float = Field(10.0, gt=0)
+
+
+def has_credentials(text: str) -> bool:
+    """Whether a URL in `text` names a user: what stands there may be a token alone."""
+    return re.search(r"://[^/@\s]+@", text) is not None
+
+
+class BuildSection(Section):
+    """What every image build gets. A path that is empty is none."""
+
+    base_image: str = Field("debian:trixie-slim", min_length=1)
+    ca_certificates: str = ""
+    apt_sources: str = ""
+    build_args: dict[Annotated[str, AfterValidator(_build_argument)], str] = {}
+
+    @field_validator("build_args")
+    @classmethod
+    def _no_passwords(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, text in value.items():
+            if not is_proxy(name) and has_credentials(text):
+                raise ValueError(f"{name} holds a password or token, and a build argument stays readable in the image")
+        return value
+
+
+class ProjectsSection(Section):
+    """Where sources live, and what SSH clients connect to."""
+
+    root: UserPath = Field(Path("~/huskies"), validate_default=True)
+    allowed_roots: list[UserPath] = []
+    ssh_ports: Annotated[str, BeforeValidator(_ports)] = "22200-22999"
+
+    @property
+    def port_range(self) -> range:
+        """`ssh_ports`, as numbers."""
+        first, _, last = self.ssh_ports.partition("-")
+        return range(int(first), int(last) + 1)
+
+
+class AgentSection(Section):
+    """What answers."""
+
+    kind: Literal["auto", "claude", "scripted"] = "auto"
+    model: str = ""
+    permissions: Literal["auto", "ask", "allow"] = "auto"
+    permission_timeout_s: float = Field(120.0, gt=0)
+    budget_usd_per_project_day: float = Field(0.0, ge=0)
+    silence_timeout_s: float = Field(420.0, gt=0)
+    turn_limit_s: float = Field(3600.0, gt=0)
+    warm_s: float = Field(600.0, ge=0)
+    api_key: SecretStr = SecretStr("")
+    oauth_token: SecretStr = SecretStr("")
+    api_base_url: str = "https://api.anthropic.com"
+
+    @property
+    def chosen(self) -> str:
+        """The agent's name: Claude needs a key, and where there is none the scripted agent answers."""
+        if self.kind != "auto":
+            return self.kind
+        return "claude" if self.api_key.get_secret_value() or self.oauth_token.get_secret_value() else "scripted"
+
+
+class ConsoleSection(Section):
+    """The terminal that the gateway runs in."""
+
+    enabled: bool = True
+
+
+class MatrixSection(Section):
+    """A Matrix account of the bot's own."""
+
+    enabled: bool = True
+    homeserver: str
+    user_id: str
+    access_token: SecretStr = SecretStr("")
+    password: SecretStr = SecretStr("")
+    device_id: str = ""
+    encryption: bool = True
+
+
+class SlackSection(Section):
+    """A Slack app of the bot's own, in one workspace."""
+
+    enabled: bool = True
+    mode: Literal["socket", "http"] = "socket"
+    bot_token: SecretStr
+    app_token: SecretStr = SecretStr("")
+    signing_secret: SecretStr = SecretStr("")
+    api_base_url: str = "https://slack.com/api/"
+
+    @model_validator(mode="after")
+    def _has_what_its_mode_needs(self) -> SlackSection:
+        if not self.bot_token.get_secret_value().startswith("xoxb-"):
+            raise ValueError("bot_token must begin with xoxb- (OAuth & Permissions, Bot User OAuth Token)")
+        if self.mode == "socket" and not self.app_token.get_secret_value().startswith("xapp-"):
+            raise ValueError("app_token must begin with xapp- (Basic Information, App-Level Tokens, connections:write)")
+        if self.mode == "http" and not self.signing_secret.get_secret_value():
+            raise ValueError('signing_secret is missing: mode = "http" needs it (Basic Information, Signing Secret)')
+        return self
+
+
+class WhatsAppSection(Section):
+    """A WhatsApp sender of a Twilio account."""
+
+    enabled: bool = True
+    account_sid: Annotated[str, AfterValidator(_account_sid)]
+    auth_token: SecretStr = Field(min_length=1)
+    from_number: Annotated[str, BeforeValidator(_phone_number)]
+    api_base_url: Annotated[str, AfterValidator(_public_url)] = "https://api.twilio.com"
+    template_sid: Annotated[str, AfterValidator(_content_sid)] = ""
+    quick_replies: dict[str, Annotated[str, AfterValidator(_content_sid)]] = {}
+
+
+class TransportsSection(Section):
+    """A platform whose section is present is on."""
+
+    console: ConsoleSection = ConsoleSection()
+    matrix: MatrixSection | None = None
+    slack: SlackSection | None = None
+    whatsapp: WhatsAppSection | None = None

@@ -1,0 +1,178 @@
+"""The configuration: TOML sections, each overridable by `HUSKIES_SECTION__KEY` in the environment.
+
+`config.example.toml` documents every key; a test holds the two together. An unknown key is an error that names the
+nearest known one: a typo must not silently mean the default.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from gateway.config.sections import (
+    AccessSection,
+    AgentSection,
+    BuildSection,
+    DispatcherSection,
+    EngineSection,
+    GatewaySection,
+    GitSection,
+    Person,
+    ProjectsSection,
+    TransportsSection,
+)
+from gateway.errors import ConfigError
+
+
+class Settings(BaseSettings):
+    """All of it."""
+
+    model_config = SettingsConfigDict(env_prefix="HUSKIES_", env_nested_delimiter="__", extra="forbid", frozen=True)
+
+    gateway: GatewaySection = GatewaySection()
+    dispatcher: DispatcherSection = DispatcherSection()
+    access: AccessSection = AccessSection()
+    people: dict[str, Person] = {}
+    git: GitSection = GitSection()
+    engine: EngineSection = EngineSection()
+    build: BuildSection = BuildSection()
+    projects: ProjectsSection = ProjectsSection()
+    agent: AgentSection = AgentSection()
+    transports: TransportsSection = TransportsSection()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment beats the file."""
+        return env_settings, init_settings
+
+    @property
+    def remote_transports(self) -> list[str]:
+        """The transports that people elsewhere can reach."""
+        there = self.transports
+        sections = {"matrix": there.matrix, "slack": there.slack, "whatsapp": there.whatsapp}
+        return [name for name, section in sections.items() if section is not None and section.enabled]
+
+
+def find_file(given: Path | None) -> Path | None:
+    """The configuration file to use; None for the built-in defaults.
+
+    Raises ConfigError when the given one does not exist.
+    """
+    if given is not None:
+        if not _is_file(given):
+            raise ConfigError(f"there is no configuration file {given}; copy config.example.toml there")
+        return given
+    candidates = (Path("config.toml"), Path("~/.huskies/config.toml").expanduser())
+    return next((path for path in candidates if _is_file(path)), None)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:  # a folder on the way that may not be entered: there may well be one
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def load(file: Path | None) -> Settings:
+    """Read the configuration.
+
+    Raises:
+        ConfigError: it cannot be used; one line that names the file, the key and what to write instead.
+    """
+    _check_environment()
+    where = str(file) if file else "the environment"
+    values: dict[str, Any] = {}
+    if file is not None:
+        try:
+            values = tomllib.loads(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(f"{where} cannot be read: {error}") from error
+        if file.stat().st_mode & 0o077 and _names_a_secret(values):
+            raise ConfigError(f"{where} holds secrets that others can read; type: chmod 600 {file}")
+    return validated(values, where)
+
+
+def validated(values: dict[str, Any], where: str) -> Settings:
+    """The configuration that `values` make, with the environment laid over them.
+
+    Raises:
+        ConfigError: one line that names `where`, the key and what to write instead.
+    """
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {_explain(error)}") from error
+    except ValueError as error:  # pydantic-settings: an environment variable that is no JSON
+        raise ConfigError(f"the environment: {error}") from error
+
+
+def _check_environment() -> None:
+    """A section that does not exist would be overlooked by pydantic-settings; its keys are not."""
+    for name in sorted(os.environ):
+        section = name.removeprefix("HUSKIES_").partition("__")[0].lower()
+        if name.startswith("HUSKIES_") and "__" in name and section not in Settings.model_fields:
+            near = difflib.get_close_matches(section, Settings.model_fields, 1, 0.5)
+            hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(Settings.model_fields)}"
+            raise ConfigError(f"the environment: unknown section {section} in {name}; {hint}")
+
+
+#: The keys whose values are secrets, in whatever section.
+SECRET_KEYS = (
+    *("api_key", "oauth_token", "access_token", "auth_token", "password", "token", "tokens"),
+    *("bot_token", "app_token", "signing_secret"),
+)
+
+
+def _names_a_secret(values: dict[str, Any]) -> bool:
+    return any(
+        (key in SECRET_KEYS and bool(value)) or (isinstance(value, dict) and _names_a_secret(value))
+        for key, value in values.items()
+    )
+
+
+def _explain(error: ValidationError) -> str:
+    problems = []
+    for detail in error.errors(include_input=False, include_url=False):
+        path = [str(part) for part in detail["loc"]]
+        key = ".".join(path)
+        if detail["type"] == "extra_forbidden":
+            known = known_keys(Settings, path[:-1])
+            near = difflib.get_close_matches(path[-1], known, 1, 0.5)
+            hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+            problems.append(f"unknown key {key}; {hint}")
+        elif detail["type"] == "missing":
+            problems.append(f"{key} is missing")
+        else:
+            problems.append(f"{key}: {detail['msg'].removeprefix('Value error, ')}")
+    return "; ".join(problems)
+
+
+def known_keys(model: type[BaseModel], path: list[str]) -> list[str]:
+    """The keys that a section takes; `path` leads to it."""
+    for part in path:
+        field = model.model_fields.get(part)
+        options = [] if field is None else [field.annotation, *getattr(field.annotation, "__args__", ())]
+        inner = [t for t in options if isinstance(t, type) and issubclass(t, BaseModel)]
+        if not inner:
+            return []
+        model = inner[0]
+    return list(model.model_fields)
+
+
+def host_environment() -> dict[str, str]:
+    """The part of the gateway's environment that a sled may see; no secret is in it."""
+    wanted = ("PATH", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS")
+    return {name: os.environ[name] for name in wanted if name in os.environ}

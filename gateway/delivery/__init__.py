@@ -1,0 +1,1 @@
+"""What goes out: replies, files, fates, in order and once."""

@@ -1,0 +1,210 @@
+"""The outbox: what goes out is committed first, then sent.
+
+One worker per conversation (`delivery`), while it has something to send.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import Connection
+
+from gateway.chat.nouns import (
+    Capabilities,
+    Conversation,
+    Fate,
+    MessageRef,
+    Noted,
+    Outcome,
+    OutgoingFile,
+    Reporting,
+    Transport,
+)
+from gateway.chat.text import split
+from gateway.delivery.worker import Pace, Worker, fail
+from gateway.store import Store, messages
+from gateway.store import outbox as rows
+
+#: For a transport that is not configured any more: replies are kept, in parts that any platform takes.
+_OFF = Capabilities(max_text=1500, edits=False, edit_interval_s=0.0, idempotent=False, marks=False)
+
+
+class Outbox:
+    """Sends for all conversations."""
+
+    def __init__(self, store: Store, transports: Mapping[str, Transport]) -> None:
+        self._store = store
+        self._transports = transports
+        self._workers: dict[Conversation, Worker] = {}
+        self._marks: set[asyncio.Task[None]] = set()
+        self._paces: dict[tuple[str, str], Pace] = {}
+        #: Where conversations went whose room became another one since this process began.
+        self._moved: dict[Conversation, Conversation] = {}
+        self._closing = False
+        self.sent = 0
+        for transport in transports.values():
+            if isinstance(transport, Reporting):
+                transport.attach(self)
+
+    def add(
+        self,
+        connection: Connection,
+        conversation: Conversation,
+        conversation_id: int,
+        text: str,
+        *,
+        reply_to: str = "",
+        message_id: int | None = None,
+        turn_id: int | None = None,
+        replaces: int | None = None,
+        kind: rows.Kind = "reply",
+        choices: str = "",
+    ) -> list[int]:
+        """Within a unit: store `text`, cut to what the platform takes. Call `wake` after the commit."""
+        return rows.add(
+            connection,
+            conversation_id,
+            split(text, self._capabilities(conversation).max_text),
+            reply_to=reply_to,
+            message_id=message_id,
+            turn_id=turn_id,
+            replaces=replaces,
+            kind=kind,
+            choices=choices,
+        )
+
+    def add_file(
+        self,
+        connection: Connection,
+        conversation: Conversation,
+        conversation_id: int,
+        file: OutgoingFile,
+        caption: str,
+        *,
+        turn_id: int | None = None,
+    ) -> None:
+        """Within a unit: store that a file shall be sent. Where files cannot be, people read where it lies."""
+        if not self._capabilities(conversation).files:
+            size = f"{max(1, file.size // 1024):,} KiB"
+            text = f"📎 {file.name} ({size}) {caption}".rstrip() + f"\nIt lies on the gateway's host: `{file.path}`"
+            self.add(connection, conversation, conversation_id, text, turn_id=turn_id)
+            return
+        stored = json.dumps({"path": str(file.path), "name": file.name, "mime": file.mime, "size": file.size})
+        rows.add(connection, conversation_id, [caption[:1000]], turn_id=turn_id, file=stored)
+
+    async def stands_at(self, row_id: int) -> str:
+        """The platform's id of a sent row; empty while it was not sent."""
+        row = await self._store.read(lambda c: rows.by_id(c, row_id))
+        return row.external_id if row is not None and row.state == "sent" else ""
+
+    def wake(self, conversation: Conversation) -> None:
+        """There is something new to send."""
+        if not self._closing and conversation.transport in self._transports:
+            self._worker(conversation).wake()
+
+    def moved(self, old: Conversation, new: Conversation) -> None:
+        """A room became another one: whoever still speaks of the old one means the new one."""
+        self._moved.pop(new, None)  # two that name each other must not send us round in circles
+        self._moved[old] = new
+        self.wake(new)
+
+    async def say(self, conversation: Conversation, conversation_id: int, text: str) -> None:
+        """Commit a message of the bot's own accord, and send it."""
+        await self._store.write(lambda c: self.add(c, conversation, conversation_id, text))
+        self.wake(conversation)
+
+    def can_edit(self, conversation: Conversation) -> bool:
+        """True when live progress can be shown there."""
+        return self._capabilities(conversation).edits
+
+    def can_send_files(self, conversation: Conversation) -> bool:
+        """True when files arrive there as such."""
+        return self._capabilities(conversation).files
+
+    def show(self, conversation: Conversation, row_id: int, text: str) -> None:
+        """Let progress row `row_id` read `text` as soon as the platform's pace allows; only the newest text counts."""
+        if not self._closing:
+            self._worker(conversation).show(row_id, text)
+
+    def mark(self, refs: Sequence[MessageRef], fate: Fate) -> None:
+        """Show a fate on people's messages, where the platform can; in the background."""
+        for ref in refs:
+            transport = self._transports.get(ref.conversation.transport)
+            if transport is not None and transport.capabilities.marks and not self._closing:
+                task = asyncio.create_task(transport.mark(ref, fate))
+                self._marks.add(task)
+                task.add_done_callback(self._marks.discard)
+
+    async def heard(self, conversation: Conversation) -> float:
+        """When a person last wrote there; 0 if that is not known."""
+        return await self._store.read(lambda c: messages.last_received_at(c, conversation))
+
+    async def report(self, transport: str, key: str, external_id: str, outcome: Outcome, why: str) -> Noted:
+        """Record what a platform says of a message that it took. See `gateway.chat.Deliveries`."""
+        row = await self._store.read(lambda c: rows.by_key(c, transport, key))
+        if row is None or (outcome is Outcome.ARRIVED and row.state == "sent"):
+            return "known"
+        most = self._capabilities(row.conversation).max_text
+        return await self._store.write(lambda c: _learn(c, row.id, external_id, outcome, why=why, most=most))
+
+    async def recover(self) -> None:
+        """Send what was left unsent when the gateway ended."""
+        for conversation in await self._store.read(rows.waiting):
+            self.wake(conversation)
+
+    async def drain(self, within_s: float) -> bool:
+        """Wait until everything is sent; False when time ran out first."""
+        deadline = asyncio.get_running_loop().time() + within_s
+        while self._workers:
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                return False
+            await asyncio.wait([worker.task for worker in self._workers.values()], timeout=left)
+        return True
+
+    async def close(self) -> None:
+        """Stop sending; what is unsent stays committed."""
+        self._closing = True
+        tasks = [*(worker.task for worker in self._workers.values()), *self._marks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _capabilities(self, conversation: Conversation) -> Capabilities:
+        transport = self._transports.get(conversation.transport)
+        return _OFF if transport is None else transport.capabilities
+
+    def _worker(self, conversation: Conversation) -> Worker:
+        while conversation in self._moved:
+            conversation = self._moved[conversation]
+        worker = self._workers.get(conversation)
+        if worker is None:
+            transport = self._transports[conversation.transport]
+            scope = (transport.name, conversation.room if transport.capabilities.scope == "room" else "")
+            pace = self._paces.setdefault(scope, Pace())
+            worker = self._workers[conversation] = Worker(self._store, transport, conversation, pace, self._done)
+        return worker
+
+    def _done(self, worker: Worker) -> None:
+        self.sent += worker.sent
+        if self._workers.get(worker.conversation) is worker:
+            del self._workers[worker.conversation]
+
+
+def _learn(connection: Connection, row_id: int, external_id: str, outcome: Outcome, *, why: str, most: int) -> Noted:
+    """Record what became of a row."""
+    row = rows.by_id(connection, row_id)
+    if row is not None and row.state == "sending":
+        return "early"
+    # A platform repeats itself, and may still speak of an earlier try.
+    if row is None or not (row.state == "unknown" or (row.state == "sent" and row.external_id == external_id)):
+        return "known"
+    if outcome is Outcome.ARRIVED:
+        rows.set_state(connection, row.id, "sent", external_id=external_id)
+    elif outcome is Outcome.AGAIN:
+        rows.set_state(connection, row.id, "pending", external_id="", error=why)
+    else:
+        fail(connection, row, why, most)
+    return "kept"

@@ -1,0 +1,283 @@
+"""Sending one conversation's rows: oldest first, again and again until its platform has them, edits in between.
+
+A worker is the only caller of the transport for its conversation: so a late progress edit can never overtake the answer
+that replaces it. A platform that recognises a repeated key is simply sent to again after a crash; for one that does
+not, a row that was in the air is reported as unknown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection
+
+from gateway import kill_points
+from gateway.asking.cards import fenced
+from gateway.chat.nouns import Conversation, MessageRef, OutgoingFile, Reply, Transport
+from gateway.chat.text import split
+from gateway.errors import (
+    DeliveryHeld,
+    DeliveryRefused,
+    OutcomeUnknown,
+    StateError,
+    TransportDown,
+    TransportError,
+    TransportRefused,
+)
+from gateway.store import Store, messages
+from gateway.store import outbox as rows
+from gateway.store.outbox import Outgoing, decode_choices
+
+log = logging.getLogger(__name__)
+
+#: Seconds that a reply is tried for while its platform is down.
+GIVE_UP_S = 24 * 3600.0
+#: And a file, which may hold up the answers behind it for long each time.
+GIVE_UP_FILE_S = 600.0
+_BACK_OFF_S = (0.2, 30.0)
+#: Bytes of a text file that is sent as messages where the platform does not take it as a file.
+_READABLE = 32 * 2**10
+
+
+class Pace:
+    """One budget of a platform's, for whatever is sent within its scope.
+
+    Live edits take turns, and only while no answer and no question is on its way: so these never wait for progress.
+    """
+
+    def __init__(self) -> None:
+        self._sending = 0
+        self._next = 0.0
+        self.calm = asyncio.Event()
+        self.calm.set()
+
+    @contextlib.contextmanager
+    def sending(self) -> Iterator[None]:
+        """While an answer or a question is on its way."""
+        self._sending += 1
+        self.calm.clear()
+        try:
+            yield
+        finally:
+            self._sending -= 1
+            if self._sending == 0:
+                self.calm.set()
+
+    def book(self, interval_s: float) -> float:
+        """When it is one's turn to edit, on the event loop's clock; the next one's is later."""
+        slot = max(asyncio.get_running_loop().time(), self._next)
+        self._next = slot + interval_s
+        return slot
+
+    def pause(self, seconds: float) -> None:
+        """The platform wants no edits for so long."""
+        self._next = max(self._next, asyncio.get_running_loop().time() + seconds)
+
+
+class Worker:
+    """Sends one conversation's rows, oldest first, and between them the live edits."""
+
+    def __init__(
+        self,
+        store: Store,
+        transport: Transport,
+        conversation: Conversation,
+        pace: Pace,
+        done: Callable[[Worker], None],
+    ) -> None:
+        self._store = store
+        self._transport = transport
+        self.conversation = conversation
+        self._pace = pace
+        self._done = done
+        self._news = asyncio.Event()
+        self._live: dict[int, str] = {}
+        self._refs: dict[int, MessageRef] = {}
+        self._slot: float | None = None
+        self._failures = 0
+        self._held = False
+        self.sent = 0
+        self.task = asyncio.create_task(self._run())
+
+    def wake(self) -> None:
+        self._news.set()
+
+    def show(self, row_id: int, text: str) -> None:
+        self._live[row_id] = text
+        self._news.set()
+
+    async def _run(self) -> None:
+        try:
+            # The check and the end are one step without an await: a wake-up in between is not lost.
+            while self._news.is_set() or self._live:
+                self._news.clear()
+                self._held = False
+                try:
+                    while not self._held and (row := await self._store.read(self._next)):
+                        await self._deliver(row)
+                    await self._edit_live()
+                except StateError:
+                    # Nothing is lost: the row is as it was. Try again when the disk may have recovered.
+                    await asyncio.sleep(_BACK_OFF_S[0] * 5)
+                    self._news.set()
+        finally:
+            self._done(self)
+
+    def _next(self, connection: Connection) -> Outgoing | None:
+        return rows.next_pending(connection, self.conversation)
+
+    async def _deliver(self, row: Outgoing) -> None:
+        if row.state == "sending":
+            await self._settle(row, "unknown", error="the gateway ended while this was being sent")
+            return
+        if not self._transport.capabilities.idempotent:
+            await self._settle(row, "sending")
+        try:
+            with self._pace.sending():
+                ref = await self._hand_over(row)
+        except DeliveryRefused as error:
+            log.warning("%s refused message %s: %s", self._transport.name, row.id, error)
+            await self._refused(row, str(error))
+        except OutcomeUnknown as error:
+            log.warning("%s may have taken message %s: %s", self._transport.name, row.id, error)
+            await self._settle(row, "unknown", error=str(error))
+        except DeliveryHeld as error:  # until somebody writes there; then we are woken
+            self._held = True
+            await self._settle(row, "pending", error=str(error))
+        except StateError:
+            raise
+        except (TransportDown, TransportRefused) as error:
+            if await self._too_old(row):
+                await self._settle(row, "failed", error=str(error))
+                return
+            await self._settle(row, "pending", error=str(error))
+            await self._back_off(error)
+        except Exception as error:
+            # A defect: it would fail again each time, and hold up whatever comes behind it.
+            log.exception("%s stumbled over message %s", self._transport.name, row.id)
+            await self._settle(row, "unknown", error=f"{type(error).__name__}: {error}")
+        else:
+            kill_points.reach("outbox.sent")
+            self._failures = 0
+            self.sent += 1
+            self._refs[row.id] = ref
+            await self._settle(row, "sent", external_id=ref.external_id)
+
+    async def _hand_over(self, row: Outgoing) -> MessageRef:
+        choices = decode_choices(row.choices)
+        reply = Reply(row.text, row.reply_to or None, live=row.kind == "progress", choices=choices)
+        if row.file:
+            told = json.loads(row.file)
+            file = OutgoingFile(Path(told["path"]), told["name"], told["mime"], told["size"])
+            return await self._transport.send_file(self.conversation, file, reply, row.key)
+        if row.replaces is not None:
+            self._live.pop(row.replaces, None)
+            replaced = await self._ref(row.replaces)
+            if replaced is not None:
+                try:
+                    await self._transport.edit(replaced, reply, row.key)
+                    return replaced
+                except DeliveryRefused as error:  # the live message is gone: the answer must arrive all the same
+                    log.info("%s refused an edit: %s", self._transport.name, error)
+        return await self._transport.send(self.conversation, reply, row.key)
+
+    async def _ref(self, row_id: int) -> MessageRef | None:
+        """Where a sent row stands; None when it never arrived."""
+        if row_id not in self._refs:
+            row = await self._store.read(lambda c: rows.by_id(c, row_id))
+            if row is None or row.state != "sent":
+                return None
+            self._refs[row_id] = MessageRef(self.conversation, row.external_id)
+        return self._refs[row_id]
+
+    async def _edit_live(self) -> None:
+        """One live edit, if its turn has come; else wait for that, or for news."""
+        if not self._live:
+            return
+        loop = asyncio.get_running_loop()
+        if self._slot is None:
+            self._slot = self._pace.book(self._transport.capabilities.edit_interval_s)
+        if (early := self._slot - loop.time()) > 0:
+            await _wait([self._news], early)
+            return
+        if not self._pace.calm.is_set():
+            await _wait([self._news, self._pace.calm], _BACK_OFF_S[1])
+            return
+        self._slot = None
+        row_id, text = next(iter(self._live.items()))
+        del self._live[row_id]
+        ref = await self._ref(row_id)
+        if ref is None:
+            return
+        try:
+            await self._transport.edit(ref, Reply(text, live=True), f"live-{row_id}-{time.time_ns()}")
+        except TransportDown as error:
+            self._pace.pause(error.retry_after_s or _BACK_OFF_S[1])
+        except TransportError as error:
+            log.info("a progress edit failed: %s", error)
+            self._pace.pause(_BACK_OFF_S[1])
+        except Exception:
+            log.exception("%s stumbled over a progress edit", self._transport.name)
+            self._pace.pause(_BACK_OFF_S[1])
+
+    async def _too_old(self, row: Outgoing) -> bool:
+        """Whether it was tried for long enough; what was held until a person wrote is tried from then on."""
+        within_s = GIVE_UP_FILE_S if row.file else GIVE_UP_S
+        if time.time() - row.created_at <= within_s:
+            return False
+        heard = await self._store.read(lambda c: messages.last_received_at(c, self.conversation))
+        return time.time() - heard > within_s
+
+    async def _back_off(self, error: TransportError) -> None:
+        self._failures += 1
+        shortest, longest = _BACK_OFF_S
+        pause = min(longest, shortest * 2 ** min(self._failures, 10)) * random.uniform(0.5, 1)
+        if isinstance(error, TransportDown) and error.retry_after_s is not None:
+            pause = error.retry_after_s
+            self._pace.pause(pause)
+        await asyncio.sleep(pause)
+
+    async def _refused(self, row: Outgoing, why: str) -> None:
+        """A row will never arrive; of a file people are told that, and where it lies."""
+        most = self._transport.capabilities.max_text
+        await self._store.write(lambda c: fail(c, row, why, most))
+
+    async def _settle(
+        self, row: Outgoing, state: rows.State, *, external_id: str | None = None, error: str = ""
+    ) -> None:
+        await self._store.write(lambda c: rows.set_state(c, row.id, state, external_id=external_id, error=error))
+
+
+def fail(connection: Connection, row: Outgoing, why: str, most: int) -> None:
+    """A row will never arrive. Of a file people get what can be told instead, in parts of at most `most` characters."""
+    rows.set_state(connection, row.id, "failed", error=why)
+    if row.file:
+        rows.add(connection, row.conversation_id, split(_instead(json.loads(row.file), why), most))
+
+
+def _instead(told: dict[str, Any], why: str) -> str:
+    """What stands for a file: a short text itself, of others where they lie."""
+    head, path = f"📎 {told['name']} could not be sent: {why}", Path(told["path"])
+    if told["mime"] in ("text/markdown", "text/plain") and told["size"] <= _READABLE:
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            text = path.read_text(encoding="utf-8")
+            return f"{head}\nThis is in it:\n\n" + (text if told["name"].endswith(".md") else fenced(text.rstrip("\n")))
+    return f"{head}\nIt lies on the gateway's host: `{path}`"
+
+
+async def _wait(events: Sequence[asyncio.Event], seconds: float) -> None:
+    """Until one of the events is set, or the time is over."""
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()

@@ -1,0 +1,1 @@
+"""What comes in: committed, read as a command or as a prompt, and routed."""

@@ -1,0 +1,69 @@
+"""Questions of the bot's own: a short code, good for a minute, for whoever was asked, where they were asked."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from gateway.errors import UserError
+from gateway.intake.grammar import CommandContext
+
+#: Seconds that a code is good for.
+GOOD_FOR_S = 60.0
+#: No letter that could be mistaken for a digit, nor the other way round.
+_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
+
+
+#: What a question is about.
+Act = Callable[[CommandContext], Awaitable[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    sender: str
+    conversation_id: int
+    message_id: int  # the message whose reply the question is
+    word: str  # what must be typed behind the code; empty for nothing
+    expires_at: float
+    act: Act
+
+
+class Confirmations:
+    """Open questions. They end with the process: an unanswered question is a no."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, _Question] = {}
+
+    def ask(self, ctx: CommandContext, act: Act, *, word: str = "") -> str:
+        """What the person has to type for `act` to happen, with the context of that answer.
+
+        Where nothing has to be typed behind the code, a button does.
+        """
+        now = asyncio.get_running_loop().time()
+        self._open = {code: question for code, question in self._open.items() if question.expires_at > now}
+        code = "".join(secrets.choice(_LETTERS) for _ in range(4))
+        message = ctx.message
+        self._open[code] = _Question(message.sender, message.conversation_id, message.id, word, now + GOOD_FOR_S, act)
+        if not word:
+            ctx.offers.append(f"confirm {code}")
+        return f"confirm {code} {word}".rstrip()
+
+    async def answer(self, code: str, word: str, ctx: CommandContext) -> str:
+        """Take an answer; what came of it.
+
+        Raises:
+            UserError: the code is unknown, spent, expired, somebody else's, or the word behind it is wrong.
+        """
+        question = self._open.get(code.lower())
+        answerer = (ctx.message.sender, ctx.message.conversation_id)
+        ours = question is not None and (question.sender, question.conversation_id) == answerer
+        if question is None or not ours or question.expires_at <= asyncio.get_running_loop().time():
+            raise UserError("There is no open question with that code. Codes are good for 60 s; ask again.")
+        if word != question.word:
+            raise UserError(f"To confirm, type `confirm {code} {question.word}`".rstrip("` ") + "`.")
+        del self._open[code.lower()]
+        if ctx.message.presses:
+            ctx.replaces = question.message_id
+        return await question.act(ctx)

@@ -1,0 +1,324 @@
+"""Commands: plain words, read by one small grammar that each command's usage line spells out.
+
+    new project <new-name> [--stack <stack>] [--git <url>]
+
+Bare words are literal, `<...>` is required, `[...]` may be left out. What a placeholder takes is decided by its name:
+`project` is the name of a project there is, `number` a number, `word|word` one of these; `name...` takes the rest of
+the message, `agent...` if it is the name of an agent; anything else is one token.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from gateway.config.access import Role
+from gateway.errors import UserError
+from gateway.store.messages import StoredMessage
+
+if TYPE_CHECKING:
+    from gateway.intake.services import Services
+
+
+@dataclass(slots=True)
+class CommandContext:
+    """What a command gets.
+
+    `release` lets the messages behind this one be routed: a command that takes long calls it as soon as what they
+    depend on (the active project, above all) is settled. What is in `afterwards` is called once the reply is committed.
+    `offers`: words that the reply offers as buttons, where there are any; `replaces`: the message whose reply this one
+    takes the place of.
+    """
+
+    message: StoredMessage
+    role: Role
+    arguments: Mapping[str, str]
+    services: Services
+    release: Callable[[], None]
+    afterwards: list[Callable[[], None]] = field(default_factory=list)
+    offers: list[str] = field(default_factory=list)
+    replaces: int | None = None
+
+    def get(self, name: str) -> str | None:
+        """An argument; None when it was left out."""
+        return self.arguments.get(name)
+
+
+class Command(Protocol):
+    """One command. Its docstring is its long help.
+
+    One that has `for_agent = True` is carried out by the agent: `run` says in which words. One that has `by_tap = True`
+    may be the word on a button.
+    """
+
+    usage: str
+    summary: str
+    role: Role
+    #: After a crash in the middle: True - run it again; False - say that it was cut off.
+    repeatable: bool
+
+    async def run(self, ctx: CommandContext) -> str:
+        """Do it; the reply, in Markdown. Raises UserError for what the person can put right."""
+
+
+# --- the grammar -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A place for one token."""
+
+    name: str
+    required: bool
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """What one usage line says. `flags` maps `--name` to the slot it takes, or None for a bare switch."""
+
+    words: tuple[str, ...]
+    slots: tuple[Slot, ...]
+    flags: Mapping[str, Slot | None] = field(default_factory=dict)
+    rest: bool = False  # the last slot takes the rest of the message as it is
+
+
+#: Characters; what is longer is no command, and need not be read as one.
+MAX_COMMAND = 1000
+_TOKEN = re.compile(r"\[--[^\]]*\]|<[^>]*>|\[[^\]]*\]|\S+")
+
+
+def read_usage(usage: str) -> Grammar:
+    """The grammar of a usage line."""
+    words: list[str] = []
+    slots: list[Slot] = []
+    flags: dict[str, Slot | None] = {}
+    rest = False
+    for token in _TOKEN.findall(usage):
+        inner = token.strip("[]<>")
+        if token.startswith("[--"):
+            flag, _, value = inner.partition(" ")
+            flags[flag] = _slot(value.strip("<>"), required=True) if value else None
+        elif token[0] in "<[":
+            rest = inner.endswith("...")
+            slots.append(_slot(inner.removesuffix("..."), required=token[0] == "<"))
+        else:
+            words.append(token)
+    return Grammar(tuple(words), tuple(slots), flags, rest)
+
+
+def _slot(name: str, *, required: bool) -> Slot:
+    return Slot(name, required, tuple(name.split("|")) if "|" in name else ())
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A command and its arguments, by slot or flag name (`--git` is `git`)."""
+
+    command: Command
+    arguments: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class NearMiss:
+    """No command, but `text` would be one."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verbatim:
+    """Words for the agent, whatever they look like: what stands behind `prompt`."""
+
+    text: str
+
+
+_AGENT = re.compile(r"(?:claude|scripted|default)$|acp:\S", re.IGNORECASE)
+_VERBATIM = re.compile(r"prompt\s+(\S.*)", re.IGNORECASE | re.DOTALL)
+
+
+class Parser:
+    """Reads messages against a table of commands."""
+
+    def __init__(self, commands: Sequence[Command], aliases: Mapping[str, str]) -> None:
+        self._table = [(read_usage(command.usage), command) for command in commands]
+        # Longest first: `new project` before a command that would be called `new`.
+        self._table.sort(key=lambda row: -len(row[0].words))
+        self._first_words = {grammar.words[0].lower() for grammar, _ in self._table}
+        self._aliases = aliases
+
+    def parse(self, text: str, projects: Collection[str]) -> Parsed | NearMiss | Verbatim | None:
+        """A command if the whole message is one; a near miss if a corrected one would be; else None: a prompt.
+
+        Raises:
+            UserError: it is a command for certain (a leading `/`, an unknown flag), but not a valid one.
+        """
+        forced = text.startswith("/")
+        text = text.removeprefix("/").strip()
+        if verbatim := _VERBATIM.fullmatch(text):
+            return Verbatim(verbatim[1])
+        text = self._aliases.get(text.lower(), text)
+        if len(text) > MAX_COMMAND or (not forced and not self._could_be_command(text)):
+            if forced:
+                raise UserError(f"A command has at most {MAX_COMMAND} characters. Type `help` to see what there is.")
+            return None
+        problems: list[str] = []
+        for grammar, command in self._table:
+            arguments = _match(grammar, text, projects, problems)
+            if arguments is not None and self._is_command(arguments.get("command")):
+                return Parsed(command, arguments)
+        if problems:
+            raise UserError(problems[0])
+        corrected = self._correct(text, projects)
+        if corrected is not None:
+            return NearMiss(corrected)
+        if forced:
+            first = text.lower().split()
+            usages = [command.usage for grammar, command in self._table if first[:1] == [grammar.words[0].lower()]]
+            hint = f"It goes: `{usages[0]}`." if usages else "Type `help` to see what there is."
+            raise UserError(f"There is no command “{text[:60]}”. {hint}")
+        return None
+
+    def _is_command(self, words: str | None) -> bool:
+        """An argument that names a command names one there is: "help me" is a prompt."""
+        if words is None:
+            return True
+        wanted = words.lower().split()
+        return any([word.lower() for word in grammar.words[: len(wanted)]] == wanted for grammar, _ in self._table)
+
+    def _could_be_command(self, text: str) -> bool:
+        """A look at the first word: most messages are prompts, and need no more than this."""
+        first = text[:40].split(None, 1)[:1]
+        return bool(first) and (
+            first[0].lower() in self._first_words or any(_near(first[0], word) for word in self._first_words)
+        )
+
+    def _correct(self, text: str, projects: Collection[str]) -> str | None:
+        tokens = text.split()
+        if not tokens or len(text) > 400 or "\n" in text:
+            return None
+        for grammar, _ in self._table:
+            words = len(grammar.words)
+            if len(tokens) < words:
+                continue
+            fixed = [*grammar.words, *tokens[words:]]
+            typed_words = tokens[:words]
+            if not all(_near(typed, word) for typed, word in zip(typed_words, grammar.words, strict=True)):
+                continue
+            fixed = [*grammar.words, *_correct_arguments(grammar, tokens[words:], projects)]
+            candidate = " ".join(fixed)
+            problems: list[str] = []
+            if candidate != text and _match(grammar, candidate, projects, problems) is not None:
+                return candidate
+        return None
+
+
+def _correct_arguments(grammar: Grammar, tokens: list[str], projects: Collection[str]) -> list[str]:
+    known = [*grammar.flags, *(choice for slot in grammar.slots for choice in slot.choices)]
+    if any(slot.name == "project" for slot in grammar.slots):
+        known += projects
+    return [next((k for k in known if token not in known and _near(token, k)), token) for token in tokens]
+
+
+def _match(grammar: Grammar, text: str, projects: Collection[str], problems: list[str]) -> dict[str, str] | None:
+    """The arguments, if the whole of `text` fits; what is wrong with a certain command goes into `problems`."""
+    pieces = text.split(None, len(grammar.words))
+    words = [piece.lower() for piece in pieces[: len(grammar.words)]]
+    if words != [word.lower() for word in grammar.words]:
+        return None
+    tail = pieces[len(grammar.words)] if len(pieces) > len(grammar.words) else ""
+    if grammar.rest:
+        if not tail:
+            return None if grammar.slots[-1].required else {}
+        if grammar.slots[-1].name == "agent" and not _AGENT.match(tail):
+            return None  # prose that begins with that word
+        return {grammar.slots[-1].name: tail}
+    try:
+        tokens = shlex.split(tail)
+    except ValueError:
+        return None  # an apostrophe: prose
+    if not tokens and any(slot.required for slot in grammar.slots):
+        wanted = next(slot.name for slot in grammar.slots if slot.required)
+        problems.append(f"`{' '.join(grammar.words)}` wants a {wanted.replace('-', ' ')}.")
+        return None
+    return _take_tokens(grammar, tokens, projects, problems)
+
+
+def _take_tokens(
+    grammar: Grammar, tokens: list[str], projects: Collection[str], problems: list[str]
+) -> dict[str, str] | None:
+    arguments: dict[str, str] = {}
+    plain: list[str] = []
+    name = " ".join(grammar.words)
+    while tokens:
+        token = tokens.pop(0)
+        flag, _, given = token.partition("=")
+        if not flag.startswith("--"):
+            plain.append(token)
+        elif flag not in grammar.flags:
+            if grammar.flags:
+                near = next((known for known in grammar.flags if _near(flag, known)), None)
+                hint = f"Did you mean {near}?" if near else f"It takes {', '.join(grammar.flags)}."
+                problems.append(f"`{name}` has no {flag}. {hint}")
+            return None
+        elif grammar.flags[flag] is None:
+            arguments[flag[2:]] = "yes"
+        elif given or (tokens and not tokens[0].startswith("--")):
+            arguments[flag[2:]] = given or tokens.pop(0)
+        else:
+            problems.append(f"`{name}`: {flag} wants a value.")
+            return None
+    if len(plain) > len(grammar.slots):
+        return None
+    return arguments if _fill_slots(grammar, plain, projects, arguments) else None
+
+
+def _fill_slots(grammar: Grammar, plain: list[str], projects: Collection[str], arguments: dict[str, str]) -> bool:
+    """Give each token to the next slot that takes it, passing over optional ones that do not."""
+    waiting = list(plain)
+    for slot in grammar.slots:
+        if waiting and _takes(slot, waiting[0], projects):
+            token = waiting.pop(0)
+            arguments[slot.name] = token.lower() if slot.choices or slot.name == "project" else token
+        elif slot.required:
+            return False
+    return not waiting
+
+
+def _takes(slot: Slot, token: str, projects: Collection[str]) -> bool:
+    if slot.choices:
+        return token.lower() in slot.choices
+    if slot.name == "project":
+        return token.lower() in projects
+    if slot.name == "number":
+        return token.isdigit() and len(token) < 7
+    return True
+
+
+def _near(typed: str, word: str) -> bool:
+    """Equal but for one slip (two in a long word): a letter left out, added, changed, or two swapped."""
+    typed, word = typed.lower(), word.lower()
+    slips = 1 if len(word) <= 5 else 2
+    if typed == word:
+        return True
+    # A slip changes at most one letter into another: cheap to see, and it rules out nearly everything.
+    if abs(len(typed) - len(word)) > slips or len(set(typed) ^ set(word)) > 2 * slips:
+        return False
+    return _distance(typed, word) <= slips
+
+
+def _distance(a: str, b: str) -> int:
+    """Damerau-Levenshtein distance (adjacent swaps count once)."""
+    before: list[int] = []
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        older, before, row = before, row, [i]
+        for j, y in enumerate(b, 1):
+            cost = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (x != y))
+            if i > 1 and j > 1 and x == b[j - 2] and a[i - 2] == y:
+                cost = min(cost, older[j - 2] + 1)
+            row.append(cost)
+    return row[-1]

@@ -1,0 +1,194 @@
+"""The inbox: what came in is committed here, once, before its platform hears that we have it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
+
+from sqlalchemy import Connection
+
+from gateway import kill_points
+from gateway.asking import cards
+from gateway.chat.nouns import Conversation, Fate, Incoming, Message, Move, Withdrawal
+from gateway.config.access import Access, Role
+from gateway.store import Store, conversations, messages, moves, questions
+from gateway.store.conversations import StoredConversation
+from gateway.store.messages import StoredMessage
+
+#: Characters of one message; longer ones are answered with this limit.
+MAX_MESSAGE = 100_000
+
+
+class _Committed(NamedTuple):
+    """What is new, what was taken back while it waited, and the rooms that became others."""
+
+    accepted: list[StoredMessage]
+    withdrawn: list[StoredMessage]
+    moved: list[Move]
+
+
+class Inbox:
+    """Where all transports hand in their events.
+
+    `on_accepted` gets each new message after its commit, in order; `on_withdrawn` each message that its sender took
+    back while it waited; `on_moved` each room that became another one. All must return at once.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        access: Access,
+        on_accepted: Callable[[StoredMessage], None],
+        on_withdrawn: Callable[[StoredMessage], None],
+        on_moved: Callable[[Conversation, Conversation], None] = lambda _old, _new: None,
+    ) -> None:
+        self._store = store
+        self._access = access
+        self._on_accepted = on_accepted
+        self._on_withdrawn = on_withdrawn
+        self._on_moved = on_moved
+        self.accepted = 0
+        self.duplicates = 0
+
+    def of(self, transport: str) -> TransportInbox:
+        """The inbox as one transport sees it."""
+        return TransportInbox(self, self._store, transport)
+
+    async def accept(self, transport: str, incoming: Sequence[Incoming], cursor: str | None) -> list[int]:
+        """Commit, then hand on; the ids of the new messages.
+
+        What strangers write, and chatter that is not for us, is not even stored.
+        """
+        known = [item for item in incoming if self._is_known(item)]
+        if not known and cursor is None:
+            return []
+        handed_on: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
+        committed = self._store.write(lambda c: self._commit(c, transport, known, cursor))
+        # Not after an await of the caller's: one that is cancelled must not leave behind what is committed but handed
+        # to nobody. And nothing comes between the commit and the hand-over: the router relies on their order.
+        committed.add_done_callback(partial(self._hand_on, handed_on))
+        return await handed_on
+
+    def _is_known(self, item: Incoming) -> bool:
+        return isinstance(item, Move) or self._access.role(item.sender) is not Role.NOBODY
+
+    def _hand_on(self, handed_on: asyncio.Future[list[int]], committed: asyncio.Future[_Committed]) -> None:
+        try:
+            ids = self._hand_on_all(committed.result())
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the caller's
+            if not handed_on.done():
+                handed_on.set_exception(error)
+            return
+        if not handed_on.done():
+            handed_on.set_result(ids)
+
+    def _hand_on_all(self, committed: _Committed) -> list[int]:
+        accepted, withdrawn, moved = committed
+        kill_points.reach("inbox.committed")
+        for move in moved:
+            self._on_moved(move.conversation, move.to)
+        self.accepted += len(accepted)
+        for message in withdrawn:
+            self._on_withdrawn(message)
+        gone = {message.id for message in withdrawn}
+        for message in accepted:
+            if message.id not in gone:
+                self._on_accepted(message)
+        return [message.id for message in accepted]
+
+    async def recover(self) -> None:
+        """Hand out again what was committed but not yet routed when the gateway ended."""
+        for message in await self._store.read(lambda c: messages.with_fate(c, Fate.RECEIVED)):
+            self._on_accepted(message)
+
+    def _commit(
+        self, connection: Connection, transport: str, incoming: Sequence[Incoming], cursor: str | None
+    ) -> _Committed:
+        accepted: list[StoredMessage] = []
+        withdrawn: list[StoredMessage] = []
+        moved: list[Move] = []
+        for event in incoming:
+            item = _storable(event) if isinstance(event, Message) else event
+            if isinstance(item, Move):
+                moved += [item] if moves.move(connection, item.conversation, item.to) else []
+            elif isinstance(item, Withdrawal):
+                # An operator may take back anybody's message, as moderators do.
+                by = None if self._access.role(item.sender) is Role.OPERATOR else item.sender
+                taken_back = messages.withdraw(connection, transport, item.external_id, by)
+                withdrawn += [taken_back] if taken_back else []
+            elif item.edits is not None:
+                if not item.problem:
+                    messages.replace_text(connection, item)
+            else:
+                new = self._add(connection, item)
+                accepted += [new] if new else []
+        if cursor is not None:
+            conversations.set_cursor(connection, transport, cursor)
+        return _Committed(accepted, withdrawn, moved)
+
+    @staticmethod
+    def _is_ambient(connection: Connection, message: Message) -> bool:
+        room = conversations.find(connection, replace(message.conversation, thread=""))
+        return room is not None and room.ambient
+
+    def _add(self, connection: Connection, message: Message) -> StoredMessage | None:
+        here = conversations.find(connection, message.conversation)
+        meant = _meant_for_us(message, here) or self._is_ambient(connection, message)
+        if not meant and not _answers(connection, message, here):
+            return None
+        if here is None or here.direct != message.direct:
+            here = conversations.ensure(connection, message.conversation, direct=message.direct)
+        stored = messages.add(connection, message, here.id, here.project_id, direct=message.direct)
+        if stored is None:
+            self.duplicates += 1
+        return stored
+
+
+class TransportInbox:
+    """Implements `gateway.chat.Receiver`."""
+
+    def __init__(self, inbox: Inbox, store: Store, transport: str) -> None:
+        self._inbox = inbox
+        self._store = store
+        self._transport = transport
+
+    async def accept(self, incoming: Sequence[Incoming], cursor: str | None = None) -> None:
+        await self._inbox.accept(self._transport, incoming, cursor)
+
+    async def cursor(self, transport: str) -> str | None:
+        return await self._store.read(lambda c: conversations.cursor(c, transport))
+
+
+def _storable(message: Message) -> Message:
+    """The message as the database can hold it, and as an agent should read it."""
+    text, name = _encodable(message.text), _encodable(message.sender_name)
+    files = tuple(replace(file, name=_encodable(file.name), mime=_encodable(file.mime)) for file in message.files)
+    if len(text) <= MAX_MESSAGE:
+        same = (text, name, files) == (message.text, message.sender_name, message.files)
+        return message if same else replace(message, text=text, sender_name=name, files=files)
+    told = f"Your message has {len(text):,} characters; the most is {MAX_MESSAGE:,}. Put it into a file of the project."
+    return replace(message, text=text[:1000], sender_name=name, files=files, problem=told)
+
+
+def _encodable(text: str) -> str:
+    """The text without what has no encoding: halves of surrogate pairs."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _answers(connection: Connection, message: Message, here: StoredConversation | None) -> bool:
+    """In a group, too, whoever is asked something need not mention the bot to say one of the answers."""
+    if here is None:
+        return False
+    return any(
+        cards.could_answer(body, message.text) for body in questions.asked_of(connection, here.id, message.sender)
+    )
+
+
+def _meant_for_us(message: Message, here: StoredConversation | None) -> bool:
+    """In a group the bot wants a mention, but not in a room that is ambient, nor in a thread it takes part in."""
+    if message.direct or message.addressed:
+        return True
+    return here is not None and bool(message.conversation.thread)

@@ -1,0 +1,293 @@
+"""The router: what is a command runs, everything else goes to the agent.
+
+Messages of one room are routed in the order in which they came. A command runs at once, beside whatever the agents do;
+the messages behind it wait only until it releases them, which a long one does early. Errors are caught here, once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from sqlalchemy import Connection
+
+from gateway.asking.answers import Answers
+from gateway.chat.nouns import Fate
+from gateway.config.access import Access, Role
+from gateway.delivery.fates import Fates
+from gateway.delivery.outbox import Outbox
+from gateway.errors import StateError, UserError
+from gateway.intake.grammar import Command, CommandContext, NearMiss, Parsed, Parser, Verbatim
+from gateway.intake.services import Services, no_active_project
+from gateway.projects.bootstrap import Projects
+from gateway.store import Store, conversations, messages, outbox
+from gateway.store.messages import StoredMessage
+from gateway.turns.dispatcher import Dispatcher
+
+log = logging.getLogger(__name__)
+
+_RETRY_WRITE_S = 1.0
+
+
+class Router:
+    """See the module. `route` is the inbox's `on_accepted`."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        outbox: Outbox,
+        fates: Fates,
+        access: Access,
+        dispatcher: Dispatcher,
+        projects: Projects,
+        parser: Parser,
+        answers: Answers,
+    ) -> None:
+        self._store = store
+        self._outbox = outbox
+        self._fates = fates
+        self._access = access
+        self._dispatcher = dispatcher
+        self._projects = projects
+        self._parser = parser
+        self._answers = answers
+        self._services: Services | None = None
+        self._rooms: dict[tuple[str, str], deque[StoredMessage]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def attach(self, services: Services) -> None:
+        """What commands get; made after the router."""
+        self._services = services
+
+    def route(self, message: StoredMessage) -> None:
+        """Take a committed message. Returns at once."""
+        self._fates.changed([message], Fate.RECEIVED)
+        room = (message.conversation.transport, message.conversation.room)
+        waiting = self._rooms.get(room)
+        if waiting is not None:
+            waiting.append(message)
+            return
+        # The common case, a prompt with nothing before it, costs no task. Its project was read when it was
+        # committed; no command was at work in the room since, so that is still the active one.
+        try:
+            if message.project_id is not None and self._is_plain_prompt(message):
+                self._dispatcher.submit(message, message.project_id)
+                return
+        except Exception:
+            log.exception("message %s", message.id)  # the long way sets it aside
+        self._rooms[room] = deque([message])
+        self._in_background(self._work_off(room))
+
+    async def recover(self) -> None:
+        """Commands that were cut off by the end of the last process: run again what may be, tell of the others."""
+        for message in await self._store.read(lambda c: messages.with_fate(c, Fate.RUNNING)):
+            if message.turn_id is not None:
+                continue
+            parsed = self._parse(message)
+            if isinstance(parsed, Parsed) and parsed.command.repeatable:
+                self.route(message)  # ahead of what came in behind it
+            else:
+                told = f"The gateway was restarted while “{message.text[:60]}” was at work. Look, and send it again."
+                await self._settle(message, Fate.INTERRUPTED, told)
+
+    async def close(self) -> None:
+        """Cut off what is at work; the next start takes it up."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _is_plain_prompt(self, message: StoredMessage) -> bool:
+        allowed = self._access.role(message.sender) is not Role.NOBODY and not message.problem and not message.presses
+        if self._answers.questions.open_in(message.conversation_id):
+            return False
+        project = self._projects.by_id(message.project_id) if message.project_id is not None else None
+        takes = project is not None and project.desired == "up"
+        return allowed and takes and self._parse(message) is None
+
+    def _parse(self, message: StoredMessage) -> Parsed | NearMiss | Verbatim | UserError | None:
+        try:
+            return self._parser.parse(message.text.strip(), self._projects.names())
+        except UserError as error:
+            return error
+
+    async def _work_off(self, room: tuple[str, str]) -> None:
+        waiting = self._rooms[room]
+        try:
+            while waiting:
+                try:
+                    await self._handle_or_set_aside(waiting[0])
+                except StateError as error:
+                    log.error("message %s is tried again: %s", waiting[0].id, error)
+                    await asyncio.sleep(_RETRY_WRITE_S)
+                    continue
+                waiting.popleft()
+        finally:
+            del self._rooms[room]
+
+    async def _handle_or_set_aside(self, message: StoredMessage) -> None:
+        """A message that cannot be routed must not hold up the ones behind it."""
+        try:
+            await self._handle(message)
+        except StateError:
+            raise
+        except Exception:  # noqa: BLE001 - logged with its reference
+            await self._settle(message, Fate.FAILED, _went_wrong(message))
+
+    async def _handle(self, message: StoredMessage) -> None:
+        """Route one message; return when the next one may be routed. Raises StateError: nothing has changed."""
+        # As it is now: it may have been edited or taken back while it waited here.
+        message = await self._store.read(lambda c: messages.by_id(c, message.id))
+        if message.fate.final:
+            return
+        if self._access.role(message.sender) is Role.NOBODY:
+            await self._settle(message, Fate.REFUSED, "")  # known when it was committed, not any more
+            return
+        if message.problem:
+            await self._settle(message, Fate.REFUSED, message.problem)
+            return
+        parsed = self._parse(message)
+        if message.presses and not (isinstance(parsed, Parsed) and getattr(parsed.command, "by_tap", False)):
+            await self._answer(message, self._answers.pressed)
+            return
+        if parsed is None and await self._answer(message, self._answers.take):
+            return
+        if isinstance(parsed, Parsed) and getattr(parsed.command, "for_agent", False):
+            await self._hand_on(message, parsed)
+        elif isinstance(parsed, Parsed):
+            await self._start_command(message, parsed)
+        elif isinstance(parsed, NearMiss):
+            told = (
+                f"Did you mean `{parsed.text}`? Nothing was done. Type it like that, or "
+                f"`prompt {message.text.strip()[:60]}` to send your words to the agent."
+            )
+            await self._settle(message, Fate.REFUSED, told)
+        elif isinstance(parsed, UserError):
+            await self._settle(message, Fate.REFUSED, str(parsed))
+        elif isinstance(parsed, Verbatim):
+            await self._prompt(message, parsed.text)
+        else:
+            await self._prompt(message)
+
+    async def _answer(
+        self, message: StoredMessage, take: Callable[[StoredMessage, Role], Awaitable[str | None]]
+    ) -> bool:
+        """Settle a message that answers what an agent asks; False when it does not."""
+        try:
+            told, fate = await take(message, self._access.role(message.sender)), Fate.ANSWERED
+        except UserError as error:
+            told, fate = str(error), Fate.REFUSED
+        if told is None:
+            return False
+        await self._settle_in_the_end(message, fate, told)  # routed once more it would be no answer, but a prompt
+        return True
+
+    async def _start_command(self, message: StoredMessage, parsed: Parsed) -> None:
+        """Have a command run; return when it has ended, or has released the messages behind it."""
+        released = asyncio.Event()
+        work = self._in_background(self._run(message, parsed, released))
+        wait_released = asyncio.create_task(released.wait())
+        await asyncio.wait([work, wait_released], return_when=asyncio.FIRST_COMPLETED)
+        wait_released.cancel()
+
+    async def _hand_on(self, message: StoredMessage, parsed: Parsed) -> None:
+        """A command that the agent carries out goes to it like a prompt, in words that it knows."""
+        assert self._services is not None
+        role = self._access.role(message.sender)
+        ctx = CommandContext(message, role, parsed.arguments, self._services, lambda: None)
+        try:
+            words = await parsed.command.run(ctx)
+        except UserError as error:
+            await self._settle(message, Fate.REFUSED, str(error))
+            return
+        await self._prompt(message, words)
+
+    async def _prompt(self, message: StoredMessage, words: str | None = None) -> None:
+        here = await self._store.read(lambda c: conversations.by_id(c, message.conversation_id))
+        project = self._projects.by_id(here.project_id) if here.project_id is not None else None
+        if project is None:
+            await self._settle(message, Fate.REFUSED, no_active_project(self._projects))
+        elif project.desired == "down":
+            told = f"{project.name} is down. Type `up {project.name}`, then send it again."
+            await self._settle(message, Fate.REFUSED, told)
+        else:
+            self._dispatcher.submit(message, project.id, words)
+
+    async def _run(self, message: StoredMessage, parsed: Parsed, released: asyncio.Event) -> None:
+        command: Command = parsed.command
+        role = self._access.role(message.sender)
+        assert self._services is not None
+        fate = Fate.ANSWERED
+        ctx = CommandContext(message, role, parsed.arguments, self._services, released.set)
+        try:
+            if role < command.role:
+                raise UserError(f"Only an operator may do `{command.usage.split(' <')[0].split(' [')[0]}`.")
+            if not await self._store.write(lambda c: messages.begin_command(c, message.id)):
+                return  # taken back before it began
+            self._fates.changed([message], Fate.RUNNING)
+            told = await command.run(ctx)
+        except UserError as error:
+            told, fate = str(error), Fate.REFUSED
+        except StateError as error:
+            log.error("a command of message %s: %s", message.id, error)
+            told, fate = "The gateway's disk refused. Look how things are, and send it again.", Fate.FAILED
+        except Exception:  # noqa: BLE001 - logged with its reference
+            told, fate = _went_wrong(message), Fate.FAILED
+        await self._settle_in_the_end(message, fate, told, ctx)
+        for call in ctx.afterwards:
+            call()
+
+    async def _settle_in_the_end(
+        self, message: StoredMessage, fate: Fate, told: str, ctx: CommandContext | None = None
+    ) -> None:
+        """What was done must be told, however long the disk refuses."""
+        while True:
+            try:
+                await self._settle(message, fate, told, ctx)
+                return
+            except StateError:
+                await asyncio.sleep(_RETRY_WRITE_S)
+
+    async def _settle(self, message: StoredMessage, fate: Fate, told: str, ctx: CommandContext | None = None) -> None:
+        """Commit a message's fate together with the reply to it."""
+        offers, replaces = ([], None) if ctx is None or fate is not Fate.ANSWERED else (ctx.offers, ctx.replaces)
+        told = told.encode(errors="replace").decode()  # a reply that no platform could send would never be told
+
+        def unit(connection: Connection) -> None:
+            messages.set_fate(connection, [message.id], fate)
+            self._outbox.add(
+                connection,
+                message.conversation,
+                message.conversation_id,
+                told,
+                reply_to=message.external_id,
+                message_id=message.id,
+                replaces=None if replaces is None else outbox.reply_to(connection, replaces),
+                choices=outbox.encode_choices(offers),
+            )
+
+        await self._store.write(unit)
+        self._fates.changed([message], fate)
+        self._outbox.wake(message.conversation)
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a message stays as it is until the next start", exc_info=error)
+
+
+def _went_wrong(message: StoredMessage) -> str:
+    """The unexpected, as it is caught: the person gets a reference, the log the rest."""
+    reference = secrets.token_hex(2)
+    log.exception("ref %s: message %s", reference, message.id)
+    return f"Something went wrong (ref {reference})."

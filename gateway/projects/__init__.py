@@ -1,0 +1,1 @@
+"""Places of their own for agents: made, started, rebuilt, ended."""

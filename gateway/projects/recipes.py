@@ -1,0 +1,91 @@
+"""Recipes: what a project's container is to be made of, decided from its source and from what operators asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from gateway.engine.container import image_prefix
+from gateway.errors import UserError
+from gateway.projects.source_tree import SourceTree
+from gateway.store.projects import Project
+from stacks import catalog
+from stacks.images import BuildInputs, ImagePlan, Overlay, plan_image
+from stacks.own import Own, read_own
+from stacks.plan import Plan, make_plan
+from stacks.recipe import Recipe
+
+log = logging.getLogger(__name__)
+
+
+def wish(stack: str | None) -> str:
+    """What is stored of a `--stack`: empty where the files are to decide."""
+    return "" if stack in (None, catalog.AUTO) else str(stack)
+
+
+class Recipes:
+    """Of one gateway. `folder` is where its operators keep stacks of their own."""
+
+    def __init__(self, inputs: BuildInputs, instance: str, folder: Path) -> None:
+        self._inputs = inputs
+        self._prefix = image_prefix(instance)
+        self._folder = folder
+        #: The image that everything begins with: kept, and built first where a repository has to be fetched.
+        self.base = plan_image(inputs, (), self._prefix)
+
+    def stacks(self) -> tuple[catalog.Stack, ...]:
+        """The stacks there are, as their folders are now. Raises UserError for one that is not right."""
+        return catalog.catalog(catalog.BUILT_IN, self._folder)
+
+    async def decide(self, source: Path, stack: str) -> Plan:
+        """The plan of a source as it is now; `stack` was asked for, if any. Raises UserError."""
+        return await asyncio.to_thread(lambda: make_plan(SourceTree(source), self.stacks(), stack=stack or None))
+
+    async def offered(self, source: Path) -> Own:
+        """What a source wants to add, as it is now. Raises UserError for what cannot be added."""
+        return await asyncio.to_thread(lambda: read_own(SourceTree(source)))
+
+    def image(self, recipe: Recipe) -> ImagePlan:
+        """The image of a recipe. Raises UserError."""
+        known = {stack.name: stack for stack in self.stacks()}
+        overlays = [
+            Overlay(known[toolchain.stack], toolchain.version)
+            for toolchain in recipe.plan.toolchains
+            if toolchain.stack in known
+        ]
+        inputs = self._inputs
+        if recipe.fresh:  # an argument that nobody had before: the engine's cache has nothing of it
+            inputs = replace(inputs, arguments={**inputs.arguments, "HUSKIES_FRESH": recipe.fresh})
+        return plan_image(inputs, overlays, self._prefix, recipe.own)
+
+    def check_stack(self, name: str | None, *, images: bool) -> None:
+        """Whether people may ask for a stack. Raises UserError, which lists those there are."""
+        stacks = {stack.name: stack for stack in self.stacks()}
+        if name is None or name == catalog.AUTO:
+            return
+        if name not in stacks:
+            raise UserError(f"There is no stack {name}. There are: {', '.join(sorted(stacks))}.")
+        if images and name != catalog.FALLBACK and not stacks[name].has_image:
+            raise UserError(
+                f"The stack {name} has no image: {stacks[name].folder / catalog.FRAGMENT} is missing. "
+                f"`--stack {catalog.FALLBACK}` gives the base, with git and a shell."
+            )
+
+
+def stored(project: Project) -> Recipe:
+    """The recipe that a project was built by; of one from before there were recipes, what is known."""
+    if project.recipe:
+        try:
+            return msgspec.json.decode(project.recipe, type=Recipe)
+        except msgspec.DecodeError as error:  # of another version of huskies; `rebuild` writes it anew
+            log.warning("the recipe of %s cannot be read: %s", project.name, error)
+    return Recipe(Plan(project.stack or catalog.FALLBACK, "", "", ()))
+
+
+def text(recipe: Recipe) -> str:
+    """A recipe as it is stored."""
+    return msgspec.json.encode(recipe).decode()

@@ -1,0 +1,1 @@
+"""Messages become turns, one at a time per session."""

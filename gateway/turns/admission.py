@@ -1,0 +1,258 @@
+"""Whether a turn may begin now: what the provider of the model says, its key, and what is left of a project's budget.
+
+The dispatcher asks before each turn, and is told when an answer may have changed. A budget is never just refused: an
+operator is asked for more, once for all that waits in the project.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.asking import cards
+from gateway.asking.questions import Questions, Then
+from gateway.errors import StateError
+from gateway.store import Store, budgets
+from gateway.store.questions import Asked
+from gateway.store.turns import SessionKey, Turn
+from sled.protocol import Finished, Option, Query, Question
+
+log = logging.getLogger(__name__)
+
+#: Minutes until a turn is tried again after the provider refused it without saying for how long, ever longer; and
+#: seconds after its beginning when it fails instead.
+_TRY_AGAIN_MIN = (1, 2, 5, 10, 15, 30)
+GIVE_UP_S = 24 * 3600.0
+#: The part of a day's budget that an operator is asked to add.
+_STEP = 0.4
+#: The part of it that is not enough to begin another turn with.
+_RESERVE = 0.1
+_RETRY_WRITE_S = 1.0
+#: The farthest end of a limit that is believed, seconds.
+_FARTHEST_S = 40 * 86400.0
+#: Seconds until a turn whose key was refused is tried again.
+KEY_AGAIN_S = 61.0
+
+
+@dataclass(frozen=True, slots=True)
+class Parking:
+    """A turn goes on at `until` (seconds since the epoch); `told` is what people read of that."""
+
+    until: float
+    told: str
+
+
+@dataclass(slots=True)
+class Gate:
+    """See the module. `budget_usd`: per project and day; 0 for none. Use from one event loop."""
+
+    store: Store
+    questions: Questions
+    budget_usd: float
+    #: What to do when something that was held may go on; and when an operator says no to a project's going on.
+    changed: Callable[[], None] = lambda: None
+    refused: Callable[[int, str], Awaitable[None]] | None = None
+    #: Until when the provider serves a project no more, seconds since the epoch; and what is wrong with its key.
+    limit_of: Callable[[int], float | None] = lambda _: None
+    refusal: Callable[[int], str] = lambda _: ""
+    _day: str = ""
+    _spent: dict[int, float] = field(default_factory=dict)
+    _turns: dict[int, int] = field(default_factory=dict)
+    _granted: dict[int, float] = field(default_factory=dict)
+    _asking: dict[int, Asked | None] = field(default_factory=dict)
+    _timer: asyncio.TimerHandle | None = None
+    _at: float = 0.0
+    _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    async def recover(self) -> None:
+        """Read what was spent and allowed today."""
+        self._day = _today()
+        read = await self.store.read(lambda c: budgets.of_day(c, self._day, _midnight()))
+        self._spent, self._turns, self._granted = read
+
+    def close(self) -> None:
+        """Forget everything in memory."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+
+    def holds(self, key: SessionKey) -> str:
+        """Why no turn of that session may begin now; empty when one may."""
+        if (until := self.limited_until(key.project_id)) > time.time():
+            return f"The provider's limit is reached. It goes on {clock(until)}."
+        if refusal := self.refusal(key.project_id):
+            self._look_again(time.time() + KEY_AGAIN_S)
+            return _sentence(refusal)
+        if not self._within_budget(key.project_id):
+            if key.project_id not in self._asking:
+                self._asking[key.project_id] = None
+                self._in_background(self._ask(key))
+            return "The budget of today is used; an operator is asked."
+        return ""
+
+    # --- the provider ------------------------------------------------------------------------------------------------
+
+    def limited_until(self, project_id: int) -> float:
+        """When the provider serves a project again, seconds since the epoch; 0, or past: it does.
+
+        Whoever asks is told when that has come.
+        """
+        until = self.limit_of(project_id) or 0.0
+        if until > time.time():
+            self._look_again(until + 0.1)
+        return until
+
+    def limit(self, until: float) -> None:
+        """The provider serves this account, or one of several, no more before `until`, seconds since the epoch."""
+        self._look_again(until + 0.1)
+
+    def resume_at(self, turn: Turn, end: Finished) -> Parking | None:
+        """When a turn that its provider stopped goes on; None: it does not."""
+        project_id = turn.key.project_id
+        if end.reason == "model_key":
+            told = _sentence(self.refusal(project_id) or "the model key was refused")
+            return Parking(time.time() + KEY_AGAIN_S, f"{told} I go on once it works; `stop` gives up.")
+        if end.reason != "limit":
+            return None
+        resets_at = end.resets_at if end.resets_at < time.time() + _FARTHEST_S else 0.0
+        until = max(resets_at, self.limited_until(project_id))
+        if resets_at > time.time():
+            self.limit(resets_at)
+        if until <= time.time():
+            if time.time() > turn.started_at + GIVE_UP_S:
+                return None
+            until = time.time() + 60.0 * _TRY_AGAIN_MIN[min(turn.parks, len(_TRY_AGAIN_MIN) - 1)]
+        return Parking(until, f"The provider's limit is reached. I go on {clock(until)}; `stop` gives up.")
+
+    def _look_again(self, at: float) -> None:
+        """Have what is held looked at again, not later than `at`."""
+        if self._timer is not None and not self._timer.cancelled() and self._at <= at and self._at > time.time():
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._at = at
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, at - time.time()), self.changed)
+
+    # --- budgets -----------------------------------------------------------------------------------------------------
+
+    def spent(self, project_id: int, usd: float) -> None:
+        """A turn has cost this."""
+        self._turn_of_day()
+        self._spent[project_id] = self._spent.get(project_id, 0.0) + usd
+        self._turns[project_id] = self._turns.get(project_id, 0) + 1
+
+    def left(self, project_id: int) -> tuple[float, float]:
+        """What a project has spent today, and what it may spend, USD."""
+        self._turn_of_day()
+        return self._spent.get(project_id, 0.0), self.budget_usd + self._granted.get(project_id, 0.0)
+
+    def forget(self, project_id: int) -> None:
+        """A project is deleted; another one may get its number."""
+        for known in (self._spent, self._turns, self._granted, self._asking):
+            known.pop(project_id, None)
+
+    def _within_budget(self, project_id: int) -> bool:
+        """What is left must be worth beginning a turn with: one like those of today, or a tenth of the budget."""
+        if self.budget_usd <= 0:
+            return True
+        spent, most = self.left(project_id)
+        typical = spent / self._turns[project_id] if self._turns.get(project_id) else 0.0
+        return spent < most - min(typical, self.budget_usd * _RESERVE)
+
+    def _turn_of_day(self) -> None:
+        if (today := _today()) != self._day:
+            self._day = today
+            self._spent, self._turns, self._granted = {}, {}, {}
+
+    async def _ask(self, key: SessionKey) -> None:
+        spent, most = self.left(key.project_id)
+        step = round(self.budget_usd * _STEP, 2)
+        query = Query(
+            text=f"{spent:.2f} of {most:.2f} USD used today. Continue with +{step:g}?",
+            options=[Option(label=f"Yes, +{step:g} USD"), Option(label="No")],
+        )
+        question = Question(id=f"budget-{self._day}-{time.time_ns()}", kind="query", queries=[query])
+        deadline = _midnight(1)
+        then = self._then(key.project_id)
+        while True:
+            try:
+                asked = await self.questions.ask_operator(*key, question, deadline, then)
+                self._asking[key.project_id] = asked
+                break
+            except StateError as error:
+                log.error("a budget's question: %s", error)
+                await asyncio.sleep(_RETRY_WRITE_S)
+        # At midnight everybody has a new budget.
+        asyncio.get_running_loop().call_later(max(0.0, deadline - time.time()) + 1, self.changed)
+
+    def taken_up(self, asked: Asked) -> Then:
+        """A question of an earlier process is still open; what hears of its outcome."""
+        self._asking[asked.project_id] = asked
+        return self._then(asked.project_id)
+
+    def _then(self, project_id: int) -> Then:
+        async def then(asked: Asked) -> None:
+            self._asking.pop(project_id, None)
+            usd = _allowed(asked, round(self.budget_usd * _STEP, 2))
+            if usd > 0:
+                self._turn_of_day()
+                day, by = self._day, asked.answered_by
+                await _insist(lambda: self.store.write(lambda c: budgets.grant(c, project_id, day, usd, by)))
+                self._granted[project_id] = self._granted.get(project_id, 0.0) + usd
+            elif asked.outcome == "answered" and (refused := self.refused) is not None:
+                await _insist(lambda: refused(project_id, "The budget of today is used."))
+            self.changed()
+
+        return then
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _allowed(asked: Asked, step: float) -> float:
+    """How much more an answer allows, USD: an option, or a number in somebody's own words."""
+    if asked.outcome != "answered" or not asked.answers or not asked.answers[0]:
+        return 0.0
+    said = asked.answers[0][0].strip()
+    if (number := cards.AMOUNT.fullmatch(said)) is not None:
+        return float(number[1])
+    return step if cards.consent(said) else 0.0
+
+
+async def _insist(work: Callable[[], Awaitable[None]]) -> None:
+    """Do what follows from an answer, however long the database refuses: nobody is asked for it again."""
+    while True:
+        try:
+            await work()
+            return
+        except StateError as error:
+            log.error("what was answered about a budget has to wait: %s", error)
+            await asyncio.sleep(_RETRY_WRITE_S)
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def clock(at: float) -> str:
+    """A point in time for people, in the gateway's time zone: `at 14:05`, or with its day."""
+    then, now = datetime.datetime.fromtimestamp(at), datetime.datetime.now()
+    return f"at {then:%H:%M}" if then.date() == now.date() else f"on {then:%a %d %b at %H:%M}"
+
+
+def _today() -> str:
+    return datetime.date.today().isoformat()
+
+
+def _midnight(days: int = 0) -> float:
+    """When today began, or the day that is so many days later, seconds since the epoch; not all days have 24 hours."""
+    day = datetime.date.today() + datetime.timedelta(days=days)
+    return datetime.datetime.combine(day, datetime.time()).timestamp()

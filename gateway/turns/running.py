@@ -1,0 +1,101 @@
+"""What the dispatcher deals in: limits, sessions that wait, runs under way, and what `stop` did."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from gateway.asking import questions
+from gateway.chat.nouns import Conversation
+from gateway.chat.text import quote
+from gateway.store.messages import StoredMessage
+from gateway.store.turns import SessionKey, Turn
+from gateway.turns.progress import Live
+from sled.protocol import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How messages become turns; see the configuration."""
+
+    window_s: float = 1.5
+    window_max_s: float = 10.0
+    queue: int = 100
+    mode: Literal["collect", "steer", "interrupt"] = "collect"
+    runs_per_project: int = 1
+    runs: int = 8
+    silence_s: float = 420.0
+    turn_s: float = 3600.0
+    warm_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """What a project's runs are like; asked anew for each turn."""
+
+    project: str
+    agent: str
+    permissions: Literal["auto", "ask", "allow"]
+    isolated: bool
+    model: str
+
+
+class Wire(questions.Wire, Protocol):
+    """The sleds, as the dispatcher sees them."""
+
+    def journal(self, project_id: int) -> str | None:
+        """The journal of a project's sled; None while it is away."""
+
+
+@dataclass(slots=True)
+class Lane:
+    """A session with something in its window or in line."""
+
+    key: SessionKey
+    conversation: Conversation
+    reply_to: str
+    opened_at: float
+    timer: asyncio.TimerHandle | None = None
+    live: Live | None = None
+    told: str = ""  # why it waits, where that is a message of its own
+
+
+@dataclass(slots=True)
+class Running:
+    """An open turn."""
+
+    turn: Turn
+    frame: Run
+    live: Live
+    began_at: float
+    heard_at: float
+    seen: int = 0
+    tools: set[str] = field(default_factory=set)
+    stop_reason: str = ""
+    quiet: bool = False  # whoever stopped it tells of it
+    finishing: bool = False
+    parked_at: float = 0.0  # on the event loop's clock; 0: the run is at work
+    timer: asyncio.TimerHandle | None = None
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """What `stop` did."""
+
+    discarded: list[StoredMessage]
+    ended: list[Turn]
+    unanswered: list[Turn]  # the sled did not report in time
+
+    @property
+    def told(self) -> str:
+        """What people must know of it: every discarded message is named. Empty, or lines behind a line break."""
+        lines = []
+        if self.ended:
+            lines.append("Stopped the run." if len(self.ended) == 1 else f"Stopped {len(self.ended)} runs.")
+        if self.discarded:
+            lines.append("Discarded: " + ", ".join(quote(message.text) for message in self.discarded))
+        if self.unanswered:
+            lines.append("A run has not ended yet: its sled does not answer. `restart` ends it by force.")
+        return "".join(f"\n{line}" for line in lines)

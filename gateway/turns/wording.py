@@ -1,0 +1,122 @@
+"""From a batch to a prompt, and from a run's end to an answer. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from gateway.chat.nouns import Fate
+from gateway.chat.text import shorten
+from gateway.config.sections import Person
+from gateway.store.messages import COMPACT, StoredMessage
+from gateway.store.turns import Turn
+from sled.protocol import Attached, Finished
+
+#: Characters of one answer that people get; more would bury the conversation.
+MAX_ANSWER = 100_000
+#: What chats are called; others by their own name.
+_PLACES = {
+    "cli": "a terminal",
+    "console": "a terminal",
+    "matrix": "a Matrix room",
+    "slack": "Slack",
+    "web": "the browser",
+    "whatsapp": "WhatsApp",
+}
+
+
+def compose(batch: Sequence[StoredMessage], people: Mapping[str, Person]) -> str:
+    """The prompt of a batch: its messages, joined by blank lines.
+
+    Senders are named where the agent could not know who speaks: several wrote, or the room is shared.
+    """
+    if batch[0].text == COMPACT:
+        return COMPACT
+    named = len({message.sender for message in batch}) > 1 or any(not message.direct for message in batch)
+    return "\n\n".join(f"{name_of(message, people)}: {message.text}" if named else message.text for message in batch)
+
+
+def go_on(prompt: str) -> str:
+    """The prompt of a run that goes on with a turn which its provider stopped."""
+    return (
+        "The provider's usage limit interrupted you. Go on with this now, without doing again what you have done "
+        f"already:\n\n{prompt}"
+    )
+
+
+#: Commands that an agent is told of at most.
+_MAX_COMMANDS = 10
+
+
+def news_of(turn: Turn, worth_telling: Callable[[str], bool]) -> str:
+    """What the gateway knows to have happened since the session's last turn; empty when that is nothing."""
+    typed = [shorten(text, 100) for text in turn.commands if worth_telling(text)]
+    if not typed:
+        return ""
+    more = f" and {len(typed) - _MAX_COMMANDS} before these" if len(typed) > _MAX_COMMANDS else ""
+    return f"Since your last turn people used these commands of the chat: {'; '.join(typed[-_MAX_COMMANDS:])}{more}."
+
+
+def attached_to(message: StoredMessage) -> list[Attached]:
+    """The files that came with a message, as a run names them."""
+    return [Attached(id=f"m{message.id}-{n}", name=file.name[:200]) for n, file in enumerate(message.files)]
+
+
+def name_of(message: StoredMessage, people: Mapping[str, Person]) -> str:
+    """What to call a message's sender."""
+    person = people.get(message.sender)
+    name = person.name if person else message.sender_name or message.sender.partition(":")[2]
+    # One line, no colon: the agent must not mistake a name for the beginning of a message.
+    return " ".join(name.replace(":", " ").split()) or "somebody"
+
+
+def standing_facts(project: str, batch: Sequence[StoredMessage], people: Mapping[str, Person]) -> str:
+    """What the agent should know of the conversation, apart from the messages."""
+    where = batch[0].conversation.transport
+    place = _PLACES.get(where, f"a chat on {where}")
+    writers: dict[str, str] = {}
+    for message in batch:
+        person = people.get(message.sender)
+        pronouns = f" ({person.pronouns})" if person and person.pronouns else ""
+        writers[message.sender] = f"{name_of(message, people)}{pronouns}"
+    kind = "alone with you" if batch[0].direct else "in a group"
+    return (
+        f"You work in the project {project}; people write to you in {place} and read your final answer there, often on "
+        f"a phone. Now {', '.join(writers.values())} writes, {kind}. To send them a file, put a copy of it into "
+        ".huskies/outbox; files that they send lie in .huskies/inbox."
+    )
+
+
+def fate_of(end: Finished) -> Fate:
+    """What a run's end means for its messages."""
+    return {"answered": Fate.ANSWERED, "failed": Fate.FAILED, "interrupted": Fate.INTERRUPTED}[end.ending]
+
+
+def answer(end: Finished, stop_reason: str) -> str:
+    """What people read when a run is over. `stop_reason` says who or what ended it, when somebody did."""
+    text = end.text.strip()
+    if len(text) > MAX_ANSWER:
+        rest = len(text) - MAX_ANSWER
+        text = f"{text[:MAX_ANSWER]}\n\n({rest:,} more characters are not shown. Ask for the part that you need.)"
+    if end.ending == "answered":
+        told = text or "(The agent ended without a word.)"
+    elif end.reason == "model_key":
+        told = (
+            "The model key was refused, or none is set. Whoever runs the gateway can set another one, with "
+            "`huskies secrets set all api_key` in a terminal; it holds at once. Then `retry`."
+        )
+    elif end.ending == "failed":
+        told = _with(text, f"The run failed: {end.error or 'no reason was given'}. `retry` runs it again.")
+    elif stop_reason:
+        told = _with(text, f"⏹ {stop_reason}")
+    else:
+        told = _with(text, "The run was interrupted: its process ended. `retry` runs it again.")
+    for note in end.notes:
+        told += f"\n\n_{note}_"
+    if end.survivors:
+        pids = ", ".join(map(str, end.survivors))
+        told += f"\n\nThese processes could not be ended: {pids}. `restart` ends the whole project."
+    return told
+
+
+def _with(text: str, last: str) -> str:
+    return f"{text}\n\n{last}" if text else last

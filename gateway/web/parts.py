@@ -1,0 +1,58 @@
+"""How each part of a gateway is, in a line that says what to type when it is broken."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gateway.chat.nouns import Transport
+from gateway.engine import Engine, ImagePlan
+from gateway.errors import EngineError
+from gateway.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part, as `doctor` and `/readyz` show it."""
+
+    name: str
+    ok: bool
+    text: str
+
+
+_NO_IMAGE = "not built yet: the first project does that, in a minute or two"
+
+
+async def look(
+    store: Store,
+    engine: Engine,
+    transports: Mapping[str, Transport],
+    troubles: Mapping[str, str],
+    agent: Part,
+    *,
+    base: ImagePlan,
+    draining: bool,
+) -> list[Part]:
+    """Every part of a running gateway.
+
+    `base` is the image that everything builds on; `troubles` says why a transport does not serve, where that is known.
+    """
+    parts = [Part("gateway", not draining, "shutting down" if draining else "ok")]
+    try:
+        # A write that changes nothing but takes room on the disk, as every message does.
+        await asyncio.wait_for(store.write(lambda c: c.exec_driver_sql("PRAGMA user_version = 0").close()), 10)
+        parts.append(Part("state", True, "ok"))
+    except (Exception, TimeoutError) as error:  # noqa: BLE001 - whatever it is, it is what the line must say
+        parts.append(Part("state", False, f"the database refuses writes: {error}; free some space on its disk"))
+    try:
+        parts.append(Part("engine", True, await engine.check()))
+        if engine.isolated:
+            parts.append(Part("image", True, "ok" if await engine.has_base(base) else _NO_IMAGE))
+    except EngineError as error:
+        parts.append(Part("engine", False, str(error)))
+    parts.append(agent)
+    for name, transport in transports.items():
+        trouble = troubles.get(name) or f"not connected; the log says why, transports.{name} in the configuration where"
+        parts.append(Part(name, transport.serving, "ok" if transport.serving else trouble))
+    return parts

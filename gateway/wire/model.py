@@ -1,0 +1,217 @@
+"""The model's API for projects: the gateway adds the real credential, so that no container ever holds it.
+
+Only the paths in `ALLOWED` exist, on one upstream. Bytes stream both ways as they come; in passing, the
+response's own account of its tokens is read, and how the provider took the credential.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import aiohttp
+from aiohttp import web
+from multidict import CIMultiDict
+from yarl import URL
+
+from gateway.config.credentials import Credential
+from gateway.store.usage import Used
+from gateway.wire.http import HOP_BY_HOP, Bodies, Unreachable, open_session, stream_back, while_connected, without
+from gateway.wire.model_keys import Keys, refused
+from gateway.wire.model_usage import CallReader, is_dialogue
+
+log = logging.getLogger(__name__)
+
+#: What a project may call, always with POST.
+ALLOWED = ("v1/messages", "v1/messages/count_tokens")
+#: Bytes of one request, which is kept so that it can be sent again.
+MAX_BODY = 64 * 2**20
+
+#: The session that a call belongs to, as the sled tells it: untrusted, see `gateway.store.usage.add`.
+SESSION_HEADER = "x-huskies-session"
+_MAX_SESSION = 80
+
+#: Seconds before each further attempt to reach the upstream, and after which none is made any more.
+_RETRIES_S = (0.2, 0.5, 1.0)
+_GIVE_UP_S = 5
+#: Seconds after which the client should come again.
+_RETRY_AFTER_S = 5
+
+#: Besides: the project's own credential and what aiohttp sets for the body and the host it was given.
+_NOT_FORWARDED = HOP_BY_HOP | {
+    "accept-encoding",
+    "authorization",
+    "content-encoding",
+    "content-length",
+    "cookie",
+    "expect",
+    "host",
+    "x-api-key",
+    SESSION_HEADER,
+}
+_NOT_RETURNED = HOP_BY_HOP | {"location", "set-cookie", "x-huskies-hold"}
+
+
+#: Told of each model call when it is over: its project, its session's name on the wire, and what it used.
+Account = Callable[[str, str, Used], None]
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One request of a project, complete. `counts`: it is a model call, not only a question about one."""
+
+    project: str
+    session: str
+    key: Credential
+    url: URL
+    headers: CIMultiDict[str]
+    body: bytes
+    counts: bool
+
+
+class ModelProxy:
+    """Serves projects the model's API at `api_base_url` with the credentials that `keys` has for them.
+
+    `account` is told of each call and must be quick. `stall_s`: seconds without a byte after which a response is cut;
+    the CLI would wait five minutes.
+    """
+
+    def __init__(self, api_base_url: str, keys: Keys, account: Account, *, stall_s: float = 90.0) -> None:
+        self._base_url = api_base_url.rstrip("/")
+        self._account = account
+        self.stall_s = stall_s
+        self._session: aiohttp.ClientSession | None = None
+        self._bodies = Bodies()
+        self.keys = keys
+
+    @property
+    def key_problem(self) -> str:
+        """What is wrong with a credential, or empty; the next call that the upstream accepts clears it."""
+        return self.keys.problem
+
+    @property
+    def limited_until(self) -> float | None:
+        """When the provider serves us again, seconds since the epoch; None: it does."""
+        return self.keys.limited_until
+
+    def routes(self, authenticate: Callable[[web.Request], str | None]) -> list[web.RouteDef]:
+        """The routes for the wire's application. `authenticate` gives the name of a request's project."""
+
+        async def serve(request: web.Request) -> web.StreamResponse:
+            project = authenticate(request)
+            if project is None:
+                return _error(401, "authentication_error", "unknown project token")
+            return await self._serve(request, project)
+
+        return [web.route("*", "/model/{path:.*}", serve)]
+
+    async def close(self) -> None:
+        """Close the connections to the upstream."""
+        if self._session:
+            await self._session.close()
+
+    async def _serve(self, request: web.Request, project: str) -> web.StreamResponse:
+        path = request.match_info["path"]
+        # As it came: what is spelled in another way, or names another host, is not what the CLI sends.
+        if request.method != "POST" or path not in ALLOWED or not request.raw_path.startswith(f"/model/{path}"):
+            return _error(404, "not_found_error", "the gateway does not serve this path")
+        key = self.keys.ask(project)
+        if isinstance(key, str):
+            return _error(401, "authentication_error", key)
+        query = request.rel_url.raw_query_string
+        url = URL(f"{self._base_url}/{path}" + (f"?{query}" if query else ""), encoded=True)
+        session = request.headers.get(SESSION_HEADER, "")[:_MAX_SESSION]
+        async with self._bodies.read(request, project, MAX_BODY) as body:
+            if body is None:
+                return _error(413, "request_too_large", f"more than {MAX_BODY} bytes")
+            headers = _headers(request, key)
+            call = _Call(project, session, key, url, headers, body, counts=path == ALLOWED[0])
+            return await while_connected(request, self._relay(request, call))
+
+    async def _relay(self, request: web.Request, call: _Call) -> web.StreamResponse:
+        try:
+            with self._accounted(call) as reader:
+                async with await self._call(call) as upstream:
+                    reader.begin(upstream.status, upstream.content_type)
+                    return await self._answer(request, call, upstream, reader)
+        except Unreachable as error:
+            log.warning("model API: %s", error)
+            response = _error(502, "api_error", "the model's API cannot be reached")
+            response.headers["Retry-After"] = str(_RETRY_AFTER_S)
+            return response
+
+    async def _answer(
+        self, request: web.Request, call: _Call, upstream: aiohttp.ClientResponse, reader: CallReader
+    ) -> web.StreamResponse:
+        if upstream.status in (401, 403):
+            self.keys.was_refused(call.project, call.key)
+            return _error(401, "authentication_error", refused(call.key.scope))
+        if upstream.status == 429:
+            self.keys.was_limited(call.project, call.key, upstream.headers)
+        if upstream.status < 300:
+            self.keys.was_accepted(call.project, call.key)
+        else:
+            self.keys.was_undecided(call.project, call.key)
+        headers = without(upstream.headers, _NOT_RETURNED)
+        return await stream_back(request, upstream, headers, name="model API", stall_s=self.stall_s, see=reader.feed)
+
+    @contextlib.contextmanager
+    def _accounted(self, call: _Call) -> Iterator[CallReader]:
+        """Have the call accounted for once: when its response is complete, else at the end of the block, however it
+        comes. What never reached the upstream is no call."""
+        told = not call.counts
+
+        def tell() -> None:
+            nonlocal told
+            if not told:
+                told = True
+                self._account(call.project, call.session, reader.used)
+
+        # Before the last bytes go to the project: its turn may end upon them, and then the account is there.
+        reader = CallReader(dialogue=call.counts and is_dialogue(call.body), on_complete=tell)
+        try:
+            yield reader
+        except Unreachable:
+            told = True
+            raise
+        finally:
+            reader.close()
+            tell()
+
+    async def _call(self, call: _Call) -> aiohttp.ClientResponse:
+        """The upstream's response, once its headers are here. Raises Unreachable."""
+        if not self._session:
+            self._session = open_session()
+        clock = asyncio.get_running_loop().time
+        give_up_at = clock() + _GIVE_UP_S
+        for wait in (*_RETRIES_S, 0):
+            try:
+                return await self._session.post(
+                    call.url,
+                    headers=call.headers,
+                    data=call.body,
+                    allow_redirects=False,
+                    skip_auto_headers=("Accept", "Content-Type", "User-Agent"),
+                )
+            except (aiohttp.ClientError, OSError) as error:
+                failed = type(error).__name__  # see Unreachable
+            if clock() > give_up_at:
+                break
+            await asyncio.sleep(wait)
+        raise Unreachable(failed)
+
+
+def _headers(request: web.Request, key: Credential) -> CIMultiDict[str]:
+    headers = without(request.headers, _NOT_FORWARDED)
+    # Uncompressed, so that the tokens can be counted without touching the bytes.
+    headers["Accept-Encoding"] = "identity"
+    key.sign(headers)
+    return headers
+
+
+def _error(status: int, kind: str, message: str) -> web.Response:
+    """An error in the shape of the model's API."""
+    return web.json_response({"type": "error", "error": {"type": kind, "message": message}}, status=status)

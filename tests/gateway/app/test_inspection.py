@@ -1,0 +1,74 @@
+"""One platform's check that fails by itself hides nothing of the others', and gives no secret away."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gateway.app import inspection
+from gateway.chat.finding import Finding, broken, ok
+from gateway.config.settings import Settings
+
+SETTINGS = Settings(
+    transports={
+        "slack": {"bot_token": "xoxb-canary", "app_token": "xapp-canary"},
+        "matrix": {"homeserver": "https://matrix.example.org", "user_id": "@bot:example.org"},
+    }
+)
+
+
+@pytest.fixture
+def checks(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """What is called in place of each platform's check."""
+    made: dict[str, object] = {}
+    monkeypatch.setattr(inspection, "CHECK", made)
+    return made
+
+
+async def well(_: Settings) -> list[Finding]:
+    return [ok("slack.bot_token")]
+
+
+async def test_a_bug_in_one_check_is_told_and_the_other_one_stands(
+    checks: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def buggy(_: Settings) -> list[Finding]:
+        raise KeyError("xoxb-canary")
+
+    checks |= {"slack": well, "matrix": buggy}
+    told = await inspection.inspect(SETTINGS, None)
+    assert ok("slack.bot_token") in told
+    (failed,) = [finding for finding in told if finding.broken]
+    assert (failed.name, "KeyError" in failed.text, "canary" in failed.text) == ("matrix", True, False)
+    assert "KeyError in test_inspection.py" in caplog.text
+    assert "canary" not in caplog.text
+
+
+async def test_a_package_that_is_missing_is_named(checks: dict[str, object]) -> None:
+    async def bare(_: Settings) -> list[Finding]:
+        raise ModuleNotFoundError("No module named 'nio'", name="nio")
+
+    checks |= {"slack": well, "matrix": bare}
+    (told,) = [finding for finding in await inspection.inspect(SETTINGS, None) if finding.broken]
+    assert "the package nio is missing; type: pip install 'huskies[matrix]'" in told.text
+
+
+async def test_a_check_that_never_ends_is_ended(checks: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
+    async def endless(_: Settings) -> list[Finding]:
+        await asyncio.Event().wait()
+        return []
+
+    monkeypatch.setattr(inspection, "PLATFORM_S", 0.1)
+    checks |= {"slack": well, "matrix": endless}
+    (told,) = [finding for finding in await inspection.inspect(SETTINGS, None) if finding.broken]
+    assert "did not answer within 0.1 s" in told.text
+
+
+async def test_whatever_a_platform_says_is_one_line_with_no_secret_in_it(checks: dict[str, object]) -> None:
+    async def talkative(_: Settings) -> list[Finding]:
+        return [broken("slack.bot_token", "no such token:\nxoxb-canary\n")]
+
+    checks |= {"slack": talkative, "matrix": talkative}
+    for finding in await inspection.inspect(SETTINGS, None):
+        assert finding.text == "no such token: [secret]"

@@ -1,0 +1,289 @@
+"""Delivery: in order, once, again after trouble."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from dataclasses import replace
+
+from sqlalchemy import select
+
+from gateway.chat.nouns import Conversation, OutgoingFile
+from gateway.errors import DeliveryRefused, OutcomeUnknown, TransportDown
+from gateway.store import conversations
+from gateway.store import outbox as rows
+from gateway.store.tables import outbox
+from gateway.testing import FakeTransport
+from tests.conftest import World, close_world, make_world
+
+ROOM = Conversation("fake", "room")
+
+
+async def room_id(world: World, conversation: Conversation = ROOM) -> int:
+    return (await world.store.write(lambda c: conversations.ensure(c, conversation, direct=True))).id
+
+
+async def states(world: World) -> list[str]:
+    return list(await world.store.read(lambda c: c.scalars(select(outbox.c.state).order_by(outbox.c.id)).all()))
+
+
+async def test_replies_are_sent_in_order(world: World) -> None:
+    here = await room_id(world)
+    for number in range(20):
+        await world.outbox.say(ROOM, here, str(number))
+    assert await world.outbox.drain(5)
+    assert world.transport.texts == [str(n) for n in range(20)]
+
+
+async def test_an_outage_delays_and_keeps_the_order(world: World) -> None:
+    here = await room_id(world)
+    world.transport.faults = [TransportDown(), TransportDown(retry_after_s=0.05)]
+    await world.outbox.say(ROOM, here, "one")
+    await world.outbox.say(ROOM, here, "two")
+    assert await world.outbox.drain(5)
+    assert world.transport.texts == ["one", "two"]
+    assert world.transport.calls[0] == world.transport.calls[1] == world.transport.calls[2], "one key for all tries"
+
+
+async def test_one_conversations_outage_does_not_hold_up_another(world: World) -> None:
+    here = await room_id(world)
+    other = Conversation("fake", "other")
+    there = await room_id(world, other)
+    world.transport.faults = [TransportDown(retry_after_s=3600)]
+    await world.outbox.say(ROOM, here, "stuck")
+    while world.transport.faults:
+        await world.store.read(lambda c: None)
+    await world.outbox.say(other, there, "free")
+    assert await world.transport.until(lambda texts: bool(texts)) == ["free"]
+
+
+async def test_a_refused_reply_fails_and_the_next_goes_on(world: World) -> None:
+    here = await room_id(world)
+    world.transport.faults = [DeliveryRefused("too odd")]
+    await world.outbox.say(ROOM, here, "odd")
+    await world.outbox.say(ROOM, here, "fine")
+    assert await world.outbox.drain(5)
+    assert world.transport.texts == ["fine"]
+    assert await states(world) == ["failed", "sent"]
+    assert await world.store.read(lambda c: rows.undelivered(c, here)) == 1
+
+
+async def test_an_unknown_outcome_is_not_repeated(world: World) -> None:
+    here = await room_id(world)
+    world.transport.faults = [OutcomeUnknown("hung")]
+    await world.outbox.say(ROOM, here, "maybe")
+    assert await world.outbox.drain(5)
+    assert await states(world) == ["unknown"]
+
+
+async def left_in_the_air(tmp_path, *, idempotent: bool) -> World:
+    """A gateway ended between handing a reply over and recording it; the next one takes up the same platform."""
+    transport = FakeTransport(serving=True)
+    transport.capabilities = replace(transport.capabilities, idempotent=idempotent)
+    first = await make_world(tmp_path, transport=transport)
+    here = await room_id(first)
+    (row,) = await first.store.write(lambda c: first.outbox.add(c, ROOM, here, "hello"))
+    stored = await first.store.read(lambda c: rows.by_id(c, row))
+    if not idempotent:
+        await first.store.write(lambda c: rows.set_state(c, row, "sending"))
+    from gateway.chat.nouns import Reply
+
+    await transport.send(ROOM, Reply("hello"), stored.key)
+    await close_world(first)
+    second = await make_world(tmp_path, transport=transport)
+    await second.outbox.recover()
+    assert await second.outbox.drain(5)
+    return second
+
+
+async def test_a_resend_is_recognised_by_an_idempotent_platform(tmp_path, empty_database) -> None:
+    shutil.copy(empty_database, tmp_path / "huskies.db")
+    world = await left_in_the_air(tmp_path, idempotent=True)
+    assert len(world.transport.calls) == 2
+    assert world.transport.texts == ["hello"]
+    assert await states(world) == ["sent"]
+    await close_world(world)
+
+
+async def test_without_idempotence_it_is_reported_as_unknown(tmp_path, empty_database) -> None:
+    shutil.copy(empty_database, tmp_path / "huskies.db")
+    world = await left_in_the_air(tmp_path, idempotent=False)
+    assert world.transport.texts == ["hello"]
+    assert len(world.transport.calls) == 1
+    assert await states(world) == ["unknown"]
+    await close_world(world)
+
+
+async def test_an_answer_takes_the_place_of_the_progress_message(world: World) -> None:
+    here = await room_id(world)
+    (progress,) = await world.store.write(lambda c: world.outbox.add(c, ROOM, here, "working", kind="progress"))
+    world.outbox.wake(ROOM)
+    await world.transport.until(lambda texts: texts == ["working"])
+    world.outbox.show(ROOM, progress, "working harder")
+    await world.transport.until(lambda texts: texts == ["working harder"])
+    world.outbox.show(ROOM, progress, "late edit")
+    await world.store.write(lambda c: world.outbox.add(c, ROOM, here, "the answer", replaces=progress))
+    world.outbox.wake(ROOM)
+    assert await world.outbox.drain(5)
+    assert world.transport.texts == ["the answer"]
+
+
+async def test_a_progress_message_that_was_never_sent_is_dropped(world: World) -> None:
+    here = await room_id(world)
+
+    def unit(connection):
+        (progress,) = world.outbox.add(connection, ROOM, here, "working", kind="progress")
+        world.outbox.add(connection, ROOM, here, "the answer", replaces=progress)
+
+    await world.store.write(unit)
+    world.outbox.wake(ROOM)
+    assert await world.outbox.drain(5)
+    assert world.transport.texts == ["the answer"]
+    assert await states(world) == ["dropped", "sent"]
+
+
+async def test_a_long_reply_goes_in_parts(world: World) -> None:
+    here = await room_id(world)
+    text = "\n\n".join(f"paragraph {n} " + "x" * 300 for n in range(20))
+    await world.outbox.say(ROOM, here, text)
+    assert await world.outbox.drain(5)
+    assert len(world.transport.texts) > 2
+    assert all(len(part) <= 2000 for part in world.transport.texts)
+    assert "\n\n".join(world.transport.texts).split() == text.split()
+
+
+async def test_an_answer_arrives_even_if_its_live_message_is_gone(world: World) -> None:
+    here = await room_id(world)
+    (progress,) = await world.store.write(lambda c: world.outbox.add(c, ROOM, here, "working", kind="progress"))
+    world.outbox.wake(ROOM)
+    await world.transport.until(lambda texts: texts == ["working"])
+
+    async def refused(*_: object) -> None:
+        raise DeliveryRefused("there is no such message")
+
+    world.transport.edit = refused
+    await world.store.write(lambda c: world.outbox.add(c, ROOM, here, "the answer", replaces=progress))
+    world.outbox.wake(ROOM)
+    assert await world.transport.until(lambda texts: "the answer" in texts)
+
+
+# --- one budget for live edits, answers first -------------------------------------------------------------------------
+
+
+async def live(world: World, room: str) -> tuple[Conversation, int]:
+    """A conversation with a progress message that stands there."""
+    conversation = Conversation("fake", room)
+    here = await room_id(world, conversation)
+    (row,) = await world.store.write(lambda c: world.outbox.add(c, conversation, here, "at work", kind="progress"))
+    world.outbox.wake(conversation)
+    assert await world.outbox.drain(5)
+    return conversation, row
+
+
+async def test_live_edits_of_many_rooms_share_one_budget_of_an_account(tmp_path, empty_database) -> None:
+    """Ten rooms at once, 20 edits/s for the account: each room in turn, none twice before all had one."""
+    shutil.copy(empty_database, tmp_path / "huskies.db")
+    account = replace(FakeTransport().capabilities, edit_interval_s=0.05, scope="account")
+    world = await make_world(tmp_path, transport=FakeTransport(serving=True, capabilities=account))
+    rooms = [await live(world, f"room{number}") for number in range(10)]
+    began = asyncio.get_running_loop().time()
+    for step in range(5):
+        for conversation, row in rooms:
+            world.outbox.show(conversation, row, f"step {step}")
+    await world.transport.until(lambda _: len(world.transport.edits) >= 10)
+    took = asyncio.get_running_loop().time() - began
+    assert {room for room, _ in world.transport.edits[:10]} == {f"room{number}" for number in range(10)}
+    assert all(text == "step 4" for _, text in world.transport.edits), "only the newest counts"
+    assert took >= 9 * 0.05
+    await close_world(world)
+
+
+async def test_an_answer_goes_before_the_edits_of_its_account(tmp_path, empty_database) -> None:
+    shutil.copy(empty_database, tmp_path / "huskies.db")
+    account = replace(FakeTransport().capabilities, scope="account")
+    world = await make_world(tmp_path, transport=FakeTransport(serving=True, capabilities=account))
+    conversation, row = await live(world, "busy")
+    hold = asyncio.Event()
+    send = world.transport.send
+
+    async def slow(*what: object) -> object:
+        await hold.wait()
+        return await send(*what)
+
+    world.transport.send = slow
+    here = await room_id(world)
+    await world.outbox.say(ROOM, here, "the answer")
+    world.outbox.show(conversation, row, "progress")
+    for _ in range(20):  # whatever could go by now has gone
+        await world.store.read(lambda c: None)
+    assert world.transport.edits == []
+    hold.set()
+    await world.transport.until(lambda _: bool(world.transport.edits))
+    assert "the answer" in world.transport.texts
+    await close_world(world)
+
+
+async def test_a_room_that_is_down_does_not_hold_up_the_edits_of_others(tmp_path, empty_database) -> None:
+    shutil.copy(empty_database, tmp_path / "huskies.db")
+    account = replace(FakeTransport().capabilities, scope="account")
+    world = await make_world(tmp_path, transport=FakeTransport(serving=True, capabilities=account))
+    conversation, row = await live(world, "busy")
+    here = await room_id(world)
+    world.transport.faults = [TransportDown() for _ in range(100)]
+    await world.outbox.say(ROOM, here, "stuck")
+    while len(world.transport.faults) > 97:
+        await world.store.read(lambda c: None)
+    world.outbox.show(conversation, row, "progress")
+    await world.transport.until(lambda _: bool(world.transport.edits))
+    await close_world(world)
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_file_is_sent_in_order_and_once(world: World, tmp_path) -> None:
+    here = await room_id(world)
+    path = tmp_path / "abc"
+    path.write_bytes(b"a,b\n")
+    file = OutgoingFile(path, "table.csv", "text/csv", 4)
+    world.transport.faults = [TransportDown()]
+    await world.store.write(lambda c: world.outbox.add_file(c, ROOM, here, file, "the table"))
+    await world.outbox.say(ROOM, here, "after it")
+    assert await world.outbox.drain(5)
+    assert world.transport.texts == ["[table.csv] the table", "after it"]
+    assert world.transport.files["table.csv"] == b"a,b\n"
+
+
+async def test_where_files_cannot_be_sent_people_read_where_they_lie(tmp_path, empty_database) -> None:
+    shutil.copy(empty_database, tmp_path / "huskies.db")
+    plain = replace(FakeTransport().capabilities, files=False)
+    world = await make_world(tmp_path, transport=FakeTransport(serving=True, capabilities=plain))
+    here = await room_id(world)
+    file = OutgoingFile(tmp_path / "abc", "table.csv", "text/csv", 5000)
+    await world.store.write(lambda c: world.outbox.add_file(c, ROOM, here, file, "the table"))
+    world.outbox.wake(ROOM)
+    assert await world.outbox.drain(5)
+    assert world.transport.texts == [f"📎 table.csv (4 KiB) the table\nIt lies on the gateway's host: `{file.path}`"]
+    await close_world(world)
+
+
+async def test_a_file_that_its_platform_refuses_is_told_of(world: World, tmp_path) -> None:
+    here = await room_id(world)
+    path = tmp_path / "abc"
+    path.write_bytes(b"a,b\n")
+    world.transport.faults = [DeliveryRefused("it is too large")]
+    file = OutgoingFile(path, "table.csv", "text/csv", 4)
+    await world.store.write(lambda c: world.outbox.add_file(c, ROOM, here, file, "the table"))
+    world.outbox.wake(ROOM)
+    assert await world.outbox.drain(5)
+    told = "📎 table.csv could not be sent: it is too large\nIt lies on the gateway's host: "
+    assert world.transport.texts == [f"{told}`{path}`"]
+
+
+async def test_an_answer_arrives_after_its_live_message_was_swept(world: World) -> None:
+    """A turn may be parked for longer than old rows are kept."""
+    here = await room_id(world)
+    await world.store.write(lambda c: world.outbox.add(c, ROOM, here, "the answer", replaces=4711))
+    world.outbox.wake(ROOM)
+    assert await world.outbox.drain(5)
+    assert world.transport.texts == ["the answer"]

@@ -1,0 +1,125 @@
+"""The grammar: what is a command, what is a prompt, what is nearly one."""
+
+from __future__ import annotations
+
+import pytest
+
+from commands.page import page
+from commands.table import ALIASES, COMMANDS
+from gateway.errors import UserError
+from gateway.intake.grammar import NearMiss, Parsed, Parser, Verbatim
+
+PARSER = Parser(COMMANDS, ALIASES)
+PROJECTS = {"demo", "web-shop"}
+
+
+def parse(text: str):
+    return PARSER.parse(text, PROJECTS)
+
+
+@pytest.mark.parametrize(
+    ("text", "usage", "arguments"),
+    [
+        ("help", "help", {}),
+        ("HELP", "help", {}),
+        ("/help", "help", {}),
+        ("help stop", "help", {"command": "stop"}),
+        ("help new project", "help", {"command": "new project"}),
+        ("new project demo2", "new project", {"new-name": "demo2"}),
+        ("New Project x --stack rust --adopt", "new project", {"new-name": "x", "stack": "rust", "adopt": "yes"}),
+        ("new project x --path='/a b'", "new project", {"new-name": "x", "path": "/a b"}),
+        ("status", "status", {}),
+        ("status Demo", "status", {"project": "demo"}),
+        ("logs demo 50", "logs", {"project": "demo", "number": "50"}),
+        ("logs 50", "logs", {"number": "50"}),
+        ("stop", "stop", {}),
+        ("confirm 7k2p", "confirm", {"code": "7k2p"}),
+        ("confirm 7k2p demo", "confirm", {"code": "7k2p", "name": "demo"}),
+        ("permissions allow", "permissions", {"auto|ask|allow": "allow"}),
+        ("ambient on", "ambient", {"on|off": "on"}),
+        ("delete web-shop --purge", "delete", {"project": "web-shop", "purge": "yes"}),
+        ("all_status", "projects", {}),
+        ("new project ../x", "new project", {"new-name": "../x"}),
+    ],
+)
+def test_commands(text: str, usage: str, arguments: dict[str, str]) -> None:
+    found = parse(text)
+    assert isinstance(found, Parsed)
+    assert found.command.usage.startswith(usage)
+    assert found.arguments == arguments
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "stop the dev server",
+        "status of the build?",
+        "switch to the new API",
+        "hello",
+        "show me",
+        "new project idea: a blog that writes itself",
+        "don't restart",
+        "please help",
+        "logs are noisy",
+        "delete the old tests",
+        "",
+        "restart nothing-here",
+        "what\nstop",
+        "help me with the build",
+        "stop " + "x" * 100_000,
+    ],
+)
+def test_prompts(text: str) -> None:
+    assert parse(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("new porject x", "new project x"),
+        ("nwe project x --stack rust", "new project x --stack rust"),
+        ("statsu", "status"),
+        ("stauts dmeo", "status demo"),
+        ("status dmeo", "status demo"),
+        ("restrat", "restart"),
+        ("permissions alow", "permissions allow"),
+    ],
+)
+def test_near_misses(text: str, meant: str) -> None:
+    assert parse(text) == NearMiss(meant)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("new project x --stak rust", "Did you mean --stack?"),
+        ("new project x --frobnicate", "It takes --stack, --git, --path, --adopt."),
+        ("new project x --stack", "--stack wants a value"),
+        ("new project", "wants a new name"),
+        ("switch", "wants a project"),
+        ("/frobnicate", "Type `help`"),
+        ("/status nothing", "It goes: `status [project]`"),
+    ],
+)
+def test_wrong_for_certain(text: str, told: str) -> None:
+    with pytest.raises(UserError, match=told.replace("[", r"\[").replace("?", r"\?").replace(".", r"\.")):
+        parse(text)
+
+
+def test_words_for_the_agent() -> None:
+    assert parse("prompt stop\nnow") == Verbatim("stop\nnow")
+    assert parse("/prompt status") == Verbatim("status")
+
+
+def test_every_command_has_a_help_page_and_one_usage() -> None:
+    words = [command.usage.split(" [")[0].split(" <")[0] for command in COMMANDS]
+    assert len(set(words)) == len(words)
+    for command in COMMANDS:
+        assert command.__doc__ or type(command).__doc__
+        assert command.summary
+        assert f"`{command.usage}`" in page()
+
+
+def test_parsing_is_fast_enough_for_every_message() -> None:
+    """A prompt is read against every command; a long one must not cost more than a short one."""
+    assert parse("restart " * 20_000) is None

@@ -1,0 +1,364 @@
+"""The database: durability, group commit, and refusals."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, bindparam, create_engine, event, insert, select
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from gateway.chat.nouns import Conversation, Message
+from gateway.errors import StateError, StateTooNew
+from gateway.store import Store, conversations, schema
+from gateway.store import messages as messages_rows
+from gateway.store import outbox as outbox_rows
+from gateway.store import projects as projects_rows
+from gateway.store import questions as questions_rows
+from gateway.store import turns as turns_rows
+from gateway.store import usage as usage_rows
+from gateway.store.database import connect
+from gateway.store.prepared import Prepared
+from gateway.store.tables import SCHEMA, cursors, metadata
+from gateway.store.turns import SessionKey
+
+
+@pytest_asyncio.fixture
+async def store(tmp_path: Path, empty_database: Path):
+    shutil.copy(empty_database, tmp_path / "huskies.db")
+    opened = await Store.open(tmp_path / "huskies.db")
+    yield opened
+    await opened.close()
+
+
+def put(name: str):
+    return lambda c: c.execute(insert(cursors).values(transport=name, value="1"))
+
+
+async def test_units_that_wait_together_share_a_transaction(store: Store) -> None:
+    """The first commit takes time; what is handed in meanwhile goes in one more."""
+    before = store.commits
+    await asyncio.gather(*(store.write(put(f"t{n}")) for n in range(200)))
+    assert store.units >= 200
+    assert store.commits - before < 20
+
+
+async def test_a_failing_unit_takes_nothing_with_it(store: Store) -> None:
+    results = await asyncio.gather(
+        store.write(put("a")), store.write(put("a")), store.write(put("b")), return_exceptions=True
+    )
+    assert [isinstance(r, Exception) for r in results] == [False, True, False]
+    names = await store.read(lambda c: c.scalars(select(cursors.c.transport)).all())
+    assert sorted(names) == ["a", "b"]
+
+
+async def test_units_run_in_the_order_they_were_handed_in(store: Store) -> None:
+    order: list[int] = []
+    await asyncio.gather(*(store.write(lambda c, n=n: order.append(n)) for n in range(500)))
+    assert order == list(range(500))
+
+
+async def test_what_a_write_returned_survives_kill_9(tmp_path: Path) -> None:
+    """A process commits, says so, and is killed with a second unit half done."""
+    program = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from sqlalchemy import insert
+from gateway.store import Store
+from gateway.store.tables import cursors
+async def main():
+    store = await Store.open(Path(sys.argv[1]))
+    await store.write(lambda c: c.execute(insert(cursors).values(transport="kept", value="1")))
+    def half(c):
+        c.execute(insert(cursors).values(transport="lost", value="1"))
+        os.kill(os.getpid(), signal.SIGKILL)
+    await store.write(half)
+asyncio.run(main())
+"""
+    database = tmp_path / "huskies.db"
+    done = subprocess.run([sys.executable, "-c", program, str(database)], check=False, timeout=60)
+    assert done.returncode == -9
+    opened = await Store.open(database)
+    names = await opened.read(lambda c: c.scalars(select(cursors.c.transport)).all())
+    await opened.close()
+    assert list(names) == ["kept"]
+
+
+async def test_a_closed_store_refuses_instead_of_keeping_its_callers_waiting(tmp_path: Path) -> None:
+    opened = await Store.open(tmp_path / "huskies.db")
+    await opened.close()
+    with pytest.raises(StateError, match="closed"):
+        await asyncio.wait_for(opened.write(lambda c: c.execute(insert(cursors).values(transport="x", value="1"))), 5)
+
+
+async def test_a_prepared_statement_fails_as_others_do(store: Store) -> None:
+    message = Message(Conversation("t", "r"), "x", "t:ana", "hello")
+    with pytest.raises(IntegrityError):
+        await store.write(lambda c: messages_rows.add(c, message, 4711, None, direct=True))  # there is no such room
+    broken = Prepared(select(cursors.c.value).where(cursors.c.transport == bindparam("a")))
+    with pytest.raises(DBAPIError):
+        await store.read(lambda c: broken.first(c, {}))
+
+
+async def test_a_locked_database_refuses_and_recovers(store: Store, tmp_path: Path, monkeypatch) -> None:
+    """Another process holds the write lock for longer than we wait."""
+    await store.write(lambda c: c.exec_driver_sql("PRAGMA busy_timeout=50").close())
+    with closing(sqlite3.connect(tmp_path / "huskies.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StateError, match="locked"):
+            await store.write(put("a"))
+        assert store.problem
+        other.execute("ROLLBACK")
+    await store.write(put("a"))
+    assert not store.problem
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+async def test_a_full_disk_refuses_and_recovers(tmp_path: Path, empty_database: Path) -> None:
+    """A real file system of 1 MiB, filled to the brim."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], check=True)
+    try:
+        shutil.copy(empty_database, disk / "huskies.db")
+        opened = await Store.open(disk / "huskies.db")
+        await opened.write(put("before"))
+        filler = disk / "filler"
+        with pytest.raises(OSError, match="space"):
+            filler.write_bytes(b"x" * 2**20)
+        big = "y" * 200_000
+        with pytest.raises(StateError):
+            for n in range(20):
+                await opened.write(lambda c, n=n: c.execute(insert(cursors).values(transport=f"b{n}", value=big)))
+        filler.unlink()
+        await opened.write(put("after"))
+        names = await opened.read(lambda c: c.scalars(select(cursors.c.transport)).all())
+        assert {"before", "after"} <= set(names)
+        await opened.close()
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+async def test_a_database_from_a_newer_version_is_refused_untouched(tmp_path: Path, empty_database: Path) -> None:
+    database = tmp_path / "huskies.db"
+    shutil.copy(empty_database, database)
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.commit()
+    before = database.read_bytes()
+    with pytest.raises(StateTooNew, match="9999"):
+        await Store.open(database)
+    assert database.read_bytes() == before
+
+
+def test_a_reshaping_migration_keeps_one_copy(tmp_path: Path, empty_database: Path) -> None:
+    database, copy = tmp_path / "huskies.db", tmp_path / "copy"
+    shutil.copy(empty_database, database)
+    schema.back_up(database, copy)
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("INSERT INTO cursors VALUES ('later', '1')")
+        connection.commit()
+    schema.back_up(database, copy)
+    with closing(sqlite3.connect(copy)) as connection:
+        assert connection.execute("SELECT count(*) FROM cursors").fetchone() == (0,)
+    assert copy.stat().st_mode & 0o077 == 0
+
+
+#: Rows as the first schema had them: two projects, one of them deleted, and one message's way.
+ROWS = {
+    "cursors": [{"transport": "matrix", "value": "s1"}],
+    "projects": [
+        {"id": 1, "name": "demo", "path": "/src/demo", "desired": "up", "ready_at": 5.5, "token": "t1"},
+        {"id": 2, "name": "gone", "path": "/src/gone", "desired": "deleted", "ready_at": None, "token": ""},
+    ],
+    "conversations": [
+        {"id": 1, "transport": "fake", "room": "r", "thread": "", "direct": 1, "ambient": 0, "project_id": 1}
+    ],
+    "sessions": [{"id": 1, "project_id": 1, "conversation_id": 1, "agent_session": "a1", "generation": 2}],
+    "turns": [
+        {"id": 1, "run": "r1", "session_id": 1, "project_id": 1, "slot": 0, "agent": "claude", "journal": "j"}
+        | {"requested_by": "fake:ana", "started_at": 6.0, "ended_at": 7.0, "ending": "answered", "cost_usd": 0.25}
+    ],
+    "messages": [
+        {"id": 1, "transport": "fake", "external_id": "m1", "conversation_id": 1, "project_id": 1, "turn_id": 1}
+        | {"sender": "fake:ana", "sender_name": "Ana", "text": "hi", "fate": "answered", "received_at": 5.75}
+    ],
+    "outbox": [
+        {"id": 1, "conversation_id": 1, "message_id": 1, "turn_id": 1, "kind": "reply", "text": "hello"}
+        | {"state": "sent", "created_at": 7.5}
+    ],
+}
+OF_EVERY_PROJECT = {
+    "adopted": 0,
+    "made_source": 1,
+    "revived": 0,
+    "stack": "python",
+    "permissions": "ask",
+    "last_error": "it fell",
+    "created_by": "fake:ana",
+    "created_at": 5.0,
+}
+
+#: What later schemas add to each row.
+OF_LATER_PROJECTS: dict[str, object] = {
+    "uid": None,
+    "gid": None,
+    "ssh_port": None,
+    "image": "",
+    "git_url": "",
+    "purging": 0,
+    "grave": "",
+    "wanted": "",
+    "recipe": "",
+    "layers": "",
+    "model": "",
+    "agent": "",
+}
+OF_LATER_TURNS: dict[str, object] = {
+    "model": "",
+    "cache_read_tokens": 0,
+    "cache_write_tokens": 0,
+    "calls": 0,
+    "limits": 0,
+    "parks": 0,
+    "at_least": 0,
+    "tools": "",
+    "parked_until": None,
+    "waited_s": 0.0,
+}
+
+
+def everything(database: Path) -> dict[str, list[dict[str, object]]]:
+    """All rows of all tables."""
+    with closing(sqlite3.connect(database)) as connection:
+        connection.row_factory = sqlite3.Row
+        return {table: [dict(row) for row in connection.execute(f"SELECT * FROM {table} ORDER BY 1")] for table in ROWS}
+
+
+async def test_a_database_of_the_first_schema_keeps_all_its_rows(tmp_path: Path) -> None:
+    database = tmp_path / "huskies.db"
+    schema.migrate(database, "0001")
+    with closing(sqlite3.connect(database)) as connection:
+        for table, rows in ROWS.items():
+            for row in rows:
+                values = row | (OF_EVERY_PROJECT if table == "projects" else {})
+                places = ", ".join("?" for _ in values)
+                connection.execute(
+                    f"INSERT INTO {table} ({', '.join(values)}) VALUES ({places})", list(values.values())
+                )
+        connection.commit()
+    before = everything(database)
+
+    opened = await Store.open(database)
+    demo, gone = await opened.read(projects_rows.all_projects)
+    assert schema.version(database) == SCHEMA
+    after = everything(database)
+    added: dict[str, dict[str, object]] = {
+        "projects": OF_LATER_PROJECTS,
+        "messages": {"files": "", "presses": ""},
+        "outbox": {"choices": "", "file": ""},
+        "turns": OF_LATER_TURNS,
+    }
+    expected = {table: [row | added.get(table, {}) for row in rows] for table, rows in before.items()}
+    for row in expected["projects"]:
+        row["wanted"] = row["stack"]
+    assert after == expected
+    assert (demo.name, demo.token, demo.ready_at, demo.last_error) == ("demo", "t1", 5.5, "it fell")
+    assert (demo.owner, demo.ssh_port, demo.image, demo.git_url) == (None, None, "", "")
+    assert gone.desired == "deleted"
+    copy = tmp_path / f"huskies.db.before-{SCHEMA}"
+    assert schema.version(copy) == "0001"
+    assert everything(copy) == before
+
+    # From now on a port is one project's; those without one do not collide.
+    await opened.write(lambda c: projects_rows.change(c, demo.id, ssh_port=22200, uid=1000, gid=1001))
+    with pytest.raises(IntegrityError):
+        await opened.write(lambda c: projects_rows.change(c, gone.id, ssh_port=22200))
+    await opened.close()
+    again = await Store.open(database)
+    assert (await again.read(lambda c: projects_rows.by_name(c, "demo"))).owner == (1000, 1001)
+    await again.close()
+
+
+def test_the_migrations_make_the_tables_of_the_code(empty_database: Path) -> None:
+    with create_engine(f"sqlite:///{empty_database}").connect() as connection:
+        differences = compare_metadata(MigrationContext.configure(connection), metadata)
+    assert differences == []
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: (outbox_rows.next_pending, Conversation("t", "r")),
+        lambda: (messages_rows.queued, 1, 2),
+        lambda: (messages_rows.enqueue, 1, (1, 2), 100),
+        lambda: (outbox_rows.undelivered, 1),
+        lambda: (turns_rows.last_unfinished_business, SessionKey(1, 2)),
+        lambda: (turns_rows.commands_since, 1, 2),
+        lambda: (questions_rows.asked_of, 1, "fake:ana"),
+        lambda: (questions_rows.count_open, 1),
+        lambda: (questions_rows.open_of_turn, 1),
+        lambda: (questions_rows.has_rule, 1, "edit files"),
+        lambda: (usage_rows.add, 1, "s1-0", usage_rows.Used()),
+        lambda: (outbox_rows.by_key, "whatsapp", "huskies-7-1"),
+        lambda: (outbox_rows.notices, 1, 7),
+        lambda: (messages_rows.last_received_at, Conversation("whatsapp", "+49")),
+    ],
+    ids=[
+        *("next_pending", "queued", "enqueue", "undelivered", "last_turn", "commands", "asked_of", "open", "of_turn"),
+        *("rule", "usage", "by_key", "notices", "last_received"),
+    ],
+)
+def test_what_every_message_asks_does_not_walk_the_history(empty_database: Path, make) -> None:
+    """SQLite's own plan: no table is scanned, and none by an index over what is settled."""
+    statements: list[str] = []
+    engine = connect(empty_database)
+    with engine.connect() as connection:
+        event.listen(connection, "before_cursor_execute", lambda *a: statements.append((a[2], a[3])))
+        unit, *arguments = make()
+        unit(connection, *arguments)
+        plans = []
+        for statement, values in statements:
+            raw = connection.connection.cursor()
+            plans += [row[3] for row in raw.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
+        connection.rollback()
+    engine.dispose()
+    assert plans
+    history = [plan for plan in plans if plan.startswith("SCAN") and "SCALAR" not in plan and "CONSTANT" not in plan]
+    assert not history, plans
+
+
+def test_the_schemas_name_is_alembics_head() -> None:
+    assert ScriptDirectory(str(schema.MIGRATIONS)).get_heads() == [SCHEMA]
+
+
+async def test_what_a_thread_chooses_is_the_rooms_too_if_it_has_none(store: Store) -> None:
+    """Where a mention is a thread of its own, the next one would find no project otherwise."""
+
+    def unit(connection: Connection) -> list[int | None]:
+        values = {"path": Path("/x"), "adopted": False, "made_source": True, "wanted": "", "token": "t"}
+        made = [
+            projects_rows.reserve(connection, name=name, permissions="auto", created_by="fake:ana", **values).id
+            for name in ("first", "second")
+        ]
+        threads = [
+            conversations.ensure(connection, Conversation("fake", "room", thread), direct=False).id
+            for thread in ("t1", "t2")
+        ]
+        conversations.switch(connection, threads[0], made[0])
+        conversations.switch(connection, threads[1], made[1])
+        found = [conversations.find(connection, Conversation("fake", "room", t)) for t in ("", "t1", "t2")]
+        return [None if one is None else one.project_id - made[0] for one in found]
+
+    assert await store.write(unit) == [0, 0, 1]
