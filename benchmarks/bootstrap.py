@@ -36,11 +36,11 @@ import psutil
 
 from gateway.app.app import App, build
 from gateway.app.startup import instance
-from gateway.config.settings import Settings
+from gateway.config import Settings
+from gateway.engine import ProjectPaths, SledSpec
 from gateway.engine.container import Limits, container, container_name, network
 from gateway.engine.docker import DockerEngine
 from gateway.engine.docker.client import connect
-from gateway.engine.spec import ProjectPaths, SledSpec
 from gateway.projects import ssh
 from gateway.projects.ports import listens_nowhere
 from gateway.store import conversations

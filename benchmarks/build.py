@@ -28,11 +28,11 @@ from typing import Any
 from gateway.app.startup import instance
 from gateway.config import build_inputs
 from gateway.config.sections import BuildSection
+from gateway.engine import ProjectPaths, SledSpec
 from gateway.engine.container import Limits, image_prefix
 from gateway.engine.docker import DockerEngine
 from gateway.engine.docker.client import Client
 from gateway.engine.docker.images import Images
-from gateway.engine.spec import ProjectPaths, SledSpec
 from gateway.projects import ssh
 from stacks.catalog import FALLBACK, catalog
 from stacks.images import ImagePlan, Layer, Overlay, plan_image

@@ -23,10 +23,10 @@ from pathlib import Path
 import psutil
 
 from gateway.app.app import App, build
-from gateway.chat.nouns import Conversation, Message
-from gateway.config.settings import Settings
+from gateway.chat import Conversation, Message
+from gateway.config import Settings
 from gateway.engine import SledSpec
-from gateway.projects.bootstrap import Request
+from gateway.projects import Request
 from gateway.store import conversations
 from gateway.testing import FakeTransport, InMemoryEngine, echo_sled
 from sled.protocol import Run

@@ -29,8 +29,8 @@ from pathlib import Path
 import claude_agent_sdk
 
 from gateway.app.app import App, build
-from gateway.chat.nouns import Conversation, Message
-from gateway.config.settings import Settings
+from gateway.chat import Conversation, Message
+from gateway.config import Settings
 from gateway.testing import FakeTransport
 from sled.protocol import Frame, Run
 from tests.support.claude_api import ClaudeApi

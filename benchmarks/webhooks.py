@@ -33,8 +33,8 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
-from gateway.config.access import Access
-from gateway.intake.inbox import Inbox
+from gateway.config import Access
+from gateway.intake import Inbox
 from gateway.store import Store
 from gateway.web.webhooks import SERVER
 from tests.support.slack_bot import SlackBot

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from gateway.config.access import Role
+from gateway.config import Role
 from gateway.errors import UserError
-from gateway.intake.grammar import CommandContext
+from gateway.intake import CommandContext
 
 _KINDS = ("claude", "scripted", "default")
 

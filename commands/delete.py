@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.config.access import Role
-from gateway.intake.grammar import CommandContext
+from gateway.config import Role
+from gateway.intake import CommandContext
 
 
 class Delete:

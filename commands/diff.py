@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from gateway.asking.cards import fenced
-from gateway.config.access import Role
+from gateway.chat.text import fenced
+from gateway.config import Role
 from gateway.errors import SledError, UserError
-from gateway.intake.grammar import CommandContext
+from gateway.intake import CommandContext
 from gateway.projects import file_changes
 
 #: Lines of a change that are shown in chat; a longer one is a file.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from gateway.config.access import Role
+from gateway.config import Role
 from gateway.errors import UserError
-from gateway.intake.grammar import Command, CommandContext
+from gateway.intake import Command, CommandContext
 
 _INTRODUCTION = (
     "Plain text goes to the agent of the active project; `prompt <words>` sends words that look like a command. "

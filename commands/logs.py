@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from gateway.config.access import Role
+from gateway.config import Role
 from gateway.errors import EngineError, UserError
-from gateway.intake.grammar import CommandContext
+from gateway.intake import CommandContext
 
 _DEFAULT, _MOST = 30, 500
 

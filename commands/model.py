@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from gateway.config.access import Role
+from gateway.config import Role
 from gateway.errors import UserError
-from gateway.intake.grammar import CommandContext
+from gateway.intake import CommandContext
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]{0,99}")
 

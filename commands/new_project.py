@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from gateway.config.access import Role
+from gateway.config import Role
 from gateway.errors import UserError, VersionMissing
-from gateway.intake.grammar import CommandContext
-from gateway.intake.services import Services
-from gateway.projects.bootstrap import Created, Request
+from gateway.intake import CommandContext, Services
+from gateway.projects import Created, Request
 from stacks.words import lacking, stack_lines
 
 

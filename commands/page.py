@@ -11,7 +11,7 @@ from pathlib import Path
 
 from commands.help import describe
 from commands.table import ALIASES, COMMANDS
-from gateway.config.access import Role
+from gateway.config import Role
 
 _HEAD = """# Commands
 

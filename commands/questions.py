@@ -6,8 +6,8 @@ import time
 
 from gateway.asking import cards
 from gateway.chat.text import seconds
-from gateway.config.access import Role
-from gateway.intake.grammar import CommandContext
+from gateway.config import Role
+from gateway.intake import CommandContext
 from gateway.store import questions
 
 _PAST = 5

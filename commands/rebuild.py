@@ -6,10 +6,10 @@ import time
 from dataclasses import replace
 
 from gateway.chat.text import unfenced
-from gateway.config.access import Role
+from gateway.config import Role
 from gateway.errors import UserError, VersionMissing
-from gateway.intake.grammar import CommandContext
-from gateway.projects.rebuild import Changes, Rebuilt
+from gateway.intake import CommandContext
+from gateway.projects import Changes, Rebuilt
 from gateway.projects.recipes import stored
 from gateway.store.projects import Project
 from stacks.own import difference

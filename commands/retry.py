@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from gateway.chat.text import quote
-from gateway.config.access import Role
-from gateway.intake.grammar import CommandContext
+from gateway.config import Role
+from gateway.intake import CommandContext
 from gateway.store.turns import SessionKey
 
 

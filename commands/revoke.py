@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from gateway.asking.cards import code
-from gateway.config.access import Role
+from gateway.chat.text import code
+from gateway.config import Role
 from gateway.errors import UserError
-from gateway.intake.grammar import CommandContext
+from gateway.intake import CommandContext
 from gateway.store import questions
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 
 from gateway.chat.text import quote, seconds
-from gateway.config.access import Role
+from gateway.config import Role
 from gateway.errors import UserError
-from gateway.intake.grammar import CommandContext
+from gateway.intake import CommandContext
 from gateway.store import dialogues
 from gateway.store.turns import SessionKey
 

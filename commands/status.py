@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import time
 
-from sqlalchemy import Connection
-
-from gateway.chat.nouns import Fate
+from gateway.chat import Fate
 from gateway.chat.text import quote, seconds
-from gateway.config.access import Role
-from gateway.intake.grammar import CommandContext
+from gateway.config import Role
+from gateway.intake import CommandContext
 from gateway.projects.recipes import stored
-from gateway.store import messages, outbox
+from gateway.store import Connection, messages, outbox
 from gateway.store.turns import SessionKey
 from stacks.words import lacking, stack_lines
 

@@ -37,7 +37,7 @@ from commands.usage import Usage
 from commands.version import Version
 from commands.whoami import WhoAmI
 from gateway.errors import UserError
-from gateway.intake.grammar import Command, Parsed, Parser
+from gateway.intake import Command, Parsed, Parser
 
 COMMANDS: tuple[Command, ...] = (
     Help(),

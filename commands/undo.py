@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from gateway.config.access import Role
+from gateway.config import Role
 from gateway.errors import SledError, UserError
-from gateway.intake.grammar import CommandContext
+from gateway.intake import CommandContext
 from gateway.projects import file_changes
 
 

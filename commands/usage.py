@@ -6,12 +6,10 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection
-
 from gateway.chat.text import seconds
-from gateway.config.access import Role
-from gateway.config.sections import Person
-from gateway.intake.grammar import CommandContext
+from gateway.config import Person, Role
+from gateway.intake import CommandContext
+from gateway.store import Connection
 from gateway.store.usage import Sum, sums
 
 #: Projects, and people, that one period names; the rest is in its total.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from gateway import __version__
-from gateway.config.access import Role
-from gateway.intake.grammar import CommandContext
+from gateway.config import Role
+from gateway.intake import CommandContext
 
 
 class Version:

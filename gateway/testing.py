@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.chat.nouns import (
+from gateway.chat import (
     Attachment,
     Capabilities,
     Conversation,
@@ -20,9 +20,9 @@ from gateway.chat.nouns import (
     Receiver,
     Reply,
 )
-from gateway.engine import ImagePlan, LogOf, Prepared, SledSpec
+from gateway.engine import LogOf, Prepared, SledSpec
 from gateway.errors import DeliveryRefused, TransportError
-from gateway.turns.dispatcher import Dispatcher
+from gateway.turns import Dispatcher
 from sled.journal import Journal
 from sled.link import Link
 from sled.protocol import (
@@ -42,6 +42,7 @@ from sled.protocol import (
     Steer,
     Stop,
 )
+from stacks.images import ImagePlan
 from stacks.told import Told
 
 _EVERYTHING = Capabilities(max_text=2000, edits=True, edit_interval_s=0.0, idempotent=True, marks=True, files=True)

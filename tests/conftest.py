@@ -14,21 +14,16 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from gateway.asking.answers import Answers
-from gateway.asking.questions import Questions
-from gateway.chat.nouns import Fate
-from gateway.config.access import Access
-from gateway.delivery.fates import Fates
-from gateway.delivery.files import Files
-from gateway.delivery.outbox import Outbox
-from gateway.intake.inbox import Inbox
+from gateway.asking import Answers, Questions
+from gateway.chat import Fate
+from gateway.config import Access
+from gateway.delivery import Fates, Files, Outbox
+from gateway.intake import Inbox
 from gateway.store import Store, conversations, messages, projects, schema
 from gateway.store.messages import StoredMessage
 from gateway.store.turns import SessionKey
 from gateway.testing import FakeTransport, ScriptedSled
-from gateway.turns.admission import Gate
-from gateway.turns.dispatcher import Dispatcher
-from gateway.turns.running import Limits, RunSettings
+from gateway.turns import Dispatcher, Gate, Limits, RunSettings
 from sled.protocol import File, Run
 from tests.support import containers
 from tests.support.peers import MISSING, peers
@@ -128,8 +123,8 @@ async def make_world(
     fates = Fates(outbox)
     sleds = ScriptedSled()
     names: dict[str, int] = {}
-    keep = Files(path / "files", store, outbox, {}).keep
-    questions = Questions(store, outbox, sleds, {}, question_s, keep)
+    keep = Files(path / "files", store, outbox).keep
+    questions = Questions(store, outbox, sleds.send, {}, question_s, keep)
     answers = Answers(questions, outbox, {})
     gate = Gate(store, questions, budget_usd)
     await gate.recover()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.chat.nouns import Capabilities, Conversation, Fate, Message, MessageRef, Receiver, Reply, WithoutFiles
+from gateway.chat import Capabilities, Conversation, Fate, Message, MessageRef, Receiver, Reply, WithoutFiles
 
 
 class Cli(WithoutFiles):

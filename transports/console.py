@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, TypeVar, cast
 
-from gateway.chat.nouns import Capabilities, Conversation, Fate, Message, MessageRef, Receiver, Reply, WithoutFiles
+from gateway.chat import Capabilities, Conversation, Fate, Message, MessageRef, Receiver, Reply, WithoutFiles
 from gateway.errors import DeliveryRefused, StateError, TransportDown
 from transports.terminal import inert, styled
 

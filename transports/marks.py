@@ -9,7 +9,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from gateway.chat.nouns import Fate, MessageRef
+from gateway.chat import Fate, MessageRef
 from gateway.errors import TransportDown, TransportError
 
 log = logging.getLogger(__name__)

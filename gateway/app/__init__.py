@@ -1,1 +1,8 @@
 """A gateway: built, started, ended. The only place that names concrete classes."""
+
+__all__ = [
+    "app",
+    "inspection",
+    "platforms",
+    "startup",
+]

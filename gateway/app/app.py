@@ -17,47 +17,28 @@ from typing import Any
 from aiohttp import web
 
 from commands.table import ALIASES, COMMANDS, worth_telling
-from gateway.app import platforms
 from gateway.app.inspection import inspect
+from gateway.app.platforms import PLATFORMS
 from gateway.app.startup import agent_line, check, choose_engine, cli_socket, instance, lock_state
-from gateway.asking.answers import Answers
-from gateway.asking.questions import Questions
+from gateway.asking import Answers, Questions
+from gateway.chat import Transport
 from gateway.chat.finding import Finding
-from gateway.chat.nouns import Transport
-from gateway.config import build_inputs, git_identity
-from gateway.config.access import Access
-from gateway.config.credentials import Credentials
+from gateway.config import Access, Credentials, Secrets, Settings, build_inputs, git_identity
 from gateway.config.log import blot_out
-from gateway.config.secrets import ALL, Secrets, secrets_file
-from gateway.config.settings import Settings
-from gateway.delivery.fates import Fates
-from gateway.delivery.files import Files
-from gateway.delivery.outbox import Outbox
+from gateway.config.secrets import ALL, secrets_file
+from gateway.delivery import Fates, Files, Outbox
 from gateway.engine import Engine
 from gateway.errors import ConfigError, TransportRefused
-from gateway.intake.confirmations import Confirmations
-from gateway.intake.grammar import Parser
-from gateway.intake.inbox import Inbox
-from gateway.intake.router import Router
-from gateway.intake.services import Services
-from gateway.projects.bootstrap import Projects
-from gateway.projects.places import Places
-from gateway.projects.registry import Setup
+from gateway.intake import Confirmations, Inbox, Parser, Router, Services
+from gateway.projects import Places, Projects, Setup
 from gateway.store import Store, sweep, usage
-from gateway.turns.admission import Gate
-from gateway.turns.dispatcher import Dispatcher
-from gateway.turns.running import Limits, RunSettings
+from gateway.turns import Dispatcher, Gate, Limits, RunSettings
 from gateway.web import health, public_url, secrets_api
 from gateway.web.local import LocalApi
 from gateway.web.metrics import Metrics
 from gateway.web.parts import Part, look
 from gateway.web.webhooks import SERVER, Webhooks
-from gateway.wire.git import GitProxy
-from gateway.wire.git_pushes import Pushes
-from gateway.wire.model import ModelProxy
-from gateway.wire.model_accounts import Accounts
-from gateway.wire.model_keys import Keys
-from gateway.wire.sleds import Sleds
+from gateway.wire import Accounts, FileRoutes, GitProxy, Keys, ModelProxy, Pushes, Sleds
 from stacks.images import BuildInputs
 from transports.cli import Cli
 from transports.console import Console
@@ -106,6 +87,7 @@ class App:
     questions: Questions
     gate: Gate
     files: Files
+    file_routes: FileRoutes
     router: Router
     inbox: Inbox
     services: Services
@@ -147,7 +129,7 @@ class App:
     def _wire_routes(self, authenticate: Callable[[web.Request], str | None]) -> list[web.RouteDef]:
         """What a project's wire carries beside its sled's frames."""
         proxies = [*self.proxy.routes(authenticate), *self.git_proxy.routes(authenticate)]
-        return [*proxies, *self.files.routes(authenticate)]
+        return [*proxies, *self.file_routes.routes(authenticate)]
 
     def _is_project(self, name: str) -> bool:
         return any(project.name == name for project in self.projects.all())
@@ -282,7 +264,7 @@ async def build(
         transports["console"] = console
     local = {cli.sender, f"console:{user}"}
     access = Access(settings.access.operators, settings.access.members, local)
-    transports |= {name: platforms.MAKE[name](settings, access) for name in settings.remote_transports}
+    transports |= {name: PLATFORMS[name].make(settings, access) for name in settings.remote_transports}
     outbox = Outbox(store, transports)
     fates = Fates(outbox)
     git_proxy = GitProxy({host: token.get_secret_value() for host, token in settings.git.tokens.items()})
@@ -304,8 +286,10 @@ async def build(
             model=(project.model if project else "") or settings.agent.model,
         )
 
-    files = Files(state_dir / ".gateway" / "files", store, outbox, transports)
-    questions = Questions(store, outbox, projects, settings.people, settings.agent.permission_timeout_s, files.keep)
+    files = Files(state_dir / ".gateway" / "files", store, outbox)
+    questions = Questions(
+        store, outbox, projects.send, settings.people, settings.agent.permission_timeout_s, files.keep
+    )
     gate = Gate(store, questions, settings.agent.budget_usd_per_project_day)
     answers = Answers(questions, outbox, settings.people)
     parser = Parser(COMMANDS, ALIASES)
@@ -379,6 +363,7 @@ async def build(
         questions=questions,
         gate=gate,
         files=files,
+        file_routes=FileRoutes(files.folder, store, transports),
         router=router,
         inbox=inbox,
         services=services,

@@ -12,10 +12,10 @@ import traceback
 from collections.abc import Awaitable
 from pathlib import Path
 
-from gateway.app.platforms import CHECK
+from gateway.app.platforms import PLATFORMS
 from gateway.chat.finding import Finding, broken, hint
+from gateway.config import Settings
 from gateway.config.log import secrets_of
-from gateway.config.settings import Settings
 from gateway.web import public_url
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ async def inspect(settings: Settings, life: str | None) -> list[Finding]:
 
 async def look(settings: Settings, name: str) -> list[Finding]:
     """Look at one platform. No secret of the configuration is in what is found."""
-    return [_presentable(settings, finding) for finding in await _bounded(name, CHECK[name](settings))]
+    return [_presentable(settings, finding) for finding in await _bounded(name, PLATFORMS[name].check(settings))]
 
 
 async def _bounded(name: str, looking: Awaitable[list[Finding]]) -> list[Finding]:

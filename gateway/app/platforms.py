@@ -1,4 +1,4 @@
-"""The platforms that people elsewhere can reach: each transport, made of its section when that is on.
+"""The platforms that people elsewhere can reach: a row for each, by the name of its section in `[transports]`.
 
 A transport's module is imported here and only then, so a gateway without it needs none of its packages.
 """
@@ -6,17 +6,33 @@ A transport's module is imported here and only then, so a gateway without it nee
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gateway.chat import Transport
 from gateway.chat.finding import Finding
-from gateway.chat.nouns import Transport
-from gateway.config.access import Access
-from gateway.config.settings import Settings
+from gateway.chat.guide import Guide
+from gateway.config import Access, Settings
 
 if TYPE_CHECKING:
     from transports.matrix import MatrixConfig
     from transports.slack import SlackConfig
     from transports.whatsapp import WhatsAppConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """What the gateway needs of a platform.
+
+    Attributes:
+        make: the transport, of the configuration and of who may speak.
+        check: looks live whether the platform takes what the configuration says.
+        guide: what `huskies init` has people click and paste.
+    """
+
+    make: Callable[[Settings, Access], Transport]
+    check: Callable[[Settings], Awaitable[list[Finding]]]
+    guide: Callable[[], Guide]
 
 
 def _matrix_config(settings: Settings) -> MatrixConfig:
@@ -103,15 +119,27 @@ async def _check_whatsapp(settings: Settings) -> list[Finding]:
     return await check.check(_whatsapp_config(settings))
 
 
-#: By the name of the section. Each takes the configuration, and who may speak.
-MAKE: Mapping[str, Callable[[Settings, Access], Transport]] = {
-    "matrix": _matrix,
-    "slack": _slack,
-    "whatsapp": _whatsapp,
-}
-#: By the name of the section: looks live whether the platform takes what the configuration says.
-CHECK: Mapping[str, Callable[[Settings], Awaitable[list[Finding]]]] = {
-    "matrix": _check_matrix,
-    "slack": _check_slack,
-    "whatsapp": _check_whatsapp,
+def _matrix_guide() -> Guide:
+    from transports.matrix.guide import GUIDE
+
+    return GUIDE
+
+
+def _slack_guide() -> Guide:
+    from transports.slack.guide import GUIDE
+
+    return GUIDE
+
+
+def _whatsapp_guide() -> Guide:
+    from transports.whatsapp.guide import GUIDE
+
+    return GUIDE
+
+
+#: In the order in which people are asked for them.
+PLATFORMS: Mapping[str, Platform] = {
+    "slack": Platform(_slack, _check_slack, _slack_guide),
+    "whatsapp": Platform(_whatsapp, _check_whatsapp, _whatsapp_guide),
+    "matrix": Platform(_matrix, _check_matrix, _matrix_guide),
 }

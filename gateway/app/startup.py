@@ -10,14 +10,15 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from gateway.config.settings import Settings, host_environment
+from gateway.config import Settings
+from gateway.config.settings import host_environment
 from gateway.engine import Engine, docker
 from gateway.engine.build_times import BuildTimes
 from gateway.engine.container import Limits
 from gateway.engine.process import ProcessEngine
 from gateway.errors import ConfigError, StateError, StateLocked
 from gateway.store import Store, projects
-from gateway.wire.sleds import MAX_SOCKET_PATH
+from gateway.wire import MAX_SOCKET_PATH
 
 
 def check(settings: Settings) -> None:

@@ -1,1 +1,13 @@
 """What people are asked, and what they say to it."""
+
+from gateway.asking.answers import Answers
+from gateway.asking.people import name_of
+from gateway.asking.questions import Questions, Then
+
+__all__ = [
+    "Answers",
+    "Questions",
+    "Then",
+    "cards",
+    "name_of",
+]

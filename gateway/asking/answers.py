@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.asking import cards
+from gateway.asking.people import name_of
 from gateway.asking.questions import Answer, Questions
-from gateway.config.access import Role
-from gateway.config.sections import Person
-from gateway.delivery.outbox import Outbox
+from gateway.config import Person, Role
+from gateway.delivery import Outbox
 from gateway.errors import UserError
 from gateway.store.messages import StoredMessage
 from gateway.store.questions import Asked, Outcome
-from gateway.turns.wording import name_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import difflib
 import json
 import re
-import unicodedata
 from collections.abc import Sequence
 
-from gateway.chat.text import quote, seconds, shorten
+from gateway.chat.text import code, fenced, inline, quote, seconds, shorten, visible
 from gateway.errors import UserError
 from gateway.store.questions import Asked, Outcome
 from sled.protocol import Query, Question
@@ -25,9 +24,6 @@ _CONSENT = re.compile(r"(?:(?P<yes>y|yes|ok|okay)|n|no|nope)(?:\s+\w+)?\s*(?:[,.
 #: Lines of one text times those of the other that are compared; what takes longer would hold up everybody.
 _MAX_COMPARED = 250_000
 
-#: Letters and digits that show what they are in any font; anything else in arguments is spelled out.
-_PLAIN = {"\n", "\t"}
-
 
 def card(asked: Asked, *, who: str, several_open: bool, attached: bool = False) -> str:
     """The question, for people; `who` may answer it. `attached`: its arguments are in a file that stands above it."""
@@ -40,7 +36,7 @@ def card(asked: Asked, *, who: str, several_open: bool, attached: bool = False) 
         shown = arguments(body)
         if attached:
             shown = f"{summary(body)}\nAll of its arguments ({len(body.arguments):,} characters) are in the file above."
-        told = f"🔐 **May I use {_inline(body.tool)}?**\n\n{shown}\n\n{words}"
+        told = f"🔐 **May I use {inline(body.tool)}?**\n\n{shown}\n\n{words}"
     else:
         at = len(asked.answers)
         told = f"❓ {_query(body.queries[at], at + 1, len(body.queries))}"
@@ -105,7 +101,7 @@ def summary(body: Question, limit: int = 100) -> str:
     except ValueError:
         given = {}
     values = [value for value in given.values() if isinstance(value, str)] if isinstance(given, dict) else []
-    return f"{visible(body.tool)} `{shorten(_inline(values[0]), limit)}`" if values else visible(body.tool)
+    return f"{visible(body.tool)} `{shorten(inline(values[0]), limit)}`" if values else visible(body.tool)
 
 
 def outcome(asked: Asked, result: Outcome, *, by: str = "", word: str = "") -> str:
@@ -172,35 +168,6 @@ def consent(text: str) -> bool | None:
 def decides(text: str) -> bool:
     """Whether words answer a question of the gateway's own; others in its conversation are meant for the agent."""
     return consent(text) is not None or AMOUNT.fullmatch(text.strip()) is not None
-
-
-def fenced(text: str, language: str = "") -> str:
-    """A code block that its text cannot end, in which nothing hides."""
-    text = visible(text)
-    longest = max((len(run) for run in re.findall("`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}{language}\n{text}\n{fence}"
-
-
-def code(text: object) -> str:
-    """A text between backticks, on one line: as it is, whatever it means in Markdown."""
-    return f"`{_inline(text)}`"
-
-
-def visible(text: str) -> str:
-    """A text in which nothing is invisible or runs backwards: such characters are spelled out."""
-    return "".join(_spell(character) for character in text)
-
-
-def _spell(character: str) -> str:
-    if character in _PLAIN or character.isprintable():
-        return character
-    return f"⟨U+{ord(character):04X}⟩" if unicodedata.category(character) != "Zs" else " "
-
-
-def _inline(text: object) -> str:
-    """Fit to stand between two backticks."""
-    return " ".join(visible(str(text)).replace("`", "ʼ").split())
 
 
 def _change(old: str, new: str) -> str:

@@ -14,23 +14,22 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
-
-from sqlalchemy import Connection
+from typing import Any
 
 from gateway.asking import cards
+from gateway.asking.people import name_of
 from gateway.asking.waits import Waits
-from gateway.chat.nouns import Conversation, Fate, OutgoingFile
-from gateway.config.sections import Person
-from gateway.delivery.outbox import Outbox
+from gateway.chat import Conversation, Fate, OutgoingFile
+from gateway.chat.text import visible
+from gateway.config import Person
+from gateway.delivery import Outbox
 from gateway.errors import StateError
-from gateway.store import Store, messages
+from gateway.store import Connection, Store, messages
 from gateway.store import questions as rows
 from gateway.store.messages import StoredMessage
 from gateway.store.outbox import encode_choices
 from gateway.store.questions import Asked, Outcome
 from gateway.store.turns import Turn, open_turns
-from gateway.turns.wording import name_of
 from sled.protocol import Decision, Frame, Question, Withdrawn
 
 log = logging.getLogger(__name__)
@@ -52,13 +51,6 @@ _UNASKED = {
 }
 _RETRY_WRITE_S = 1.0
 _OPERATOR = "An operator"
-
-
-class Wire(Protocol):
-    """The sleds, as questions see them."""
-
-    async def send(self, project_id: int, frame: Frame) -> bool:
-        """False when the sled is away; its next hello asks again."""
 
 
 @dataclass(slots=True)
@@ -93,7 +85,8 @@ class Questions:
 
     store: Store
     outbox: Outbox
-    wire: Wire
+    #: Hands a frame to a project's sled; False when that is away: its next hello asks again.
+    send: Callable[[int, Frame], Awaitable[bool]]
     people: Mapping[str, Person]
     timeout_s: float
     #: Makes a file of arguments that are too long for a card.
@@ -272,7 +265,7 @@ class Questions:
 
     async def next_query(self, asked: Asked, answer: list[str], message: StoredMessage) -> str:
         """Take the answer to one of several queries: the card tells that, and the next one is asked."""
-        told = f"❓ {cards.visible(asked.body.queries[len(asked.answers)].text)}\n✅ {cards.visible(', '.join(answer))}"
+        told = f"❓ {visible(asked.body.queries[len(asked.answers)].text)}\n✅ {visible(', '.join(answer))}"
         waiting = self._open[asked.id]
 
         def unit(connection: Connection) -> Asked:
@@ -331,7 +324,7 @@ class Questions:
             return
         decision = _decision(asked, why)
         self._decided[asked.run][asked.body.id] = decision
-        await self.wire.send(asked.project_id, decision)
+        await self.send(asked.project_id, decision)
 
     # --- time --------------------------------------------------------------------------------------------------------
 

@@ -1,1 +1,31 @@
 """All that a transport may import: the nouns of a chat, and documents, text and findings."""
+
+from gateway.chat.nouns import (
+    Attachment,
+    Conversation,
+    Fate,
+    Incoming,
+    Message,
+    MessageRef,
+    Move,
+    OutgoingFile,
+    Withdrawal,
+)
+from gateway.chat.transport import (
+    Capabilities,
+    Deliveries,
+    Noted,
+    Outcome,
+    Receiver,
+    Reply,
+    Reporting,
+    Transport,
+    WithoutFiles,
+)
+
+# fmt: off
+__all__ = [
+    "Attachment", "Capabilities", "Conversation", "Deliveries", "Fate", "Incoming", "Message", "MessageRef", "Move",
+    "Noted", "Outcome", "OutgoingFile", "Receiver", "Reply", "Reporting", "Transport", "Withdrawal", "WithoutFiles",
+    "document", "finding", "guide", "markdown", "table", "text",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 _FENCE = re.compile(r"^( {0,3})(`{3,}|~{3,})(.*)$")
 #: Lines that a closing and a reopening fence may add to a part.
@@ -12,6 +13,8 @@ _FENCE_ROOM = 160
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])")
 # Controls but tab and line feed, halves of surrogate pairs, and what reorders the text around it.
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
+#: Letters and digits that show what they are in any font; anything else in arguments is spelled out.
+_PLAIN = {"\n", "\t"}
 
 
 def plain(text: str) -> str:
@@ -73,6 +76,35 @@ def seconds(value: float) -> str:
 def unfenced(text: str) -> str:
     """A text that ends no code block which it is put into."""
     return re.sub("`{3,}", lambda found: " ".join(found[0]), text)
+
+
+def fenced(text: str, language: str = "") -> str:
+    """A code block that its text cannot end, in which nothing hides."""
+    text = visible(text)
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text}\n{fence}"
+
+
+def code(text: object) -> str:
+    """A text between backticks, on one line: as it is, whatever it means in Markdown."""
+    return f"`{inline(text)}`"
+
+
+def visible(text: str) -> str:
+    """A text in which nothing is invisible or runs backwards: such characters are spelled out."""
+    return "".join(_spell(character) for character in text)
+
+
+def _spell(character: str) -> str:
+    if character in _PLAIN or character.isprintable():
+        return character
+    return f"⟨U+{ord(character):04X}⟩" if unicodedata.category(character) != "Zs" else " "
+
+
+def inline(text: object) -> str:
+    """Fit to stand between two backticks."""
+    return " ".join(visible(str(text)).replace("`", "ʼ").split())
 
 
 def _cut(text: str, room: int) -> int:

@@ -13,12 +13,11 @@ from gateway.app.inspection import PLATFORM_S, inspect
 from gateway.app.startup import check
 from gateway.chat.finding import Finding, Verdict, broken, ok
 from gateway.cli.subcommands import NotRunning, Say, call
-from gateway.config.credentials import Credentials
-from gateway.config.secrets import ALL, Secrets, secrets_file
-from gateway.config.settings import Settings
+from gateway.config import Credentials, Secrets, Settings
+from gateway.config.secrets import ALL, secrets_file
 from gateway.engine import docker
 from gateway.errors import ConfigError, StateError
-from gateway.wire.model_keys import NO_KEY
+from gateway.wire import NO_KEY
 
 #: Seconds that a gateway may take for what it looks at; a little more than it needs.
 _PATIENCE_S = PLATFORM_S + 1.5

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.app.startup import instance
-from gateway.config import build_inputs
-from gateway.config.settings import Settings
+from gateway.config import Settings, build_inputs
 from gateway.errors import UserError
 from gateway.projects.recipes import Recipes, wish
 from stacks.own import Own

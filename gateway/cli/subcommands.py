@@ -15,8 +15,8 @@ from typing import Any
 import aiohttp
 
 from gateway.app.startup import lock_state
-from gateway.config.secrets import Secrets, check_key, check_scope, check_value, secrets_file
-from gateway.config.settings import Settings
+from gateway.config import Secrets, Settings
+from gateway.config.secrets import check_key, check_scope, check_value, secrets_file
 from gateway.errors import UserError
 
 #: Prints a line, or several.

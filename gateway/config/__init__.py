@@ -1,1 +1,24 @@
 """What the operator set: settings, secrets, who may do what, and the log."""
+
+from gateway.config.access import Access, Role
+from gateway.config.credentials import Credential, Credentials
+from gateway.config.secrets import Secrets
+from gateway.config.sections import Person
+from gateway.config.settings import Settings
+
+__all__ = [
+    "Access",
+    "Credential",
+    "Credentials",
+    "Person",
+    "Role",
+    "Secrets",
+    "Settings",
+    "build_inputs",
+    "git_identity",
+    "log",
+    "private_file",
+    "secrets",
+    "sections",
+    "settings",
+]

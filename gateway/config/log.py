@@ -108,7 +108,7 @@ def configure(settings: Settings, *, terminal: bool = False) -> None:
     """Set up the root logger. `terminal`: the console uses the terminal that stderr is."""
     handlers: list[logging.Handler] = [logging.StreamHandler()]
     if terminal:
-        file = settings.gateway.state_dir / ".logs" / "gateway.config.log"
+        file = settings.gateway.state_dir / ".logs" / "gateway.log"
         handlers = [_File(file, maxBytes=_FILE_BYTES, backupCount=1, encoding="utf-8", delay=True), _Screen(file)]
     if settings.gateway.log_format == "json":
         handlers[0].setFormatter(JsonFormatter())

@@ -18,10 +18,11 @@ from pydantic import (
     model_validator,
 )
 
-from gateway.wire.git_url import is_git_host
 from stacks.images import is_proxy
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*(?::([1-9][0-9]{{0,4}}))?")
 
 
 def _address(value: str) -> str:
@@ -75,6 +76,12 @@ def _path(value: Path) -> Path:
         return value.expanduser().absolute()
     except RuntimeError:
         raise ValueError(f"there is no home directory for {value}; write the whole path") from None
+
+
+def is_git_host(text: str) -> bool:
+    """Whether `text` is a host in small letters, with a port or without: `localhost:8443`."""
+    match = _HOST.fullmatch(text)
+    return match is not None and len(text) <= 253 and int(match[1] or 1) <= 65535
 
 
 def _git_hosts(value: Any) -> Any:
@@ -242,10 +249,15 @@ class ConsoleSection(Section):
     enabled: bool = True
 
 
-class MatrixSection(Section):
-    """A Matrix account of the bot's own."""
+class PlatformSection(Section):
+    """A platform that people elsewhere can reach."""
 
     enabled: bool = True
+
+
+class MatrixSection(PlatformSection):
+    """A Matrix account of the bot's own."""
+
     homeserver: str
     user_id: str
     access_token: SecretStr = SecretStr("")
@@ -254,10 +266,9 @@ class MatrixSection(Section):
     encryption: bool = True
 
 
-class SlackSection(Section):
+class SlackSection(PlatformSection):
     """A Slack app of the bot's own, in one workspace."""
 
-    enabled: bool = True
     mode: Literal["socket", "http"] = "socket"
     bot_token: SecretStr
     app_token: SecretStr = SecretStr("")
@@ -275,10 +286,9 @@ class SlackSection(Section):
         return self
 
 
-class WhatsAppSection(Section):
+class WhatsAppSection(PlatformSection):
     """A WhatsApp sender of a Twilio account."""
 
-    enabled: bool = True
     account_sid: Annotated[str, AfterValidator(_account_sid)]
     auth_token: SecretStr = Field(min_length=1)
     from_number: Annotated[str, BeforeValidator(_phone_number)]

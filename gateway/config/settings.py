@@ -24,6 +24,7 @@ from gateway.config.sections import (
     GatewaySection,
     GitSection,
     Person,
+    PlatformSection,
     ProjectsSection,
     TransportsSection,
 )
@@ -61,9 +62,8 @@ class Settings(BaseSettings):
     @property
     def remote_transports(self) -> list[str]:
         """The transports that people elsewhere can reach."""
-        there = self.transports
-        sections = {"matrix": there.matrix, "slack": there.slack, "whatsapp": there.whatsapp}
-        return [name for name, section in sections.items() if section is not None and section.enabled]
+        sections = {name: getattr(self.transports, name) for name in TransportsSection.model_fields}
+        return [name for name, section in sections.items() if isinstance(section, PlatformSection) and section.enabled]
 
 
 def find_file(given: Path | None) -> Path | None:

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 
-from gateway.chat.nouns import Fate
+from gateway.chat import Fate
 from gateway.delivery.outbox import Outbox
 from gateway.store.messages import StoredMessage
 

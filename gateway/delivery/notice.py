@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Self
 
-from gateway.chat.nouns import Conversation
+from gateway.chat import Conversation
 from gateway.chat.text import seconds, shorten
 from gateway.delivery.outbox import Outbox
 from gateway.store import Store

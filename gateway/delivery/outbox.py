@@ -9,9 +9,7 @@ import asyncio
 import json
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import Connection
-
-from gateway.chat.nouns import (
+from gateway.chat import (
     Capabilities,
     Conversation,
     Fate,
@@ -24,7 +22,7 @@ from gateway.chat.nouns import (
 )
 from gateway.chat.text import split
 from gateway.delivery.worker import Pace, Worker, fail
-from gateway.store import Store, messages
+from gateway.store import Connection, Store, messages
 from gateway.store import outbox as rows
 
 #: For a transport that is not configured any more: replies are kept, in parts that any platform takes.

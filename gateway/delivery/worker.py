@@ -17,12 +17,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection
-
 from gateway import kill_points
-from gateway.asking.cards import fenced
-from gateway.chat.nouns import Conversation, MessageRef, OutgoingFile, Reply, Transport
-from gateway.chat.text import split
+from gateway.chat import Conversation, MessageRef, OutgoingFile, Reply, Transport
+from gateway.chat.text import fenced, split
 from gateway.errors import (
     DeliveryHeld,
     DeliveryRefused,
@@ -32,7 +29,7 @@ from gateway.errors import (
     TransportError,
     TransportRefused,
 )
-from gateway.store import Store, messages
+from gateway.store import Connection, Store, messages
 from gateway.store import outbox as rows
 from gateway.store.outbox import Outgoing, decode_choices
 

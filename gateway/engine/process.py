@@ -18,11 +18,12 @@ from pathlib import Path
 
 import psutil
 
-from gateway.engine import ImagePlan, LogOf, Prepared
+from gateway.engine.engine import LogOf, Prepared
 from gateway.engine.spec import SledSpec, sled_environment
 from gateway.errors import EngineError
 from sled.processes import Process, descendants, end_marked, end_tree, gone
 from sled.supervisor import MARK
+from stacks.images import ImagePlan
 
 #: Seconds that a sled gets to end its runs by itself.
 _TERM_S = 4.0

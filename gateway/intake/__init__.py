@@ -1,1 +1,18 @@
 """What comes in: committed, read as a command or as a prompt, and routed."""
+
+from gateway.intake.confirmations import Confirmations
+from gateway.intake.grammar import Command, CommandContext, Parsed, Parser
+from gateway.intake.inbox import Inbox
+from gateway.intake.router import Router
+from gateway.intake.services import Services
+
+__all__ = [
+    "Command",
+    "CommandContext",
+    "Confirmations",
+    "Inbox",
+    "Parsed",
+    "Parser",
+    "Router",
+    "Services",
+]

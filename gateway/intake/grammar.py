@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from gateway.config.access import Role
+from gateway.config import Role
 from gateway.errors import UserError
 from gateway.store.messages import StoredMessage
 

@@ -8,13 +8,11 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
-from sqlalchemy import Connection
-
 from gateway import kill_points
 from gateway.asking import cards
-from gateway.chat.nouns import Conversation, Fate, Incoming, Message, Move, Withdrawal
-from gateway.config.access import Access, Role
-from gateway.store import Store, conversations, messages, moves, questions
+from gateway.chat import Conversation, Fate, Incoming, Message, Move, Withdrawal
+from gateway.config import Access, Role
+from gateway.store import Connection, Store, conversations, messages, moves, questions
 from gateway.store.conversations import StoredConversation
 from gateway.store.messages import StoredMessage
 

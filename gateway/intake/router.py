@@ -13,20 +13,17 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from sqlalchemy import Connection
-
-from gateway.asking.answers import Answers
-from gateway.chat.nouns import Fate
-from gateway.config.access import Access, Role
-from gateway.delivery.fates import Fates
-from gateway.delivery.outbox import Outbox
+from gateway.asking import Answers
+from gateway.chat import Fate
+from gateway.config import Access, Role
+from gateway.delivery import Fates, Outbox
 from gateway.errors import StateError, UserError
 from gateway.intake.grammar import Command, CommandContext, NearMiss, Parsed, Parser, Verbatim
 from gateway.intake.services import Services, no_active_project
-from gateway.projects.bootstrap import Projects
-from gateway.store import Store, conversations, messages, outbox
+from gateway.projects import Projects
+from gateway.store import Connection, Store, conversations, messages, outbox
 from gateway.store.messages import StoredMessage
-from gateway.turns.dispatcher import Dispatcher
+from gateway.turns import Dispatcher
 
 log = logging.getLogger(__name__)
 

@@ -5,22 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from gateway.asking.answers import Answers
-from gateway.asking.questions import Questions
-from gateway.chat.nouns import OutgoingFile, Transport
-from gateway.config.access import Access
-from gateway.config.settings import Settings
-from gateway.delivery.files import Files
-from gateway.delivery.notice import Notice
-from gateway.delivery.outbox import Outbox
+from gateway.asking import Answers, Questions
+from gateway.chat import OutgoingFile, Transport
+from gateway.config import Access, Settings
+from gateway.delivery import Files, Notice, Outbox
 from gateway.errors import UserError
 from gateway.intake.confirmations import Confirmations
 from gateway.intake.grammar import Command, CommandContext
-from gateway.projects.bootstrap import Projects
+from gateway.projects import Projects
 from gateway.store import Store, conversations
 from gateway.store.projects import Project
-from gateway.turns.admission import Gate
-from gateway.turns.dispatcher import Dispatcher
+from gateway.turns import Dispatcher, Gate
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,21 +21,18 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Connection
-from sqlalchemy.exc import IntegrityError
-
 from gateway import kill_points
-from gateway.delivery.notice import Notice
+from gateway.delivery import Notice
 from gateway.errors import BuildFailed, EngineError, HuskiesError, SledRefused, UserError, VersionMissing
 from gateway.projects import folders, ssh
 from gateway.projects.places import Source, check_name, choose_owner
 from gateway.projects.ports import listens_nowhere
 from gateway.projects.rebuild import Rebuilds, recipe_columns
 from gateway.projects.recipes import stored, wish
-from gateway.store import conversations
+from gateway.store import Connection, conversations
 from gateway.store import projects as rows
 from gateway.store.projects import Project
-from gateway.turns.running import Stopped
+from gateway.turns import Stopped
 from gateway.wire.git_url import GitUrl, check_git_url
 from stacks.catalog import FALLBACK
 from stacks.own import Own
@@ -211,7 +208,7 @@ class Projects(Rebuilds):
 
         try:
             project, before = await self._store.write(unit)
-        except IntegrityError:
+        except rows.Taken:
             raise UserError(f"There is a project {request.name} already.") from None
         self._living[project.id] = project
         return _Reserved(project, taken_up, before)

@@ -7,7 +7,7 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from gateway.asking.cards import code, visible
+from gateway.chat.text import code, visible
 from gateway.errors import SledRefused
 from gateway.projects.bootstrap import Projects
 from gateway.store.projects import Project

@@ -28,9 +28,8 @@ from gateway.projects.registry import Registry, Setup
 from gateway.store import Store
 from gateway.store import projects as rows
 from gateway.store.projects import Project
-from gateway.turns.dispatcher import Dispatcher
-from gateway.turns.running import Stopped
-from gateway.wire.sleds import Sleds
+from gateway.turns import Dispatcher, Stopped
+from gateway.wire import Sleds
 from sled.protocol import Call, Job
 
 log = logging.getLogger(__name__)

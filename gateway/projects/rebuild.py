@@ -8,12 +8,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from gateway.engine import ImagePlan
 from gateway.errors import BuildFailed, EngineError, SledError, UserError, VersionMissing
 from gateway.projects.lifecycle import Lifecycle
 from gateway.projects.recipes import stored, text, wish
 from gateway.store.projects import Project
-from gateway.turns.running import Stopped
+from gateway.turns import Stopped
+from stacks.images import ImagePlan
 from stacks.own import Own
 from stacks.reading import PROJECT_FILE
 from stacks.recipe import Recipe, shortfalls

@@ -9,8 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.engine import Engine, ImagePlan, SledSpec
-from gateway.engine.spec import ProjectPaths
+from gateway.engine import Engine, ProjectPaths, SledSpec
 from gateway.errors import UserError
 from gateway.projects import ssh
 from gateway.projects.places import Places
@@ -18,9 +17,9 @@ from gateway.projects.recipes import Recipes, stored
 from gateway.store import Store
 from gateway.store import projects as rows
 from gateway.store.projects import Project
-from gateway.wire.sleds import Sleds
+from gateway.wire import Sleds
 from sled.protocol import Frame
-from stacks.images import BuildInputs
+from stacks.images import BuildInputs, ImagePlan
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gateway.engine import ProjectPaths, SledSpec
 from gateway.engine.container import group, passwd
-from gateway.engine.spec import ProjectPaths, SledSpec
 from gateway.errors import EngineError
 
 if TYPE_CHECKING:

@@ -1,5 +1,21 @@
 """What the gateway remembers. `Store` runs units; a module per aggregate has the units' building blocks."""
 
+from sqlalchemy import Connection
+
 from gateway.store.database import Store
 
-__all__ = ["Store"]
+__all__ = [
+    "Connection",
+    "Store",
+    "budgets",
+    "conversations",
+    "dialogues",
+    "messages",
+    "moves",
+    "outbox",
+    "projects",
+    "questions",
+    "sweep",
+    "turns",
+    "usage",
+]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from gateway.chat.nouns import Conversation
+from gateway.chat import Conversation
 from gateway.store.prepared import Prepared
 from gateway.store.tables import conversations, cursors
 

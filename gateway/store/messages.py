@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy import Connection, Row, Select, bindparam, func, select, true, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from gateway.chat.nouns import Attachment, Conversation, Fate, Message, MessageRef
+from gateway.chat import Attachment, Conversation, Fate, Message, MessageRef
 from gateway.store.prepared import Prepared
 from gateway.store.tables import conversations, messages
 
@@ -126,6 +126,12 @@ def withdraw(connection: Connection, transport: str, external_id: str, sender: s
 def by_id(connection: Connection, message_id: int) -> StoredMessage:
     """The message with this id."""
     return _message(connection.execute(_select().where(messages.c.id == message_id)).one())
+
+
+def of_event(connection: Connection, event: Message) -> StoredMessage:
+    """What was committed of an event of a platform."""
+    ours = (messages.c.transport == event.conversation.transport, messages.c.external_id == event.external_id)
+    return _message(connection.execute(_select().where(*ours)).one())
 
 
 def with_fate(connection: Connection, fate: Fate) -> list[StoredMessage]:

@@ -6,7 +6,7 @@ import time
 
 from sqlalchemy import Connection, update
 
-from gateway.chat.nouns import Conversation
+from gateway.chat import Conversation
 from gateway.store import conversations
 from gateway.store.tables import conversations as table
 from gateway.store.tables import outbox

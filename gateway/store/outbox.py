@@ -11,7 +11,7 @@ from typing import Literal
 
 from sqlalchemy import Connection, Row, Select, func, insert, select, text, update
 
-from gateway.chat.nouns import Conversation
+from gateway.chat import Conversation
 from gateway.store.tables import conversations, outbox
 
 # Spelled out as in the partial indexes: with bound parameters SQLite could not use these.

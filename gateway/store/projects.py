@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from gateway.store import conversations, questions
 from gateway.store.tables import dialogues, grants, messages, outbox, projects, sessions, turns
@@ -18,6 +19,10 @@ Permissions = Literal["auto", "ask", "allow"]
 
 #: What a tombstone knows that a bootstrap over it may change.
 _OF_A_GRAVE = ("path", "adopted", "made_source", "stack", "wanted", "recipe", "permissions", "uid", "gid", "ssh_port")
+
+
+class Taken(Exception):
+    """A living project has that name, or that port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +84,7 @@ def reserve(
 ) -> Project:
     """Take a name: a new row, or the tombstone of an earlier project of that name.
 
-    Raises IntegrityError when a living project has it, or its port.
+    Raises Taken when a living project has it, or its port.
     """
     uid, gid = owner or (None, None)
     values = {
@@ -108,8 +113,11 @@ def reserve(
     old = connection.execute(select(*(projects.c[key] for key in _OF_A_GRAVE)).where(*tombstone)).one_or_none()
     grave = json.dumps(dict(zip(_OF_A_GRAVE, old, strict=True))) if old is not None else ""
     revive = update(projects).where(*tombstone).values(revived=True, grave=grave, **values)
-    if connection.execute(revive).rowcount == 0:
-        connection.execute(insert(projects).values(name=name, revived=False, **values))
+    try:
+        if connection.execute(revive).rowcount == 0:
+            connection.execute(insert(projects).values(name=name, revived=False, **values))
+    except IntegrityError:
+        raise Taken from None
     found = by_name(connection, name)
     assert found is not None
     return found

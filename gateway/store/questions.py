@@ -12,7 +12,7 @@ import msgspec
 from sqlalchemy import Connection, Row, Select, delete, func, select, text, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from gateway.chat.nouns import Conversation
+from gateway.chat import Conversation
 from gateway.store.tables import conversations, questions, rules, sessions, turns
 from sled.protocol import Question
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, func, insert, select, update
 
-from gateway.chat.nouns import Fate
+from gateway.chat import Attachment, Fate
 from gateway.store import messages, usage
 from gateway.store.messages import StoredMessage
 from gateway.store.tables import dialogues, sessions, turns
@@ -177,6 +177,24 @@ def open_turns(connection: Connection) -> list[Turn]:
 def by_id(connection: Connection, turn_id: int) -> Turn:
     """The turn with this id, with its batch."""
     return _turn(connection, connection.execute(_select().where(turns.c.id == turn_id)).one())
+
+
+def is_open(connection: Connection, project_id: int, run: str) -> bool:
+    """Whether a run is that of an open turn of this project."""
+    where = (turns.c.run == run, turns.c.project_id == project_id, turns.c.ended_at.is_(None))
+    return connection.scalar(select(turns.c.id).where(*where)) is not None
+
+
+def attachment(connection: Connection, project_id: int, message_id: int, number: int) -> tuple[str, Attachment] | None:
+    """A file of a message that an open turn of this project is about, and the transport that has it."""
+    turn_id = connection.scalar(select(messages_table.c.turn_id).where(messages_table.c.id == message_id))
+    where = (turns.c.id == turn_id, turns.c.project_id == project_id, turns.c.ended_at.is_(None))
+    if turn_id is None or connection.scalar(select(turns.c.id).where(*where)) is None:
+        return None
+    message = messages.by_id(connection, message_id)
+    if number >= len(message.files):
+        return None
+    return message.conversation.transport, message.files[number]
 
 
 def last_unfinished_business(connection: Connection, key: SessionKey) -> Turn | None:

@@ -1,1 +1,14 @@
 """Messages become turns, one at a time per session."""
+
+from gateway.turns.admission import Gate
+from gateway.turns.dispatcher import Dispatcher
+from gateway.turns.running import Limits, RunSettings, Stopped
+
+__all__ = [
+    "Dispatcher",
+    "Gate",
+    "Limits",
+    "RunSettings",
+    "Stopped",
+    "wording",
+]

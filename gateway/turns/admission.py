@@ -14,8 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.asking import cards
-from gateway.asking.questions import Questions, Then
+from gateway.asking import Questions, Then, cards
 from gateway.errors import StateError
 from gateway.store import Store, budgets
 from gateway.store.questions import Asked

@@ -26,17 +26,15 @@ from functools import partial
 from typing import Any
 
 from msgspec.structs import replace as replace_frame
-from sqlalchemy import Connection
 
 from gateway import kill_points
-from gateway.asking.questions import Questions
-from gateway.chat.nouns import Conversation, Fate, OutgoingFile
+from gateway.asking import Questions
+from gateway.chat import Conversation, Fate, OutgoingFile
 from gateway.chat.text import quote, seconds
-from gateway.config.sections import Person
-from gateway.delivery.fates import Fates
-from gateway.delivery.outbox import Outbox
+from gateway.config import Person
+from gateway.delivery import Fates, Outbox
 from gateway.errors import StateError, UserError
-from gateway.store import Store, dialogues, messages, turns
+from gateway.store import Connection, Store, dialogues, messages, turns
 from gateway.store.messages import COMPACT, StoredMessage
 from gateway.store.turns import NoFreeSlot, SessionKey, Turn
 from gateway.turns.admission import Gate, Parking

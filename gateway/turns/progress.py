@@ -6,9 +6,9 @@ import asyncio
 import logging
 import time
 
-from gateway.chat.nouns import Conversation
+from gateway.chat import Conversation
 from gateway.chat.text import seconds, shorten
-from gateway.delivery.outbox import Outbox
+from gateway.delivery import Outbox
 from gateway.errors import StateError
 from gateway.store import Store, turns
 from sled.protocol import Body, Note, Question, TextDelta, Tool, ToolDone, Withdrawn

@@ -6,13 +6,12 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from gateway.asking import questions
-from gateway.chat.nouns import Conversation
+from gateway.chat import Conversation
 from gateway.chat.text import quote
 from gateway.store.messages import StoredMessage
 from gateway.store.turns import SessionKey, Turn
 from gateway.turns.progress import Live
-from sled.protocol import Run
+from sled.protocol import Frame, Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +40,11 @@ class RunSettings:
     model: str
 
 
-class Wire(questions.Wire, Protocol):
+class Wire(Protocol):
     """The sleds, as the dispatcher sees them."""
+
+    async def send(self, project_id: int, frame: Frame) -> bool:
+        """False when the sled is away; its next hello asks again."""
 
     def journal(self, project_id: int) -> str | None:
         """The journal of a project's sled; None while it is away."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from gateway.chat.nouns import Fate
+from gateway.asking import name_of
+from gateway.chat import Fate
 from gateway.chat.text import shorten
-from gateway.config.sections import Person
+from gateway.config import Person
 from gateway.store.messages import COMPACT, StoredMessage
 from gateway.store.turns import Turn
 from sled.protocol import Attached, Finished
@@ -59,14 +60,6 @@ def news_of(turn: Turn, worth_telling: Callable[[str], bool]) -> str:
 def attached_to(message: StoredMessage) -> list[Attached]:
     """The files that came with a message, as a run names them."""
     return [Attached(id=f"m{message.id}-{n}", name=file.name[:200]) for n, file in enumerate(message.files)]
-
-
-def name_of(message: StoredMessage, people: Mapping[str, Person]) -> str:
-    """What to call a message's sender."""
-    person = people.get(message.sender)
-    name = person.name if person else message.sender_name or message.sender.partition(":")[2]
-    # One line, no colon: the agent must not mistake a name for the beginning of a message.
-    return " ".join(name.replace(":", " ").split()) or "somebody"
 
 
 def standing_facts(project: str, batch: Sequence[StoredMessage], people: Mapping[str, Person]) -> str:

@@ -7,18 +7,15 @@ import time
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
-from sqlalchemy import Connection, select
 
+from gateway.chat import Fate, Message
 from gateway.chat.finding import Finding
-from gateway.chat.nouns import Fate, Message
-from gateway.delivery.fates import Fates
+from gateway.delivery import Fates
 from gateway.errors import StateError, UserError
-from gateway.intake.inbox import Inbox
-from gateway.intake.services import Services
+from gateway.intake import Inbox, Services
 from gateway.projects.recipes import stored
 from gateway.store import Store, messages, outbox
 from gateway.store.projects import Project
-from gateway.store.tables import messages as messages_table
 from gateway.web.parts import Part
 
 #: Seconds between two looks at what became of a message.
@@ -72,7 +69,7 @@ class LocalApi:
             # Settling needs the loop; there is no await between the hand-over and the question for the fate.
             accepted = await self._inbox.accept(message.conversation.transport, [message], None)
             settled = self._fates.settled(accepted[0]) if accepted else None
-            stored = await self._store.read(lambda c: _find(c, message))
+            stored = await self._store.read(lambda c: messages.of_event(c, message))
             here = stored.conversation_id
             while not stored.fate.final:
                 if told := await self._store.read(lambda c: outbox.notices(c, here, seen)):
@@ -81,7 +78,7 @@ class LocalApi:
                     await asyncio.sleep(_LOOK_S)
                 else:
                     await asyncio.wait([settled], timeout=_LOOK_S)
-                stored = await self._store.read(lambda c: _find(c, message))
+                stored = await self._store.read(lambda c: messages.of_event(c, message))
             replies = await self._store.read(lambda c: outbox.texts_for(c, stored.id, stored.turn_id))
         except StateError as error:
             return web.json_response({"error": str(error)}, status=503)
@@ -129,14 +126,3 @@ class LocalApi:
                 for turn in self._services.dispatcher.running_in(project.id)
             ],
         }
-
-
-def _find(connection: Connection, message: Message) -> messages.StoredMessage:
-    found = connection.scalar(
-        select(messages_table.c.id).where(
-            messages_table.c.transport == message.conversation.transport,
-            messages_table.c.external_id == message.external_id,
-        )
-    )
-    assert found is not None
-    return messages.by_id(connection, found)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
-from gateway.delivery.fates import Fates
-from gateway.delivery.outbox import Outbox
-from gateway.intake.inbox import Inbox
-from gateway.projects.bootstrap import Projects
+from gateway.delivery import Fates, Outbox
+from gateway.intake import Inbox
+from gateway.projects import Projects
 from gateway.store import Store
-from gateway.turns.dispatcher import Dispatcher
+from gateway.turns import Dispatcher
 from gateway.web.health import Family
 
 

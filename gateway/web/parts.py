@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gateway.chat.nouns import Transport
-from gateway.engine import Engine, ImagePlan
+from gateway.chat import Transport
+from gateway.engine import Engine
 from gateway.errors import EngineError
 from gateway.store import Store
+from stacks.images import ImagePlan
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from gateway.config.secrets import ALL, Secrets, check_scope
+from gateway.config import Secrets
+from gateway.config.secrets import ALL, check_scope
 from gateway.errors import StateError, UserError
 
 

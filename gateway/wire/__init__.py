@@ -1,1 +1,23 @@
 """A project's socket, and what it carries: its sled's frames, the model, git and files."""
+
+from gateway.wire.files import FileRoutes
+from gateway.wire.git import GitProxy
+from gateway.wire.git_pushes import Pushes
+from gateway.wire.model import ModelProxy
+from gateway.wire.model_accounts import Accounts
+from gateway.wire.model_keys import NO_KEY, Keys
+from gateway.wire.sleds import MAX_SOCKET_PATH, Sleds
+
+__all__ = [
+    "MAX_SOCKET_PATH",
+    "NO_KEY",
+    "Accounts",
+    "FileRoutes",
+    "GitProxy",
+    "Keys",
+    "ModelProxy",
+    "Pushes",
+    "Sleds",
+    "git_url",
+    "model_check",
+]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from gateway.asking.questions import Questions
+from gateway.asking import Questions
 from gateway.store.turns import Turn
 from gateway.wire.git_url import GitUrl
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from gateway.config.sections import is_git_host
 from gateway.errors import UserError
 
 MAX_URL = 2000
 _EXAMPLE = "https://git.example.org/you/repo.git"
 
-_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-_HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*(?::([1-9][0-9]{{0,4}}))?")
 #: A part of a path. The one percent escape that forges need is the space's.
 _SEGMENT = re.compile(r"(?:[A-Za-z0-9._~+@,=:-]|%20)+")
 _TRANSPORT = re.compile(r"[^/]*::")
@@ -62,12 +61,6 @@ def check_git_url(url: str) -> GitUrl:
     if not name:
         raise UserError(f"That URL names no repository. For example: {_EXAMPLE}")
     return GitUrl(f"https://{host}/{path}", host, name)
-
-
-def is_git_host(text: str) -> bool:
-    """Whether `text` is a host in small letters, with a port or without: `localhost:8443`."""
-    match = _HOST.fullmatch(text)
-    return match is not None and len(text) <= 253 and int(match[1] or 1) <= 65535
 
 
 def _check_characters(url: str) -> None:

@@ -17,7 +17,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
-from gateway.config.credentials import Credential
+from gateway.config import Credential
 from gateway.store.usage import Used
 from gateway.wire.http import HOP_BY_HOP, Bodies, Unreachable, open_session, stream_back, while_connected, without
 from gateway.wire.model_keys import Keys, refused

@@ -8,7 +8,7 @@ import aiohttp
 from multidict import CIMultiDict
 
 from gateway.chat.finding import LOOK_S, Finding, broken, hint, ok
-from gateway.config.credentials import Credential
+from gateway.config import Credential
 
 _VERSION = {"anthropic-version": "2023-06-01"}
 

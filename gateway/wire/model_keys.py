@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-from gateway.config.credentials import Credential
+from gateway.config import Credential
 from gateway.config.secrets import ALL
 
 #: Seconds between two calls that may find a refused key to work again.

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from gateway.chat.nouns import MessageRef, Reply
+from gateway.chat import MessageRef, Reply
 from gateway.config.settings import host_environment
 from gateway.engine.process import ProcessEngine
 from gateway.store.tables import conversations, sessions, turns

@@ -23,12 +23,12 @@ import psutil
 import pytest
 
 from gateway.app import app as app_module
-from gateway.chat.nouns import Conversation, Fate, MessageRef, Reply
+from gateway.chat import Conversation, Fate, MessageRef, Reply
 from gateway.errors import TransportDown
 from gateway.store import messages as message_rows
 from gateway.store.sweep import sweep
 from gateway.testing import FakeTransport, InMemoryEngine
-from gateway.turns.dispatcher import Dispatcher
+from gateway.turns import Dispatcher
 from tests.conftest import World
 from tests.support.house import House, house, make_settings
 from tests.support.huskies import Huskies, family

@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from gateway.errors import SledAway, SledRefused
-from gateway.wire.git import GitProxy
+from gateway.wire import GitProxy
 from sled.clone import MAX_TOLD, Progress, Relayed, clone_environment, explain, is_clonable
 from sled.protocol import Call
 from tests.support.git_server import GitServer

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from gateway.app.startup import instance
+from gateway.engine import ProjectPaths, SledSpec
 from gateway.engine.container import LABEL_INSTANCE, LABEL_PROJECT, Limits, container_name, image_prefix, network_name
 from gateway.engine.docker import DockerEngine, answers
-from gateway.engine.spec import ProjectPaths, SledSpec
 from gateway.projects.ssh import furnish
 from stacks.catalog import catalog
 from stacks.images import BuildInputs, Overlay, plan_image

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any, Self
 
-from gateway.chat.nouns import Conversation, MessageRef
+from gateway.chat import Conversation, MessageRef
 from gateway.store import Store
 from tests.support.emulate_platforms import ANAS, EVES, Account, Platform, Workspace
 from tests.support.grounds import until

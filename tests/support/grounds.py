@@ -17,10 +17,10 @@ from typing import Self
 
 from sqlalchemy import insert, select
 
-from gateway.chat.nouns import Conversation, Incoming, Message, MessageRef, Reply, Transport
-from gateway.config.access import Access
+from gateway.chat import Conversation, Incoming, Message, MessageRef, Reply, Transport
+from gateway.config import Access
 from gateway.errors import StateError, TransportDown
-from gateway.intake.inbox import Inbox
+from gateway.intake import Inbox
 from gateway.store import Store, conversations
 from gateway.store.tables import messages, outbox
 from gateway.testing import FakeTransport

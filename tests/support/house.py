@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.app.app import App, build
-from gateway.config.settings import Settings
+from gateway.config import Settings
 from gateway.engine import Engine
 from gateway.testing import FakeTransport, InMemoryEngine
 

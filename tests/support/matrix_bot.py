@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from gateway.chat.nouns import Conversation, Incoming, Message, MessageRef, Move, Reply, Withdrawal
+from gateway.chat import Conversation, Incoming, Message, MessageRef, Move, Reply, Withdrawal
 from gateway.errors import StateError, TransportDown
 from tests.support.running import Running
 from tests.support.synapse import Account

@@ -17,7 +17,7 @@ from typing import Any
 
 import nio
 
-from gateway.chat.nouns import Incoming, Message
+from gateway.chat import Incoming, Message
 from transports.matrix import MatrixConfig, MatrixTransport
 
 

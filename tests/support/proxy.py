@@ -11,10 +11,10 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from gateway.config.credentials import Credential
+from gateway.config import Credential
 from gateway.store.usage import Used
-from gateway.wire.model import ModelProxy
-from gateway.wire.model_keys import Keys, refused
+from gateway.wire import Keys, ModelProxy
+from gateway.wire.model_keys import refused
 
 KEY = "sk-ant-canary-key"
 TOKEN = {"Authorization": "Bearer wire-token"}

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Self
 
-from gateway.chat.nouns import Conversation, MessageRef
+from gateway.chat import Conversation, MessageRef
 from gateway.store import Store
 from tests.support.grounds import Ground, until
 from tests.support.matrix_bot import Bot

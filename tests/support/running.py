@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.chat.nouns import Transport
+from gateway.chat import Transport
 
 
 class Running:

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from gateway.chat.nouns import Conversation, Incoming, MessageRef, Receiver, Reply
+from gateway.chat import Conversation, Incoming, MessageRef, Receiver, Reply
 from gateway.errors import TransportDown
 from tests.support.matrix_bot import MemoryReceiver
 from tests.support.running import Running

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import asyncssh
 
-from gateway.engine import ImagePlan, Prepared, SledSpec
+from gateway.engine import Prepared, SledSpec
 from gateway.errors import EngineError
 from gateway.testing import InMemoryEngine
+from stacks.images import ImagePlan
 
 
 class SshServer:

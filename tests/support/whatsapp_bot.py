@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from gateway.chat.nouns import Receiver
+from gateway.chat import Receiver
 from gateway.web.webhooks import SERVER
 from tests.support.running import Running
 from tests.support.twilio_server import ACCOUNT, BOT, PUBLIC_URL, TOKEN, TwilioServer

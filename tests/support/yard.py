@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 from aiohttp import web
 
-from gateway.wire.sleds import Sleds
+from gateway.wire import Sleds
 from sled.protocol import Ack, Body, Decision, Event, Finished, Frame, Hello, Question, Run, Stop, TextDelta, Welcome
 from tests.support.processes import Zoo, alive, until, zoo
 

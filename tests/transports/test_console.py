@@ -12,7 +12,7 @@ import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.chat.nouns import Conversation, Incoming, Message, MessageRef, Reply
+from gateway.chat import Conversation, Incoming, Message, MessageRef, Reply
 from gateway.errors import DeliveryRefused, TransportDown
 from transports.console import Console
 from transports.terminal import inert

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from gateway.chat.nouns import OutgoingFile, Reply
+from gateway.chat import OutgoingFile, Reply
 from gateway.errors import DeliveryRefused, TransportDown
 from gateway.store import Store
 from tests.support.emulate_grounds import EmulatedGround, EmulatedSlack, EmulatedWhatsApp

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from gateway.chat.nouns import Conversation, Fate, MessageRef, Noted, Outcome, OutgoingFile, Reply
+from gateway.chat import Conversation, Fate, MessageRef, Noted, Outcome, OutgoingFile, Reply
 from gateway.errors import DeliveryRefused, OutcomeUnknown, TransportDown, TransportRefused
 from gateway.store import Store
 from tests.support.emulate_grounds import EmulatedSlack, EmulatedWhatsApp

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.chat.nouns import Conversation, Message, Withdrawal
+from gateway.chat import Conversation, Message, Withdrawal
 from transports.matrix.events import NO_FILES, NO_KEY, Me, Place, incoming
 from transports.matrix.rooms import Members, arrival
 

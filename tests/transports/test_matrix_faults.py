@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.chat.nouns import Conversation, Fate, MessageRef, Reply
+from gateway.chat import Conversation, Fate, MessageRef, Reply
 from gateway.errors import TransportDown, TransportRefused
 from tests.support.matrix_user import body_is
 from tests.support.synapse import Synapse, free_port

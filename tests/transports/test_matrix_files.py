@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.chat.nouns import Attachment, Conversation, OutgoingFile, Reply
+from gateway.chat import Attachment, Conversation, OutgoingFile, Reply
 from gateway.errors import DeliveryRefused
 from tests.support.matrix_user import body_is, reacts
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from gateway.chat.nouns import Conversation, Incoming, Message
+from gateway.chat import Conversation, Incoming, Message
 from transports.matrix.events import Place
 from transports.matrix.held import Held, Sealed
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.chat.nouns import Conversation, Reply
+from gateway.chat import Conversation, Reply
 from gateway.errors import DeliveryRefused, TransportRefused
 from tests.support.matrix_bot import Bot
 from tests.support.matrix_user import body_is, edits

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.chat.nouns import Attachment, OutgoingFile
+from gateway.chat import Attachment, OutgoingFile
 from gateway.errors import DeliveryRefused, TransportDown
 from transports.matrix import media
 

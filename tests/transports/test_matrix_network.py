@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.chat.nouns import Conversation, Reply
+from gateway.chat import Conversation, Reply
 from gateway.errors import DeliveryRefused, TransportDown, TransportRefused
 from tests.support.matrix_proxy import How, Proxy
 from tests.support.matrix_user import body_is

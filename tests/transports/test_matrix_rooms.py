@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.chat.nouns import Conversation, Fate, MessageRef, Move, Reply
+from gateway.chat import Conversation, Fate, MessageRef, Move, Reply
 from gateway.errors import DeliveryRefused
 from tests.support.matrix_user import body_is, edits, reacts
 

@@ -11,7 +11,7 @@ import pytest
 from nio import exceptions as nio_exceptions
 from nio import responses
 
-from gateway.chat.nouns import Conversation, Fate, MessageRef
+from gateway.chat import Conversation, Fate, MessageRef
 from gateway.errors import (
     DeliveryRefused,
     OutcomeUnknown,

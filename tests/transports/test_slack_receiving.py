@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 
-from gateway.chat.nouns import Conversation
+from gateway.chat import Conversation
 from gateway.errors import TransportRefused
 from tests.support.grounds import until
 from tests.support.slack_bot import SlackBot

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from gateway.chat.nouns import Attachment, Conversation, Fate, MessageRef, OutgoingFile, Reply
+from gateway.chat import Attachment, Conversation, Fate, MessageRef, OutgoingFile, Reply
 from gateway.errors import DeliveryRefused, TransportDown, TransportRefused
 from tests.support.slack_bot import SlackBot
 from tests.support.slack_server import BOT, SlackServer, buttons, limited, refusing, shown

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.chat.nouns import Attachment, Conversation, Message
+from gateway.chat import Attachment, Conversation, Message
 from tests.support.twilio_server import ACCOUNT, ANA, BOT, PUBLIC_URL, TOKEN, TwilioServer
 from transports.whatsapp import WhatsAppConfig, events
 

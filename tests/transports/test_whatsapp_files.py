@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from yarl import URL
 
-from gateway.chat.nouns import Attachment, Conversation, OutgoingFile, Reply
+from gateway.chat import Attachment, Conversation, OutgoingFile, Reply
 from gateway.errors import DeliveryRefused
 from tests.support.twilio_server import ACCOUNT, ANA, PUBLIC_URL, TwilioServer
 from tests.support.whatsapp_bot import Nobody, WhatsAppBot

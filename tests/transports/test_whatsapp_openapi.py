@@ -7,7 +7,7 @@ from urllib.parse import urljoin
 
 import pytest
 
-from gateway.chat.nouns import Conversation, Fate, MessageRef, OutgoingFile, Reply
+from gateway.chat import Conversation, Fate, MessageRef, OutgoingFile, Reply
 from gateway.errors import DeliveryHeld
 from tests.support.openapi import OpenApi
 from tests.support.twilio_server import ACCOUNT, ANA, BOT, PUBLIC_URL, TOKEN, Answer, TwilioServer

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from gateway.chat.nouns import Conversation, Fate, MessageRef, Reply
+from gateway.chat import Conversation, Fate, MessageRef, Reply
 from gateway.errors import (
     DeliveryHeld,
     DeliveryRefused,

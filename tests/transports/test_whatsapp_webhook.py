@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 import pytest
 from twilio.request_validator import RequestValidator
 
-from gateway.chat.nouns import Message
+from gateway.chat import Message
 from gateway.store import Store
 from tests.support.grounds import Recorder
 from tests.support.twilio_server import ANA, BOT, PUBLIC_URL, TOKEN, TwilioServer, sign

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from gateway.chat.nouns import Conversation, Noted, OutgoingFile
-from gateway.config.access import Access
-from gateway.delivery.outbox import Outbox
+from gateway.chat import Conversation, Noted, OutgoingFile
+from gateway.config import Access
+from gateway.delivery import Outbox
 from gateway.delivery.worker import GIVE_UP_S
-from gateway.intake.inbox import Inbox
+from gateway.intake import Inbox
 from gateway.store import Store, conversations
 from gateway.store.tables import messages, outbox
 from tests.support.twilio_server import ANA, Answer, TwilioServer

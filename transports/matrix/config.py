@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
-from gateway.chat.nouns import Capabilities, Fate
+from gateway.chat import Capabilities, Fate
 
 NAME = "matrix"
 

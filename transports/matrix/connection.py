@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
-from gateway.chat.nouns import Receiver
+from gateway.chat import Receiver
 from gateway.errors import TransportDown, TransportRefused
 from transports.marks import Marks
 from transports.matrix.backoff import insist

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gateway.chat.nouns import Conversation, Incoming, Message, Withdrawal
+from gateway.chat import Conversation, Incoming, Message, Withdrawal
 from transports.matrix import media, taps
 from transports.matrix.config import NAME
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from nio import MegolmEvent
 
-from gateway.chat.nouns import Incoming
+from gateway.chat import Incoming
 from transports.matrix.events import Place
 
 

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from nio import MegolmEvent
 
-from gateway.chat.nouns import Conversation, Incoming, Move, Withdrawal
+from gateway.chat import Conversation, Incoming, Move, Withdrawal
 from gateway.errors import DeliveryRefused
 from transports.matrix import events, history
 from transports.matrix.client import Client

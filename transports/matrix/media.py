@@ -13,7 +13,7 @@ from nio.crypto.attachments import decrypt_attachment, encrypt_attachment
 from nio.exceptions import EncryptionError
 from nio.responses import ErrorResponse
 
-from gateway.chat.nouns import Attachment, OutgoingFile
+from gateway.chat import Attachment, OutgoingFile
 from gateway.errors import DeliveryRefused
 from transports.matrix import errors
 from transports.matrix.client import Client

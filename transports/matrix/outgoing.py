@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from gateway.chat.nouns import Attachment, Conversation, MessageRef, OutgoingFile, Reply
+from gateway.chat import Attachment, Conversation, MessageRef, OutgoingFile, Reply
 from gateway.errors import DeliveryRefused, TransportDown
 from transports.matrix import content, media, render
 from transports.matrix.budget import Budget

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from gateway.chat.nouns import Receiver
+from gateway.chat import Receiver
 from gateway.errors import DeliveryRefused, TransportDown
 from transports.matrix.backoff import insist
 from transports.matrix.client import Client

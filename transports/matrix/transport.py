@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateway.chat.nouns import Attachment, Capabilities, Conversation, Fate, MessageRef, OutgoingFile, Receiver, Reply
+from gateway.chat import Attachment, Capabilities, Conversation, Fate, MessageRef, OutgoingFile, Receiver, Reply
 from gateway.errors import TransportDown
 from transports.matrix import taps
 from transports.matrix.config import CAPABILITIES, NAME, MatrixConfig

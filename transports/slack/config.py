@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Literal
 
-from gateway.chat.nouns import Capabilities, Fate
+from gateway.chat import Capabilities, Fate
 
 NAME = "slack"
 

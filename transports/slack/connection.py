@@ -11,7 +11,7 @@ from typing import Any
 
 import aiohttp
 
-from gateway.chat.nouns import Fate, MessageRef, Receiver
+from gateway.chat import Fate, MessageRef, Receiver
 from gateway.errors import DeliveryRefused, TransportDown, TransportRefused
 from transports.marks import Marks
 from transports.slack.api import Api, Login

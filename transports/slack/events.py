@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from gateway.chat.nouns import Attachment, Conversation, Incoming, Message, Withdrawal
+from gateway.chat import Attachment, Conversation, Incoming, Message, Withdrawal
 from transports.slack import text as slack_text
 from transports.slack.config import NAME
 

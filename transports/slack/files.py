@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from gateway.chat.nouns import Attachment, OutgoingFile
+from gateway.chat import Attachment, OutgoingFile
 from gateway.errors import DeliveryRefused, TransportDown
 from transports.slack import errors
 from transports.slack.api import Api

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from gateway.chat.nouns import Incoming, Receiver
+from gateway.chat import Incoming, Receiver
 from gateway.errors import StateError
 
 log = logging.getLogger(__name__)

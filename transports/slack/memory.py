@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from gateway.chat.nouns import Conversation
+from gateway.chat import Conversation
 
 _POSTS, _PLACES = 4096, 4096
 #: Seconds that two of Slack's clocks may differ.

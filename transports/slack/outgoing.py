@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-from gateway.chat.nouns import Conversation, MessageRef, OutgoingFile, Reply
+from gateway.chat import Conversation, MessageRef, OutgoingFile, Reply
 from gateway.errors import DeliveryRefused, TransportDown, TransportRefused
 from transports.slack import blocks
 from transports.slack.api import Api

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
-from gateway.chat.nouns import Incoming
+from gateway.chat import Incoming
 from transports.slack import events
 from transports.slack.config import NAME
 from transports.slack.intake import Payload

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from gateway.chat.nouns import Attachment, Capabilities, Conversation, Fate, MessageRef, OutgoingFile, Receiver, Reply
+from gateway.chat import Attachment, Capabilities, Conversation, Fate, MessageRef, OutgoingFile, Receiver, Reply
 from gateway.errors import TransportDown
 from transports.slack.config import CAPABILITIES, NAME, SlackConfig
 from transports.slack.memory import Memory

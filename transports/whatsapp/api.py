@@ -11,7 +11,7 @@ from typing import Any, Self
 import aiohttp
 from yarl import URL
 
-from gateway.chat.nouns import Attachment
+from gateway.chat import Attachment
 from gateway.errors import DeliveryRefused, OutcomeUnknown, TransportDown, TransportRefused
 from transports.whatsapp import errors
 from transports.whatsapp.config import WhatsAppConfig

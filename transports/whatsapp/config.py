@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 
-from gateway.chat.nouns import Capabilities
+from gateway.chat import Capabilities
 
 NAME = "whatsapp"
 

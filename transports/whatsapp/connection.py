@@ -9,7 +9,7 @@ import random
 
 from aiohttp import web
 
-from gateway.chat.nouns import Conversation, Deliveries, Fate, MessageRef, Noted, Outcome, Receiver
+from gateway.chat import Conversation, Deliveries, Fate, MessageRef, Noted, Outcome, Receiver
 from gateway.errors import StateError, TransportDown, TransportRefused
 from transports.whatsapp import events
 from transports.whatsapp.api import Api

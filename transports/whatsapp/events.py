@@ -6,7 +6,7 @@ import mimetypes
 import re
 from collections.abc import Mapping
 
-from gateway.chat.nouns import Attachment, Conversation, Message
+from gateway.chat import Attachment, Conversation, Message
 from transports.whatsapp.config import NAME, WhatsAppConfig
 
 #: A message's id, or a medium's.

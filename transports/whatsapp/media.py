@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from gateway.chat.nouns import OutgoingFile
+from gateway.chat import OutgoingFile
 from gateway.errors import DeliveryRefused
 
 PATH = "/media/"

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from urllib.parse import quote
 
-from gateway.chat.nouns import Attachment, Conversation, MessageRef, OutgoingFile, Reply
+from gateway.chat import Attachment, Conversation, MessageRef, OutgoingFile, Reply
 from gateway.errors import DeliveryHeld, DeliveryRefused, StateError, TransportDown, TransportRefused
 from transports.whatsapp import render
 from transports.whatsapp.api import Api

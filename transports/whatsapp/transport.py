@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateway.chat.nouns import (
+from gateway.chat import (
     Attachment,
     Capabilities,
     Conversation,

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 
-from gateway.chat.nouns import Fate, MessageRef
+from gateway.chat import Fate, MessageRef
 from gateway.errors import DeliveryRefused, TransportError
 from transports.whatsapp.api import Api
 

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
-from gateway.chat.nouns import Conversation, Receiver
+from gateway.chat import Conversation, Receiver
 from gateway.errors import DeliveryHeld, StateError, TransportDown, TransportError, TransportRefused
 from transports.whatsapp.config import NAME
 

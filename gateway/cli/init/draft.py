@@ -12,8 +12,8 @@ from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import InlineTable
 
 from gateway.cli.init.asker import masked
-from gateway.config import private_file
-from gateway.config.settings import SECRET_KEYS, Settings, load, validated
+from gateway.config import Settings, private_file
+from gateway.config.settings import SECRET_KEYS, load, validated
 from gateway.errors import ConfigError
 
 _BEGIN = "# Written by `huskies init`. config.example.toml has every key there is.\n"

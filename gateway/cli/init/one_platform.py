@@ -6,7 +6,7 @@ import re
 
 from gateway.app.inspection import look
 from gateway.chat.finding import Finding
-from gateway.chat.guide import Answers, Platform, Step
+from gateway.chat.guide import Answers, Guide, Step
 from gateway.cli.init.asker import Asker
 from gateway.cli.init.checking import Checker
 from gateway.cli.init.draft import Draft
@@ -27,40 +27,40 @@ class OnePlatform:
         self._checker = Checker(asker, draft)
         self._address = ""
 
-    def set_up(self, platform: Platform) -> str:
+    def set_up(self, guide: Guide) -> str:
         """Ask for everything, and lay it over the draft once that is done; what to do when the gateway runs.
 
         Raises:
             Skipped: the draft is as it was.
         """
-        self._asker.say(f"\n{platform.title}")
+        self._asker.say(f"\n{guide.title}")
         answers: dict[str, str] = {}
         explain = True
         while True:
-            self._steps(platform, answers, explain=explain)
+            self._steps(guide, answers, explain=explain)
             address = {"gateway.public_url": self._address} if self._address else {}
-            settings = self._draft.settings(_keys(platform, answers) | address)
-            if self._checker.goes_on(look(settings, platform.name), platform.title):
+            settings = self._draft.settings(_keys(guide, answers) | address)
+            if self._checker.goes_on(look(settings, guide.name), guide.title):
                 break
             explain = False
-        operators = self._operators(platform)
-        on = f"transports.{platform.name}.enabled"
-        for key, value in (_keys(platform, answers) | address).items():
+        operators = self._operators(guide)
+        on = f"transports.{guide.name}.enabled"
+        for key, value in (_keys(guide, answers) | address).items():
             if value or self._draft.get(key) is not None:
                 self._draft.set(key, value)
         if self._draft.get(on) is False:
             self._draft.set(on, True)
         self._draft.set("access.operators", operators)
-        return platform.then(answers, self._address)
+        return guide.then(answers, self._address)
 
-    def _steps(self, platform: Platform, answers: dict[str, str], *, explain: bool) -> None:
+    def _steps(self, guide: Guide, answers: dict[str, str], *, explain: bool) -> None:
         """Go through the steps; `explain` shows what to click, too. Raises Skipped."""
         number = 0
-        for step in platform.steps:
+        for step in guide.steps:
             if not step.needed(answers):
                 answers.pop(step.key, None)
                 continue
-            if platform.needs_address(answers) and not self._address:
+            if guide.needs_address(answers) and not self._address:
                 self._address = self._public_url()
             number += 1
             if explain:
@@ -68,26 +68,22 @@ class OnePlatform:
                 self._say(text, bullet=f"  {number}. ")
                 self._offer(step)
             if step.key:
-                answers[step.key] = self._answer(platform, step, answers)
+                answers[step.key] = self._answer(guide, step, answers)
 
-    def _answer(self, platform: Platform, step: Step, answers: Answers) -> str:
+    def _answer(self, guide: Guide, step: Step, answers: Answers) -> str:
         """What is pasted for one step; its form is what the configuration takes. Raises Skipped."""
-        section = f"transports.{platform.name}"
+        section = f"transports.{guide.name}"
         default = answers.get(step.key) or self._draft.text(f"{section}.{step.key}")
         question = f"     {step.question}"
         if step.choices:
             return self._asker.choose(question, step.choices, default or step.choices[0])
-        stand_ins = {
-            key: value for key, value in platform.stand_ins.items() if not self._draft.text(f"{section}.{key}")
-        }
+        stand_ins = {key: value for key, value in guide.stand_ins.items() if not self._draft.text(f"{section}.{key}")}
         return self._asker.ask(
             question,
             default=default,
             secret=step.secret,
             optional=step.optional,
-            complain=lambda answer: self._checker.complaint(
-                _keys(platform, {**stand_ins, **answers, step.key: answer})
-            ),
+            complain=lambda answer: self._checker.complaint(_keys(guide, {**stand_ins, **answers, step.key: answer})),
         )
 
     def _offer(self, step: Step) -> None:
@@ -107,17 +103,17 @@ class OnePlatform:
                     self._say(f"     {file} cannot be written ({error.strerror}), so here it is:")
                     self._asker.say(text())
 
-    def _operators(self, platform: Platform) -> list[str]:
+    def _operators(self, guide: Guide) -> list[str]:
         """Who may do everything, on any platform, once this one's are known. Raises Skipped."""
-        prefix = f"{platform.name}:"
+        prefix = f"{guide.name}:"
         before = list(self._draft.get("access.operators") or [])
         there = [sender.removeprefix(prefix) for sender in before if sender.startswith(prefix)]
-        self._say(f"  Who may make, change and delete projects there? {platform.operator.text}")
+        self._say(f"  Who may make, change and delete projects there? {guide.operator.text}")
 
         def complain(answer: str) -> str:
             for name in _accounts(answer, prefix):
-                if not platform.operator.pattern.fullmatch(name):
-                    return f"{name} is none; they look like {platform.operator.example}"
+                if not guide.operator.pattern.fullmatch(name):
+                    return f"{name} is none; they look like {guide.operator.example}"
                 if told := self._checker.complaint({"access.operators": [f"{prefix}{name}"]}):
                     return told
             return ""
@@ -148,8 +144,8 @@ async def _fetched(address: str, listen: str) -> list[Finding]:
         return [await public_url.check(address, listen, life)]
 
 
-def _keys(platform: Platform, answers: Answers) -> dict[str, str]:
-    return {f"transports.{platform.name}.{key}": value for key, value in answers.items()}
+def _keys(guide: Guide, answers: Answers) -> dict[str, str]:
+    return {f"transports.{guide.name}.{key}": value for key, value in answers.items()}
 
 
 def _accounts(text: str, prefix: str) -> list[str]:

@@ -6,16 +6,16 @@ import asyncio
 import re
 from pathlib import Path
 
+from gateway.app.platforms import PLATFORMS
 from gateway.app.startup import check, cli_socket
 from gateway.chat.finding import Finding
-from gateway.chat.guide import PLATFORMS, Platform
+from gateway.chat.guide import Guide
 from gateway.cli.init.asker import Asker, Say, Skipped
 from gateway.cli.init.checking import Checker
 from gateway.cli.init.draft import Draft
 from gateway.cli.init.one_platform import OnePlatform
-from gateway.config import git_identity
-from gateway.config.credentials import Credential
-from gateway.config.secrets import ALL, KEYS, Secrets, check_value, secrets_file
+from gateway.config import Credential, Secrets, git_identity
+from gateway.config.secrets import ALL, KEYS, check_value, secrets_file
 from gateway.config.sections import GitSection
 from gateway.config.settings import find_file
 from gateway.engine import docker
@@ -68,15 +68,15 @@ def run(given: Path | None, say: Say) -> int:
 def _platforms(asker: Asker, draft: Draft) -> list[str]:
     """Set up those that are wanted; what to do on each once the gateway runs."""
     one, then = OnePlatform(asker, draft), []
-    for platform in _which(asker, draft):
+    for guide in _which(asker, draft):
         try:
-            then.append(one.set_up(platform))
+            then.append(one.set_up(guide))
         except Skipped:
-            asker.tell(f"  {platform.title} is left as it was.")
+            asker.tell(f"  {guide.title} is left as it was.")
     return then
 
 
-def _which(asker: Asker, draft: Draft) -> list[Platform]:
+def _which(asker: Asker, draft: Draft) -> list[Guide]:
     def complain(answer: str) -> str:
         unknown = [word for word in _words(answer) if word not in (*PLATFORMS, "none")]
         return f"{unknown[0]} is none of these: {', '.join(PLATFORMS)}, none" if unknown else ""
@@ -86,7 +86,7 @@ def _which(asker: Asker, draft: Draft) -> list[Platform]:
         chosen = _words(asker.ask("Platforms", default=", ".join(there) or "none", complain=complain))
     except Skipped:
         return []
-    return [platform for name, platform in PLATFORMS.items() if name in chosen]
+    return [platform.guide() for name, platform in PLATFORMS.items() if name in chosen]
 
 
 def _identity(asker: Asker, draft: Draft) -> None:

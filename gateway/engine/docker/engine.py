@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from gateway.engine import LogOf, Prepared
 from gateway.engine.build_times import BuildTimes
 from gateway.engine.container import (
     LABEL_INSTANCE,
@@ -25,6 +24,7 @@ from gateway.engine.container import (
 )
 from gateway.engine.docker.client import Client
 from gateway.engine.docker.images import Images
+from gateway.engine.engine import LogOf, Prepared
 from gateway.engine.spec import SledSpec
 from gateway.errors import EngineDown, EngineError
 from stacks.images import ImagePlan

@@ -18,11 +18,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gateway.engine import Prepared
 from gateway.engine.build_times import BuildTimes
 from gateway.engine.container import Limits, check_container, image_prefix
 from gateway.engine.docker.client import Client
 from gateway.engine.docker.layer_build import LayerBuild
+from gateway.engine.engine import Prepared
 from gateway.engine.spec import SledSpec
 from gateway.errors import BuildFailed, EngineDown, EngineError
 from stacks.images import ImagePlan, Layer

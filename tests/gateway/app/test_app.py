@@ -14,7 +14,7 @@ import pytest_asyncio
 from sqlalchemy import select
 
 from gateway.app.startup import check, choose_engine, lock_state
-from gateway.chat.nouns import Conversation, Fate
+from gateway.chat import Conversation, Fate
 from gateway.errors import ConfigError, EngineDown, EngineError, StateLocked, UserError
 from gateway.store import conversations
 from gateway.store import projects as rows

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import get_args
 
 import pytest
 
-from gateway.app import inspection
+from gateway.app import inspection, platforms
 from gateway.chat.finding import Finding, broken, ok
-from gateway.config.settings import Settings
+from gateway.config import Settings
+from gateway.config.sections import TransportsSection
 
+Check = Callable[[Settings], Awaitable[list[Finding]]]
 SETTINGS = Settings(
     transports={
         "slack": {"bot_token": "xoxb-canary", "app_token": "xapp-canary"},
@@ -19,10 +24,14 @@ SETTINGS = Settings(
 
 
 @pytest.fixture
-def checks(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+def checks(monkeypatch: pytest.MonkeyPatch) -> dict[str, Check]:
     """What is called in place of each platform's check."""
-    made: dict[str, object] = {}
-    monkeypatch.setattr(inspection, "CHECK", made)
+    made: dict[str, Check] = {}
+    rows = {
+        name: replace(row, check=lambda settings, name=name: made[name](settings))
+        for name, row in platforms.PLATFORMS.items()
+    }
+    monkeypatch.setattr(inspection, "PLATFORMS", rows)
     return made
 
 
@@ -31,7 +40,7 @@ async def well(_: Settings) -> list[Finding]:
 
 
 async def test_a_bug_in_one_check_is_told_and_the_other_one_stands(
-    checks: dict[str, object], caplog: pytest.LogCaptureFixture
+    checks: dict[str, Check], caplog: pytest.LogCaptureFixture
 ) -> None:
     async def buggy(_: Settings) -> list[Finding]:
         raise KeyError("xoxb-canary")
@@ -45,7 +54,7 @@ async def test_a_bug_in_one_check_is_told_and_the_other_one_stands(
     assert "canary" not in caplog.text
 
 
-async def test_a_package_that_is_missing_is_named(checks: dict[str, object]) -> None:
+async def test_a_package_that_is_missing_is_named(checks: dict[str, Check]) -> None:
     async def bare(_: Settings) -> list[Finding]:
         raise ModuleNotFoundError("No module named 'nio'", name="nio")
 
@@ -54,7 +63,7 @@ async def test_a_package_that_is_missing_is_named(checks: dict[str, object]) -> 
     assert "the package nio is missing; type: pip install 'huskies[matrix]'" in told.text
 
 
-async def test_a_check_that_never_ends_is_ended(checks: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_check_that_never_ends_is_ended(checks: dict[str, Check], monkeypatch: pytest.MonkeyPatch) -> None:
     async def endless(_: Settings) -> list[Finding]:
         await asyncio.Event().wait()
         return []
@@ -65,10 +74,21 @@ async def test_a_check_that_never_ends_is_ended(checks: dict[str, object], monke
     assert "did not answer within 0.1 s" in told.text
 
 
-async def test_whatever_a_platform_says_is_one_line_with_no_secret_in_it(checks: dict[str, object]) -> None:
+async def test_whatever_a_platform_says_is_one_line_with_no_secret_in_it(checks: dict[str, Check]) -> None:
     async def talkative(_: Settings) -> list[Finding]:
         return [broken("slack.bot_token", "no such token:\nxoxb-canary\n")]
 
     checks |= {"slack": talkative, "matrix": talkative}
     for finding in await inspection.inspect(SETTINGS, None):
         assert finding.text == "no such token: [secret]"
+
+
+def test_each_platform_that_can_be_configured_has_its_row_and_its_guide() -> None:
+    sections = {name for name, field in TransportsSection.model_fields.items() if not field.is_required()} - {"console"}
+    assert set(platforms.PLATFORMS) == sections
+    for name, platform in platforms.PLATFORMS.items():
+        guide = platform.guide()
+        keys = {step.key for step in guide.steps if step.key}
+        section = get_args(TransportsSection.model_fields[name].annotation)[0]
+        assert guide.name == name
+        assert keys | set(guide.stand_ins) <= set(section.model_fields)

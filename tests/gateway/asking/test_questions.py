@@ -16,8 +16,8 @@ from sqlalchemy import update
 
 from gateway.asking import cards
 from gateway.asking import questions as questions_module
-from gateway.chat.nouns import Attachment, Capabilities, Fate, OutgoingFile
-from gateway.config.access import Role
+from gateway.chat import Attachment, Capabilities, Fate, OutgoingFile
+from gateway.config import Role
 from gateway.errors import UserError
 from gateway.store import questions as rows
 from gateway.store import turns as turn_rows

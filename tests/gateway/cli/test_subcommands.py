@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.cli import subcommands
-from gateway.config.settings import Settings
+from gateway.config import Settings
 
 OPTIONS = ["-p", "22200", "-o", "StrictHostKeyChecking=yes", "huskies@127.0.0.1"]
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.chat.nouns import Conversation, MessageRef, Reply
+from gateway.chat import Conversation, MessageRef, Reply
 from gateway.delivery.notice import Notice
 from gateway.errors import UserError
 from gateway.store import conversations

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from sqlalchemy import select
 
-from gateway.chat.nouns import Conversation, OutgoingFile
+from gateway.chat import Conversation, OutgoingFile
 from gateway.errors import DeliveryRefused, OutcomeUnknown, TransportDown
 from gateway.store import conversations
 from gateway.store import outbox as rows
@@ -86,7 +86,7 @@ async def left_in_the_air(tmp_path, *, idempotent: bool) -> World:
     stored = await first.store.read(lambda c: rows.by_id(c, row))
     if not idempotent:
         await first.store.write(lambda c: rows.set_state(c, row, "sending"))
-    from gateway.chat.nouns import Reply
+    from gateway.chat import Reply
 
     await transport.send(ROOM, Reply("hello"), stored.key)
     await close_world(first)

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import func, select
 
-from gateway.chat.nouns import Attachment, Conversation, Fate, Withdrawal
-from gateway.config.access import Access
+from gateway.chat import Attachment, Conversation, Fate, Withdrawal
+from gateway.config import Access
 from gateway.intake.inbox import MAX_MESSAGE, Inbox
 from gateway.store import conversations
 from gateway.store.tables import messages

@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from gateway.delivery.notice import Notice
-from gateway.engine import ImagePlan, Prepared, SledSpec
+from gateway.delivery import Notice
+from gateway.engine import Prepared, SledSpec
 from gateway.errors import EngineError
 from gateway.projects import lifecycle
 from gateway.projects.bootstrap import Request
 from gateway.store import Store
 from gateway.store import projects as rows
+from stacks.images import ImagePlan
 from tests.support.house import House, house, make_settings
 from tests.support.processes import until
 from tests.support.ssh_engine import SshEngine

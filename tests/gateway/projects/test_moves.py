@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.chat.nouns import Conversation, Move
+from gateway.chat import Conversation, Move
 from gateway.store import conversations
 from gateway.store import outbox as rows
 from tests.conftest import World

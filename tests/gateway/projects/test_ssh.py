@@ -14,8 +14,8 @@ from pathlib import Path
 import asyncssh
 import pytest
 
+from gateway.engine import ProjectPaths, SledSpec
 from gateway.engine.container import group, passwd
-from gateway.engine.spec import ProjectPaths, SledSpec
 from gateway.errors import EngineError
 from gateway.projects import ssh
 from gateway.projects.ssh import Access, answers, config_file, forget_client_key, furnish, include_line, write_config

@@ -19,7 +19,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, bindparam, create_engine, event, insert, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from gateway.chat.nouns import Conversation, Message
+from gateway.chat import Conversation, Message
 from gateway.errors import StateError, StateTooNew
 from gateway.store import Store, conversations, schema
 from gateway.store import messages as messages_rows

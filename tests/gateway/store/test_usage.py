@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from gateway.chat.nouns import Fate
+from gateway.chat import Fate
 from gateway.store import turns, usage
 from gateway.store.tables import turns as table
 from gateway.store.usage import Used
-from gateway.wire.model_accounts import Accounts
+from gateway.wire import Accounts
 from sled.protocol import Finished
 from tests.conftest import World
 

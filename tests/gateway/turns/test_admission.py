@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from gateway.chat.nouns import Capabilities, Fate
-from gateway.config.access import Role
+from gateway.chat import Capabilities, Fate
+from gateway.config import Role
 from gateway.errors import StateError, UserError
 from gateway.store import turns as rows
 from gateway.testing import FakeTransport

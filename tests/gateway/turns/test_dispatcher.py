@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 
-from gateway.chat.nouns import Attachment, Fate
+from gateway.chat import Attachment, Fate
 from gateway.errors import StateError
 from gateway.store.messages import COMPACT
 from gateway.store.tables import messages, sessions, turns

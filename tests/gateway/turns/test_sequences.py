@@ -17,8 +17,8 @@ import pytest
 from sqlalchemy import Connection
 
 from gateway.asking import questions
-from gateway.chat.nouns import Fate
-from gateway.config.access import Role
+from gateway.chat import Fate
+from gateway.config import Role
 from gateway.errors import StateError, UserError
 from gateway.store import messages
 from gateway.store import questions as question_rows

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.chat.nouns import Conversation, Fate
-from gateway.config.sections import Person
+from gateway.asking import name_of
+from gateway.chat import Conversation, Fate
+from gateway.config import Person
 from gateway.store.messages import COMPACT, StoredMessage
 from gateway.store.turns import SessionKey, Turn
-from gateway.turns.wording import MAX_ANSWER, answer, compose, go_on, name_of, news_of, standing_facts
+from gateway.turns.wording import MAX_ANSWER, answer, compose, go_on, news_of, standing_facts
 from sled.protocol import Finished
 
 

@@ -6,7 +6,7 @@ import pytest
 from aiohttp import web
 
 from gateway.chat.finding import Finding, Verdict
-from gateway.config.credentials import Credential
+from gateway.config import Credential
 from gateway.wire.model_check import check
 from tests.support.claude_api import ClaudeApi
 from tests.support.other_server import other_server

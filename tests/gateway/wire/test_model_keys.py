@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 from multidict import CIMultiDict
 
-from gateway.config.credentials import Credential
+from gateway.config import Credential
 from gateway.wire.model_keys import Keys
 from tests.support.claude_api import ClaudeApi, script
 from tests.support.proxy import KEY, KEY_REFUSED, Proxy, body, project_of
