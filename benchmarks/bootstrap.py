@@ -34,9 +34,10 @@ from pathlib import Path
 
 import psutil
 
-from gateway.app.app import App, build
-from gateway.app.startup import instance
+from gateway.app.app import App
+from gateway.app.build import build
 from gateway.config import Settings
+from gateway.config.state_dir import instance
 from gateway.engine import ProjectPaths, SledSpec
 from gateway.engine.container import Limits, container, container_name, network
 from gateway.engine.docker import DockerEngine

@@ -25,9 +25,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from gateway.app.startup import instance
 from gateway.config import build_inputs
 from gateway.config.sections import BuildSection
+from gateway.config.state_dir import instance
 from gateway.engine import ProjectPaths, SledSpec
 from gateway.engine.container import Limits, image_prefix
 from gateway.engine.docker import DockerEngine

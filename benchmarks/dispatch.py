@@ -22,7 +22,8 @@ from pathlib import Path
 
 import psutil
 
-from gateway.app.app import App, build
+from gateway.app.app import App
+from gateway.app.build import build
 from gateway.chat import Conversation, Message
 from gateway.config import Settings
 from gateway.engine import SledSpec

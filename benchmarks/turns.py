@@ -28,7 +28,8 @@ from pathlib import Path
 
 import claude_agent_sdk
 
-from gateway.app.app import App, build
+from gateway.app.app import App
+from gateway.app.build import build
 from gateway.chat import Conversation, Message
 from gateway.config import Settings
 from gateway.testing import FakeTransport

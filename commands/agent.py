@@ -20,11 +20,11 @@ class Agent:
     repeatable = True
 
     async def run(self, ctx: CommandContext) -> str:
+        projects = ctx.services.projects
         project = await ctx.services.active_project(ctx)
-        usual = ctx.services.settings.agent.chosen
         kind = ctx.get("agent")
         if kind is None:
-            return f"{project.name}: {project.agent or usual}. `agent <kind>` chooses another one."
+            return f"{project.name}: {projects.agent(project)}. `agent <kind>` chooses another one."
         if ctx.role < Role.OPERATOR:
             raise UserError("Only an operator may choose the agent.")
         kind = " ".join(kind.split())
@@ -32,6 +32,5 @@ class Agent:
             kind = kind.lower()
         elif not kind.startswith("acp:") or not kind.removeprefix("acp:").strip() or len(kind) > 80:
             raise UserError("There are `agent claude`, `agent scripted`, `agent acp:<command>` and `agent default`.")
-        chosen = "" if kind == "default" else kind
-        await ctx.services.projects.set_agent(project, chosen)
-        return f"{project.name}: {chosen or usual} from the next run on, in a new dialogue."
+        project = await projects.set_agent(project, "" if kind == "default" else kind)
+        return f"{project.name}: {projects.agent(project)} from the next run on, in a new dialogue."

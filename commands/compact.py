@@ -20,7 +20,7 @@ class Compact:
 
     async def run(self, ctx: CommandContext) -> str:
         project = await ctx.services.active_project(ctx)
-        agent = project.agent or ctx.services.settings.agent.chosen
+        agent = ctx.services.projects.agent(project)
         if agent != "claude":
             raise UserError(f"The agent of {project.name} ({agent}) cannot do that; `reset` begins a new dialogue.")
         return COMPACT

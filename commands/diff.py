@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from gateway.chat.text import fenced
 from gateway.config import Role
 from gateway.errors import SledError, UserError
@@ -32,7 +34,8 @@ class Diff:
             return change.summary or f"The last turn of {project.name} changed nothing."
         if change.patch.count("\n") <= _INLINE and len(change.patch) <= _INLINE_CHARACTERS:
             return f"{change.summary}\n{fenced(change.patch, 'diff')}"
-        file = ctx.services.files.keep(f"{project.name}.diff", change.patch.encode(errors="replace"))
+        patch = change.patch.encode(errors="replace")
+        file = await asyncio.to_thread(ctx.services.files.keep, f"{project.name}.diff", patch)
         await ctx.services.send_file(ctx, file, "")
         cut = " The change is too large to be shown whole." if change.truncated else ""
         return f"{change.summary}{cut}"

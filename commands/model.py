@@ -8,6 +8,7 @@ from gateway.config import Role
 from gateway.errors import UserError
 from gateway.intake import CommandContext
 
+_USUAL = "the agent's default"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]{0,99}")
 
 
@@ -23,13 +24,12 @@ class Model:
     async def run(self, ctx: CommandContext) -> str:
         project = await ctx.services.active_project(ctx)
         name = ctx.get("name")
-        usual = ctx.services.settings.agent.model or "the agent's default"
+        projects = ctx.services.projects
         if name is None:
-            return f"{project.name}: {project.model or usual}. `model <name>` chooses another one."
+            return f"{project.name}: {projects.model(project) or _USUAL}. `model <name>` chooses another one."
         if ctx.role < Role.OPERATOR:
             raise UserError("Only an operator may choose the model.")
         if not _NAME.fullmatch(name):
             raise UserError("That is no model's name; for example: `model opus`, or `model default`.")
-        chosen = "" if name.lower() == "default" else name
-        await ctx.services.projects.set_model(project, chosen)
-        return f"{project.name}: {chosen or usual} from the next run on."
+        project = await projects.set_model(project, "" if name.lower() == "default" else name)
+        return f"{project.name}: {projects.model(project) or _USUAL} from the next run on."

@@ -40,7 +40,7 @@ class Sessions:
         if not 1 <= int(number) <= len(found):
             raise UserError(f"There are {len(found)}; `sessions` lists them.")
         one = found[int(number) - 1]
-        agent = project.agent or ctx.services.settings.agent.chosen
+        agent = ctx.services.projects.agent(project)
         if one.agent != agent:
             raise UserError(f"That one was with another agent ({one.agent}; now it is {agent}).")
         if one.current:

@@ -7,7 +7,7 @@ import os
 import shutil
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,13 @@ from gateway.asking import Answers, Questions
 from gateway.chat import Fate
 from gateway.config import Access
 from gateway.delivery import Fates, Files, Outbox
+from gateway.events import Event, Events, MayBegin
 from gateway.intake import Inbox
 from gateway.store import Store, conversations, messages, projects, schema
 from gateway.store.messages import StoredMessage
 from gateway.store.turns import SessionKey
 from gateway.testing import FakeTransport, ScriptedSled
-from gateway.turns import Dispatcher, Gate, Limits, RunSettings
+from gateway.turns import Around, Dispatcher, Gate, Limits, RunSettings
 from sled.protocol import File, Run
 from tests.support import containers
 from tests.support.peers import MISSING, peers
@@ -47,6 +48,10 @@ class World:
     answers: Answers
     gate: Gate
     files: list[File]
+    #: What the next run of any project is like.
+    settings: RunSettings = field(
+        default_factory=lambda: RunSettings("demo", "scripted", "auto", isolated=False, model="")
+    )
 
     async def project(self, name: str = "demo") -> int:
         """A project that is ready, its sled connected."""
@@ -123,41 +128,49 @@ async def make_world(
     fates = Fates(outbox)
     sleds = ScriptedSled()
     names: dict[str, int] = {}
-    keep = Files(path / "files", store, outbox).keep
-    questions = Questions(store, outbox, sleds.send, {}, question_s, keep)
+    files = Files(path / "files", store, outbox)
+
+    def heard(event: Event) -> None:
+        if isinstance(event, MayBegin):
+            dispatcher.fill()
+
+    questions = Questions(store, outbox, sleds.send, {}, question_s, files.keep)
     answers = Answers(questions, outbox, {})
-    gate = Gate(store, questions, budget_usd)
-    await gate.recover()
+    gate = Gate(store, questions, budget_usd, Events(heard))
     sent: list[File] = []
 
     async def take_file(_: object, file: File) -> None:
         sent.append(file)
 
-    dispatcher = Dispatcher(
+    around = Around(
         store=store,
         outbox=outbox,
         fates=fates,
         wire=sleds,
         limits=limits,
-        run_settings=lambda _: RunSettings("demo", "scripted", "auto", isolated=False, model=""),
+        run_settings=lambda _: world.settings,
         people={},
         questions=questions,
         gate=gate,
         take_file=take_file,
+        abridge=files.abridge,
     )
+    dispatcher = Dispatcher(around)
+    await gate.recover(dispatcher.refuse)
     sleds.dispatcher = dispatcher
     accepted: list[StoredMessage] = []
     inbox = Inbox(store, Access(["fake:ana", "fake:ben"], []), accepted.append, dispatcher.withdrawn, outbox.moved)
-    return World(
+    world = World(
         store, transport, outbox, fates, sleds, dispatcher, inbox, accepted, names, questions, answers, gate, sent
     )
+    return world
 
 
 async def close_world(world: World) -> None:
     """End it as a gateway ends: what is in memory is forgotten."""
     await world.dispatcher.close()
     await world.questions.shut()
-    world.gate.close()
+    await world.gate.close()
     await world.outbox.close()
     await world.store.close()
 

@@ -12,9 +12,8 @@ import logging
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from gateway.asking import cards
 from gateway.asking.people import name_of
@@ -23,13 +22,13 @@ from gateway.chat import Conversation, Fate, OutgoingFile
 from gateway.chat.text import visible
 from gateway.config import Person
 from gateway.delivery import Outbox
-from gateway.errors import StateError
 from gateway.store import Connection, Store, messages
 from gateway.store import questions as rows
 from gateway.store.messages import StoredMessage
 from gateway.store.outbox import encode_choices
 from gateway.store.questions import Asked, Outcome
 from gateway.store.turns import Turn, open_turns
+from gateway.tasks import Tasks, insist
 from sled.protocol import Decision, Frame, Question, Withdrawn
 
 log = logging.getLogger(__name__)
@@ -49,7 +48,6 @@ _UNASKED = {
     "length": f"it is too long to be shown to a person (at most {MAX_CARD} characters); do it in smaller parts",
     "number": f"{MAX_OPEN} questions wait for an answer already; ask one after another",
 }
-_RETRY_WRITE_S = 1.0
 _OPERATOR = "An operator"
 
 
@@ -96,7 +94,7 @@ class Questions:
     #: How long turns wait for people.
     waits: Waits = field(default_factory=Waits)
     _then: dict[int, Then] = field(default_factory=dict)
-    _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    _tasks: Tasks = field(default_factory=lambda: Tasks("the outcome of a question reached nobody"))
 
     # --- a turn asks -------------------------------------------------------------------------------------------------
 
@@ -226,7 +224,7 @@ class Questions:
             if waiting.asked.turn_id == turn.id:
                 self._drop(question_id)
                 if (then := self._then.pop(question_id, None)) is not None:
-                    self._in_background(_run(then, replace(waiting.asked, outcome="closed")))
+                    self._tasks.start(_run(then, replace(waiting.asked, outcome="closed")))
         self._decided.pop(turn.run, None)
         self.waits.forget(turn.id)
 
@@ -358,9 +356,7 @@ class Questions:
         for waiting in self._open.values():
             if waiting.timer is not None:
                 waiting.timer.cancel()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.close()
 
     def _wait(self, asked: Asked, who: str) -> None:
         waiting = self._open[asked.id] = _Open(asked, who)
@@ -375,15 +371,14 @@ class Questions:
         waiting.timer = asyncio.get_running_loop().call_later(left, self._expire, waiting)
 
     def _expire(self, waiting: _Open) -> None:
-        self._in_background(self._settle_in_the_end(waiting))
+        self._tasks.start(self._settle_in_the_end(waiting))
 
     async def _settle_in_the_end(self, waiting: _Open) -> None:
-        while waiting.asked.id in self._open:
-            try:
+        async def settle() -> None:
+            if waiting.asked.id in self._open:
                 await self.settle(waiting.asked, Answer("expired"))
-            except StateError as error:
-                log.error("a question's deadline: %s", error)
-                await asyncio.sleep(_RETRY_WRITE_S)
+
+        await insist(settle, "the end of a question")
 
     def _drop(self, question_id: int) -> None:
         waiting = self._open.pop(question_id, None)
@@ -429,11 +424,6 @@ class Questions:
         """The card turns into its outcome; where nothing can be edited, that is a message of its own."""
         replaces = asked.card_id if self.outbox.can_edit(asked.conversation) else None
         self.outbox.add(connection, asked.conversation, asked.conversation_id, text, kind="question", replaces=replaces)
-
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 async def _run(then: Then, asked: Asked) -> None:

@@ -17,7 +17,6 @@ from gateway.chat import (
     Noted,
     Outcome,
     OutgoingFile,
-    Reporting,
     Transport,
 )
 from gateway.chat.text import split
@@ -42,9 +41,6 @@ class Outbox:
         self._moved: dict[Conversation, Conversation] = {}
         self._closing = False
         self.sent = 0
-        for transport in transports.values():
-            if isinstance(transport, Reporting):
-                transport.attach(self)
 
     def add(
         self,
@@ -70,6 +66,29 @@ class Outbox:
             turn_id=turn_id,
             replaces=replaces,
             kind=kind,
+            choices=choices,
+        )
+
+    def reply(
+        self,
+        connection: Connection,
+        message: messages.StoredMessage,
+        text: str,
+        *,
+        turn_id: int | None = None,
+        replaces: int | None = None,
+        choices: str = "",
+    ) -> None:
+        """Within a unit: store the reply to a message. Call `wake` after the commit."""
+        self.add(
+            connection,
+            message.conversation,
+            message.conversation_id,
+            text,
+            reply_to=message.external_id,
+            message_id=message.id,
+            turn_id=turn_id,
+            replaces=replaces,
             choices=choices,
         )
 

@@ -3,8 +3,10 @@
 from gateway.turns.admission import Gate
 from gateway.turns.dispatcher import Dispatcher
 from gateway.turns.running import Limits, RunSettings, Stopped
+from gateway.turns.runs import Around
 
 __all__ = [
+    "Around",
     "Dispatcher",
     "Gate",
     "Limits",

@@ -11,6 +11,7 @@ from gateway.chat.text import seconds, shorten
 from gateway.delivery import Outbox
 from gateway.errors import StateError
 from gateway.store import Store, turns
+from gateway.tasks import insist
 from sled.protocol import Body, Note, Question, TextDelta, Tool, ToolDone, Withdrawn
 
 log = logging.getLogger(__name__)
@@ -20,7 +21,6 @@ SHOW_AFTER_S = 1.0
 #: Characters of the growing answer that are shown while it grows.
 _TAIL = 600
 _KEPT_TOOLS = 3
-_RETRY_WRITE_S = 1.0
 #: Seconds between two ticks of the clock while nothing happens: at first, and at most.
 _FIRST_TICK_S, _LAST_TICK_S = 3.0, 60.0
 
@@ -135,12 +135,10 @@ class Live:
         if row_id is None:
             return
         here, here_id = self._conversation, self._conversation_id
-        while True:
-            try:
-                await self._store.write(lambda c: self._outbox.add(c, here, here_id, text, replaces=row_id))
-                break
-            except StateError:
-                await asyncio.sleep(_RETRY_WRITE_S)
+        await insist(
+            lambda: self._store.write(lambda c: self._outbox.add(c, here, here_id, text, replaces=row_id)),
+            "the end of a live message",
+        )
         self._outbox.wake(here)
 
     def render(self) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gateway.app.startup import instance
+from gateway.config.state_dir import instance
 from gateway.engine import ProjectPaths, SledSpec
 from gateway.engine.container import LABEL_INSTANCE, LABEL_PROJECT, Limits, container_name, image_prefix, network_name
 from gateway.engine.docker import DockerEngine, answers

@@ -203,8 +203,7 @@ async def test_whatsapp_what_became_of_a_message_is_learnt_from_callbacks_that_o
     whatsapp: EmulatedWhatsApp,
 ) -> None:
     notes = Notes()
-    bot = whatsapp.bot()
-    bot.transport.attach(notes)
+    bot = whatsapp.bot(notes)
     async with bot:
         whatsapp.account.postman.target = f"http://127.0.0.1:{bot.port}"
         await bot.start(whatsapp.recorder)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from gateway.chat import Conversation, Noted, OutgoingFile
+from gateway.chat import Conversation, Noted, OutgoingFile, Transport
 from gateway.config import Access
 from gateway.delivery import Outbox
 from gateway.delivery.worker import GIVE_UP_S
@@ -37,8 +37,10 @@ class Desk:
         self._settings = {"template_sid": TEMPLATE, "quick_replies": {"allow,deny": BUTTONS}, **settings}
 
     async def start(self) -> None:
-        self.bot = WhatsAppBot(self.server, **self._settings)
-        self.outbox = Outbox(self.store, {"whatsapp": self.bot.transport})
+        transports: dict[str, Transport] = {}
+        self.outbox = Outbox(self.store, transports)
+        self.bot = WhatsAppBot(self.server, self.outbox, **self._settings)
+        transports["whatsapp"] = self.bot.transport
         access = Access([f"whatsapp:{ANA}", f"whatsapp:{BEN}"], [])
         self.inbox = Inbox(self.store, access, lambda _: None, lambda _: None)
         await self.bot.__aenter__()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -13,8 +12,9 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import select
 
-from gateway.app.startup import check, choose_engine, lock_state
+from gateway.app.startup import check, choose_engine
 from gateway.chat import Conversation, Fate
+from gateway.config.state_dir import lock_state
 from gateway.errors import ConfigError, EngineDown, EngineError, StateLocked, UserError
 from gateway.store import conversations
 from gateway.store import projects as rows
@@ -351,7 +351,7 @@ async def test_a_project_with_a_container_does_not_run_on_the_process_engine(tmp
         await home.ask("new project demo", contains="is ready")
         await home.ask("down")
         project = home.app.projects.get("demo")
-        await home.app.projects._change(project, image="huskies-x-python:1")
+        await home.app.projects.registry.change(project, image="huskies-x-python:1")
         assert "lives in a container" in await home.ask("up demo")
         assert not await home.engine.is_running(home.app.projects.spec(project))
 
@@ -384,11 +384,11 @@ async def test_what_is_deleted_stays_deleted_whoever_waited_for_it(home: House, 
     await home.ask("new project demo", contains="is ready")
     projects = home.app.projects
     project = projects.get("demo")
-    async with projects._lock("demo"):
+    async with projects.registry.lock("demo"):
         late = asyncio.create_task(projects.up(project))
         await asyncio.sleep(0)
         await home.app.store.write(lambda c: rows.bury(c, project.id))
-        projects._living.pop(project.id)
+        projects.registry.dismiss(project)
     with pytest.raises(UserError, match="There is no project demo"):
         await late
     assert projects.all() == []
@@ -414,17 +414,18 @@ async def test_a_link_at_the_default_place_is_no_way_out(home: House, tmp_path: 
     assert home.app.projects.all() == []
 
 
-async def test_another_room_is_told_there_what_was_not_run(home: House, tmp_path: Path) -> None:
+async def test_another_room_is_told_there_what_was_not_run(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
     await home.ask("new project demo", contains="is ready")
     await home.say("switch demo", room="private")
     await home.transport.until(lambda texts: any("is active here" in t for t in texts))
     await home.say("hold the line", room="room")
     project = home.app.projects.get("demo")
-    home.app.dispatcher._limits = replace(home.app.dispatcher._limits, window_s=60, window_max_s=60)
+    monkeypatch.setattr(home.app.dispatcher._line, "_window_s", 60)
+    monkeypatch.setattr(home.app.dispatcher._line, "_window_max_s", 60)
     await home.quiet()
     secret = await home.say("my secret plan", room="private")
     async with asyncio.timeout(5):
-        while not home.app.dispatcher._lanes:
+        while not list(home.app.dispatcher._line.sessions):
             await asyncio.sleep(0.01)
     here = await home.app.store.read(lambda c: conversations.find(c, Conversation("fake", "room")).id)
     stopped = await home.app.projects.restart(project, here)

@@ -15,7 +15,7 @@ import pytest_asyncio
 from gateway.delivery import Notice
 from gateway.engine import Prepared, SledSpec
 from gateway.errors import EngineError
-from gateway.projects import lifecycle
+from gateway.projects import containers
 from gateway.projects.bootstrap import Request
 from gateway.store import Store
 from gateway.store import projects as rows
@@ -171,7 +171,7 @@ async def test_the_person_beats_the_file_and_the_file_beats_the_markers(
 
 async def test_ssh_that_does_not_answer_undoes_everything(isolated: House, monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(isolated.engine, SshEngine)
-    monkeypatch.setattr(lifecycle, "SSH_WITHIN_S", 0.3)
+    monkeypatch.setattr(containers, "SSH_WITHIN_S", 0.3)
     isolated.engine.exit_status = 1
     told = await isolated.ask("new project demo", contains="failed at")
     assert "log in over SSH" in told
@@ -511,7 +511,9 @@ async def test_a_project_that_nobody_was_told_of_yet_is_not_taken_for_unfinished
     await gated.ask("version")  # makes the conversation
     notice = Notice(gated.app.store, gated.app.outbox, gated.transport.message("", "").conversation, 1)
     made = await projects.create(request, lambda: None, notice)
-    await projects._finish(await gated.app.store.read(lambda c: replace(rows.by_name(c, "demo"), ready_at=None)))
+    await projects.reconciler.finish(
+        await gated.app.store.read(lambda c: replace(rows.by_name(c, "demo"), ready_at=None))
+    )
     assert "There is a project demo already" in await gated.ask("new project demo", room="other")
     projects.begin(made.project)
     assert projects.state(projects.get("demo")) == "ready"

@@ -275,7 +275,7 @@ async def test_a_recipe_that_cannot_be_read_costs_nothing_more(place: Place) -> 
     place.write(go_mod="module x\n")
     await place.make()
     project = place.home.app.projects.get("demo")
-    await place.home.app.projects._change(project, recipe='{"of": "another version"}')
+    await place.home.app.projects.registry.change(project, recipe='{"of": "another version"}')
     assert "stack: go" in await place.home.ask("status demo")
     assert "stack: go 1.24 (read from go.mod)" in await place.home.ask("rebuild demo", contains="fresh container")
 

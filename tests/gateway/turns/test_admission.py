@@ -324,7 +324,7 @@ async def test_a_turn_goes_on_with_the_permissions_of_then(world: World) -> None
     await world.sleds.say(project, run.run, limited(time.time() + 0.4))
     await reads(world, "limit is reached")
     changed = RunSettings("demo", "scripted", "ask", isolated=False, model="small")
-    world.dispatcher._run_settings = lambda _: changed
+    world.settings = changed
     _, later = await world.next_run()
     assert (later.permissions, later.model) == ("ask", "small")
 
@@ -348,7 +348,7 @@ async def test_what_is_no_answer_to_a_budget_is_for_the_agent(poor: World) -> No
 async def test_an_answer_to_a_budget_is_not_lost_when_the_database_refuses(
     poor: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gate_module, "_RETRY_WRITE_S", 0.01)
+    monkeypatch.setattr("gateway.tasks.RETRY_S", 0.01)
     grant, refusals = gate_module.budgets.grant, [StateError("full"), StateError("full")]
 
     def refuse(*given: Any) -> None:

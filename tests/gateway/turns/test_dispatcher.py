@@ -54,7 +54,7 @@ async def test_the_window_is_extended_but_not_for_ever(world: World) -> None:
     assert " ".join(run.prompt for run in runs).split() == [str(n) for n in range(8)]
 
 
-async def test_messages_during_a_run_go_together_when_it_ends(world: World) -> None:
+async def test_messages_during_a_run_go_together_when_it_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     project = await started(world)
     await world.say("first", "m1")
     _, run = await world.next_run()
@@ -64,7 +64,8 @@ async def test_messages_during_a_run_go_together_when_it_ends(world: World) -> N
     assert world.sleds.runs.empty()
     assert await world.fate("m2") is Fate.QUEUED
     # From here on a window would take longer than the test waits: a batch that waited for a run needs none.
-    world.dispatcher._limits = replace(FAST, window_s=60, window_max_s=60)
+    monkeypatch.setattr(world.dispatcher._line, "_window_s", 60)
+    monkeypatch.setattr(world.dispatcher._line, "_window_max_s", 60)
     await world.sleds.finish(project, run)
     _, after = await world.next_run()
     assert after.prompt == "second\n\nthird"
@@ -375,13 +376,12 @@ async def test_idle_sessions_leave_nothing_in_memory(world: World) -> None:
         await world.sleds.finish(project, run)
         await world.settled(f"m{number}")
     dispatcher = world.dispatcher
-    assert not dispatcher._lanes
-    assert not dispatcher._line
-    assert not dispatcher._running
+    assert not list(dispatcher._line.sessions)
+    assert dispatcher.load == (0, 0)
     assert not dispatcher._starting
     assert await world.outbox.drain(5)
-    await asyncio.gather(*dispatcher._tasks)
-    assert not dispatcher._tasks
+    await asyncio.gather(*dispatcher._tasks._running)
+    assert not dispatcher._tasks._running
 
 
 @pytest.mark.parametrize("world", [{"window_s": 0.0, "runs": 1}], indirect=True)
@@ -516,7 +516,7 @@ async def test_what_cannot_be_steered_waits_for_a_turn_of_its_own(world: World) 
 async def test_what_the_database_refused_is_queued_later_in_the_same_words(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.turns.dispatcher._RETRY_WRITE_S", 0.01)
+    monkeypatch.setattr("gateway.tasks.RETRY_S", 0.01)
     project = await started(world)
     await world.inbox.accept("fake", [world.transport.message("prompt stop", "m1")], None)
     refuse_next_write(world, monkeypatch)
@@ -554,7 +554,7 @@ async def test_a_project_that_is_away_holds_up_nobody_behind_it(world: World) ->
 async def test_what_is_stopped_while_its_turn_could_not_begin_is_gone(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.turns.dispatcher._RETRY_WRITE_S", 0.2)
+    monkeypatch.setattr("gateway.turns.dispatcher._AGAIN_S", (0.2, 0.2))
     failed: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: failed.append(context))
     project = await started(world)

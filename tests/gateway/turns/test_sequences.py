@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from gateway.asking import questions
+from gateway import tasks
 from gateway.chat import Fate
 from gateway.config import Role
 from gateway.errors import StateError, UserError
@@ -250,8 +250,8 @@ async def test_in_the_end_everything_is_settled(
 ) -> None:
     monkeypatch.setattr(admission, "KEY_AGAIN_S", 0.05)
     monkeypatch.setattr(admission, "_TRY_AGAIN_MIN", (0.001,))
-    for module in (admission, dispatcher, questions):
-        monkeypatch.setattr(module, "_RETRY_WRITE_S", 0.01)
+    monkeypatch.setattr(tasks, "RETRY_S", 0.01)
+    monkeypatch.setattr(dispatcher, "_AGAIN_S", (0.01, 0.01))
     sequence = Sequence(seed, tmp_path)
     await sequence.play()
     world = sequence.world

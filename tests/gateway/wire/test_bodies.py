@@ -14,6 +14,7 @@ from aiohttp import web
 
 from gateway.wire import git, model
 from gateway.wire.http import Bodies
+from tests.support.git_server import not_asked
 from tests.support.processes import until
 from tests.support.proxy import Proxy, served
 
@@ -133,7 +134,7 @@ async def test_a_body_that_stops_on_its_way_is_given_up() -> None:
     ("made", "path"),
     [
         (Proxy("http://x"), "model/v1/messages"),
-        (git.GitProxy({"git.example.org": "t"}), "git/git.example.org/x.git/git-upload-pack"),
+        (git.GitProxy({"git.example.org": "t"}, not_asked, Bodies()), "git/git.example.org/x.git/git-upload-pack"),
     ],
 )
 async def test_both_proxies_bound_what_they_hold(made: model.ModelProxy | git.GitProxy, path: str) -> None:

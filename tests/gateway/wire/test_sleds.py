@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 
 from gateway.errors import SledAway, SledRefused, UserError
-from gateway.wire import sleds as sleds_module
+from gateway.wire import server as server_module
 from gateway.wire.sleds import Sleds
 from sled.protocol import (
     MAX_FRAME,
@@ -444,7 +444,7 @@ async def test_other_routes_know_the_project_by_its_socket_and_token():
 
 async def test_a_project_opens_only_so_many_connections(wires, monkeypatch):
     """Idle ones count: each is a file of the gateway, which has a thousand."""
-    monkeypatch.setattr(sleds_module, "MAX_CONNECTIONS", 4)
+    monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 4)
     sled = await wires.hello(1)
     idle = []
     for _ in range(3):
