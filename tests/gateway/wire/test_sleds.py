@@ -457,7 +457,7 @@ async def test_a_project_opens_only_so_many_connections(wires, monkeypatch):
     assert await wires.sleds.send(1, Ack(run="r"))
     assert await take(sled) == Ack(run="r"), "its sled is still there"
     idle[0][1].close()
-    await until(lambda: len(wires.sleds._runner.server.connections) == 4)
+    await until(lambda: len(wires.sleds._server._runner.server.connections) == 4)
     assert not (await wires.hello(1)).closed
     assert not other.closed
     for _, writer in idle[1:]:
