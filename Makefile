@@ -23,12 +23,7 @@ check: .venv/dev.done
 	$(BIN)/python -m commands.page --check docs/commands.md
 
 bench: .venv/dev.done
-	$(BIN)/python benchmarks/dispatch.py
-	$(BIN)/python benchmarks/start.py
-	$(BIN)/python benchmarks/bootstrap.py
-	$(BIN)/python benchmarks/build.py
-	$(BIN)/python benchmarks/turns.py
-	$(BIN)/python -m benchmarks.webhooks
+	$(BIN)/python -m benchmarks
 
 docs: .venv/dev.done
 	$(BIN)/python -m commands.page docs/commands.md

@@ -1,6 +1,6 @@
 """A warm `new project` beside a plain run of the very same container; twenty at once; and what an idle sled costs.
 
-    python benchmarks/bootstrap.py [--rounds 10] [--bursts 3] [--at-once 20]
+    python -m benchmarks.bootstrap [--rounds 10] [--bursts 3] [--at-once 20]
 
 The gateway runs in this process, on a platform in memory: nothing is between a command and its reply but the gateway.
 Its image (stack python) was built before, and one project stays, so that image and network are in use throughout.
@@ -30,10 +30,12 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import psutil
 
+from benchmarks.report import Row, main
 from gateway.app.app import App
 from gateway.app.build import build
 from gateway.config import Settings
@@ -54,6 +56,7 @@ BARE_PORTS = range(24600, 24800)
 BANNER_RATIO, READY_BEHIND_S, BURST_RATIO, SLED_MIB = 1.5, 1.0, 2.0, 60
 #: Seconds until a container must have answered.
 WITHIN_S = 120.0
+BRIEF = {"rounds": 1, "bursts": 1, "at_once": 2}
 
 
 class Bare:
@@ -210,11 +213,11 @@ async def at_once(huskies: Huskies, bare: Bare, bursts: int, count: int) -> tupl
     took: tuple[list[float], list[float]] = ([], [])
     for number in range(bursts):
         specs = [await bare.prepare() for _ in range(count)]
-        took[0].append(await all_of([lambda spec=spec: bare.run(spec) for spec in specs]))
+        took[0].append(await all_of([partial(bare.run, spec) for spec in specs]))
         for spec in specs:
             await bare.remove(spec)
         names = [f"burst{number}-{which}" for which in range(count)]
-        took[1].append(await all_of([lambda name=name: huskies.new(name, watch=False) for name in names]))
+        took[1].append(await all_of([partial(huskies.new, name, watch=False) for name in names]))
         for name in names:
             await huskies.remove(name)
     return took
@@ -238,12 +241,6 @@ def idle_sled(name: str) -> tuple[float, float, float]:
     return used.rss / 2**20, used.pss / 2**20, (memory["usage"] - cached) / 2**20
 
 
-def verdict(what: str, value: float, limit: float) -> bool:
-    """One line about one limit."""
-    print(f"{'holds' if value <= limit else 'MISSED':<7} {what} <= {limit:g}: {value:.2f}")
-    return value <= limit
-
-
 def clear(of: str) -> None:
     """Remove all that an instance has; again where the engine was still at it when a benchmark was cut off."""
     for _ in range(20):
@@ -253,49 +250,51 @@ def clear(of: str) -> None:
     return remove_all(of)
 
 
-async def main(arguments: argparse.Namespace, folder: Path) -> int:
-    """Measure, print, and say whether the limits hold."""
+async def run(given: argparse.Namespace, folder: Path) -> list[Row]:
+    """One gateway, with one project that stays."""
     os.umask(0o077)  # as `huskies run`
     async with gateway(folder) as huskies:
         await huskies.new("stays")
         stays = huskies.app.projects.get("stays")
         assert stays.owner is not None
         bare = Bare(folder / "bare", stays.image, stays.owner)
-        alone, pairs = await one_at_a_time(huskies, bare, arguments.rounds)
-        bare_bursts, bursts = await at_once(huskies, bare, arguments.bursts, arguments.at_once)
+        alone, pairs = await one_at_a_time(huskies, bare, given.rounds)
+        bare_bursts, bursts = await at_once(huskies, bare, given.bursts, given.at_once)
         await asyncio.sleep(2)  # idle: what the last deletions stirred up is over
         sled = container_name(instance(huskies.app.settings.gateway.state_dir), "stays")
         rss, pss, working = await asyncio.to_thread(idle_sled, sled)
     banner_s, ready_s = (statistics.median(values) for values in zip(*pairs, strict=True))
     bare_s, bare_all_s, all_s = map(statistics.median, (alone, bare_bursts, bursts))
-    row_of_all = f"{arguments.at_once} at once"
-    print(f"{f'medians of {arguments.rounds}, seconds':<30}{'banner':>10}{'READY':>10}{row_of_all:>14}")
-    print(f"{'bare':<30}{bare_s:>10.2f}{'-':>10}{bare_all_s:>14.2f}")
-    print(f"{'huskies':<30}{banner_s:>10.2f}{ready_s:>10.2f}{all_s:>14.2f}")
-    print(f"{'ratio':<30}{banner_s / bare_s:>10.2f}{ready_s / bare_s:>10.2f}{all_s / bare_all_s:>14.2f}")
-    print(f"idle sled: RSS {rss:.1f} MiB, PSS {pss:.1f} MiB; its container's working set {working:.1f} MiB")
-    holds = [
-        verdict("banner, times bare's", banner_s / bare_s, BANNER_RATIO),
-        verdict("READY, seconds behind bare's banner", ready_s - bare_s, READY_BEHIND_S),
-        verdict(f"{row_of_all}, times bare's", all_s / bare_all_s, BURST_RATIO),
-        verdict("idle sled, MiB of RSS", rss, SLED_MIB),
+    row = partial(Row, "bootstrap")
+    return [
+        row("new project to the SSH banner, beside a bare start", banner_s, "s", bare_s, BANNER_RATIO),
+        row("READY, behind the bare banner", ready_s - bare_s, "s", bound=READY_BEHIND_S),
+        row(f"{given.at_once} at once, the last one READY, beside bare banners", all_s, "s", bare_all_s, BURST_RATIO),
+        row("RSS of an idle sled", rss, "MiB", bound=SLED_MIB),
+        row("PSS of an idle sled", pss, "MiB"),
+        row("working set of its container", working, "MiB"),
     ]
-    return 0 if all(holds) else 1
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--bursts", type=int, default=3)
-    parser.add_argument("--at-once", type=int, default=20)
-    given = parser.parse_args()
+def measure(given: argparse.Namespace) -> list[Row]:
+    """In a folder, and with containers, that go with it."""
     if problem := missing():
         sys.exit(problem)
     with tempfile.TemporaryDirectory(prefix="hb") as name:
         try:
-            code = asyncio.run(main(given, Path(name)))
+            return asyncio.run(run(given, Path(name)))
         finally:
             # The bare ones first: they run on the gateway's image.
             for of in (instance(Path(name) / "bare"), instance(Path(name) / "state")):
                 clear(of)
-    sys.exit(code)
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """How often, and how many at once."""
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--bursts", type=int, default=3)
+    parser.add_argument("--at-once", type=int, default=20)
+
+
+if __name__ == "__main__":
+    sys.exit(main(__doc__, options, measure, BRIEF))

@@ -1,12 +1,12 @@
 """A cold build of a project's image: how much of its time is the engine's, and how much our own.
 
-    python benchmarks/build.py [--stack minimal] [--rounds 1]
+    python -m benchmarks.build [--stack minimal] [--rounds 1]
 
 Cold: a build argument that nobody had before is declared right behind each FROM, so that the engine has no instruction
-in its cache; the build log is searched for proof. The time of one `prepare` is taken apart into the engine's builds
-(one `Client.build` for each layer, its connection included), the image contract's check (`Images._check`: one container
-from create to remove), and what is left: our own time, the engine's small answers to it included. The SDK is imported
-before; in a gateway the first look at the engine does that.
+in its cache; the build log is searched for proof. (With `--brief` the engine may use its cache.) The time of one
+`prepare` is taken apart into the engine's builds (one `Client.build` for each layer, its connection included), the
+image contract's check (`Images._check`: one container from create to remove), and what is left: our own time, the
+engine's small answers to it included. The SDK is imported before; in a gateway the first look at the engine does that.
 """
 
 from __future__ import annotations
@@ -22,9 +22,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+from benchmarks.report import Row, main
 from gateway.config import build_inputs
 from gateway.config.sections import BuildSection
 from gateway.config.state_dir import instance
@@ -39,6 +42,7 @@ from stacks.images import ImagePlan, Layer, Overlay, plan_image
 from tests.support.containers import BASE_IMAGE, build_section, docker, missing, names, remove_all
 
 OWN_S = 0.5
+BRIEF = {"rounds": 1}
 _IMAGE = re.compile(r" ---> ([0-9a-f]{12})$")
 
 
@@ -59,7 +63,7 @@ class Parts:
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
         """Have the builds and the check report here."""
-        build, check = Client.build, Images._check
+        make, check = Client.build, Images._check
 
         async def timed_build(
             client: Client, arguments: dict[str, Any], hear: Callable[[dict[str, Any]], None], *rest: float
@@ -70,7 +74,7 @@ class Parts:
                 hear(message)
 
             began = time.monotonic()
-            await build(client, arguments, heard, *rest)
+            await make(client, arguments, heard, *rest)
             self.builds.append(time.monotonic() - began)
 
         async def timed_check(images: Images, spec: SledSpec, layer: Layer, image: str) -> str:
@@ -79,23 +83,20 @@ class Parts:
             self.check = time.monotonic() - began
             return told
 
-        Client.build, Images._check = timed_build, timed_check
-        try:
+        with patch.object(Client, "build", timed_build), patch.object(Images, "_check", timed_check):
             yield
-        finally:
-            Client.build, Images._check = build, check
 
 
-def plan(stack: str, of: str) -> ImagePlan:
-    """An image that no engine has a single instruction of."""
+def plan(stack: str, of: str, *, cached: bool) -> ImagePlan:
+    """An image that no engine has a single instruction of, unless `cached`."""
     inputs = build_inputs.read(BuildSection(base_image=BASE_IMAGE, **build_section()))
-    unique = {**inputs.arguments, f"HUSKIES_BENCHMARK_{secrets.token_hex(6)}": "yes"}
+    unique = {} if cached else {f"HUSKIES_BENCHMARK_{secrets.token_hex(6)}": "yes"}
     overlays = [Overlay(found, found.version) for found in catalog() if found.name == stack and found.has_image]
-    return plan_image(replace(inputs, arguments=unique), overlays, image_prefix(of))
+    return plan_image(replace(inputs, arguments={**inputs.arguments, **unique}), overlays, image_prefix(of))
 
 
-async def cold(folder: Path, planned: ImagePlan, parts: Parts) -> None:
-    """One build from nothing."""
+async def build(folder: Path, planned: ImagePlan, parts: Parts, *, cached: bool) -> None:
+    """One build, from nothing unless `cached`."""
     spec = SledSpec("cold", ProjectPaths.of(folder, "cold"), folder, "t", oauth=False, owner=(1000, 1000), ssh_port=2)
     await ssh.furnish(spec)
     engine = DockerEngine(instance(folder), Limits())
@@ -109,16 +110,16 @@ async def cold(folder: Path, planned: ImagePlan, parts: Parts) -> None:
         await engine.close()
     assert built == [layer.name for layer in planned.layers]
     assert len(parts.builds) == len(built) + 1, "a build for each layer, and one for the label of the last"
-    assert "Using cache" not in spec.paths.build_log.read_text(), "this was no cold build"
+    assert cached or "Using cache" not in spec.paths.build_log.read_text(), "this was no cold build"
 
 
-def one_round(stack: str) -> Parts:
+def one_round(stack: str, *, cached: bool) -> Parts:
     """Build, and leave nothing behind."""
     parts, before = Parts(), set(names("images", "-aq"))
     with tempfile.TemporaryDirectory(prefix="hb") as name:
         folder = Path(name)
         try:
-            asyncio.run(cold(folder, plan(stack, instance(folder)), parts))
+            asyncio.run(build(folder, plan(stack, instance(folder), cached=cached), parts, cached=cached))
         finally:
             remove_all(instance(folder))
             if parts.image not in before:
@@ -134,29 +135,33 @@ def remove_nameless(image: str) -> None:
         time.sleep(0.5)
 
 
-def main(arguments: argparse.Namespace) -> int:
-    """Measure, print, and say whether the limit holds."""
-    rounds = [one_round(arguments.stack) for _ in range(arguments.rounds)]
-    layers = [layer.name for layer in plan(arguments.stack, "names").layers]
-    whole, check, own = (
-        statistics.median(values) for values in zip(*((p.whole, p.check, p.own) for p in rounds), strict=True)
+def measure(given: argparse.Namespace) -> list[Row]:
+    """Build, and take the time apart."""
+    if problem := missing():
+        sys.exit(problem)
+    rounds = [one_round(given.stack, cached=given.brief) for _ in range(given.rounds)]
+    layers = [layer.name for layer in plan(given.stack, "names", cached=True).layers]
+    whole, engine, check, own = (
+        statistics.median(values)
+        for values in zip(*((p.whole, sum(p.builds), p.check, p.own) for p in rounds), strict=True)
     )
-    print(f"{f'cold build of {arguments.stack}':<30}{'seconds':>10}{'share':>10}")
-    for number, layer in enumerate([*(f"layer {name}" for name in layers), "label"]):
-        took = statistics.median(parts.builds[number] for parts in rounds)
-        print(f"{f'engine: {layer}':<30}{took:>10.2f}{took / whole:>10.1%}")
-    for what, took in (("image contract's check", check), ("our own", own), ("whole", whole)):
-        print(f"{what:<30}{took:>10.2f}{took / whole:>10.1%}")
-    holds = own <= OWN_S
-    print(f"{'holds' if holds else 'MISSED':<7} our own seconds <= {OWN_S:g}: {own:.2f}")
-    return 0 if holds else 1
+    row = partial(Row, "build", unit="s")
+    return [
+        row(f"cold build of {given.stack}, beside the engine's part", whole, bare=engine),
+        *(
+            row(f"engine: {layer}", statistics.median(parts.builds[number] for parts in rounds))
+            for number, layer in enumerate([*(f"layer {name}" for name in layers), "label"])
+        ),
+        row("image contract's check", check),
+        row("our own", own, bound=OWN_S),
+    ]
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """What, and how often."""
+    parser.add_argument("--stack", default=FALLBACK, choices=[FALLBACK, *(s.name for s in catalog() if s.has_image)])
+    parser.add_argument("--rounds", type=int, default=1)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--stack", default=FALLBACK, choices=[FALLBACK, *(s.name for s in catalog() if s.has_image)])
-    parser.add_argument("--rounds", type=int, default=1)
-    given = parser.parse_args()
-    if problem := missing():
-        sys.exit(problem)
-    sys.exit(main(given))
+    sys.exit(main(__doc__, options, measure, BRIEF))

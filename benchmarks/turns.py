@@ -1,6 +1,6 @@
 """A follow-up in a warm session beside a cold `claude -p`: how long until the model is asked.
 
-    python benchmarks/turns.py [--rounds 15]
+    python -m benchmarks.turns [--rounds 15]
 
 The model's API is a stub of this process (`tests/support/claude_api.py`), the CLI is the real one. The gateway runs in
 this process too, with the process engine, so that what is measured is huskies and not a container; its sled, runner
@@ -23,11 +23,13 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import claude_agent_sdk
 
+from benchmarks.report import Row, main
 from gateway.app.app import App
 from gateway.app.build import build
 from gateway.chat import Conversation, Message
@@ -38,6 +40,7 @@ from tests.support.claude_api import ClaudeApi
 
 #: A follow-up takes at most this share of a cold start.
 BOUND = 1 / 5
+BRIEF = {"rounds": 1}
 CLI = Path(claude_agent_sdk.__file__).parent / "_bundled" / "claude"
 
 
@@ -50,14 +53,19 @@ class Room:
         self._api = api
         self._numbers = itertools.count(1)
         self._run_sent_at = 0.0
-        send = app.sleds.send
+
+    @contextlib.contextmanager
+    def timing(self) -> Iterator[None]:
+        """Note when a run's frame is handed to the sled."""
+        send = self._app.sleds.send
 
         async def timed(project_id: int, frame: Frame) -> bool:
             if isinstance(frame, Run):
                 self._run_sent_at = time.monotonic()
             return await send(project_id, frame)
 
-        app.sleds.send = timed
+        with patch.object(self._app.sleds, "send", timed):
+            yield
 
     async def say(self, text: str) -> None:
         """A message, once it is accepted."""
@@ -95,8 +103,9 @@ async def gateway(folder: Path, api: ClaudeApi) -> AsyncIterator[Room]:
     try:
         await room.say("new project demo")
         await transport.until(lambda texts: any("is ready" in text for text in texts), 60)
-        await room.prompt("make it warm")
-        yield room
+        with room.timing():
+            await room.prompt("make it warm")
+            yield room
     finally:
         await asyncio.gather(*(app.engine.stop(app.projects.spec(project)) for project in app.projects.all()))
         end.set()
@@ -134,36 +143,35 @@ async def cold(folder: Path, api: ClaudeApi, text: str) -> float:
     return asked.at - began
 
 
-def show(name: str, taken: list[float]) -> None:
-    """One row, in milliseconds."""
-    ms = sorted(seconds * 1000 for seconds in taken)
-    print(f"{name:<32} {len(ms):>6} {statistics.median(ms):>9.1f} {ms[0]:>9.1f} {ms[-1]:>9.1f}")
-
-
-async def main(rounds: int) -> int:
-    """Measure, print, and say whether the bound holds."""
+async def run(rounds: int, folder: Path) -> list[Row]:
+    """Cold and warm in turn."""
     colds, turns, wholes = [], [], []
-    with tempfile.TemporaryDirectory(prefix="hb", ignore_cleanup_errors=True) as name:
-        home = Path(name) / "cold"
-        home.mkdir()
-        async with ClaudeApi() as api, gateway(Path(name), api) as room:
-            await cold(home, api, "first of all")  # writes its home, fills the disk's cache
-            for number in range(rounds):
-                colds.append(await cold(home, api, f"cold question {number}."))
-                turn, whole = await room.prompt(f"warm question {number}.")
-                turns.append(turn)
-                wholes.append(whole)
-    print(f"{'until the model is asked':<32} {'count':>6} {'median ms':>9} {'min ms':>9} {'max ms':>9}")
-    show("cold: claude -p", colds)
-    show("turn: run frame, warm session", turns)
-    show("whole: message in, warm session", wholes)
-    share, of_all = (statistics.median(taken) / statistics.median(colds) for taken in (turns, wholes))
-    print(f"of cold: turn {share:.3f}, whole {of_all:.3f}")
-    print(f"bound (turn <= {BOUND:.2f} of cold):", "holds" if share <= BOUND else "DOES NOT HOLD")
-    return 0 if share <= BOUND else 1
+    home = folder / "cold"
+    home.mkdir()
+    async with ClaudeApi() as api, gateway(folder, api) as room:
+        await cold(home, api, "first of all")  # writes its home, fills the disk's cache
+        for number in range(rounds):
+            colds.append(await cold(home, api, f"cold question {number}.") * 1000)
+            turn, whole = await room.prompt(f"warm question {number}.")
+            turns.append(turn * 1000)
+            wholes.append(whole * 1000)
+    bare = statistics.median(colds)
+    return [
+        Row("turns", "run frame to the model, beside a cold claude -p", statistics.median(turns), "ms", bare, BOUND),
+        Row("turns", "message to the model, the same", statistics.median(wholes), "ms", bare),
+    ]
+
+
+def measure(given: argparse.Namespace) -> list[Row]:
+    """One gateway, in a folder that goes with it."""
+    with tempfile.TemporaryDirectory(prefix="hb", ignore_cleanup_errors=True) as folder:
+        return asyncio.run(run(given.rounds, Path(folder)))
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """How often."""
+    parser.add_argument("--rounds", type=int, default=15)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=15)
-    sys.exit(asyncio.run(main(parser.parse_args().rounds)))
+    sys.exit(main(__doc__, options, measure, BRIEF))
