@@ -1,4 +1,4 @@
-"""down: have a project rest."""
+"""down: stop a project."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class Down:
     """Ends the project's sled and everything in it; a run under way is stopped first. Files and sessions stay."""
 
     usage = "down [project]"
-    summary = "end a project's processes; files stay"
+    summary = "stop a project; files stay"
     role = Role.OPERATOR
     repeatable = True
 

@@ -1,4 +1,4 @@
-"""reset: a new dialogue."""
+"""reset: begin a new dialogue."""
 
 from __future__ import annotations
 

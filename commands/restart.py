@@ -10,7 +10,7 @@ class Restart:
     """Ends the project's sled with everything in it and starts a fresh one. Files and sessions stay."""
 
     usage = "restart [project]"
-    summary = "end a project's processes and start afresh"
+    summary = "stop a project and start it afresh"
     role = Role.OPERATOR
     repeatable = True
 

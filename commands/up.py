@@ -1,4 +1,4 @@
-"""up: have a project run."""
+"""up: start a project."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from gateway.intake import CommandContext
 
 
 class Up:
-    """Starts the project's sled; messages that waited go on."""
+    """Starts the project's sled; messages that were waiting are run."""
 
     usage = "up [project]"
     summary = "start a project"

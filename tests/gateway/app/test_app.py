@@ -185,7 +185,7 @@ async def test_delete_asks_and_gives_a_receipt_and_the_name_is_taken_up_again(ho
     assert "no open question" in await home.ask(code)
     assert "There is no project yet" in await home.ask("hello?")
     again = await home.ask("new project demo", contains="is ready")
-    assert "taken up again" in again
+    assert "picked up again" in again
     assert await home.ask("still there?") == "still there?"
 
 
@@ -236,7 +236,7 @@ async def test_small_commands(home: House) -> None:
     assert "no SSH" in await home.ask("ssh")
     assert "auto" in await home.ask("permissions")
     assert "allow from the next run" in await home.ask("permissions allow")
-    assert "nothing" in await home.ask("logs")
+    assert "log of demo is empty" in await home.ask("logs")
     assert "Between 1 and 500" in await home.ask("logs 9999")
     assert "new dialogue" in await home.ask("reset")
     assert "no interrupted" in await home.ask("retry")

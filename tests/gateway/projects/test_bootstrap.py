@@ -288,7 +288,7 @@ async def test_a_project_taken_up_again_is_a_tombstone_again_when_that_fails(iso
     assert (isolated.tmp_path / "projects" / "demo").is_dir()
     assert not (state / "id_ed25519").exists(), "a key that opened it opens nothing"
     isolated.engine.fail_start = None
-    assert "taken up again" in await isolated.ask("new project demo", contains="is ready")
+    assert "picked up again" in await isolated.ask("new project demo", contains="is ready")
     assert (state / "ssh_host_ed25519_key").read_bytes() == host_key
 
 
@@ -395,7 +395,7 @@ async def test_taken_up_in_vain_elsewhere_the_tombstone_still_knows_its_source(g
     await gated.ask(f"new project demo --path {other} --adopt", contains="failed at")
     gated.engine.fails = False
     again = await gated.ask("new project demo", contains="is ready")
-    assert "taken up again" in again
+    assert "picked up again" in again
     project = gated.app.projects.get("demo")
     assert project.path == tmp_path / "projects" / "demo"
     assert not project.adopted
@@ -483,7 +483,7 @@ async def test_a_deletion_that_was_cut_off_is_finished_with_its_key_and_its_purg
         assert (tmp_path / "projects" / "one").exists()
         await home.say("version")  # numbers begin anew: these were used, and are taken for repetitions
         await home.say("version")
-        assert "taken up again" in await home.ask("new project one", contains="is ready")
+        assert "picked up again" in await home.ask("new project one", contains="is ready")
 
 
 async def test_one_projects_trouble_is_not_the_others(gated: House, monkeypatch: pytest.MonkeyPatch) -> None:

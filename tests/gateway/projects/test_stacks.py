@@ -194,7 +194,8 @@ async def test_nothing_of_a_sources_own_counts_before_it_was_seen(place: Place) 
     place.write_file(OWN_FRAGMENT, "RUN apt-get install -y jq\n")
     place.write_file(".devcontainer/devcontainer.json", DEVCONTAINER)
     reply = await place.make()
-    assert f"not used yet: {OWN_FRAGMENT}, .devcontainer/devcontainer.json. `rebuild demo` shows what it adds" in reply
+    unused = f"not used yet: {OWN_FRAGMENT}, .devcontainer/devcontainer.json. `rebuild demo` shows what it would add"
+    assert unused in reply
     assert "privileged was dropped" in reply
     demo = place.home.app.projects.get("demo")
     assert (stored(demo).own.fragment, place.home.app.projects.spec(demo).environment) == ("", ())
