@@ -21,7 +21,7 @@ class Agent:
 
     async def run(self, ctx: CommandContext) -> str:
         projects = ctx.services.projects
-        project = await ctx.services.active_project(ctx)
+        project = await ctx.active_project()
         kind = ctx.get("agent")
         if kind is None:
             return f"{project.name}: {projects.agent(project)}. Type `agent <kind>` to choose another."

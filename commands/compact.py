@@ -19,7 +19,7 @@ class Compact:
     for_agent = True
 
     async def run(self, ctx: CommandContext) -> str:
-        project = await ctx.services.active_project(ctx)
+        project = await ctx.active_project()
         agent = ctx.services.projects.agent(project)
         if agent != "claude":
             raise UserError(f"{project.name}'s agent ({agent}) can't do that. Type `reset` to begin a new dialogue.")

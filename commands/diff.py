@@ -25,7 +25,7 @@ class Diff:
     repeatable = True
 
     async def run(self, ctx: CommandContext) -> str:
-        project = await ctx.services.active_project(ctx)
+        project = await ctx.active_project()
         try:
             change = await file_changes.last(ctx.services.projects, project)
         except SledError as error:
@@ -36,6 +36,6 @@ class Diff:
             return f"{change.summary}\n{fenced(change.patch, 'diff')}"
         patch = change.patch.encode(errors="replace")
         file = await asyncio.to_thread(ctx.services.files.keep, f"{project.name}.diff", patch)
-        await ctx.services.send_file(ctx, file, "")
+        await ctx.send_file(file, "")
         cut = " The change is too large to show in full." if change.truncated else ""
         return f"{change.summary}{cut}"

@@ -15,7 +15,7 @@ class Down:
     repeatable = True
 
     async def run(self, ctx: CommandContext) -> str:
-        project = await ctx.services.active_project(ctx)
+        project = await ctx.active_project()
         ctx.release()
         stopped = await ctx.services.projects.down(project, ctx.message.conversation_id)
         return f"{project.name} is down. `up {project.name}` starts it again.{stopped.told}"

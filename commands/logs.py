@@ -19,7 +19,7 @@ class Logs:
     repeatable = True
 
     async def run(self, ctx: CommandContext) -> str:
-        project = await ctx.services.active_project(ctx)
+        project = await ctx.active_project()
         lines = int(ctx.get("number") or _DEFAULT)
         of = ctx.get("sled|agent|build") or "sled"
         if not 1 <= lines <= _MOST:

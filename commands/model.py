@@ -22,7 +22,7 @@ class Model:
     repeatable = True
 
     async def run(self, ctx: CommandContext) -> str:
-        project = await ctx.services.active_project(ctx)
+        project = await ctx.active_project()
         name = ctx.get("name")
         projects = ctx.services.projects
         if name is None:

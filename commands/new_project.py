@@ -52,7 +52,7 @@ async def _make(ctx: CommandContext, request: Request) -> str:
     """Make it; or ask whether to continue without a version that is not available."""
     projects = ctx.services.projects
     try:
-        async with ctx.services.notice(ctx) as notice:
+        async with ctx.notice() as notice:
             made = await projects.create(request, ctx.release, notice)
     except VersionMissing as error:
         accept = (*request.accept, *error.keys)

@@ -26,7 +26,7 @@ class Permissions:
     repeatable = True
 
     async def run(self, ctx: CommandContext) -> str:
-        project = await ctx.services.active_project(ctx)
+        project = await ctx.active_project()
         mode = ctx.get("auto|ask|allow")
         if mode is None:
             rules = await ctx.services.store.read(lambda c: questions.rules_of(c, project.id))

@@ -31,7 +31,7 @@ class Rebuild:
     repeatable = True
 
     async def run(self, ctx: CommandContext) -> str:
-        project = await ctx.services.active_project(ctx)
+        project = await ctx.active_project()
         projects, here = ctx.services.projects, ctx.message.conversation_id
         stack = ctx.get("stack")
         if not projects.engine.isolated:
@@ -70,7 +70,7 @@ async def _rebuild(ctx: CommandContext, project: Project, changes: Changes) -> s
     projects = ctx.services.projects
     ctx.release()
     try:
-        async with ctx.services.notice(ctx) as notice:
+        async with ctx.notice() as notice:
             await notice.say(f"Rebuilding {project.name} …")
             rebuilt = await projects.rebuild(project, ctx.message.conversation_id, changes, notice.show)
     except VersionMissing as error:

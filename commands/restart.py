@@ -15,7 +15,7 @@ class Restart:
     repeatable = True
 
     async def run(self, ctx: CommandContext) -> str:
-        project = await ctx.services.active_project(ctx)
+        project = await ctx.active_project()
         ctx.release()
         stopped = await ctx.services.projects.restart(project, ctx.message.conversation_id)
         return f"{project.name} was restarted.{stopped.told}"

@@ -18,6 +18,6 @@ class Retry:
     repeatable = False
 
     async def run(self, ctx: CommandContext) -> str:
-        project = await ctx.services.active_project(ctx)
+        project = await ctx.active_project()
         turn = await ctx.services.dispatcher.retry(SessionKey(project.id, ctx.message.conversation_id))
         return f"Running again: {quote(turn.batch[0].text)}"

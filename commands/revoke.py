@@ -19,7 +19,7 @@ class Revoke:
     repeatable = True
 
     async def run(self, ctx: CommandContext) -> str:
-        project = await ctx.services.active_project(ctx)
+        project = await ctx.active_project()
         rules = await ctx.services.store.read(lambda c: questions.rules_of(c, project.id))
         if not rules:
             return f"Nothing to revoke: nothing is allowed for a session of {project.name}."

@@ -24,7 +24,7 @@ class Sessions:
     repeatable = False
 
     async def run(self, ctx: CommandContext) -> str:
-        project = await ctx.services.active_project(ctx)
+        project = await ctx.active_project()
         key = SessionKey(project.id, ctx.message.conversation_id)
         found = await ctx.services.store.read(lambda c: dialogues.of_session(c, key, _SHOWN))
         if not found:

@@ -16,7 +16,7 @@ class Ssh:
     repeatable = True
 
     async def run(self, ctx: CommandContext) -> str:
-        project = await ctx.services.active_project(ctx)
+        project = await ctx.active_project()
         projects = ctx.services.projects
         way = projects.access(project)
         if way is None and project.ready_at is None:

@@ -25,7 +25,7 @@ class Status:
 
     async def run(self, ctx: CommandContext) -> str:
         services = ctx.services
-        project = await services.active_project(ctx)
+        project = await ctx.active_project()
         projects, dispatcher = services.projects, services.dispatcher
         lines = [f"**{project.name}**: {projects.state(project)}"]
         if project.last_error:

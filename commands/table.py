@@ -81,7 +81,7 @@ _LOOKS = (Allow, Ambient, Compact, Deny, Diff, Help, ListProjects, Logs, Questio
 _QUIET = (*_LOOKS, Version, WhoAmI, Switch, Retry, Reset)
 
 
-def worth_telling(parser: Parser, text: str, projects: Collection[str]) -> bool:
+def worth_telling(parser: Parser[Command], text: str, projects: Collection[str]) -> bool:
     """Whether an agent should know that people used this command."""
     try:
         parsed = parser.parse(text.strip(), projects)

@@ -19,7 +19,7 @@ class Undo:
     repeatable = False
 
     async def run(self, ctx: CommandContext) -> str:
-        project = await ctx.services.active_project(ctx)
+        project = await ctx.active_project()
         if ctx.services.dispatcher.running_in(project.id):
             raise UserError("A run is under way. Type `stop` first, or wait until it ends.")
         try:

@@ -15,7 +15,7 @@ class Up:
     repeatable = True
 
     async def run(self, ctx: CommandContext) -> str:
-        project = await ctx.services.active_project(ctx)
+        project = await ctx.active_project()
         ctx.release()
         await ctx.services.projects.up(project)
         return f"{project.name} is up."

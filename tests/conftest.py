@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from gateway.asking import Answers, Questions
+from gateway.asking import Answers, Posting, Questions
 from gateway.chat import Fate
 from gateway.config import Access
 from gateway.delivery import Fates, Files, Outbox
@@ -24,7 +24,7 @@ from gateway.store import Store, conversations, messages, projects, schema
 from gateway.store.messages import StoredMessage
 from gateway.store.turns import SessionKey
 from gateway.testing import FakeTransport, ScriptedSled
-from gateway.turns import Around, Dispatcher, Gate, Limits, RunSettings
+from gateway.turns import Admission, Around, Dispatcher, Limits, RunSettings
 from sled.protocol import File, Run
 from tests.support import containers
 from tests.support.peers import MISSING, peers
@@ -46,7 +46,7 @@ class World:
     projects: dict[str, int]
     questions: Questions
     answers: Answers
-    gate: Gate
+    admission: Admission
     files: list[File]
     #: What the next run of any project is like.
     settings: RunSettings = field(
@@ -134,9 +134,9 @@ async def make_world(
         if isinstance(event, MayBegin):
             dispatcher.fill()
 
-    questions = Questions(store, outbox, sleds.send, {}, question_s, files.keep)
+    questions = Questions(store, outbox, sleds.send, {}, question_s, Posting(outbox, files.keep))
     answers = Answers(questions, outbox, {})
-    gate = Gate(store, questions, budget_usd, Events(heard))
+    admission = Admission(store, questions, budget_usd, Events(heard))
     sent: list[File] = []
 
     async def take_file(_: object, file: File) -> None:
@@ -151,17 +151,17 @@ async def make_world(
         run_settings=lambda _: world.settings,
         people={},
         questions=questions,
-        gate=gate,
+        admission=admission,
         take_file=take_file,
         abridge=files.abridge,
     )
     dispatcher = Dispatcher(around)
-    await gate.recover(dispatcher.refuse)
+    await admission.recover(dispatcher.refuse)
     sleds.dispatcher = dispatcher
     accepted: list[StoredMessage] = []
     inbox = Inbox(store, Access(["fake:ana", "fake:ben"], []), accepted.append, dispatcher.withdrawn, outbox.moved)
     world = World(
-        store, transport, outbox, fates, sleds, dispatcher, inbox, accepted, names, questions, answers, gate, sent
+        store, transport, outbox, fates, sleds, dispatcher, inbox, accepted, names, questions, answers, admission, sent
     )
     return world
 
@@ -170,7 +170,7 @@ async def close_world(world: World) -> None:
     """End it as a gateway ends: what is in memory is forgotten."""
     await world.dispatcher.close()
     await world.questions.shut()
-    await world.gate.close()
+    await world.admission.close()
     await world.outbox.close()
     await world.store.close()
 

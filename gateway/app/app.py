@@ -24,7 +24,7 @@ from gateway.errors import StateError, TransportRefused
 from gateway.intake import Inbox, Router, Services
 from gateway.projects import Projects
 from gateway.store import Store, sweep, usage
-from gateway.turns import Dispatcher, Gate
+from gateway.turns import Admission, Dispatcher
 from gateway.web import health, public_url, secrets_api
 from gateway.web.local import LocalApi
 from gateway.web.metrics import Metrics
@@ -61,7 +61,7 @@ class App:
     projects: Projects
     dispatcher: Dispatcher
     questions: Questions
-    gate: Gate
+    admission: Admission
     files: Files
     file_routes: FileRoutes
     router: Router
@@ -93,7 +93,7 @@ class App:
             stack.push_async_callback(self.outbox.close)
             stack.push_async_callback(self.dispatcher.close)
             stack.push_async_callback(self.questions.shut)
-            stack.push_async_callback(self.gate.close)
+            stack.push_async_callback(self.admission.close)
             stack.push_async_callback(self.router.close)
             await self._take_up()
             await stack.enter_async_context(self._servers().serving())
@@ -129,8 +129,8 @@ class App:
         """What another process left: projects first, then runs, then commands and messages that wait."""
         await self.store.write(usage.doubt_open_turns)
         await self.projects.recover()
-        await self.gate.recover(self.dispatcher.refuse)
-        await self.questions.recover(self.gate.taken_up)
+        await self.admission.recover(self.dispatcher.refuse)
+        await self.questions.recover(self.admission.taken_up)
         await self.dispatcher.recover()
         for project_id in self.dispatcher.projects_with_work():
             project = self.projects.by_id(project_id)

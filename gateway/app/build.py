@@ -15,7 +15,7 @@ from commands.table import ALIASES, COMMANDS, worth_telling
 from gateway.app.app import App
 from gateway.app.platforms import PLATFORMS
 from gateway.app.startup import agent_line, check, choose_engine
-from gateway.asking import Answers, Questions
+from gateway.asking import Answers, Posting, Questions
 from gateway.chat import Transport
 from gateway.config import Access, Credentials, Secrets, Settings, build_inputs, git_identity
 from gateway.config.log import SHOWN, blot_out
@@ -27,7 +27,7 @@ from gateway.events import Event, Events, KeyRefused, KeyWorks, MayBegin, Provid
 from gateway.intake import Confirmations, Inbox, Parser, Router, Services
 from gateway.projects import Places, Projects, Registry, Setup
 from gateway.store import Store
-from gateway.turns import Around, Dispatcher, Gate, Limits
+from gateway.turns import Admission, Around, Dispatcher, Limits
 from gateway.wire import Accounts, Bodies, FileRoutes, GitProxy, Keys, ModelProxy, Pushes, Sleds
 from stacks.images import BuildInputs
 from transports.cli import Cli
@@ -63,7 +63,7 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
                 log.warning("the model key works again")
                 dispatcher.key_changed()
             case ProviderLimited(until):
-                gate.limit(until)
+                admission.limit(until)
             case MayBegin():
                 dispatcher.fill()
 
@@ -95,9 +95,11 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
 
     # What agents ask, and how messages become turns.
     people = settings.people
-    questions = Questions(store, outbox, registry.send, people, settings.agent.permission_timeout_s, files.keep)
+    questions = Questions(
+        store, outbox, registry.send, people, settings.agent.permission_timeout_s, Posting(outbox, files.keep)
+    )
     answers = Answers(questions, outbox, people)
-    gate = Gate(
+    admission = Admission(
         store,
         questions,
         settings.agent.budget_usd_per_project_day,
@@ -117,7 +119,7 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
         run_settings=registry.run_settings,
         people=people,
         questions=questions,
-        gate=gate,
+        admission=admission,
         take_file=files.take,
         abridge=files.abridge,
     )
@@ -140,7 +142,7 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
         dispatcher=dispatcher,
         questions=questions,
         answers=answers,
-        gate=gate,
+        admission=admission,
         files=files,
         projects=projects,
         confirmations=Confirmations(),
@@ -165,7 +167,7 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
         projects=projects,
         dispatcher=dispatcher,
         questions=questions,
-        gate=gate,
+        admission=admission,
         files=files,
         file_routes=FileRoutes(files.folder, store, transports),
         router=router,

@@ -9,7 +9,7 @@ from gateway.config.settings import host_environment
 from gateway.config.state_dir import cli_socket, instance
 from gateway.engine import Engine, docker
 from gateway.engine.build_times import BuildTimes
-from gateway.engine.container import Limits
+from gateway.engine.container import Resources
 from gateway.engine.process import ProcessEngine
 from gateway.errors import ConfigError
 from gateway.store import Store, projects
@@ -41,7 +41,7 @@ async def choose_engine(settings: Settings, store: Store) -> Engine:
         there = await asyncio.to_thread(docker.answers) or await store.read(projects.has_container)
         kind = "docker" if there else "process"
     if kind == "docker":
-        limits = Limits(settings.engine.memory, settings.engine.cpus, settings.engine.pids)
+        limits = Resources(settings.engine.memory, settings.engine.cpus, settings.engine.pids)
         times = BuildTimes(settings.gateway.state_dir / ".gateway" / "build-times.json")
         return docker.DockerEngine(instance(settings.gateway.state_dir), limits, times)
     remote = settings.remote_transports

@@ -52,9 +52,8 @@ class Files:
         def unit(connection: Connection) -> None:
             # After a restart of the gateway its sled tells again of all that it sent in this run.
             if not outbox_rows.has_file(connection, turn.id, file.id):
-                here, here_id = first.conversation, first.conversation_id
                 caption = shorten(file.caption, 500)
-                self.outbox.add_file(connection, here, here_id, outgoing, caption, turn_id=turn.id)
+                self.outbox.add_file(connection, first.destination, outgoing, caption, turn_id=turn.id)
 
         await self.store.write(unit)
         self.outbox.wake(first.conversation)

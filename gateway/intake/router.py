@@ -17,8 +17,9 @@ from gateway.chat import Fate
 from gateway.config import Role
 from gateway.delivery import Fates
 from gateway.errors import StateError, UserError
-from gateway.intake.grammar import Command, CommandContext, NearMiss, Parsed, Parser, Verbatim
-from gateway.intake.services import Services, no_active_project
+from gateway.intake.command import Command, CommandContext, no_active_project
+from gateway.intake.grammar import NearMiss, Parsed, Parser, Verbatim
+from gateway.intake.services import Services
 from gateway.store import Connection, conversations, messages, outbox
 from gateway.store.messages import StoredMessage
 from gateway.tasks import Tasks, insist
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 class Router:
     """See the module. `route` is the inbox's `on_accepted`."""
 
-    def __init__(self, services: Services, fates: Fates, parser: Parser) -> None:
+    def __init__(self, services: Services, fates: Fates, parser: Parser[Command]) -> None:
         self._services = services
         self._store = services.store
         self._outbox = services.outbox
@@ -85,7 +86,7 @@ class Router:
         takes = project is not None and project.desired == "up"
         return allowed and takes and self._parse(message) is None
 
-    def _parse(self, message: StoredMessage) -> Parsed | NearMiss | Verbatim | UserError | None:
+    def _parse(self, message: StoredMessage) -> Parsed[Command] | NearMiss | Verbatim | UserError | None:
         try:
             return self._parser.parse(message.text.strip(), self._projects.names())
         except UserError as error:
@@ -162,7 +163,7 @@ class Router:
         await self._settle_in_the_end(message, fate, told)  # routed once more it would be no answer, but a prompt
         return True
 
-    async def _start_command(self, message: StoredMessage, parsed: Parsed) -> None:
+    async def _start_command(self, message: StoredMessage, parsed: Parsed[Command]) -> None:
         """Have a command run; return when it has ended, or has released the messages behind it."""
         released = asyncio.Event()
         work = self._tasks.start(self._run(message, parsed, released))
@@ -170,7 +171,7 @@ class Router:
         await asyncio.wait([work, wait_released], return_when=asyncio.FIRST_COMPLETED)
         wait_released.cancel()
 
-    async def _hand_on(self, message: StoredMessage, parsed: Parsed) -> None:
+    async def _hand_on(self, message: StoredMessage, parsed: Parsed[Command]) -> None:
         """A command that the agent carries out goes to it like a prompt, in words that it knows."""
         role = self._access.role(message.sender)
         ctx = CommandContext(message, role, parsed.arguments, self._services, lambda: None)
@@ -192,7 +193,7 @@ class Router:
         else:
             self._dispatcher.submit(message, project.id, words)
 
-    async def _run(self, message: StoredMessage, parsed: Parsed, released: asyncio.Event) -> None:
+    async def _run(self, message: StoredMessage, parsed: Parsed[Command], released: asyncio.Event) -> None:
         command: Command = parsed.command
         role = self._access.role(message.sender)
         fate = Fate.ANSWERED

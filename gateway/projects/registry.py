@@ -119,9 +119,9 @@ class Registry:
             environment=stored(project).own.environment,
         )
 
-    def access(self, project: Project) -> ssh.Access | None:
+    def access(self, project: Project) -> ssh.Way | None:
         """How to get in over SSH; None where the engine has none."""
-        return ssh.Access.to(self.spec(project)) if self.engine.isolated and project.image else None
+        return ssh.Way.to(self.spec(project)) if self.engine.isolated and project.image else None
 
     @property
     def include_line(self) -> str:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row, Select, bindparam, func, select, true, u
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from gateway.chat import Attachment, Conversation, Fate, Message, MessageRef
+from gateway.store.conversations import Destination
 from gateway.store.prepared import Prepared
 from gateway.store.tables import conversations, messages
 
@@ -41,6 +42,11 @@ class StoredMessage:
     received_at: float
     files: tuple[Attachment, ...] = ()
     presses: str = ""
+
+    @property
+    def destination(self) -> Destination:
+        """Where replies to it go."""
+        return Destination(self.conversation, self.conversation_id)
 
     @property
     def ref(self) -> MessageRef:

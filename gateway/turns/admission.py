@@ -46,7 +46,7 @@ class Parking:
 
 
 @dataclass(slots=True)
-class Gate:
+class Admission:
     """See the module. `budget_usd`: per project and day; 0 for none. Use from one event loop."""
 
     store: Store

@@ -56,7 +56,7 @@ class Dispatcher:
         self._wire = around.wire
         self._limits = around.limits
         self._questions = around.questions
-        self._gate = around.gate
+        self._admission = around.admission
         self._worth_telling = worth_telling
         self._tasks = Tasks("the dispatcher stumbled")
         self._line = Line(self._limits.window_s, self._limits.window_max_s, self._stand_in_line)
@@ -164,11 +164,11 @@ class Dispatcher:
             return "Waiting for the project to be up.", False
         if full or self._busy(key):
             return f"Waiting for a free place: number {ahead + 1} in line.", False
-        return self._gate.holds(key), True
+        return self._admission.holds(key), True
 
     def _show_waiting(self, lane: Lane, why: str) -> None:
         if lane.live is None:
-            lane.live = Live(self._store, self._outbox, lane.conversation, lane.key.conversation_id, lane.reply_to)
+            lane.live = Live(self._store, self._outbox, lane.to, lane.reply_to)
         lane.live.waiting(why)
 
     def _tell_held(self, lane: Lane, why: str) -> None:
@@ -211,7 +211,7 @@ class Dispatcher:
                 await lane.live.retire("Withdrawn; nothing is left to do.")
             self._freed(key)
             return
-        live = lane.live or Live(self._store, self._outbox, lane.conversation, key.conversation_id, lane.reply_to)
+        live = lane.live or Live(self._store, self._outbox, lane.to, lane.reply_to)
         try:
             running = self._runs.adopt(turn, live, elapsed_s=0.0, news=news_of(turn, self._worth_telling))
         except Exception as error:
@@ -358,7 +358,7 @@ class Dispatcher:
     async def forget(self, project_id: int) -> None:
         """A project is deleted: nobody need answer what was asked about it, and its number may be another one's."""
         await self._questions.forget(project_id)
-        self._gate.forget(project_id)
+        self._admission.forget(project_id)
 
     # --- what is under way -------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from gateway.chat import Conversation
+from gateway.store.conversations import Destination
 from gateway.store.messages import StoredMessage
 from gateway.store.turns import SessionKey
 from gateway.turns.progress import Live
@@ -20,7 +20,7 @@ class Lane:
     """A session with something in its window or in line. `opened_at` is on the event loop's clock."""
 
     key: SessionKey
-    conversation: Conversation
+    to: Destination
     reply_to: str
     opened_at: float
     timer: asyncio.TimerHandle | None = None
@@ -77,7 +77,7 @@ class Line:
         if lane is None:
             if opened_at is None:
                 opened_at = asyncio.get_running_loop().time()
-            lane = self._lanes[key] = Lane(key, message.conversation, message.external_id, opened_at)
+            lane = self._lanes[key] = Lane(key, message.destination, message.external_id, opened_at)
         return lane
 
     def open_window(self, lane: Lane) -> None:

@@ -30,7 +30,7 @@ from gateway.store import Connection, Store, dialogues, messages, turns
 from gateway.store.messages import StoredMessage
 from gateway.store.turns import SessionKey, Turn
 from gateway.tasks import Tasks, insist
-from gateway.turns.admission import Gate, Parking
+from gateway.turns.admission import Admission, Parking
 from gateway.turns.progress import Live
 from gateway.turns.running import Limits, Running, RunSettings, Wire
 from gateway.turns.wording import answer, attached_to, compose, fate_of, go_on, standing_facts
@@ -77,7 +77,7 @@ class Around:
     run_settings: Callable[[int], RunSettings]
     people: Mapping[str, Person]
     questions: Questions
-    gate: Gate
+    admission: Admission
     take_file: Callable[[Turn, File], Awaitable[None]]
     abridge: Abridge
 
@@ -94,7 +94,7 @@ class Runs:
         self._run_settings = around.run_settings
         self._people = around.people
         self._questions = around.questions
-        self._gate = around.gate
+        self._admission = around.admission
         self._take_file = around.take_file
         self._abridge = around.abridge
         self._tasks = tasks
@@ -251,7 +251,7 @@ class Runs:
         if running.finishing:
             return
         turn, fate = running.turn, fate_of(end)
-        parking = self._gate.resume_at(turn, end)
+        parking = self._admission.resume_at(turn, end)
         running.finishing = True
         if running.timer is not None:
             running.timer.cancel()
@@ -266,7 +266,7 @@ class Runs:
         kill_points.reach("turn.finished")
         self._open.pop(turn.run, None)
         self._questions.closed(turn)
-        self._gate.spent(turn.key.project_id, cost)
+        self._admission.spent(turn.key.project_id, cost)
         running.over.set()
         self._fates.changed(batch, fate)
         self._outbox.wake(turn.batch[0].conversation)
@@ -275,8 +275,8 @@ class Runs:
 
     async def _commit_end(self, running: Running, end: Finished, fate: Fate) -> tuple[float, tuple[StoredMessage, ...]]:
         """The turn's end, its messages' fates and the reply as one transaction; its cost in USD, and its messages."""
-        turn, here = running.turn, running.turn.batch[0].conversation
-        beginning, file = await self._abridge(end.text, here)
+        turn = running.turn
+        beginning, file = await self._abridge(end.text, turn.batch[0].conversation)
         text = answer(replace_frame(end, text=beginning), running.stop_reason)
         replaces = await running.live.close()
         told_already = running.quiet and replaces is None and not end.text and not end.survivors
@@ -290,8 +290,7 @@ class Runs:
                 if not told_already:
                     self._outbox.reply(connection, turn.batch[0], text, turn_id=turn.id, replaces=replaces)
                 if file is not None:
-                    here_id = turn.key.conversation_id
-                    self._outbox.add_file(connection, here, here_id, file, "", turn_id=turn.id)
+                    self._outbox.add_file(connection, turn.batch[0].destination, file, "", turn_id=turn.id)
             return cost or 0.0, tuple(messages.of_turn(connection, turn.id))
 
         return await insist(lambda: self._store.write(unit), f"the end of turn {turn.id}")
@@ -322,7 +321,7 @@ class Runs:
             running.finishing = False
         running.began_at += self._questions.waits.total_s(turn.id)  # which is forgotten with its questions
         self._questions.closed(before)
-        self._gate.spent(turn.key.project_id, cost)
+        self._admission.spent(turn.key.project_id, cost)
         self._open.pop(before.run, None)
         self._open[turn.run] = running
         running.turn, running.frame, running.seen = turn, self._frame(turn), 0
@@ -360,7 +359,7 @@ class Runs:
         busy = starting + self.at_work
         for running in sorted(self._open.values(), key=lambda running: running.turn.id):
             turn = running.turn
-            served_at = max(turn.parked_until or 0.0, self._gate.limited_until(turn.key.project_id))
+            served_at = max(turn.parked_until or 0.0, self._admission.limited_until(turn.key.project_id))
             early = served_at > time.time()
             journal = self._wire.journal(turn.key.project_id)
             if not running.parked_at or early or journal is None or running.finishing or busy >= self._limits.runs:

@@ -407,7 +407,7 @@ async def test_a_sweep_spares_what_is_not_settled_and_sweeping_again_changes_not
     await until(lambda: world.fates.counts[Fate.QUEUED] >= 4)
     assert await world.outbox.drain(5)
     first = world.accepted[0]
-    await world.store.write(lambda c: world.outbox.add(c, first.conversation, first.conversation_id, "unsent"))
+    await world.store.write(lambda c: world.outbox.add(c, first.destination, "unsent"))
     long_ago = time.time() - 100 * 86400
 
     def age(connection: Any) -> None:

@@ -19,6 +19,7 @@ from gateway.delivery import Outbox
 from gateway.delivery.worker import GIVE_UP_S
 from gateway.intake import Inbox
 from gateway.store import Store, conversations
+from gateway.store.conversations import Destination
 from gateway.store.tables import messages, outbox
 from tests.support.twilio_server import ANA, Answer, TwilioServer
 from tests.support.whatsapp_bot import WhatsAppBot
@@ -60,7 +61,7 @@ class Desk:
 
         def unit(c: Any) -> None:
             known = conversations.ensure(c, here, direct=True)
-            self.outbox.add(c, here, known.id, text, choices=choices)
+            self.outbox.add(c, Destination(here, known.id), text, choices=choices)
 
         await self.store.write(unit)
         self.outbox.wake(here)
@@ -259,7 +260,7 @@ async def test_a_file_that_did_not_arrive_is_told_of(desk: Desk, tmp_path: Path)
     file = OutgoingFile(tmp_path / "f", "a.zip", "application/zip", 1)
 
     def unit(c: Any) -> None:
-        desk.outbox.add_file(c, HERE, conversations.ensure(c, HERE, direct=True).id, file, "")
+        desk.outbox.add_file(c, Destination(HERE, conversations.ensure(c, HERE, direct=True).id), file, "")
 
     await desk.store.write(unit)
     desk.outbox.wake(HERE)
@@ -276,7 +277,7 @@ async def test_a_text_that_does_not_arrive_as_a_file_does_as_messages(desk: Desk
     file = OutgoingFile(tmp_path / "f", name, mimetypes.guess_type(name)[0] or "", len(text))
 
     def unit(c: Any) -> None:
-        desk.outbox.add_file(c, HERE, conversations.ensure(c, HERE, direct=True).id, file, "")
+        desk.outbox.add_file(c, Destination(HERE, conversations.ensure(c, HERE, direct=True).id), file, "")
 
     await desk.store.write(unit)
     desk.outbox.wake(HERE)

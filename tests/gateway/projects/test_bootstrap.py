@@ -19,6 +19,7 @@ from gateway.projects import containers
 from gateway.projects.bootstrap import Request
 from gateway.store import Store
 from gateway.store import projects as rows
+from gateway.store.conversations import Destination
 from stacks.images import ImagePlan
 from tests.support.house import House, house, make_settings
 from tests.support.processes import until
@@ -308,7 +309,7 @@ async def test_ten_at_once_get_ten_ports_or_a_reason(tmp_path: Path, unused_port
 # --- sequences -------------------------------------------------------------------------------------------------------
 
 
-class Gate(SshEngine):
+class Admission(SshEngine):
     """Images are there once the test says so; `broken` engines refuse to end anything."""
 
     def __init__(self) -> None:
@@ -335,9 +336,9 @@ async def gated(tmp_path: Path) -> AsyncIterator[House]:
     """On an isolated engine whose images come when the test says so."""
     projects = {"root": tmp_path / "projects", "ssh_ports": "24500-24520"}
     settings = make_settings(tmp_path, projects=projects, engine={"reconcile_s": 0.05})
-    async with house(tmp_path, engine=Gate(), settings=settings) as made:
+    async with house(tmp_path, engine=Admission(), settings=settings) as made:
         yield made
-        assert isinstance(made.engine, Gate)
+        assert isinstance(made.engine, Admission)
         made.engine.broken = ""
 
 
@@ -509,7 +510,7 @@ async def test_a_project_that_nobody_was_told_of_yet_is_not_taken_for_unfinished
     projects = gated.app.projects
     request = Request(name="demo", by="fake:ana", conversation_id=1, asked_at=0.0)
     await gated.ask("version")  # makes the conversation
-    notice = Notice(gated.app.store, gated.app.outbox, gated.transport.message("", "").conversation, 1)
+    notice = Notice(gated.app.store, gated.app.outbox, Destination(gated.transport.message("", "").conversation, 1))
     made = await projects.create(request, lambda: None, notice)
     await projects.reconciler.finish(
         await gated.app.store.read(lambda c: replace(rows.by_name(c, "demo"), ready_at=None))

@@ -91,7 +91,7 @@ class Sequence:
 
     async def open(self, transport: FakeTransport) -> None:
         self.world = await make_world(self.path, LIMITS, transport, budget_usd=0.5)
-        self.world.gate.limit_of = lambda _: self.limited
+        self.world.admission.limit_of = lambda _: self.limited
         write = self.world.store.write
 
         def sometimes(unit: Callable[[Connection], Any]) -> asyncio.Future[Any]:
@@ -177,7 +177,7 @@ class Sequence:
         self.refuses = False
         await close_world(self.world)
         await self.open(FakeTransport(serving=True))
-        await self.world.questions.recover(self.world.gate.taken_up)
+        await self.world.questions.recover(self.world.admission.taken_up)
         await self.world.dispatcher.recover()
         self.world.projects.update(a=self.projects[0], b=self.projects[1])
         for project in self.projects:
