@@ -159,7 +159,13 @@ async def make_world(
     await admission.recover(dispatcher.refuse)
     sleds.dispatcher = dispatcher
     accepted: list[StoredMessage] = []
-    inbox = Inbox(store, Access(["fake:ana", "fake:ben"], []), accepted.append, dispatcher.withdrawn, outbox.moved)
+    inbox = Inbox(
+        store,
+        Access(["fake:ana", "fake:ben"], []),
+        on_accepted=accepted.append,
+        on_withdrawn=dispatcher.withdrawn,
+        on_moved=outbox.moved,
+    )
     world = World(
         store, transport, outbox, fates, sleds, dispatcher, inbox, accepted, names, questions, answers, admission, sent
     )

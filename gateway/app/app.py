@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -39,8 +40,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds that a gateway told to end waits for its replies to be sent.
 DRAIN_S = 10.0
-#: Seconds between two tries with an account that its platform refused.
-_REFUSED_PAUSE_S = 60.0
+#: Seconds until a part that ended is started again: a transport whose account was refused, or a defect.
+_PAUSE_S = 60.0
 
 
 @dataclass
@@ -70,7 +71,7 @@ class App:
     transports: dict[str, Transport]
     console: Console | None
     cli: Cli
-    #: Why a transport ended, until it serves again.
+    #: Why a part ended, until it is at work again.
     troubles: dict[str, str] = field(default_factory=dict)
     draining: bool = False
     #: Tells this process's answers from those of any other, see `public_url`.
@@ -97,10 +98,12 @@ class App:
             stack.push_async_callback(self.router.close)
             await self._take_up()
             await stack.enter_async_context(self._servers().serving())
-            reconciling = self.projects.reconcile_forever(self.settings.engine.reconcile_s)
-            sweeping = sweep.sweep_forever(self.store, self.settings.gateway.keep_days, self.files.sweep)
-            work: list[asyncio.Task[Any]] = [asyncio.create_task(coroutine) for coroutine in (reconciling, sweeping)]
-            work += [asyncio.create_task(self._receive(t)) for t in self.transports.values()]
+            loops: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+                "projects": lambda: self.projects.reconcile_forever(self.settings.engine.reconcile_s),
+                "sweep": lambda: sweep.sweep_forever(self.store, self.settings.gateway.keep_days, self.files.sweep),
+                **{name: partial(t.run, self.inbox.of(name)) for name, t in self.transports.items()},
+            }
+            work = [asyncio.create_task(self._keep_going(name, loop)) for name, loop in loops.items()]
             stack.push_async_callback(_cancel, work)
             self.started.set()
             await self._until_end(end)
@@ -114,9 +117,16 @@ class App:
         for name, transport in self.transports.items():
             if transport.serving:
                 self.troubles.pop(name, None)
+        loops = [Part(name, False, why) for name, why in self.troubles.items() if name not in self.transports]
         base = self.projects.recipes.base
         return await look(
-            self.store, self.engine, self.transports, self.troubles, [turns, agent], base=base, draining=self.draining
+            self.store,
+            self.engine,
+            self.transports,
+            self.troubles,
+            [turns, agent, *loops],
+            base=base,
+            draining=self.draining,
         )
 
     async def checks(self) -> list[Finding]:
@@ -170,19 +180,21 @@ class App:
 
     # --- at work -----------------------------------------------------------------------------------------------------
 
-    async def _receive(self, transport: Transport) -> None:
-        """Run one transport for ever; its trouble is not the others'."""
+    async def _keep_going(self, name: str, loop: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run a part that never ends by itself, a transport or a loop; its trouble is told, and is not the others'."""
         while True:
             try:
-                await transport.run(self.inbox.of(transport.name))
+                await loop()
                 return
             except TransportRefused as error:
-                self.troubles[transport.name] = str(error)
-                log.error("%s: %s", transport.name, error)
+                self.troubles[name] = str(error)
+                log.error("%s: %s", name, error)
             except Exception as error:
-                self.troubles[transport.name] = f"{type(error).__name__}: {error}"
-                log.exception("%s ended; starting it again", transport.name)
-            await asyncio.sleep(_REFUSED_PAUSE_S)
+                self.troubles[name] = f"{type(error).__name__}: {error}"
+                log.exception("%s ended; starting it again", name)
+            await asyncio.sleep(_PAUSE_S)
+            if name not in self.transports:
+                self.troubles.pop(name, None)
 
     async def _until_end(self, end: asyncio.Event) -> None:
         waits: list[asyncio.Task[Any]] = [

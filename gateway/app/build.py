@@ -151,7 +151,14 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
         agent_line=lambda: agent_line(settings, credentials.chosen(ALL)),
     )
     router = Router(services, fates, parser)
-    inbox = Inbox(store, access, router.route, dispatcher.withdrawn, outbox.moved)
+    inbox = Inbox(
+        store,
+        access,
+        on_accepted=router.route,
+        on_withdrawn=dispatcher.withdrawn,
+        on_moved=outbox.moved,
+        words=router.words,
+    )
     return App(
         settings=settings,
         store=store,

@@ -206,6 +206,8 @@ class Outbox:
         self.sent += worker.sent
         if self._workers.get(worker.conversation) is worker:
             del self._workers[worker.conversation]
+        if not self._workers:
+            self._paces = {scope: pace for scope, pace in self._paces.items() if not pace.idle}
 
 
 def _learn(connection: Connection, row_id: int, external_id: str, outcome: Outcome, *, why: str, most: int) -> Noted:

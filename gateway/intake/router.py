@@ -92,6 +92,17 @@ class Router:
         except UserError as error:
             return error
 
+    def words(self, text: str) -> str | None:
+        """What the agent gets of a prompt that reads so; None: the command that it carries out says that."""
+        try:
+            parsed = self._parser.parse(text.strip(), self._projects.names())
+        except UserError:
+            return text
+        if isinstance(parsed, Verbatim):
+            return parsed.text
+        for_agent = isinstance(parsed, Parsed) and getattr(parsed.command, "for_agent", False)
+        return None if for_agent else text
+
     async def _work_off(self, room: tuple[str, str]) -> None:
         waiting = self._rooms[room]
         try:

@@ -306,6 +306,7 @@ class Dispatcher:
     ) -> list[StoredMessage]:
         """Empty windows and queues; conversations that no caller tells are told here what is not run."""
         lanes = self._line.take_out(concerns)
+        self._failures = {key: failures for key, failures in self._failures.items() if not concerns(key)}
 
         def discard(connection: Connection) -> list[StoredMessage]:
             waiting = [
@@ -384,7 +385,7 @@ class Dispatcher:
         """What keeps turns from beginning, for `huskies doctor`; empty while nothing does."""
         if not self._failures:
             return ""
-        return f"{len(self._failures)} sessions cannot begin their turn; the gateway's log says why"
+        return f"some turns cannot begin (sessions: {len(self._failures)}); the gateway's log says why"
 
     def _busy(self, key: SessionKey) -> bool:
         return key in self._starting or self._runs.of(key) is not None

@@ -126,9 +126,9 @@ class Keys:
         """The provider answered a call with this credential."""
         if self._of(project) != key:
             return
-        known = self._states.get(key)
-        accepted = known.accepted_at if known else {}
-        self._states[key] = _State(accepted_at={**accepted, project: self._clock()})
+        known, now = self._states.get(key), self._clock()
+        lately = {one: at for one, at in known.accepted_at.items() if now - at < _PROVEN_S} if known else {}
+        self._states[key] = _State(accepted_at={**lately, project: now})
         if key.scope in self._told:
             self._told.discard(key.scope)
             self._events.tell(KeyWorks())

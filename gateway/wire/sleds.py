@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Coroutine, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 from aiohttp import WSMsgType, web
 from msgspec.structs import replace
@@ -90,7 +91,8 @@ class Sleds:
         self._server = WireServer(self._drop)
         self._listener: Listener | None = None
         self._connected: dict[int, _Connected] = {}
-        self._arrivals: dict[int, asyncio.Event] = {}
+        #: Each for as long as somebody waits for it.
+        self._arrivals: WeakValueDictionary[int, asyncio.Event] = WeakValueDictionary()
         self._talks: set[asyncio.Task[None]] = set()
         # Unique over all processes: an answer to an earlier gateway's call must not settle one of ours.
         self._series = secrets.token_hex(6)
@@ -143,9 +145,11 @@ class Sleds:
 
     async def arrival(self, project_id: int, within_s: float) -> None:
         """Wait until the project's sled is connected. Raises SledAway."""
-        event = self._arrivals.setdefault(project_id, asyncio.Event())
         if project_id in self._connected:
             return
+        event = self._arrivals.get(project_id)
+        if event is None:
+            event = self._arrivals[project_id] = asyncio.Event()
         try:
             await asyncio.wait_for(event.wait(), within_s)
         except TimeoutError:
@@ -241,12 +245,12 @@ class Sleds:
                 self._in_background(before.socket.close())
             await connected.send(welcome, *then)
             self._listener.on_connected(project_id)
-            self._arrivals.setdefault(project_id, asyncio.Event()).set()
+            if (arrival := self._arrivals.pop(project_id, None)) is not None:
+                arrival.set()
             await self._listen(project_id, connected)
         finally:
             if self._connected.get(project_id) is connected:
                 del self._connected[project_id]
-                self._arrivals.pop(project_id, None)
             connected.give_up("its sled went away")
 
     async def _listen(self, project_id: int, connected: _Connected) -> None:

@@ -43,7 +43,7 @@ class Desk:
         self.bot = WhatsAppBot(self.server, self.outbox, **self._settings)
         transports["whatsapp"] = self.bot.transport
         access = Access([f"whatsapp:{ANA}", f"whatsapp:{BEN}"], [])
-        self.inbox = Inbox(self.store, access, lambda _: None, lambda _: None)
+        self.inbox = Inbox(self.store, access, on_accepted=lambda _: None, on_withdrawn=lambda _: None)
         await self.bot.__aenter__()
         await self.bot.start(self.inbox.of("whatsapp"))
         await self.outbox.recover()

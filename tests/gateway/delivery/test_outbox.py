@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import shutil
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import pytest
 from sqlalchemy import select
 
 from gateway.chat import Conversation, OutgoingFile
+from gateway.delivery import worker as worker_module
 from gateway.errors import DeliveryRefused, OutcomeUnknown, TransportDown
 from gateway.store import conversations
 from gateway.store import outbox as rows
@@ -294,3 +298,50 @@ async def test_an_answer_arrives_after_its_live_message_was_swept(world: World) 
     world.outbox.wake(ROOM)
     assert await world.outbox.drain(5)
     assert world.transport.texts == ["the answer"]
+
+
+async def test_a_file_that_hangs_is_given_up_however_much_people_write(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only what was held until somebody wrote is tried from then on."""
+    monkeypatch.setattr(worker_module, "_BACK_OFF_S", (0.01, 0.02))
+    monkeypatch.setattr(worker_module, "GIVE_UP_FILE_S", 0.2)
+    here = await room_id(world)
+    path = tmp_path / "abc"
+    path.write_bytes(b"a,b\n")
+    world.transport.faults = [TransportDown() for _ in range(10_000)]
+    file = OutgoingFile(path, "table.csv", "text/csv", 4)
+    await world.store.write(lambda c: world.outbox.add_file(c, Destination(ROOM, here), file, "the table"))
+    await world.outbox.say(Destination(ROOM, here), "the answer behind it")
+    tried, number = 0, 0
+    async with asyncio.timeout(20):
+        while "the answer behind it" not in world.transport.texts:
+            number += 1
+            await world.inbox.accept("fake", [world.transport.message("hello?", f"w{number}")], None)
+            if (await states(world))[0] == "failed":  # the platform is back; the file's time is over
+                tried = tried or 10_000 - len(world.transport.faults)
+                world.transport.faults.clear()
+    assert tried > 1
+    assert world.transport.texts[-1] != "[table.csv] the table"
+
+
+async def test_a_defect_in_sending_leaves_nothing_behind(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "_BACK_OFF_S", (0.01, 0.02))
+    here = await room_id(world)
+    following, defects = rows.next_pending, [ValueError("odd")]
+
+    def odd(*what: Any) -> Any:
+        if defects:
+            raise defects.pop()
+        return following(*what)
+
+    monkeypatch.setattr(rows, "next_pending", odd)
+    await world.outbox.say(Destination(ROOM, here), "the answer")
+    await world.transport.until(lambda texts: texts == ["the answer"])
+
+
+async def test_the_paces_of_rooms_that_are_quiet_are_forgotten(world: World) -> None:
+    for number in range(20):
+        await live(world, f"room{number}")
+    assert await world.outbox.drain(5)
+    assert world.outbox._paces == {}

@@ -13,11 +13,13 @@ from sqlalchemy.exc import IntegrityError
 
 from gateway.chat import Attachment, Fate
 from gateway.errors import StateError
+from gateway.store import turns as turn_rows
 from gateway.store.messages import COMPACT
 from gateway.store.tables import messages, sessions, turns
 from gateway.turns import progress
 from sled.protocol import Finished, Run, RunState, Started, Steered, TextDelta, Tool, ToolDone
 from tests.conftest import FAST, World, close_world, make_world
+from tests.support.processes import until
 
 
 async def started(world: World) -> int:
@@ -585,3 +587,65 @@ async def test_a_stop_that_the_database_refused_leaves_what_waits_waiting(
         await world.dispatcher.stop("Stopped.", conversations=[world.accepted[0].conversation_id])
     world.sleds.connect(project)
     assert (await world.next_run())[1].prompt == "wait"
+
+
+@pytest.mark.parametrize("world", [{"mode": "steer"}], indirect=True)
+async def test_what_is_steered_are_the_words_for_the_agent(world: World) -> None:
+    """`prompt ls` says `ls` to it; `compact` is nothing to say in the middle of a run, whatever it was typed as."""
+    project = await started(world)
+    await world.say("first", "m1")
+    await world.next_run()
+    for external_id, text, words in (("m2", "prompt ls", "ls"), ("m3", "compact", COMPACT), ("m4", "and this", None)):
+        await world.inbox.accept("fake", [world.transport.message(text, external_id)], None)
+        world.dispatcher.submit(world.accepted[-1], project, words)
+    steers = [await asyncio.wait_for(world.sleds.steers.get(), 5) for _ in range(2)]
+    assert [steer.text for steer in steers] == ["ls", "and this"]
+    assert await world.fate("m3") is Fate.QUEUED
+
+
+async def test_a_claim_that_fails_unforeseen_loses_neither_the_session_nor_its_place(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.turns.dispatcher._AGAIN_S", (0.05, 0.05))
+    project = await started(world)
+    claim, failures = turn_rows.claim, [IntegrityError("INSERT", None, Exception("UNIQUE")), ValueError("odd")]
+
+    def odd(*what: Any, **how: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return claim(*what, **how)
+
+    monkeypatch.setattr(turn_rows, "claim", odd)
+    await world.say("first", "m1")
+    await until(lambda: not failures)
+    _, run = await world.next_run()
+    assert run.prompt == "first"
+    assert not world.dispatcher.problem
+    await world.sleds.finish(project, run)
+    await world.say("second", "m2")
+    assert (await world.next_run())[1].prompt == "second"
+
+
+async def test_a_session_that_cannot_begin_is_told_of(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await started(world)
+    monkeypatch.setattr(turn_rows, "claim", lambda *_, **__: 1 / 0)
+    await world.say("first", "m1")
+    await until(lambda: bool(world.dispatcher.problem))
+    assert "sessions: 1" in world.dispatcher.problem
+    await world.dispatcher.stop("Stopped.", conversations=[world.accepted[0].conversation_id])
+    assert not world.dispatcher.problem
+
+
+async def test_a_turn_that_cannot_be_told_to_its_sled_fails_and_frees_its_session(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = await started(world)
+    monkeypatch.setattr("gateway.turns.runs.compose", lambda *_: 1 / 0)
+    await world.say("first", "m1")
+    assert await world.settled("m1") is Fate.FAILED
+    monkeypatch.undo()
+    await world.say("second", "m2")
+    _, run = await world.next_run()
+    assert run.prompt == "second"
+    await world.sleds.finish(project, run)
+    assert await world.settled("m2") is Fate.ANSWERED

@@ -462,3 +462,16 @@ async def test_a_project_opens_only_so_many_connections(wires, monkeypatch):
     assert not other.closed
     for _, writer in idle[1:]:
         writer.close()
+
+
+async def test_calls_of_two_gateways_are_never_taken_for_each_other() -> None:
+    """A sled outlives its gateway, and may still answer the earlier one's call."""
+    ids = [Sleds().new_call_id() for _ in range(2)]
+    assert len(set(ids)) == 2
+
+
+async def test_nobody_is_remembered_for_having_been_waited_for() -> None:
+    sleds = Sleds()
+    with pytest.raises(SledAway):
+        await sleds.arrival(1, 0.01)
+    assert not sleds._arrivals
