@@ -375,6 +375,7 @@ class Dispatcher:
         self._fates.changed(discarded, Fate.DISCARDED)
         for message in discarded:
             self._outbox.wake(message.conversation)
+        self.fill()  # a place that an agent had ahead of its turn is free
         return discarded
 
     async def retry(self, key: SessionKey) -> Turn:

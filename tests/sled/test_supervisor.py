@@ -12,12 +12,26 @@ import pytest
 
 from sled import agents
 from sled.channel import Channel
-from sled.protocol import Decision, Finished, Forget, Run, Started, Steer, Steered, Stop, TextDelta, Withdrawn
+from sled.protocol import (
+    WARM,
+    Cool,
+    Decision,
+    Finished,
+    Forget,
+    Run,
+    Started,
+    Steer,
+    Steered,
+    Stop,
+    TextDelta,
+    Warm,
+    Withdrawn,
+)
 from sled.runner import Runner
 from sled.supervisor import MAX_WARM
 from tests.support import odd_sled
 from tests.support.processes import alive, until
-from tests.support.yard import Yard, make_yard
+from tests.support.yard import PROJECT, Yard, make_yard
 
 ODD = (str(Path(__file__).parent.parent / "support" / "odd_sled.py"),)
 
@@ -331,3 +345,64 @@ async def test_runs_of_many_sessions_at_once(yard, sled):
     runs = [await yard.run(f"@@stream 50\n@@run echo {n}", session=f"s{n}") for n in range(6)]
     ends = await asyncio.gather(*(yard.gateway.finished(run, 40) for run in runs))
     assert [end.text.splitlines()[-1] for end in ends] == [str(n) for n in range(6)]
+
+
+# --- started ahead ---------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_started_ahead_takes_the_run(yard: Yard, odd: psutil.Process) -> None:
+    await yard.send(Warm(session="s", agent="ahead"))
+    itself, hook = await yard.process("itself"), await yard.process("hook")
+    [runner] = yard.runners(odd)
+    assert (await yard.answer("@@say one", agent="ahead")).text == "one"
+    assert yard.runners(odd) == [runner]
+    assert (alive(itself.pid), alive(hook.pid)) == (True, True), "a turn that ends by itself leaves what runs"
+
+
+async def test_stop_ends_what_was_started_ahead_of_a_turn_but_for_the_agent(yard: Yard, odd: psutil.Process) -> None:
+    """A hook that ran when the agent came up is the turn's, though that had not begun then."""
+    await yard.send(Warm(session="s", agent="ahead"))
+    itself, hook = await yard.process("itself"), await yard.process("hook")
+    run = await yard.run("@@sleep 60", agent="ahead")
+    await until(lambda: yard.gateway.of(run))
+    assert (await yard.stop(run)).ending == "interrupted"
+    assert not alive(hook.pid)
+    assert alive(itself.pid)
+    assert (await yard.answer("@@say again", agent="ahead")).text == "again"
+
+
+async def test_what_nothing_comes_of_is_ended(yard: Yard, odd: psutil.Process) -> None:
+    await yard.send(Warm(session="s", agent="ahead"))
+    itself, hook = await yard.process("itself"), await yard.process("hook")
+    await yard.send(Cool(session="s"))
+    await until(lambda: not alive(itself.pid) and not alive(hook.pid) and not yard.runners(odd))
+    await yard.send(Warm(session="s", agent="ahead", for_s=0.5))
+    await until(lambda: yard.runners(odd))
+    await until(lambda: not yard.runners(odd))
+
+
+async def test_a_run_under_way_is_not_touched_by_what_comes_ahead_of_another(yard: Yard, sled: psutil.Process) -> None:
+    run = await yard.run("@@sleep 0.3\n@@say done")
+    await yard.send(Warm(session="s", agent="scripted"))
+    await yard.send(Cool(session="s"))
+    assert (await yard.gateway.finished(run)).text == "done"
+
+
+async def test_a_warm_runner_stays_when_nothing_comes_of_another_run(yard: Yard, sled: psutil.Process) -> None:
+    """For as long as it was to stay: `Cool` ends only what `Warm` began."""
+    await yard.answer("@@say one")
+    await yard.send(Cool(session="s"))
+    assert (await yard.answer("@@say two")).text == "two"
+    [runner] = yard.runners(sled)
+    await yard.send(Warm(session="s", agent="scripted", for_s=0.1))
+    await asyncio.sleep(0.3)
+    assert yard.runners(sled) == [runner]
+
+
+async def test_a_sled_that_does_not_know_it_is_not_told(yard: Yard, sled: psutil.Process) -> None:
+    """A frame that it does not know would close the wire: containers of an older image have such sleds."""
+    connected = yard.gateway.sleds._connected[PROJECT]
+    assert WARM in connected.features
+    connected.features = ()
+    assert not await yard.send(Warm(session="s", agent="scripted"))
+    assert (await yard.answer("@@say one")).text == "one"

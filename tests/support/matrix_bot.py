@@ -27,9 +27,12 @@ class MemoryReceiver:
         #: How many calls of `accept` fail from now on.
         self.failures = 0
         self._news = asyncio.Condition()
+        #: Who was typing where, each time that it was told.
+        self.typed: asyncio.Queue[tuple[str, list[str]]] = asyncio.Queue()
 
     def typing(self, conversation: Conversation, senders: Collection[str]) -> None:
-        """Who is typing is not looked at."""
+        """Keep who is typing."""
+        self.typed.put_nowait((conversation.room, list(senders)))
 
     async def accept(self, incoming: Sequence[Incoming], cursor: str | None = None) -> None:
         """Commit, or fail as often as asked."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,7 +15,7 @@ from sled.agents.scripted import Scripted
 from sled.channel import Channel
 from sled.protocol import Finished, Started, TextDelta
 
-KINDS = ("deaf", "stuck", "garbled", "huge", "raising", "flags", "slow", "late")
+KINDS = ("deaf", "stuck", "garbled", "huge", "raising", "flags", "slow", "late", "ahead")
 
 
 class Odd(Scripted):
@@ -22,6 +23,7 @@ class Odd(Scripted):
 
     kind = ""
     stopped = False
+    itself: subprocess.Popen[bytes] | None = None
 
     async def run(self, turn):
         run, emit = turn.run, turn.emit
@@ -58,10 +60,26 @@ class Odd(Scripted):
                 return Finished(ending="interrupted", reason="stopped", text="late")
         return await super().run(turn)
 
+    @property
+    def pids(self):
+        return (self.itself.pid,) if self.itself is not None else ()
+
+    async def prepare(self, warm):
+        """Like an agent that comes up: a process of its own, and what a hook of the repository's lets run on."""
+        if self.kind == "ahead" and self.itself is None:
+            self.itself = come_up(self._workspace)
+
     async def interrupt(self):
         self.stopped = True
-        if self.kind == "slow":
+        if self.kind in ("slow", "ahead"):
             await super().interrupt()
+
+
+def come_up(workspace: Path) -> subprocess.Popen[bytes]:
+    itself = subprocess.Popen(["sleep", "300"])
+    subprocess.Popen(["sh", "-c", "setsid sleep 300 >/dev/null 2>&1 & echo $! > hook"], cwd=workspace)
+    (workspace / "itself").write_text(str(itself.pid))
+    return itself
 
 
 def create(workspace: Path) -> Odd:

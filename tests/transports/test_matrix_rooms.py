@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -284,3 +285,19 @@ async def test_a_room_cannot_say_by_itself_that_it_takes_the_place_of_another(wo
     await eve.say(false, "trust me")
     await bot.receiver.gets_text("trust me")
     assert not [item for item in bot.receiver.accepted if isinstance(item, Move)]
+
+
+async def test_who_is_typing_is_told_and_commits_nothing(world: World) -> None:
+    ana, bot = await world.user("ana"), await world.bot()
+    room = await world.room(ana, bot, encrypted=False)
+    await ana.say(room, "first")
+    await bot.receiver.gets_text("first")
+    offered, committed = bot.receiver.offered, bot.receiver.committed
+    await ana.client.room_typing(room, True, timeout=30_000)
+    assert await asyncio.wait_for(bot.receiver.typed.get(), 20) == (room, [f"matrix:{ana.user_id}"])
+    assert (bot.receiver.offered, bot.receiver.committed) == (offered, committed)
+    await ana.say(room, "second")
+    await ana.client.room_typing(room, False)
+    assert await asyncio.wait_for(bot.receiver.typed.get(), 20) == (room, [])
+    await bot.receiver.gets_text("second")
+    assert bot.receiver.committed != committed
