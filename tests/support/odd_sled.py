@@ -13,6 +13,7 @@ from sled import agents, runner, supervisor
 from sled.agents.scripted import Scripted
 from sled.channel import Channel
 from sled.protocol import Finished, Started, TextDelta
+from sled.turn import Turn
 
 KINDS = ("deaf", "stuck", "garbled", "huge", "raising", "flags", "slow", "late")
 
@@ -23,7 +24,7 @@ class Odd(Scripted):
     kind = ""
     stopped = False
 
-    async def run(self, turn):
+    async def run(self, turn: Turn) -> Finished:
         run, emit = turn.run, turn.emit
         self.stopped = False
         match self.kind:
@@ -58,7 +59,7 @@ class Odd(Scripted):
                 return Finished(ending="interrupted", reason="stopped", text="late")
         return await super().run(turn)
 
-    async def interrupt(self):
+    async def interrupt(self) -> None:
         self.stopped = True
         if self.kind == "slow":
             await super().interrupt()
@@ -92,7 +93,7 @@ if __name__ == "__main__":
     else:
         from sled import __main__ as program
 
-        supervisor.RUNNER = (here, "runner")
+        supervisor.RUNNER = ("-I", here, "runner")
         config = program.Config.from_environment()
         lock = program.take_lock(config.home)
         os._exit(asyncio.run(program.main(config)))

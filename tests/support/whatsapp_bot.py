@@ -17,6 +17,8 @@ from transports.whatsapp import WhatsAppConfig, WhatsAppTransport
 class WhatsAppBot(Running):
     """Use as an async context manager; `start` lets the transport run."""
 
+    transport: WhatsAppTransport
+
     def __init__(self, server: TwilioServer, **settings: Any) -> None:
         self.server = server
         values: dict[str, Any] = {
