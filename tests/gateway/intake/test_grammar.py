@@ -13,7 +13,7 @@ PARSER = Parser(COMMANDS, ALIASES)
 PROJECTS = {"demo", "web-shop"}
 
 
-def parse(text: str):
+def parse(text: str) -> Parsed | NearMiss | Verbatim | None:
     return PARSER.parse(text, PROJECTS)
 
 

@@ -21,7 +21,7 @@ async def api() -> AsyncIterator[ClaudeApi]:
 
 
 async def test_a_refused_key_is_one_state_that_does_not_hammer_the_api(api: ClaudeApi) -> None:
-    now, told = [1000.0], []
+    now, told = [1000.0], list[str]()
     proxy = Proxy(
         api.base_url, clock=lambda: now[0], on_problem=told.append, on_works=lambda: told.append("works"), probe_s=60
     )
@@ -111,7 +111,7 @@ async def test_limits_pass_through_and_a_call_that_succeeds_ends_them(api: Claud
 
 
 def test_a_key_that_works_for_others_is_not_refused_for_one_projects_requests() -> None:
-    now, told = [1000.0], []
+    now, told = [1000.0], list[str]()
     key = Credential("all", "api_key", KEY)
     keys = Keys(lambda _: key, clock=lambda: now[0], on_problem=told.append)
     keys.was_accepted("good", key)
