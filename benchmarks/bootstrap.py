@@ -36,11 +36,12 @@ from pathlib import Path
 import psutil
 
 from benchmarks.report import Row, main
-from gateway.app.app import App, build
-from gateway.app.startup import instance
+from gateway.app.app import App
+from gateway.app.build import build
 from gateway.config import Settings
+from gateway.config.state_dir import instance
 from gateway.engine import ProjectPaths, SledSpec
-from gateway.engine.container import Limits, container, container_name, network
+from gateway.engine.container import Resources, container, container_name, network
 from gateway.engine.docker import DockerEngine
 from gateway.engine.docker.client import connect
 from gateway.projects import ssh
@@ -90,7 +91,7 @@ class Bare:
         return await banner(spec.ssh_port, self._pool) - began
 
     def _start(self, spec: SledSpec) -> None:
-        config = container(spec, self.instance, Limits())
+        config = container(spec, self.instance, Resources())
         made = self._api.create_container_from_config(config, container_name(self.instance, spec.project))
         self._api.start(made["Id"])
 
@@ -103,7 +104,7 @@ class Bare:
 class Watched(DockerEngine):
     """The engine, which tells of each container that it started."""
 
-    def __init__(self, instance: str, limits: Limits) -> None:
+    def __init__(self, instance: str, limits: Resources) -> None:
         super().__init__(instance, limits)
         self.started: defaultdict[str, asyncio.Future[SledSpec]] = defaultdict(asyncio.Future)
 
@@ -181,7 +182,7 @@ async def gateway(folder: Path) -> AsyncIterator[Huskies]:
     )
     (folder / "state" / ".gateway").mkdir(parents=True)
     transport = FakeTransport()
-    engine = Watched(instance(settings.gateway.state_dir), Limits())
+    engine = Watched(instance(settings.gateway.state_dir), Resources())
     app = await build(settings, None, engine=engine, more_transports={"fake": transport})
     end = asyncio.Event()
     running = asyncio.create_task(app.run(end))

@@ -28,11 +28,11 @@ from typing import Any
 from unittest.mock import patch
 
 from benchmarks.report import Row, main
-from gateway.app.startup import instance
 from gateway.config import build_inputs
 from gateway.config.sections import BuildSection
+from gateway.config.state_dir import instance
 from gateway.engine import ProjectPaths, SledSpec
-from gateway.engine.container import Limits, image_prefix
+from gateway.engine.container import Resources, image_prefix
 from gateway.engine.docker import DockerEngine
 from gateway.engine.docker.client import Client
 from gateway.engine.docker.images import Images
@@ -99,7 +99,7 @@ async def build(folder: Path, planned: ImagePlan, parts: Parts, *, cached: bool)
     """One build, from nothing unless `cached`."""
     spec = SledSpec("cold", ProjectPaths.of(folder, "cold"), folder, "t", oauth=False, owner=(1000, 1000), ssh_port=2)
     await ssh.furnish(spec)
-    engine = DockerEngine(instance(folder), Limits())
+    engine = DockerEngine(instance(folder), Resources())
     try:
         await engine.check()
         with parts.watching():

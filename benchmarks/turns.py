@@ -30,7 +30,8 @@ from unittest.mock import patch
 import claude_agent_sdk
 
 from benchmarks.report import Row, main
-from gateway.app.app import App, build
+from gateway.app.app import App
+from gateway.app.build import build
 from gateway.chat import Conversation, Message
 from gateway.config import Settings
 from gateway.testing import FakeTransport

@@ -83,7 +83,7 @@ async def gateway(platform: str, folder: Path) -> None:
     """The platform's transport and the inbox, as a gateway has them."""
     store = await Store.open(folder / "huskies.db")
     person = "slack:U0ANA" if platform == "slack" else f"whatsapp:{ANA}"
-    inbox = Inbox(store, Access([person], []), lambda _: None, lambda _: None).of(platform)
+    inbox = Inbox(store, Access([person], []), on_accepted=lambda _: None, on_withdrawn=lambda _: None).of(platform)
     async with contextlib.AsyncExitStack() as stack:
         if platform == "slack":
             server = await stack.enter_async_context(SlackServer("http"))

@@ -1,4 +1,4 @@
-"""allow: give an agent the permission that it asks for."""
+"""allow: give an agent the permission it asks for."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from gateway.intake import CommandContext
 
 
 class Allow:
-    """Answers an agent that asks to use a tool: `allow` for this once, `allow session` for the same thing in this
-    session from now on (`permissions` lists these, `revoke` takes them back). With several questions open, put the
-    number behind it: `allow 2`. Only whoever asked the agent, or an operator, can answer."""
+    """Answers an agent that asks to use a tool: `allow` just this once, `allow session` for the same thing in this
+    session from now on (`permissions` lists these, `revoke` takes them back). With several questions open, add the
+    number: `allow 2`. Only the person who wrote to the agent, or an operator, can answer."""
 
     usage = "allow [session|always] [number]"
-    summary = "let an agent use the tool that it asks for"
+    summary = "let an agent use the tool it asks for"
     role = Role.MEMBER
     repeatable = False
 

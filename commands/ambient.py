@@ -8,8 +8,8 @@ from gateway.store import conversations
 
 
 class Ambient:
-    """`ambient on`: every message of this room counts, without a mention. `ambient off`: only those that mention
-    the bot, and replies in threads that it takes part in. A direct chat always counts."""
+    """`ambient on`: every message in this room counts, even without a mention. `ambient off`: only those that mention
+    the bot, and replies in threads that it takes part in. In a direct chat every message counts."""
 
     usage = "ambient <on|off>"
     summary = "in a group: take every message, or only mentions"

@@ -1,4 +1,4 @@
-"""compact: make a long dialogue short."""
+"""compact: shorten a long dialogue."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from gateway.store.messages import COMPACT
 
 
 class Compact:
-    """Has the agent replace this conversation's dialogue by a summary, so that what follows is faster and cheaper. What
-    is in the files stays, of course."""
+    """The agent replaces this conversation's dialogue with a summary, so that what follows is faster and cheaper. Files
+    stay as they are."""
 
     usage = "compact"
     summary = "shorten the dialogue to a summary"
@@ -19,8 +19,8 @@ class Compact:
     for_agent = True
 
     async def run(self, ctx: CommandContext) -> str:
-        project = await ctx.services.active_project(ctx)
-        agent = project.agent or ctx.services.settings.agent.chosen
+        project = await ctx.active_project()
+        agent = ctx.services.projects.agent(project)
         if agent != "claude":
-            raise UserError(f"The agent of {project.name} ({agent}) cannot do that; `reset` begins a new dialogue.")
+            raise UserError(f"{project.name}'s agent ({agent}) can't do that. Type `reset` to begin a new dialogue.")
         return COMPACT

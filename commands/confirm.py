@@ -1,4 +1,4 @@
-"""confirm: answers a question of the bot's."""
+"""confirm: answer one of the bot's own questions."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from gateway.intake import CommandContext
 
 
 class Confirm:
-    """Answers a question that changes things, with the code that it showed. Codes are good for a minute, for whoever
-    was asked, where they were asked."""
+    """Confirms a change that the bot asked about, with the code from its question. A code is good for a minute, only
+    for the person who was asked, and only in that conversation."""
 
     usage = "confirm <code> [name]"
-    summary = "answer a question of the bot's"
+    summary = "answer one of the bot's own questions"
     role = Role.MEMBER
     repeatable = False
     by_tap = True

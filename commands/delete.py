@@ -1,4 +1,4 @@
-"""delete: end a project, after asking."""
+"""delete: delete a project, after asking."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from gateway.intake import CommandContext
 
 
 class Delete:
-    """Asks first. Then ends the project; source, home with its sessions, and history stay, and `new project` with the
-    same name takes them up again. `--purge` removes these too (never an adopted source), and wants the name typed
-    once more."""
+    """Asks first, then deletes the project. Its source, its home with the sessions, and its history stay, and
+    `new project` with the same name picks them up again. `--purge` removes these too (never an adopted source), and
+    asks you to type the name again."""
 
     usage = "delete <project> [--purge]"
-    summary = "end a project; its source stays"
+    summary = "delete a project; its source stays"
     role = Role.OPERATOR
     repeatable = True
 
@@ -29,7 +29,7 @@ class Delete:
             if kept:
                 receipt.append(f"- kept: {', '.join(kept)}")
             if "history" in kept:
-                receipt.append(f"\n`new project {project.name}` takes up what was kept.")
+                receipt.append(f"\n`new project {project.name}` picks up what was kept.")
             return "\n".join(receipt) + stopped.told
 
         word = project.name if purge else ""

@@ -1,4 +1,4 @@
-"""deny: refuse an agent the permission that it asks for."""
+"""deny: refuse an agent the permission it asks for."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from gateway.intake import CommandContext
 
 
 class Deny:
-    """Answers an agent that asks to use a tool; it goes on without. While one is asked, `deny` may be followed by what
-    the agent should know or do instead: `deny, use pnpm`."""
+    """Refuses an agent the tool it asks for; it continues without. While the question is open, you can add what the
+    agent should know or do instead: `deny, use pnpm`."""
 
     usage = "deny [number]"
-    summary = "refuse an agent the tool that it asks for"
+    summary = "refuse an agent the tool it asks for"
     role = Role.MEMBER
     repeatable = False
 

@@ -1,4 +1,4 @@
-"""down: have a project rest."""
+"""down: stop a project."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ class Down:
     """Ends the project's sled and everything in it; a run under way is stopped first. Files and sessions stay."""
 
     usage = "down [project]"
-    summary = "end a project's processes; files stay"
+    summary = "stop a project; files stay"
     role = Role.OPERATOR
     repeatable = True
 
     async def run(self, ctx: CommandContext) -> str:
-        project = await ctx.services.active_project(ctx)
+        project = await ctx.active_project()
         ctx.release()
         stopped = await ctx.services.projects.down(project, ctx.message.conversation_id)
         return f"{project.name} is down. `up {project.name}` starts it again.{stopped.told}"

@@ -1,4 +1,4 @@
-"""help: what can be typed, read from the table."""
+"""help: what you can type, read from the table."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _INTRODUCTION = (
 
 
 class Help:
-    """Without a word: every command that you may use. With one: what that command does."""
+    """On its own: every command that you may use. With a command: what that one does."""
 
     usage = "help [command...]"
-    summary = "what can be typed here"
+    summary = "what you can type here"
     role = Role.MEMBER
     repeatable = True
 
@@ -29,7 +29,7 @@ class Help:
         for command in mine:
             if f"{command.usage} ".startswith(f"{' '.join(wanted.lower().split())} "):
                 return describe(command)
-        raise UserError(f"There is no command {wanted}. Type `help`.")
+        raise UserError(f"There is no command {wanted}. Type `help` to see them all.")
 
 
 def describe(command: Command) -> str:

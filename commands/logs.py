@@ -1,4 +1,4 @@
-"""logs: what a project's sled and agents said, and what the build of its image did."""
+"""logs: what a project's sled, its agents and the build of its image logged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _DEFAULT, _MOST = 30, 500
 
 
 class Logs:
-    """Shows the last lines that the project's sled logged (its SSH server too), its agents, or the build of its
+    """Shows the last lines logged by the project's sled (its SSH server too), by its agents, or by the build of its
     image."""
 
     usage = "logs [project] [sled|agent|build] [number]"
@@ -19,7 +19,7 @@ class Logs:
     repeatable = True
 
     async def run(self, ctx: CommandContext) -> str:
-        project = await ctx.services.active_project(ctx)
+        project = await ctx.active_project()
         lines = int(ctx.get("number") or _DEFAULT)
         of = ctx.get("sled|agent|build") or "sled"
         if not 1 <= lines <= _MOST:
@@ -29,5 +29,5 @@ class Logs:
         except EngineError as error:
             raise UserError(str(error)) from error
         if not text:
-            return f"{project.name} has logged nothing{'' if of == 'sled' else f' of its {of}'}."
+            return f"The {of} log of {project.name} is empty."
         return f"```\n{text.replace('```', '` ` `')}\n```"

@@ -8,12 +8,13 @@ from gateway.config import Role
 from gateway.errors import UserError
 from gateway.intake import CommandContext
 
+_USUAL = "the agent's default"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]{0,99}")
 
 
 class Model:
     """Shows or, for operators, sets the model of the active project: a name that its agent knows, like `opus`, or
-    `default` for what the configuration says. Its agents change to it with their next run; the dialogue goes on."""
+    `default` for what the configuration says. Its agents switch to it with their next run; the dialogue continues."""
 
     usage = "model [name]"
     summary = "show or set the model"
@@ -21,15 +22,14 @@ class Model:
     repeatable = True
 
     async def run(self, ctx: CommandContext) -> str:
-        project = await ctx.services.active_project(ctx)
+        project = await ctx.active_project()
         name = ctx.get("name")
-        usual = ctx.services.settings.agent.model or "the agent's default"
+        projects = ctx.services.projects
         if name is None:
-            return f"{project.name}: {project.model or usual}. `model <name>` chooses another one."
+            return f"{project.name}: {projects.model(project) or _USUAL}. Type `model <name>` to choose another."
         if ctx.role < Role.OPERATOR:
-            raise UserError("Only an operator may choose the model.")
+            raise UserError("Only an operator can choose the model.")
         if not _NAME.fullmatch(name):
-            raise UserError("That is no model's name; for example: `model opus`, or `model default`.")
-        chosen = "" if name.lower() == "default" else name
-        await ctx.services.projects.set_model(project, chosen)
-        return f"{project.name}: {chosen or usual} from the next run on."
+            raise UserError("That is not a valid model name. Type, for example, `model opus` or `model default`.")
+        project = await projects.set_model(project, "" if name.lower() == "default" else name)
+        return f"{project.name}: {projects.model(project) or _USUAL} from the next run on."

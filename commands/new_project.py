@@ -13,12 +13,12 @@ from stacks.words import lacking, stack_lines
 
 
 class NewProject:
-    """Makes a project: its folder, its container, its agent. The conversation is switched to it at once; what you write
-    meanwhile waits until it is ready. `--stack` chooses the main toolchain, else the files decide; a version that they
-    ask for and that is not to be had is asked about. `--git` clones a repository (https; a token for a private one
-    stands in the configuration). `--path` chooses the folder on the host, `--adopt` takes one that has files as it is.
-    Where a deleted project of that name left its source and sessions, they are taken up again. If a step fails, nothing
-    is left and the name is free."""
+    """Makes a project: its folder, its container, its agent. The conversation switches to it at once; what you write
+    meanwhile waits until it is ready. `--stack` chooses the main toolchain; otherwise the files decide. If they ask for
+    a version that is not available, you are asked what to do. `--git` clones a repository (https; the token for a
+    private one goes into the configuration). `--path` chooses the folder on the host; `--adopt` takes a folder with
+    files as it is. If a deleted project of that name left its source and sessions, they are picked up again. If a step
+    fails, nothing is left and the name is free."""
 
     usage = "new project <new-name> [--stack <stack>] [--git <url>] [--path <host-path>] [--adopt]"
     summary = "make a project and switch to it"
@@ -49,10 +49,10 @@ class NewProject:
 
 
 async def _make(ctx: CommandContext, request: Request) -> str:
-    """Make it; or ask whether to go on without a version that is not to be had."""
+    """Make it; or ask whether to continue without a version that is not available."""
     projects = ctx.services.projects
     try:
-        async with ctx.services.notice(ctx) as notice:
+        async with ctx.notice() as notice:
             made = await projects.create(request, ctx.release, notice)
     except VersionMissing as error:
         accept = (*request.accept, *error.keys)
@@ -62,8 +62,8 @@ async def _make(ctx: CommandContext, request: Request) -> str:
 
         type_this = ctx.services.confirmations.ask(ctx, go_on)
         return (
-            f"{error}\nReply `{type_this}` within 60 s to make {request.name} with what there is. Or change the file "
-            f"that asks for it, and type `new project {request.name}` again."
+            f"{error}\nReply `{type_this}` within 60 s to make {request.name} with what is available. Or change the "
+            f"file that asks for it, and type `new project {request.name}` again."
         )
     ctx.afterwards.append(partial(projects.begin, made.project))
     return "\n".join(_reply(ctx.services, made))
@@ -82,11 +82,11 @@ def _reply(services: Services, made: Created) -> list[str]:
     lines += [f"- {line}" for line in (*lacking(told), *plan.warnings, *made.offered.notes)]
     if made.offered.files and projects.engine.isolated:
         files = ", ".join(made.offered.files)
-        lines.append(f"- not used yet: {files}. `rebuild {project.name}` shows what it adds, and asks")
+        lines.append(f"- not used yet: {files}. `rebuild {project.name}` shows what it would add, and asks")
     if made.taken_up:
-        lines.append("- taken up again: its source, sessions and history")
+        lines.append("- picked up again: its source, sessions and history")
     if not made.has_identity:
-        lines.append("- git: commits have no name yet; set git.user_name and git.user_email in the configuration")
+        lines.append("- git: commits have no author yet; set git.user_name and git.user_email in the configuration")
     lines.append(f"- {services.agent_line()}")
     lines.append("")  # ends the list
     verify = f"`huskies status {project.name}` on the host, or `status {project.name}` here"

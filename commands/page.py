@@ -15,9 +15,10 @@ from gateway.config import Role
 
 _HEAD = """# Commands
 
-Made from the code by `make docs`. Commands are plain words, in any case; everything else goes to the agent of the
-active project. A message is a command only if all of it fits; a leading `/` forces one, `prompt <words>` forces words
-to the agent. A near miss is answered with what you may have meant, and nothing is done.
+Generated from the code by `make docs`. Commands are plain words, in upper or lower case; everything else goes to the
+agent of the active project. A message is a command only if the whole of it fits; a leading `/` forces a command, and
+`prompt <words>` sends words to the agent in any case. After a near miss, the bot says what you may have meant and does
+nothing.
 """
 
 

@@ -1,4 +1,4 @@
-"""projects: all of them."""
+"""projects: list all of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class ListProjects:
     """One line per project: its state, its stack, its runs."""
 
     usage = "projects"
-    summary = "all projects and how they are"
+    summary = "all projects and their state"
     role = Role.MEMBER
     repeatable = True
 
@@ -22,4 +22,4 @@ class ListProjects:
             stack = project.stack or "stack not known yet"
             runs = f", {running} running" if running else ""
             lines.append(f"- **{project.name}**: {services.projects.state(project)}, {stack}{runs}")
-        return "\n".join(lines) if lines else "There is no project yet. Type `new project <name>`."
+        return "\n".join(lines) if lines else "No projects yet. Type `new project <name>`."

@@ -1,4 +1,4 @@
-"""questions: what agents ask, and asked in vain."""
+"""questions: what agents ask, and what nobody answered."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _PAST = 5
 
 
 class Questions:
-    """Lists what agents ask in this conversation now, with the time that is left, and the last questions that nobody
-    answered in time. An agent goes on without an answer; tell it yours in a message."""
+    """Lists what agents are asking in this conversation, with the time left, and the last questions that nobody
+    answered in time. The agent has continued without an answer; you can still give it yours in a message."""
 
     usage = "questions"
-    summary = "what agents ask here, and asked in vain"
+    summary = "what agents ask here, and what nobody answered"
     role = Role.MEMBER
     repeatable = True
 
@@ -32,4 +32,4 @@ class Questions:
         if past:
             lines += ["Not answered:"] if not lines else ["", "Not answered:"]
             lines += [f"- {cards.summary(asked.body)}, {seconds(time.time() - asked.asked_at)} ago" for asked in past]
-        return "\n".join(lines) or "Nothing is asked here."
+        return "\n".join(lines) or "No questions are open here."

@@ -1,4 +1,4 @@
-"""rebuild: give a project a container of today's image."""
+"""rebuild: give a project a container from an up-to-date image."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from stacks.words import lacking, stack_lines
 
 
 class Rebuild:
-    """Reads the source again, builds the project's image anew where something of it has changed, and gives the project
-    a fresh container. Source, home, sessions, SSH port and host key stay; the reply says what changed. `--stack`
-    chooses another main toolchain, `--stack auto` lets the files decide again. `--fresh` fetches everything anew: newer
-    packages, and what did not come the last time. What the source itself wants to add (`.huskies/Dockerfile.fragment`,
-    a devcontainer.json) is shown first, and used once you confirm it. The project runs on while the image is built, and
-    stays as it is if that fails. On the process engine there is no image: the sled is started anew."""
+    """Reads the source again, rebuilds what has changed in the project's image, and gives the project a fresh
+    container. Source, home, sessions, SSH port and host key stay; the reply says what changed. `--stack` chooses
+    another main toolchain; `--stack auto` lets the files decide again. `--fresh` fetches everything again: newer
+    packages, and what could not be fetched last time. What the source itself wants to add
+    (`.huskies/Dockerfile.fragment`, a devcontainer.json) is shown first, and used once you confirm it. The project
+    keeps running while the image is built, and stays as it is if that fails. The process engine has no image: it only
+    restarts the sled."""
 
     usage = "rebuild [project] [--stack <stack>] [--fresh]"
-    summary = "make what a project runs in anew"
+    summary = "rebuild a project's image and container"
     role = Role.OPERATOR
     repeatable = True
 
     async def run(self, ctx: CommandContext) -> str:
-        project = await ctx.services.active_project(ctx)
+        project = await ctx.active_project()
         projects, here = ctx.services.projects, ctx.message.conversation_id
         stack = ctx.get("stack")
         if not projects.engine.isolated:
@@ -41,7 +42,7 @@ class Rebuild:
             return f"{project.name} runs a fresh sled; the process engine has no image to build.{stopped.told}"
         projects.recipes.check_stack(stack, images=True)
         before, after = stored(project).own, await projects.recipes.offered(project.path)
-        # One stamp for as long as it takes: what is built for a question is what its answer uses.
+        # One stamp for the whole exchange: what is built before a question is what its answer uses.
         fresh = time.strftime("%Y-%m-%dT%H:%M:%S") if ctx.get("fresh") is not None else ""
         changes = Changes(stack=stack, own=after, fresh=fresh)
         if after == before:
@@ -53,7 +54,7 @@ class Rebuild:
             changes,
             f"The source of {project.name} wants to change its container ({', '.join(after.files or before.files)}):\n"
             f"```\n{unfenced(shown)}\n```\nLayers are built as root, with your network.",
-            "to rebuild with that",
+            "to rebuild with this",
         )
 
 
@@ -69,12 +70,12 @@ async def _rebuild(ctx: CommandContext, project: Project, changes: Changes) -> s
     projects = ctx.services.projects
     ctx.release()
     try:
-        async with ctx.services.notice(ctx) as notice:
+        async with ctx.notice() as notice:
             await notice.say(f"Rebuilding {project.name} …")
             rebuilt = await projects.rebuild(project, ctx.message.conversation_id, changes, notice.show)
     except VersionMissing as error:
         accept = (*changes.accept, *error.keys)
-        return _ask(ctx, project, replace(changes, accept=accept), str(error), "to rebuild with what there is")
+        return _ask(ctx, project, replace(changes, accept=accept), str(error), "to rebuild with what is available")
     return _reply(rebuilt) + rebuilt.stopped.told
 
 
@@ -83,9 +84,9 @@ def _reply(rebuilt: Rebuilt) -> str:
     if rebuilt.built:
         image = f"new: {', '.join(rebuilt.built)} built"
     elif rebuilt.changed:
-        image = "new, built before"
+        image = "new, already built"
     else:
-        image = "as it was, nothing of it has changed"
+        image = "unchanged"
     lines = [f"image: {image} (`{project.image}`)", *stack_lines(plan, told), *lacking(told), *plan.warnings]
     lines += rebuilt.recipe.own.notes
     lines += [f"kept: source, home, sessions, SSH port {project.ssh_port}, host key", *rebuilt.said]

@@ -1,4 +1,4 @@
-"""reset: a new dialogue."""
+"""reset: begin a new dialogue."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Reset:
     repeatable = False
 
     async def run(self, ctx: CommandContext) -> str:
-        project = await ctx.services.active_project(ctx)
+        project = await ctx.active_project()
         here = ctx.message.conversation_id
         stopped = await ctx.services.dispatcher.stop("Stopped by `reset`.", conversations=[here])
         await ctx.services.dispatcher.reset(SessionKey(project.id, here))

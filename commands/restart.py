@@ -10,12 +10,12 @@ class Restart:
     """Ends the project's sled with everything in it and starts a fresh one. Files and sessions stay."""
 
     usage = "restart [project]"
-    summary = "end a project's processes and start afresh"
+    summary = "stop a project and start it afresh"
     role = Role.OPERATOR
     repeatable = True
 
     async def run(self, ctx: CommandContext) -> str:
-        project = await ctx.services.active_project(ctx)
+        project = await ctx.active_project()
         ctx.release()
         stopped = await ctx.services.projects.restart(project, ctx.message.conversation_id)
         return f"{project.name} was restarted.{stopped.told}"

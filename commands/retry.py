@@ -1,4 +1,4 @@
-"""retry: an interrupted turn, again."""
+"""retry: run an interrupted or failed turn again."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from gateway.store.turns import SessionKey
 
 
 class Retry:
-    """Runs this conversation's last turn again, if it was interrupted or failed. Nothing is ever repeated without
-    your asking: it may have had effects already."""
+    """Runs this conversation's last turn again, if it was interrupted or failed. Nothing is ever repeated unless you
+    ask: it may already have had effects."""
 
     usage = "retry [project]"
     summary = "run an interrupted or failed turn again"
@@ -18,6 +18,6 @@ class Retry:
     repeatable = False
 
     async def run(self, ctx: CommandContext) -> str:
-        project = await ctx.services.active_project(ctx)
+        project = await ctx.active_project()
         turn = await ctx.services.dispatcher.retry(SessionKey(project.id, ctx.message.conversation_id))
         return f"Running again: {quote(turn.batch[0].text)}"

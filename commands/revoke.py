@@ -1,4 +1,4 @@
-"""revoke: what was allowed for a session, no more."""
+"""revoke: take back what was allowed for a session."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from gateway.store import questions
 
 
 class Revoke:
-    """Takes back what was allowed "for this session" in the active project: the one of that number in `permissions`, or
-    all. The agent asks again from then on."""
+    """Takes back what was allowed "for this session" in the active project: the one with that number in `permissions`,
+    or all. From then on the agent asks again."""
 
     usage = "revoke [number]"
     summary = "take back what was allowed for a session"
@@ -19,14 +19,14 @@ class Revoke:
     repeatable = True
 
     async def run(self, ctx: CommandContext) -> str:
-        project = await ctx.services.active_project(ctx)
+        project = await ctx.active_project()
         rules = await ctx.services.store.read(lambda c: questions.rules_of(c, project.id))
         if not rules:
-            return f"Nothing is allowed for a session of {project.name}."
+            return f"Nothing to revoke: nothing is allowed for a session of {project.name}."
         number = ctx.get("number")
         if number is not None:
             if not 1 <= int(number) <= len(rules):
-                raise UserError(f"There are {len(rules)}; `permissions` lists them with their numbers.")
+                raise UserError(f"Choose a number from 1 to {len(rules)}; `permissions` lists them.")
             rules = [rules[int(number) - 1]]
         await ctx.services.store.write(lambda c: questions.drop_rules(c, [rule.id for rule in rules]))
-        return "\n".join(f"Not allowed any more without asking: {code(rule.rule)}" for rule in rules)
+        return "\n".join(f"No longer allowed without asking: {code(rule.rule)}" for rule in rules)

@@ -15,20 +15,20 @@ _SHOWN = 10
 
 
 class Sessions:
-    """Lists this conversation's dialogues with the agent of the active project, the newest first; `sessions 2` goes on
-    with the second one. A run under way is stopped first."""
+    """Lists this conversation's dialogues with the agent of the active project, newest first; `sessions 2` continues
+    the second one. A run under way is stopped first."""
 
     usage = "sessions [number]"
-    summary = "list older dialogues, or go on with one"
+    summary = "list older dialogues, or continue one"
     role = Role.MEMBER
     repeatable = False
 
     async def run(self, ctx: CommandContext) -> str:
-        project = await ctx.services.active_project(ctx)
+        project = await ctx.active_project()
         key = SessionKey(project.id, ctx.message.conversation_id)
         found = await ctx.services.store.read(lambda c: dialogues.of_session(c, key, _SHOWN))
         if not found:
-            return f"There is no dialogue with {project.name}'s agent here yet; just write."
+            return f"No dialogue with {project.name}'s agent here yet. Just write to it."
         number = ctx.get("number")
         if number is None:
             lines = [
@@ -36,15 +36,15 @@ class Sessions:
                 f"{seconds(time.time() - one.last_at)} ago"
                 for at, one in enumerate(found, 1)
             ]
-            return "\n".join([*lines, "`sessions <number>` goes on with one of them, `reset` begins a new one."])
+            return "\n".join([*lines, "`sessions <number>` continues one of them, `reset` begins a new one."])
         if not 1 <= int(number) <= len(found):
-            raise UserError(f"There are {len(found)}; `sessions` lists them.")
+            raise UserError(f"Choose a number from 1 to {len(found)}; `sessions` lists them.")
         one = found[int(number) - 1]
-        agent = project.agent or ctx.services.settings.agent.chosen
+        agent = ctx.services.projects.agent(project)
         if one.agent != agent:
-            raise UserError(f"That one was with another agent ({one.agent}; now it is {agent}).")
+            raise UserError(f"That dialogue was with another agent ({one.agent}; now it is {agent}).")
         if one.current:
-            return "That is the one you are in."
+            return "You're already in that one."
         stopped = await ctx.services.dispatcher.stop("Stopped by `sessions`.", conversations=[key.conversation_id])
         await ctx.services.dispatcher.reset(key, one.agent_session)
-        return f"The next message goes on with {quote(one.title)}.{stopped.told}"
+        return f"The next message continues {quote(one.title)}.{stopped.told}"

@@ -8,7 +8,7 @@ from gateway.intake import CommandContext
 
 
 class Ssh:
-    """Shows the line that opens the project in an editor or a terminal, and the host's name for SSH configurations."""
+    """Shows the line that opens the project in an editor or a terminal, and its host name for SSH configurations."""
 
     usage = "ssh [project]"
     summary = "how to open the project in an editor"
@@ -16,11 +16,11 @@ class Ssh:
     repeatable = True
 
     async def run(self, ctx: CommandContext) -> str:
-        project = await ctx.services.active_project(ctx)
+        project = await ctx.active_project()
         projects = ctx.services.projects
         way = projects.access(project)
         if way is None and project.ready_at is None:
-            raise UserError(f"{project.name} is not ready yet; `status {project.name}` tells how it stands.")
+            raise UserError(f"{project.name} is not ready yet. Type `status {project.name}` to see how far it is.")
         if way is None:
             return (
                 f"{project.name} has no SSH: the {projects.engine.kind} engine runs on this host. "

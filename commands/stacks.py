@@ -1,4 +1,4 @@
-"""stacks: the toolchains there are."""
+"""stacks: the available toolchains."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from gateway.intake import CommandContext
 
 
 class Stacks:
-    """Lists the stacks and the files by which each is recognised."""
+    """Lists the stacks and the files that each is recognised by."""
 
     usage = "stacks"
-    summary = "the stacks there are"
+    summary = "the available stacks"
     role = Role.MEMBER
     repeatable = True
 

@@ -1,4 +1,4 @@
-"""status: how a project is."""
+"""status: how a project is doing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Status:
 
     async def run(self, ctx: CommandContext) -> str:
         services = ctx.services
-        project = await services.active_project(ctx)
+        project = await ctx.active_project()
         projects, dispatcher = services.projects, services.dispatcher
         lines = [f"**{project.name}**: {projects.state(project)}"]
         if project.last_error:
@@ -53,5 +53,5 @@ class Status:
         if place is not None:
             lines.append(f"- this conversation is number {place + 1} in line")
         if undelivered:
-            lines.append(f"- {undelivered} replies in this conversation could not be delivered for certain")
+            lines.append(f"- {undelivered} replies in this conversation may not have been delivered")
         return "\n".join(lines)

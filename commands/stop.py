@@ -1,4 +1,4 @@
-"""stop: end what runs, drop what waits."""
+"""stop: end what is running, drop what is waiting."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from gateway.store import conversations
 
 
 class Stop:
-    """Ends the run under way, with every process that it started, and empties the window and the queue; names what
-    was discarded. In a thread that is the thread's session, else every session of the conversation."""
+    """Ends the run under way, with every process that it started, empties the window and the queue, and names what was
+    discarded. In a thread that means the thread's session; elsewhere, every session of the conversation."""
 
     usage = "stop"
-    summary = "end the run and drop what waits"
+    summary = "end the run and drop what is waiting"
     role = Role.MEMBER
     repeatable = False
 

@@ -8,7 +8,7 @@ from gateway.store import conversations
 
 
 class Switch:
-    """Makes a project the active one of this conversation; messages that wait stay with the project that they were
+    """Makes a project the active one of this conversation. Waiting messages stay with the project that they were
     written to."""
 
     usage = "switch <project>"

@@ -76,12 +76,12 @@ COMMANDS: tuple[Command, ...] = (
 
 ALIASES = {"all_status": "projects", "all status": "projects"}
 
-#: Commands after which an agent finds things as they were; it is not told of them.
+#: Commands that change nothing for an agent; it is not told of them.
 _LOOKS = (Allow, Ambient, Compact, Deny, Diff, Help, ListProjects, Logs, Questions, Sessions, Ssh, Stacks, Status)
 _QUIET = (*_LOOKS, Version, WhoAmI, Switch, Retry, Reset)
 
 
-def worth_telling(parser: Parser, text: str, projects: Collection[str]) -> bool:
+def worth_telling(parser: Parser[Command], text: str, projects: Collection[str]) -> bool:
     """Whether an agent should know that people used this command."""
     try:
         parsed = parser.parse(text.strip(), projects)

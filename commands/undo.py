@@ -1,4 +1,4 @@
-"""undo: the last turn's changes, back."""
+"""undo: take back what the last turn changed."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from gateway.projects import file_changes
 
 
 class Undo:
-    """Puts the project's files back to what they were before the agent's last turn; typed again, before the one before
-    that. A file that was changed since is left alone and named, and so is what cannot be undone: ignored files,
-    commits, and whatever commands did elsewhere."""
+    """Puts the project's files back to how they were before the agent's last turn; typed again, before the turn before
+    that. A file that has changed since is left alone and named, and so is what can't be undone: ignored files, commits,
+    and whatever commands did elsewhere."""
 
     usage = "undo [project]"
-    summary = "put back what the last turn changed"
+    summary = "take back what the last turn changed"
     role = Role.MEMBER
     repeatable = False
 
     async def run(self, ctx: CommandContext) -> str:
-        project = await ctx.services.active_project(ctx)
+        project = await ctx.active_project()
         if ctx.services.dispatcher.running_in(project.id):
-            raise UserError("A run is under way; `stop` it first, or wait for it.")
+            raise UserError("A run is under way. Type `stop` first, or wait until it ends.")
         try:
             return await file_changes.undo(ctx.services.projects, project)
         except SledError as error:
-            raise UserError(f"The last turn of {project.name} cannot be undone: {error}") from error
+            raise UserError(f"Can't undo the last turn of {project.name}: {error}") from error

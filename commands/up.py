@@ -1,4 +1,4 @@
-"""up: have a project run."""
+"""up: start a project."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from gateway.intake import CommandContext
 
 
 class Up:
-    """Starts the project's sled; messages that waited go on."""
+    """Starts the project's sled; messages that were waiting are run."""
 
     usage = "up [project]"
     summary = "start a project"
@@ -15,7 +15,7 @@ class Up:
     repeatable = True
 
     async def run(self, ctx: CommandContext) -> str:
-        project = await ctx.services.active_project(ctx)
+        project = await ctx.active_project()
         ctx.release()
         await ctx.services.projects.up(project)
         return f"{project.name} is up."

@@ -12,18 +12,18 @@ from gateway.intake import CommandContext
 from gateway.store import Connection
 from gateway.store.usage import Sum, sums
 
-#: Projects, and people, that one period names; the rest is in its total.
+#: How many projects, and how many people, one period names; the rest is in its total.
 _MOST = 10
 _LONGEST_MONTH = 31
 
-#: What a period's turns used, by project and person.
+#: What the turns of a period used, by project and person.
 Table = Mapping[tuple[str, str], Sum]
 
 
 class Usage:
-    """Runs, time, tokens and cost of today, this week and this month, by project and by who asked; with a project, of
-    that one. A run counts where it began. Time leaves out waiting for people. "At least": a run goes on, or was cut
-    before its model had told what it used."""
+    """Runs, time, tokens and cost for today, this week and this month, by project and by person; with a project, for
+    that one. A run counts in the period in which it began. Time leaves out waiting for people. "At least": a run is
+    still under way, or was cut off before its model said what it used."""
 
     usage = "usage [project]"
     summary = "what runs took and cost: today, this week, this month"
@@ -46,7 +46,7 @@ class Usage:
         for title, table in zip(starts, found, strict=True):
             parts.append(_period(title, table, services.settings.people, alone=project is not None))
         if services.settings.gateway.keep_days < _LONGEST_MONTH:
-            parts.append(f"What is older than {services.settings.gateway.keep_days} days is not kept.")
+            parts.append(f"Anything older than {services.settings.gateway.keep_days} days is not kept.")
         return "\n\n".join(parts)
 
 
@@ -84,7 +84,7 @@ def _by(table: Table, label: Callable[[str, str], str]) -> dict[str, Sum]:
 
 
 def _name(account: str, people: Mapping[str, Person]) -> str:
-    """Somebody with a name is one person, on however many platforms; an account is shown so that it pings nobody."""
+    """A configured name is one person, on however many platforms; a bare account is shown so that it pings nobody."""
     person = people.get(account)
     return " ".join(person.name.split()) if person else f"`{account}`"
 

@@ -8,7 +8,7 @@ from gateway.intake import CommandContext
 
 
 class Version:
-    """Says the gateway's version, its engine and the agent that answers."""
+    """Shows the gateway's version, its engine and the agent that answers."""
 
     usage = "version"
     summary = "this gateway's version, engine and agent"

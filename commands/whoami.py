@@ -8,7 +8,7 @@ from gateway.store import conversations
 
 
 class WhoAmI:
-    """Says under which name the access lists know you, what you may do, and where you are."""
+    """Shows the name by which the access lists know you, what you may do, and where you are."""
 
     usage = "whoami"
     summary = "how the gateway knows you, and what you may do"

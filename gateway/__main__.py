@@ -127,7 +127,7 @@ def _version(_: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from gateway.app.app import serve
+    from gateway.app.build import serve
     from gateway.config import log, settings
 
     file = settings.find_file(arguments.config)

@@ -1,1 +1,59 @@
-"""What happened, told once it is committed."""
+"""What happened, told once it is committed: typed, few, to listeners that were named when the gateway was built.
+
+A part that has something to tell is given `Events`; who hears of what stands in one place, where the gateway is built.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class MayBegin:
+    """Turns that were held, by a budget or by the model's provider, may be able to begin now."""
+
+
+@dataclass(frozen=True, slots=True)
+class SecretsChanged:
+    """A secret was set, replaced or forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRefused:
+    """The provider refuses a model key; `told` says whose, and what to type. Once for each time that it begins."""
+
+    told: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyWorks:
+    """A key that was refused is accepted again."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderLimited:
+    """The provider does not serve an account before `until`, seconds since the epoch."""
+
+    until: float
+
+
+Event = MayBegin | SecretsChanged | KeyRefused | KeyWorks | ProviderLimited
+
+
+class Events:
+    """Tells each listener of each event, at once. One that fails is logged, and harms nobody else."""
+
+    def __init__(self, *listeners: Callable[[Event], None]) -> None:
+        self._listeners = listeners
+
+    def tell(self, event: Event) -> None:
+        """Something happened, and is committed."""
+        for listener in self._listeners:
+            try:
+                listener(event)
+            except Exception:
+                log.exception("a listener failed on %s", event)

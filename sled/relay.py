@@ -21,8 +21,6 @@ log = logging.getLogger(__name__)
 
 #: Bytes of one request, which is kept so that it can be sent again.
 MAX_BODY = 64 * 2**20
-#: The gateway's mark on its own 502 and 503: come again, I am not ready.
-HOLD_HEADER = "x-huskies-hold"
 #: Seconds between two attempts to reach the gateway: the first, and the longest.
 _RETRY_S = 0.1
 _MAX_RETRY_S = 0.5
@@ -111,7 +109,7 @@ class Relay:
         wait = _RETRY_S
         while True:
             try:
-                response = await self._session.request(
+                return await self._session.request(
                     request.method,
                     url,
                     headers=headers,
@@ -121,10 +119,6 @@ class Relay:
                 )
             except (aiohttp.ClientConnectionError, OSError) as error:
                 log.debug("holding %s: %s", request.path, error)
-            else:
-                if response.status not in (502, 503) or response.headers.get(HOLD_HEADER) != "1":
-                    return response
-                response.release()
             await asyncio.sleep(wait)
             wait = min(wait * 2, _MAX_RETRY_S)
 

@@ -7,23 +7,24 @@ import os
 import shutil
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from gateway.asking import Answers, Questions
+from gateway.asking import Answers, Posting, Questions
 from gateway.chat import Fate
 from gateway.config import Access
 from gateway.delivery import Fates, Files, Outbox
+from gateway.events import Event, Events, MayBegin
 from gateway.intake import Inbox
 from gateway.store import Store, conversations, messages, projects, schema
 from gateway.store.messages import StoredMessage
 from gateway.store.turns import SessionKey
 from gateway.testing import FakeTransport, ScriptedSled
-from gateway.turns import Dispatcher, Gate, Limits, RunSettings
+from gateway.turns import Admission, Around, Dispatcher, Limits, RunSettings
 from sled.protocol import File, Run
 from tests.support import containers
 from tests.support.peers import MISSING, peers
@@ -45,8 +46,12 @@ class World:
     projects: dict[str, int]
     questions: Questions
     answers: Answers
-    gate: Gate
+    admission: Admission
     files: list[File]
+    #: What the next run of any project is like.
+    settings: RunSettings = field(
+        default_factory=lambda: RunSettings("demo", "scripted", "auto", isolated=False, model="")
+    )
 
     async def project(self, name: str = "demo") -> int:
         """A project that is ready, its sled connected."""
@@ -123,41 +128,55 @@ async def make_world(
     fates = Fates(outbox)
     sleds = ScriptedSled()
     names: dict[str, int] = {}
-    keep = Files(path / "files", store, outbox).keep
-    questions = Questions(store, outbox, sleds.send, {}, question_s, keep)
+    files = Files(path / "files", store, outbox)
+
+    def heard(event: Event) -> None:
+        if isinstance(event, MayBegin):
+            dispatcher.fill()
+
+    questions = Questions(store, outbox, sleds.send, {}, question_s, Posting(outbox, files.keep))
     answers = Answers(questions, outbox, {})
-    gate = Gate(store, questions, budget_usd)
-    await gate.recover()
+    admission = Admission(store, questions, budget_usd, Events(heard))
     sent: list[File] = []
 
     async def take_file(_: object, file: File) -> None:
         sent.append(file)
 
-    dispatcher = Dispatcher(
+    around = Around(
         store=store,
         outbox=outbox,
         fates=fates,
         wire=sleds,
         limits=limits,
-        run_settings=lambda _: RunSettings("demo", "scripted", "auto", isolated=False, model=""),
+        run_settings=lambda _: world.settings,
         people={},
         questions=questions,
-        gate=gate,
+        admission=admission,
         take_file=take_file,
+        abridge=files.abridge,
     )
+    dispatcher = Dispatcher(around)
+    await admission.recover(dispatcher.refuse)
     sleds.dispatcher = dispatcher
     accepted: list[StoredMessage] = []
-    inbox = Inbox(store, Access(["fake:ana", "fake:ben"], []), accepted.append, dispatcher.withdrawn, outbox.moved)
-    return World(
-        store, transport, outbox, fates, sleds, dispatcher, inbox, accepted, names, questions, answers, gate, sent
+    inbox = Inbox(
+        store,
+        Access(["fake:ana", "fake:ben"], []),
+        on_accepted=accepted.append,
+        on_withdrawn=dispatcher.withdrawn,
+        on_moved=outbox.moved,
     )
+    world = World(
+        store, transport, outbox, fates, sleds, dispatcher, inbox, accepted, names, questions, answers, admission, sent
+    )
+    return world
 
 
 async def close_world(world: World) -> None:
     """End it as a gateway ends: what is in memory is forgotten."""
     await world.dispatcher.close()
     await world.questions.shut()
-    world.gate.close()
+    await world.admission.close()
     await world.outbox.close()
     await world.store.close()
 

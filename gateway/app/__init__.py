@@ -1,8 +1,3 @@
 """A gateway: built, started, ended. The only place that names concrete classes."""
 
-__all__ = [
-    "app",
-    "inspection",
-    "platforms",
-    "startup",
-]
+__all__ = ["app", "build", "inspection", "platforms", "startup"]

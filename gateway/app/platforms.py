@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gateway.chat import Transport
+from gateway.chat import Deliveries, Transport
 from gateway.chat.finding import Finding
 from gateway.chat.guide import Guide
 from gateway.config import Access, Settings
@@ -25,12 +25,12 @@ class Platform:
     """What the gateway needs of a platform.
 
     Attributes:
-        make: the transport, of the configuration and of who may speak.
+        make: the transport, of the configuration, of who may speak, and of where it tells what became of messages.
         check: looks live whether the platform takes what the configuration says.
         guide: what `huskies init` has people click and paste.
     """
 
-    make: Callable[[Settings, Access], Transport]
+    make: Callable[[Settings, Access, Deliveries], Transport]
     check: Callable[[Settings], Awaitable[list[Finding]]]
     guide: Callable[[], Guide]
 
@@ -52,7 +52,7 @@ def _matrix_config(settings: Settings) -> MatrixConfig:
     )
 
 
-def _matrix(settings: Settings, access: Access) -> Transport:
+def _matrix(settings: Settings, access: Access, _: Deliveries) -> Transport:
     from transports.matrix import MatrixTransport
 
     return MatrixTransport(_matrix_config(settings), may_invite=lambda sender: access.role(sender) > 0)
@@ -79,7 +79,7 @@ def _slack_config(settings: Settings) -> SlackConfig:
     )
 
 
-def _slack(settings: Settings, access: Access) -> Transport:
+def _slack(settings: Settings, access: Access, _: Deliveries) -> Transport:
     from transports.slack import SlackTransport
 
     return SlackTransport(_slack_config(settings), may_speak=lambda sender: access.role(sender) > 0)
@@ -107,10 +107,10 @@ def _whatsapp_config(settings: Settings) -> WhatsAppConfig:
     )
 
 
-def _whatsapp(settings: Settings, _: Access) -> Transport:
+def _whatsapp(settings: Settings, _: Access, deliveries: Deliveries) -> Transport:
     from transports.whatsapp import WhatsAppTransport
 
-    return WhatsAppTransport(_whatsapp_config(settings))
+    return WhatsAppTransport(_whatsapp_config(settings), deliveries)
 
 
 async def _check_whatsapp(settings: Settings) -> list[Finding]:

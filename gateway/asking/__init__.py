@@ -2,10 +2,12 @@
 
 from gateway.asking.answers import Answers
 from gateway.asking.people import name_of
+from gateway.asking.posting import Posting
 from gateway.asking.questions import Questions, Then
 
 __all__ = [
     "Answers",
+    "Posting",
     "Questions",
     "Then",
     "cards",

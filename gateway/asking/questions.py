@@ -12,36 +12,29 @@ import logging
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from gateway.asking import cards
 from gateway.asking.people import name_of
+from gateway.asking.posting import MAX_CARD, Posting
 from gateway.asking.waits import Waits
-from gateway.chat import Conversation, Fate, OutgoingFile
+from gateway.chat import Conversation, Fate
 from gateway.chat.text import visible
 from gateway.config import Person
 from gateway.delivery import Outbox
-from gateway.errors import StateError
 from gateway.store import Connection, Store, messages
 from gateway.store import questions as rows
 from gateway.store.messages import StoredMessage
-from gateway.store.outbox import encode_choices
 from gateway.store.questions import Asked, Outcome
 from gateway.store.turns import Turn, open_turns
+from gateway.tasks import Tasks, insist
 from sled.protocol import Decision, Frame, Question, Withdrawn
 
 log = logging.getLogger(__name__)
 
 #: Seconds that people have at least after a restart of the gateway.
 AFTER_RESTART_S = 60.0
-#: Characters of a card; a longer one could not be read, so it is not put to anybody.
-MAX_CARD = 12_000
-#: Characters of JSON that may become a card of that length: a diff has common lines once, and escapes are undone.
-_MAX_ARGUMENTS = 4 * MAX_CARD
-#: Characters of a card beside its arguments: the words to reply with, and what a session would allow.
-_AROUND = 1500
 #: Questions of one turn that may be open at once.
 MAX_OPEN = 20
 #: Why a question is put to nobody, for the agent.
@@ -49,7 +42,6 @@ _UNASKED = {
     "length": f"it is too long to be shown to a person (at most {MAX_CARD} characters); do it in smaller parts",
     "number": f"{MAX_OPEN} questions wait for an answer already; ask one after another",
 }
-_RETRY_WRITE_S = 1.0
 _OPERATOR = "An operator"
 
 
@@ -89,14 +81,13 @@ class Questions:
     send: Callable[[int, Frame], Awaitable[bool]]
     people: Mapping[str, Person]
     timeout_s: float
-    #: Makes a file of arguments that are too long for a card.
-    keep: Callable[[str, bytes], OutgoingFile]
+    posting: Posting
     _open: dict[int, _Open] = field(default_factory=dict)
     _decided: defaultdict[str, dict[str, Decision]] = field(default_factory=lambda: defaultdict(dict))
     #: How long turns wait for people.
     waits: Waits = field(default_factory=Waits)
     _then: dict[int, Then] = field(default_factory=dict)
-    _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    _tasks: Tasks = field(default_factory=lambda: Tasks("the outcome of a question reached nobody"))
 
     # --- a turn asks -------------------------------------------------------------------------------------------------
 
@@ -128,7 +119,10 @@ class Questions:
         """
         first = turn.batch[0]
         who = _requester_or_operator(turn, self.people)
-        attached = await self._attachment(turn, question)
+        attached = None
+        if self.posting.may_need_file(question, first.conversation):
+            ruled = await self.store.read(lambda c: rows.has_rule(c, turn.id, question.rule))
+            attached = None if ruled else await self.posting.attachment(question)
 
         def unit(connection: Connection) -> tuple[Asked | None, bool]:
             asked = rows.ask(
@@ -146,7 +140,7 @@ class Questions:
                 return rows.settle(connection, asked.id, "allowed", by="rule"), True
             if rows.count_open(connection, turn.id) > MAX_OPEN:
                 return rows.settle(connection, asked.id, "denied", by="number"), True
-            if not self._post(connection, asked, who, first.external_id, attached):
+            if not self.posting.post(connection, asked, who, first.external_id, attached):
                 return rows.settle(connection, asked.id, "denied", by="length"), True
             return rows.by_id(connection, asked.id), False
 
@@ -161,25 +155,6 @@ class Questions:
         self._wait(asked, who)
         self.outbox.wake(asked.conversation)
         return True
-
-    async def _attachment(self, turn: Turn, question: Question) -> OutgoingFile | None:
-        """The file of arguments that are too long for a card; None where none is needed, or none can be had."""
-        large = len(question.arguments) > MAX_CARD - _AROUND or question.tool == "Edit"
-        if not large or not self.outbox.can_send_files(turn.batch[0].conversation):
-            return None
-        if await self.store.read(lambda c: rows.has_rule(c, turn.id, question.rule)):
-            return None
-        return await asyncio.to_thread(self._make_attachment, question)
-
-    def _make_attachment(self, question: Question) -> OutgoingFile | None:
-        if not _is_long(question):
-            return None
-        try:
-            name = f"{question.tool[:40] or 'arguments'}.txt"
-            return self.keep(name, cards.attachment(question).encode(errors="replace"))
-        except OSError as error:  # a full disk: what nobody can read is denied, and the agent is told
-            log.error("the arguments of a question cannot be kept: %s", error)
-            return None
 
     async def ask_operator(
         self, project_id: int, conversation_id: int, question: Question, deadline: float, then: Then
@@ -197,7 +172,7 @@ class Questions:
                 deadline=deadline,
             )
             if asked is not None:
-                self._post(connection, asked, _OPERATOR, "")
+                self.posting.post(connection, asked, _OPERATOR, "")
             return None if asked is None else rows.by_id(connection, asked.id)
 
         asked = await self.store.write(unit)
@@ -218,7 +193,7 @@ class Questions:
         # What the database knows, not memory: this runs beside the event loop, and one may be on its way there.
         for asked in rows.open_of_turn(connection, turn_id):
             rows.settle(connection, asked.id, "closed")
-            self._show(connection, asked, cards.outcome(asked, "closed"))
+            self.posting.show(connection, asked, cards.outcome(asked, "closed"))
 
     def closed(self, turn: Turn) -> None:
         """After that unit."""
@@ -226,7 +201,7 @@ class Questions:
             if waiting.asked.turn_id == turn.id:
                 self._drop(question_id)
                 if (then := self._then.pop(question_id, None)) is not None:
-                    self._in_background(_run(then, replace(waiting.asked, outcome="closed")))
+                    self._tasks.start(_run(then, replace(waiting.asked, outcome="closed")))
         self._decided.pop(turn.run, None)
         self.waits.forget(turn.id)
 
@@ -271,8 +246,8 @@ class Questions:
         def unit(connection: Connection) -> Asked:
             later = rows.add_answer(connection, asked.id, answer, time.time() + self.timeout_s)
             if not later.outcome:
-                self._show(connection, asked, told)
-                self._post(connection, later, waiting.who, "")
+                self.posting.show(connection, asked, told)
+                self.posting.post(connection, later, waiting.who, "")
                 messages.set_fate(connection, [message.id], Fate.ANSWERED)  # so it answers nothing else after a crash
             return rows.by_id(connection, asked.id)
 
@@ -297,9 +272,9 @@ class Questions:
                 rows.add_rule(connection, settled.session_id, answer.rule, answer.by)
             told = cards.outcome(settled, answer.outcome, by=answer.told_by, word=answer.word)
             if answer.message is None or self.outbox.can_edit(asked.conversation):
-                self._show(connection, settled, told)
+                self.posting.show(connection, settled, told)
             else:
-                self._reply(connection, answer.message, told)
+                self.outbox.reply(connection, answer.message, told)
             if answer.message is not None:  # at once: after a crash it would be a prompt
                 messages.set_fate(connection, [answer.message.id], Fate.ANSWERED)
             return settled
@@ -358,9 +333,7 @@ class Questions:
         for waiting in self._open.values():
             if waiting.timer is not None:
                 waiting.timer.cancel()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.close()
 
     def _wait(self, asked: Asked, who: str) -> None:
         waiting = self._open[asked.id] = _Open(asked, who)
@@ -375,15 +348,14 @@ class Questions:
         waiting.timer = asyncio.get_running_loop().call_later(left, self._expire, waiting)
 
     def _expire(self, waiting: _Open) -> None:
-        self._in_background(self._settle_in_the_end(waiting))
+        self._tasks.start(self._settle_in_the_end(waiting))
 
     async def _settle_in_the_end(self, waiting: _Open) -> None:
-        while waiting.asked.id in self._open:
-            try:
+        async def settle() -> None:
+            if waiting.asked.id in self._open:
                 await self.settle(waiting.asked, Answer("expired"))
-            except StateError as error:
-                log.error("a question's deadline: %s", error)
-                await asyncio.sleep(_RETRY_WRITE_S)
+
+        await insist(settle, "the end of a question")
 
     def _drop(self, question_id: int) -> None:
         waiting = self._open.pop(question_id, None)
@@ -396,64 +368,9 @@ class Questions:
 
     # --- small parts -------------------------------------------------------------------------------------------------
 
-    def _post(
-        self, connection: Connection, asked: Asked, who: str, reply_to: str, attached: OutgoingFile | None = None
-    ) -> bool:
-        """Put the card into the conversation, behind the file that it needs; False when it is too long to be read."""
-        if attached is None and not _readable(asked):
-            return False
-        text = cards.card(asked, who=who, several_open=asked.number > 1, attached=attached is not None)
-        if len(text) > MAX_CARD:
-            return False
-        if attached is not None:
-            here, here_id = asked.conversation, asked.conversation_id
-            self.outbox.add_file(connection, here, here_id, attached, "", turn_id=asked.turn_id)
-        ids = self.outbox.add(
-            connection,
-            asked.conversation,
-            asked.conversation_id,
-            text,
-            reply_to=reply_to,
-            turn_id=asked.turn_id,
-            kind="question",
-            choices=encode_choices(cards.choices(asked)),
-        )
-        rows.set_card(connection, asked.id, ids[-1])
-        return True
-
-    def _reply(self, connection: Connection, message: StoredMessage, text: str) -> None:
-        here, here_id = message.conversation, message.conversation_id
-        self.outbox.add(connection, here, here_id, text, reply_to=message.external_id, message_id=message.id)
-
-    def _show(self, connection: Connection, asked: Asked, text: str) -> None:
-        """The card turns into its outcome; where nothing can be edited, that is a message of its own."""
-        replaces = asked.card_id if self.outbox.can_edit(asked.conversation) else None
-        self.outbox.add(connection, asked.conversation, asked.conversation_id, text, kind="question", replaces=replaces)
-
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
 
 async def _run(then: Then, asked: Asked) -> None:
     await then(asked)
-
-
-def _is_long(question: Question) -> bool:
-    """Whether a tool's arguments are too long for a card."""
-    if question.kind != "permission":
-        return False
-    return len(question.arguments) > _MAX_ARGUMENTS or len(cards.arguments(question)) > MAX_CARD - _AROUND
-
-
-def _readable(asked: Asked) -> bool:
-    """Whether people can be shown all of a question: each of its cards."""
-    if asked.body.kind == "permission":
-        # Before its card is made: that takes long, and reads at most so much shorter than the JSON.
-        return len(asked.body.arguments) <= _MAX_ARGUMENTS
-    later = (replace(asked, answers=((),) * number) for number in range(1, len(asked.body.queries)))
-    return bool(asked.body.queries) and all(len(cards.card(a, who="", several_open=True)) < MAX_CARD for a in later)
 
 
 def _requester_or_operator(turn: Turn, people: Mapping[str, Person]) -> str:

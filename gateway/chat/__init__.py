@@ -18,7 +18,6 @@ from gateway.chat.transport import (
     Outcome,
     Receiver,
     Reply,
-    Reporting,
     Transport,
     WithoutFiles,
 )
@@ -26,6 +25,6 @@ from gateway.chat.transport import (
 # fmt: off
 __all__ = [
     "Attachment", "Capabilities", "Conversation", "Deliveries", "Fate", "Incoming", "Message", "MessageRef", "Move",
-    "Noted", "Outcome", "OutgoingFile", "Receiver", "Reply", "Reporting", "Transport", "Withdrawal", "WithoutFiles",
+    "Noted", "Outcome", "OutgoingFile", "Receiver", "Reply", "Transport", "Withdrawal", "WithoutFiles",
     "document", "finding", "guide", "markdown", "table", "text",
 ]

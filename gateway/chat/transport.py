@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol
 
 from gateway.chat.nouns import Attachment, Conversation, Fate, Incoming, MessageRef, OutgoingFile
 from gateway.errors import DeliveryRefused
@@ -80,13 +80,6 @@ class Deliveries(Protocol):
 
         Then `wake` its conversation: there may be something to send. Raises StateError.
         """
-
-
-@runtime_checkable
-class Reporting(Protocol):
-    """A transport that wants `Deliveries`."""
-
-    def attach(self, deliveries: Deliveries) -> None: ...
 
 
 class Receiver(Protocol):

@@ -12,7 +12,7 @@ from typing import Any
 from gateway.app.inspection import PLATFORM_S, inspect
 from gateway.app.startup import check
 from gateway.chat.finding import Finding, Verdict, broken, ok
-from gateway.cli.subcommands import NotRunning, Say, call
+from gateway.cli.client import NotRunning, Say, call
 from gateway.config import Credentials, Secrets, Settings
 from gateway.config.secrets import ALL, secrets_file
 from gateway.engine import docker

@@ -6,8 +6,8 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from gateway.app.startup import instance
 from gateway.config import Settings, build_inputs
+from gateway.config.state_dir import instance
 from gateway.errors import UserError
 from gateway.projects.recipes import Recipes, wish
 from stacks.own import Own

@@ -12,23 +12,14 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-import aiohttp
-
-from gateway.app.startup import lock_state
+from gateway.cli.client import NotRunning, Say, call
 from gateway.config import Secrets, Settings
 from gateway.config.secrets import check_key, check_scope, check_value, secrets_file
+from gateway.config.state_dir import lock_state
 from gateway.errors import UserError
-
-#: Prints a line, or several.
-Say = Callable[[str], None]
-
 
 #: Bytes that are read of a secret; no key is as long.
 _MAX_SECRET = 2**16
-
-
-class NotRunning(UserError):
-    """No gateway is running here."""
 
 
 async def send(settings: Settings, arguments: argparse.Namespace, say: Say) -> int:
@@ -183,29 +174,6 @@ def _one_name(name: str) -> str:
     if not name.replace("-", "").isalnum() or not name.isascii():
         raise UserError(f"{name} is no project's name; `huskies projects` lists them")
     return name
-
-
-async def call(settings: Settings, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-    """Ask the gateway. Raises NotRunning, UserError."""
-    state_dir = settings.gateway.state_dir
-    socket = state_dir / ".gateway" / "cli.sock"
-    timeout = aiohttp.ClientTimeout(total=None, connect=5)
-    connector = aiohttp.UnixConnector(path=str(socket))
-    try:
-        async with (
-            aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
-            session.request(method, f"http://gateway{path}", json=body) as response,
-        ):
-            answer = await response.json()
-    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-        raise NotRunning(f"no gateway is running on {state_dir}; type: huskies run") from error
-    except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError) as error:
-        raise UserError(f"the gateway on {state_dir} ended before it answered; type: huskies run") from error
-    except aiohttp.ContentTypeError as error:
-        raise UserError(f"the gateway could not answer that ({error.status}); its log says why") from error
-    if isinstance(answer, dict) and "error" in answer:
-        raise UserError(answer["error"])
-    return answer
 
 
 SUBCOMMANDS: dict[str, Callable[[Settings, argparse.Namespace, Say], Coroutine[Any, Any, int]]] = {

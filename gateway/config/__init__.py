@@ -21,4 +21,5 @@ __all__ = [
     "secrets",
     "sections",
     "settings",
+    "state_dir",
 ]

@@ -20,6 +20,8 @@ from gateway.config.sections import Section
 from gateway.config.settings import Settings
 
 _FILE_BYTES = 8 * 2**20
+#: What to log with (`extra=`) so that a person at the console sees it.
+SHOWN = {"shown": True}
 
 
 class Redactor(logging.Filter):
@@ -85,7 +87,7 @@ class _Screen(logging.Handler):
         self._file = file
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.levelno < logging.WARNING and record.name != "gateway.app.app":
+        if record.levelno < logging.WARNING and not getattr(record, "shown", False):
             return
         text = _visible(record.getMessage())
         if record.levelno >= logging.WARNING:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 from gateway.config import private_file
 from gateway.errors import StateError, UserError
+from gateway.events import Events, SecretsChanged
 
 #: The scope of what holds for every project that has nothing of its own; `-` is the same.
 ALL = "all"
@@ -24,13 +24,12 @@ _SCOPE = re.compile(r"[a-z][a-z0-9-]{0,38}[a-z0-9]", re.ASCII)
 
 
 class Secrets:
-    """The secrets in `file`. What changes is on disk before a call returns."""
+    """The secrets in `file`. What changes is on disk before a call returns, and told then to who is to hear of it."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, events: Events | None = None) -> None:
         self._file = file
+        self._events = events or Events()
         self._values = _read(file)
-        #: Called after each change.
-        self.listeners: list[Callable[[], None]] = []
 
     def get(self, scope: str, key: str) -> str:
         """A secret; empty where there is none."""
@@ -69,8 +68,7 @@ class Secrets:
         except OSError as error:
             raise StateError(f"{self._file} cannot be written: {error.strerror}; nothing was changed") from error
         self._values = values
-        for changed in self.listeners:
-            changed()
+        self._events.tell(SecretsChanged())
 
 
 def secrets_file(state_dir: Path) -> Path:

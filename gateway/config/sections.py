@@ -235,13 +235,6 @@ class AgentSection(Section):
     oauth_token: SecretStr = SecretStr("")
     api_base_url: str = "https://api.anthropic.com"
 
-    @property
-    def chosen(self) -> str:
-        """The agent's name: Claude needs a key, and where there is none the scripted agent answers."""
-        if self.kind != "auto":
-            return self.kind
-        return "claude" if self.api_key.get_secret_value() or self.oauth_token.get_secret_value() else "scripted"
-
 
 class ConsoleSection(Section):
     """The terminal that the gateway runs in."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import mimetypes
@@ -21,7 +22,7 @@ from sled.protocol import File
 
 log = logging.getLogger(__name__)
 
-#: Days that a file is kept after it was sent, for a platform that was down.
+#: Days that a file is kept after it was written, sent or not: longer than a platform may be down.
 KEEP_DAYS = 7
 #: Characters of an answer that are read in the chat; of a longer one so many, and the whole is a file.
 INLINE = 8000
@@ -51,15 +52,14 @@ class Files:
         def unit(connection: Connection) -> None:
             # After a restart of the gateway its sled tells again of all that it sent in this run.
             if not outbox_rows.has_file(connection, turn.id, file.id):
-                here, here_id = first.conversation, first.conversation_id
                 caption = shorten(file.caption, 500)
-                self.outbox.add_file(connection, here, here_id, outgoing, caption, turn_id=turn.id)
+                self.outbox.add_file(connection, first.destination, outgoing, caption, turn_id=turn.id)
 
         await self.store.write(unit)
         self.outbox.wake(first.conversation)
 
     def keep(self, name: str, data: bytes) -> OutgoingFile:
-        """A file of the gateway's own making, to be sent."""
+        """A file of the gateway's own making, to be sent. It is written here: call this beside the event loop."""
         folder = self.folder / "own"
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = folder / secrets.token_hex(16)
@@ -67,19 +67,19 @@ class Files:
         mime = mimetypes.guess_type(name)[0] or "text/plain"
         return OutgoingFile(path, safe_name(name), mime, len(data))
 
-    def abridge(self, text: str, conversation: Conversation) -> tuple[str, OutgoingFile | None]:
+    async def abridge(self, text: str, conversation: Conversation) -> tuple[str, OutgoingFile | None]:
         """What of a long answer is read in the chat, and the file that has the whole, where files can be sent."""
         if len(text) <= INLINE or not self.outbox.can_send_files(conversation):
             return text, None
         try:
-            file = self.keep("answer.md", text.encode(errors="replace"))
+            file = await asyncio.to_thread(self.keep, "answer.md", text.encode(errors="replace"))
         except OSError as error:  # a full disk must not keep people from the answer
             log.error("a long answer is sent as messages: %s", error)
             return text, None
         return f"{split(text, _BEGINNING)[0]}\n\n… _The whole answer ({len(text):,} characters) is in the file._", file
 
     def sweep(self) -> None:
-        """Drop what was sent, or was not, days ago."""
+        """Drop the files that were written more than `KEEP_DAYS` ago."""
         before = time.time() - KEEP_DAYS * 86400
         for path in self.folder.glob("*/*"):
             if path.stat().st_mtime < before:

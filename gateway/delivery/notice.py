@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import Self
 
-from gateway.chat import Conversation
 from gateway.chat.text import seconds, shorten
 from gateway.delivery.outbox import Outbox
 from gateway.store import Store
+from gateway.store.conversations import Destination
 from gateway.store.outbox import Kind
 
 #: Characters of the detail that are shown.
@@ -21,12 +21,11 @@ class Notice:
     Where messages cannot be edited, each `say` is a message, and the rest nothing.
     """
 
-    def __init__(self, store: Store, outbox: Outbox, conversation: Conversation, conversation_id: int) -> None:
+    def __init__(self, store: Store, outbox: Outbox, to: Destination) -> None:
         self._store = store
         self._outbox = outbox
-        self._conversation = conversation
-        self._conversation_id = conversation_id
-        self._edits = outbox.can_edit(conversation)
+        self._to = to
+        self._edits = outbox.can_edit(to.conversation)
         self._row: int | None = None
         self._headline = ""
         self._detail = ""
@@ -43,10 +42,8 @@ class Notice:
         took = time.monotonic() - self._began
         after = f" after {seconds(took)}" if took >= 1 else ""
         text = f"{self._headline.removesuffix(' …')}: {outcome}{after}."
-        await self._store.write(
-            lambda c: self._outbox.add(c, self._conversation, self._conversation_id, text, replaces=row)
-        )
-        self._outbox.wake(self._conversation)
+        await self._store.write(lambda c: self._outbox.add(c, self._to, text, replaces=row))
+        self._outbox.wake(self._to.conversation)
 
     async def say(self, headline: str) -> None:
         """What is being done; commits the message, or has it read this from now on."""
@@ -55,10 +52,8 @@ class Notice:
             self._refresh()
             return
         kind: Kind = "progress" if self._edits else "reply"
-        ids = await self._store.write(
-            lambda c: self._outbox.add(c, self._conversation, self._conversation_id, headline, kind=kind)
-        )
-        self._outbox.wake(self._conversation)
+        ids = await self._store.write(lambda c: self._outbox.add(c, self._to, headline, kind=kind))
+        self._outbox.wake(self._to.conversation)
         if self._edits:
             self._row = ids[0]
 
@@ -72,4 +67,4 @@ class Notice:
     def _refresh(self) -> None:
         assert self._row is not None
         text = f"{self._headline}\n{self._detail}" if self._detail else self._headline
-        self._outbox.show(self._conversation, self._row, text)
+        self._outbox.show(self._to.conversation, self._row, text)

@@ -17,13 +17,13 @@ from gateway.chat import (
     Noted,
     Outcome,
     OutgoingFile,
-    Reporting,
     Transport,
 )
 from gateway.chat.text import split
 from gateway.delivery.worker import Pace, Worker, fail
 from gateway.store import Connection, Store, messages
 from gateway.store import outbox as rows
+from gateway.store.conversations import Destination
 
 #: For a transport that is not configured any more: replies are kept, in parts that any platform takes.
 _OFF = Capabilities(max_text=1500, edits=False, edit_interval_s=0.0, idempotent=False, marks=False)
@@ -42,15 +42,11 @@ class Outbox:
         self._moved: dict[Conversation, Conversation] = {}
         self._closing = False
         self.sent = 0
-        for transport in transports.values():
-            if isinstance(transport, Reporting):
-                transport.attach(self)
 
     def add(
         self,
         connection: Connection,
-        conversation: Conversation,
-        conversation_id: int,
+        to: Destination,
         text: str,
         *,
         reply_to: str = "",
@@ -63,8 +59,8 @@ class Outbox:
         """Within a unit: store `text`, cut to what the platform takes. Call `wake` after the commit."""
         return rows.add(
             connection,
-            conversation_id,
-            split(text, self._capabilities(conversation).max_text),
+            to.id,
+            split(text, self._capabilities(to.conversation).max_text),
             reply_to=reply_to,
             message_id=message_id,
             turn_id=turn_id,
@@ -73,24 +69,45 @@ class Outbox:
             choices=choices,
         )
 
+    def reply(
+        self,
+        connection: Connection,
+        message: messages.StoredMessage,
+        text: str,
+        *,
+        turn_id: int | None = None,
+        replaces: int | None = None,
+        choices: str = "",
+    ) -> None:
+        """Within a unit: store the reply to a message. Call `wake` after the commit."""
+        self.add(
+            connection,
+            message.destination,
+            text,
+            reply_to=message.external_id,
+            message_id=message.id,
+            turn_id=turn_id,
+            replaces=replaces,
+            choices=choices,
+        )
+
     def add_file(
         self,
         connection: Connection,
-        conversation: Conversation,
-        conversation_id: int,
+        to: Destination,
         file: OutgoingFile,
         caption: str,
         *,
         turn_id: int | None = None,
     ) -> None:
         """Within a unit: store that a file shall be sent. Where files cannot be, people read where it lies."""
-        if not self._capabilities(conversation).files:
+        if not self._capabilities(to.conversation).files:
             size = f"{max(1, file.size // 1024):,} KiB"
             text = f"📎 {file.name} ({size}) {caption}".rstrip() + f"\nIt lies on the gateway's host: `{file.path}`"
-            self.add(connection, conversation, conversation_id, text, turn_id=turn_id)
+            self.add(connection, to, text, turn_id=turn_id)
             return
         stored = json.dumps({"path": str(file.path), "name": file.name, "mime": file.mime, "size": file.size})
-        rows.add(connection, conversation_id, [caption[:1000]], turn_id=turn_id, file=stored)
+        rows.add(connection, to.id, [caption[:1000]], turn_id=turn_id, file=stored)
 
     async def stands_at(self, row_id: int) -> str:
         """The platform's id of a sent row; empty while it was not sent."""
@@ -108,10 +125,10 @@ class Outbox:
         self._moved[old] = new
         self.wake(new)
 
-    async def say(self, conversation: Conversation, conversation_id: int, text: str) -> None:
+    async def say(self, to: Destination, text: str) -> None:
         """Commit a message of the bot's own accord, and send it."""
-        await self._store.write(lambda c: self.add(c, conversation, conversation_id, text))
-        self.wake(conversation)
+        await self._store.write(lambda c: self.add(c, to, text))
+        self.wake(to.conversation)
 
     def can_edit(self, conversation: Conversation) -> bool:
         """True when live progress can be shown there."""
@@ -189,6 +206,8 @@ class Outbox:
         self.sent += worker.sent
         if self._workers.get(worker.conversation) is worker:
             del self._workers[worker.conversation]
+        if not self._workers:
+            self._paces = {scope: pace for scope, pace in self._paces.items() if not pace.idle}
 
 
 def _learn(connection: Connection, row_id: int, external_id: str, outcome: Outcome, *, why: str, most: int) -> Noted:

@@ -74,6 +74,11 @@ class Pace:
         self._next = slot + interval_s
         return slot
 
+    @property
+    def idle(self) -> bool:
+        """Whether it says no more than a new one would."""
+        return self._sending == 0 and self._next <= asyncio.get_running_loop().time()
+
     def pause(self, seconds: float) -> None:
         """The platform wants no edits for so long."""
         self._next = max(self._next, asyncio.get_running_loop().time() + seconds)
@@ -125,6 +130,11 @@ class Worker:
                     # Nothing is lost: the row is as it was. Try again when the disk may have recovered.
                     await asyncio.sleep(_BACK_OFF_S[0] * 5)
                     self._news.set()
+                except Exception:
+                    # A defect, and the rows are as they were: they must not have to wait until somebody writes.
+                    log.exception("sending to %s stumbled", self.conversation)
+                    await asyncio.sleep(_BACK_OFF_S[1])
+                    self._news.set()
         finally:
             self._done(self)
 
@@ -148,7 +158,8 @@ class Worker:
             await self._settle(row, "unknown", error=str(error))
         except DeliveryHeld as error:  # until somebody writes there; then we are woken
             self._held = True
-            await self._settle(row, "pending", error=str(error))
+            why = str(error)
+            await self._store.write(lambda c: rows.hold(c, row.id, why))
         except StateError:
             raise
         except (TransportDown, TransportRefused) as error:
@@ -226,12 +237,11 @@ class Worker:
             self._pace.pause(_BACK_OFF_S[1])
 
     async def _too_old(self, row: Outgoing) -> bool:
-        """Whether it was tried for long enough; what was held until a person wrote is tried from then on."""
-        within_s = GIVE_UP_FILE_S if row.file else GIVE_UP_S
-        if time.time() - row.created_at <= within_s:
-            return False
-        heard = await self._store.read(lambda c: messages.last_received_at(c, self.conversation))
-        return time.time() - heard > within_s
+        """Whether it was tried for long enough: since it was written, or, if it was held, since the person wrote."""
+        since = row.created_at
+        if row.held:
+            since = max(since, await self._store.read(lambda c: messages.last_received_at(c, self.conversation)))
+        return time.time() - since > (GIVE_UP_FILE_S if row.file else GIVE_UP_S)
 
     async def _back_off(self, error: TransportError) -> None:
         self._failures += 1

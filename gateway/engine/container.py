@@ -28,7 +28,7 @@ STOP_S = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class Resources:
     """What one container may use. `memory` in bytes; there is no swap beyond it."""
 
     memory: int = 4 * 2**30
@@ -66,7 +66,7 @@ def network(instance: str) -> dict[str, Any]:
     }
 
 
-def container(spec: SledSpec, instance: str, limits: Limits) -> dict[str, Any]:
+def container(spec: SledSpec, instance: str, limits: Resources) -> dict[str, Any]:
     """The project's container. Raises ValueError for an owner that is root."""
     mounts = [
         _mount(spec.source, WORKSPACE, writable=True),
@@ -98,7 +98,7 @@ def labels(spec: SledSpec, instance: str) -> dict[str, str]:
     return {LABEL_INSTANCE: instance, LABEL_PROJECT: spec.project, LABEL_SLED: sled}
 
 
-def check_container(spec: SledSpec, image: str, instance: str, limits: Limits) -> dict[str, Any]:
+def check_container(spec: SledSpec, image: str, instance: str, limits: Resources) -> dict[str, Any]:
     """The image contract's check: as sealed as the project's container, without its files, keys and network."""
     mounts = _accounts(spec)
     sealed = _sealed(spec, limits, mounts)
@@ -116,7 +116,7 @@ def check_container(spec: SledSpec, image: str, instance: str, limits: Limits) -
     }
 
 
-def _sealed(spec: SledSpec, limits: Limits, mounts: list[dict[str, Any]]) -> dict[str, Any]:
+def _sealed(spec: SledSpec, limits: Resources, mounts: list[dict[str, Any]]) -> dict[str, Any]:
     if 0 in spec.owner:
         raise ValueError("a container never runs as root")
     return {
@@ -131,7 +131,7 @@ def _sealed(spec: SledSpec, limits: Limits, mounts: list[dict[str, Any]]) -> dic
     }
 
 
-def _host(spec: SledSpec, limits: Limits, mounts: list[dict[str, Any]]) -> dict[str, Any]:
+def _host(spec: SledSpec, limits: Resources, mounts: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "Mounts": mounts,
         "CapDrop": ["ALL"],

@@ -6,9 +6,12 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from gateway.errors import UserError
-from gateway.intake.grammar import CommandContext
+
+if TYPE_CHECKING:
+    from gateway.intake.command import CommandContext
 
 #: Seconds that a code is good for.
 GOOD_FOR_S = 60.0
@@ -17,7 +20,7 @@ _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
 
 
 #: What a question is about.
-Act = Callable[[CommandContext], Awaitable[str]]
+Act = Callable[["CommandContext"], Awaitable[str]]
 
 
 @dataclass(frozen=True, slots=True)

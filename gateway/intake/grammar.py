@@ -11,60 +11,20 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Generic, Protocol, TypeVar
 
-from gateway.config import Role
 from gateway.errors import UserError
-from gateway.store.messages import StoredMessage
-
-if TYPE_CHECKING:
-    from gateway.intake.services import Services
 
 
-@dataclass(slots=True)
-class CommandContext:
-    """What a command gets.
-
-    `release` lets the messages behind this one be routed: a command that takes long calls it as soon as what they
-    depend on (the active project, above all) is settled. What is in `afterwards` is called once the reply is committed.
-    `offers`: words that the reply offers as buttons, where there are any; `replaces`: the message whose reply this one
-    takes the place of.
-    """
-
-    message: StoredMessage
-    role: Role
-    arguments: Mapping[str, str]
-    services: Services
-    release: Callable[[], None]
-    afterwards: list[Callable[[], None]] = field(default_factory=list)
-    offers: list[str] = field(default_factory=list)
-    replaces: int | None = None
-
-    def get(self, name: str) -> str | None:
-        """An argument; None when it was left out."""
-        return self.arguments.get(name)
-
-
-class Command(Protocol):
-    """One command. Its docstring is its long help.
-
-    One that has `for_agent = True` is carried out by the agent: `run` says in which words. One that has `by_tap = True`
-    may be the word on a button.
-    """
+class Typed(Protocol):
+    """What can be typed, as its usage line says."""
 
     usage: str
-    summary: str
-    role: Role
-    #: After a crash in the middle: True - run it again; False - say that it was cut off.
-    repeatable: bool
-
-    async def run(self, ctx: CommandContext) -> str:
-        """Do it; the reply, in Markdown. Raises UserError for what the person can put right."""
 
 
-# --- the grammar -----------------------------------------------------------------------------------------------------
+C = TypeVar("C", bound=Typed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +75,10 @@ def _slot(name: str, *, required: bool) -> Slot:
 
 
 @dataclass(frozen=True, slots=True)
-class Parsed:
+class Parsed(Generic[C]):
     """A command and its arguments, by slot or flag name (`--git` is `git`)."""
 
-    command: Command
+    command: C
     arguments: Mapping[str, str]
 
 
@@ -140,17 +100,17 @@ _AGENT = re.compile(r"(?:claude|scripted|default)$|acp:\S", re.IGNORECASE)
 _VERBATIM = re.compile(r"prompt\s+(\S.*)", re.IGNORECASE | re.DOTALL)
 
 
-class Parser:
+class Parser(Generic[C]):
     """Reads messages against a table of commands."""
 
-    def __init__(self, commands: Sequence[Command], aliases: Mapping[str, str]) -> None:
+    def __init__(self, commands: Sequence[C], aliases: Mapping[str, str]) -> None:
         self._table = [(read_usage(command.usage), command) for command in commands]
         # Longest first: `new project` before a command that would be called `new`.
         self._table.sort(key=lambda row: -len(row[0].words))
         self._first_words = {grammar.words[0].lower() for grammar, _ in self._table}
         self._aliases = aliases
 
-    def parse(self, text: str, projects: Collection[str]) -> Parsed | NearMiss | Verbatim | None:
+    def parse(self, text: str, projects: Collection[str]) -> Parsed[C] | NearMiss | Verbatim | None:
         """A command if the whole message is one; a near miss if a corrected one would be; else None: a prompt.
 
         Raises:

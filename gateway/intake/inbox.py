@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from gateway import kill_points
 from gateway.asking import cards
@@ -32,22 +32,26 @@ class Inbox:
     """Where all transports hand in their events.
 
     `on_accepted` gets each new message after its commit, in order; `on_withdrawn` each message that its sender took
-    back while it waited; `on_moved` each room that became another one. All must return at once.
+    back while it waited; `on_moved` each room that became another one. All must return at once. `words` says what the
+    agent gets of a prompt that reads so; None: that is for its command to say.
     """
 
     def __init__(
         self,
         store: Store,
         access: Access,
+        *,
         on_accepted: Callable[[StoredMessage], None],
-        on_withdrawn: Callable[[StoredMessage], None],
+        on_withdrawn: Callable[[StoredMessage], None] = lambda _: None,
         on_moved: Callable[[Conversation, Conversation], None] = lambda _old, _new: None,
+        words: Callable[[str], str | None] = lambda text: text,
     ) -> None:
         self._store = store
         self._access = access
         self._on_accepted = on_accepted
         self._on_withdrawn = on_withdrawn
         self._on_moved = on_moved
+        self._words = words
         self.accepted = 0
         self.duplicates = 0
 
@@ -64,7 +68,8 @@ class Inbox:
         if not known and cursor is None:
             return []
         handed_on: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
-        committed = self._store.write(lambda c: self._commit(c, transport, known, cursor))
+        edited = {item.external_id: self._words(_encodable(item.text)) for item in known if _is_edit(item)}
+        committed = self._store.write(lambda c: self._commit(c, transport, known, cursor, edited))
         # Not after an await of the caller's: one that is cancelled must not leave behind what is committed but handed
         # to nobody. And nothing comes between the commit and the hand-over: the router relies on their order.
         committed.add_done_callback(partial(self._hand_on, handed_on))
@@ -103,7 +108,12 @@ class Inbox:
             self._on_accepted(message)
 
     def _commit(
-        self, connection: Connection, transport: str, incoming: Sequence[Incoming], cursor: str | None
+        self,
+        connection: Connection,
+        transport: str,
+        incoming: Sequence[Incoming],
+        cursor: str | None,
+        edited: Mapping[str, str | None],
     ) -> _Committed:
         accepted: list[StoredMessage] = []
         withdrawn: list[StoredMessage] = []
@@ -119,7 +129,7 @@ class Inbox:
                 withdrawn += [taken_back] if taken_back else []
             elif item.edits is not None:
                 if not item.problem:
-                    messages.replace_text(connection, item)
+                    messages.replace_text(connection, item, edited[item.external_id])
             else:
                 new = self._add(connection, item)
                 accepted += [new] if new else []
@@ -158,6 +168,10 @@ class TransportInbox:
 
     async def cursor(self, transport: str) -> str | None:
         return await self._store.read(lambda c: conversations.cursor(c, transport))
+
+
+def _is_edit(item: Incoming) -> TypeGuard[Message]:
+    return isinstance(item, Message) and item.edits is not None
 
 
 def _storable(message: Message) -> Message:

@@ -10,56 +10,38 @@ import asyncio
 import logging
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable
 
-from gateway.asking import Answers
+from gateway import tasks
 from gateway.chat import Fate
-from gateway.config import Access, Role
-from gateway.delivery import Fates, Outbox
+from gateway.config import Role
+from gateway.delivery import Fates
 from gateway.errors import StateError, UserError
-from gateway.intake.grammar import Command, CommandContext, NearMiss, Parsed, Parser, Verbatim
-from gateway.intake.services import Services, no_active_project
-from gateway.projects import Projects
-from gateway.store import Connection, Store, conversations, messages, outbox
+from gateway.intake.command import Command, CommandContext, no_active_project
+from gateway.intake.grammar import NearMiss, Parsed, Parser, Verbatim
+from gateway.intake.services import Services
+from gateway.store import Connection, conversations, messages, outbox
 from gateway.store.messages import StoredMessage
-from gateway.turns import Dispatcher
+from gateway.tasks import Tasks, insist
 
 log = logging.getLogger(__name__)
-
-_RETRY_WRITE_S = 1.0
 
 
 class Router:
     """See the module. `route` is the inbox's `on_accepted`."""
 
-    def __init__(
-        self,
-        *,
-        store: Store,
-        outbox: Outbox,
-        fates: Fates,
-        access: Access,
-        dispatcher: Dispatcher,
-        projects: Projects,
-        parser: Parser,
-        answers: Answers,
-    ) -> None:
-        self._store = store
-        self._outbox = outbox
-        self._fates = fates
-        self._access = access
-        self._dispatcher = dispatcher
-        self._projects = projects
-        self._parser = parser
-        self._answers = answers
-        self._services: Services | None = None
-        self._rooms: dict[tuple[str, str], deque[StoredMessage]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def attach(self, services: Services) -> None:
-        """What commands get; made after the router."""
+    def __init__(self, services: Services, fates: Fates, parser: Parser[Command]) -> None:
         self._services = services
+        self._store = services.store
+        self._outbox = services.outbox
+        self._access = services.access
+        self._dispatcher = services.dispatcher
+        self._projects = services.projects
+        self._answers = services.answers
+        self._fates = fates
+        self._parser = parser
+        self._rooms: dict[tuple[str, str], deque[StoredMessage]] = {}
+        self._tasks = Tasks("a message stays as it is until the next start")
 
     def route(self, message: StoredMessage) -> None:
         """Take a committed message. Returns at once."""
@@ -78,7 +60,7 @@ class Router:
         except Exception:
             log.exception("message %s", message.id)  # the long way sets it aside
         self._rooms[room] = deque([message])
-        self._in_background(self._work_off(room))
+        self._tasks.start(self._work_off(room))
 
     async def recover(self) -> None:
         """Commands that were cut off by the end of the last process: run again what may be, tell of the others."""
@@ -94,9 +76,7 @@ class Router:
 
     async def close(self) -> None:
         """Cut off what is at work; the next start takes it up."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.close()
 
     def _is_plain_prompt(self, message: StoredMessage) -> bool:
         allowed = self._access.role(message.sender) is not Role.NOBODY and not message.problem and not message.presses
@@ -106,11 +86,22 @@ class Router:
         takes = project is not None and project.desired == "up"
         return allowed and takes and self._parse(message) is None
 
-    def _parse(self, message: StoredMessage) -> Parsed | NearMiss | Verbatim | UserError | None:
+    def _parse(self, message: StoredMessage) -> Parsed[Command] | NearMiss | Verbatim | UserError | None:
         try:
             return self._parser.parse(message.text.strip(), self._projects.names())
         except UserError as error:
             return error
+
+    def words(self, text: str) -> str | None:
+        """What the agent gets of a prompt that reads so; None: the command that it carries out says that."""
+        try:
+            parsed = self._parser.parse(text.strip(), self._projects.names())
+        except UserError:
+            return text
+        if isinstance(parsed, Verbatim):
+            return parsed.text
+        for_agent = isinstance(parsed, Parsed) and getattr(parsed.command, "for_agent", False)
+        return None if for_agent else text
 
     async def _work_off(self, room: tuple[str, str]) -> None:
         waiting = self._rooms[room]
@@ -120,7 +111,7 @@ class Router:
                     await self._handle_or_set_aside(waiting[0])
                 except StateError as error:
                     log.error("message %s is tried again: %s", waiting[0].id, error)
-                    await asyncio.sleep(_RETRY_WRITE_S)
+                    await asyncio.sleep(tasks.RETRY_S)
                     continue
                 waiting.popleft()
         finally:
@@ -183,17 +174,16 @@ class Router:
         await self._settle_in_the_end(message, fate, told)  # routed once more it would be no answer, but a prompt
         return True
 
-    async def _start_command(self, message: StoredMessage, parsed: Parsed) -> None:
+    async def _start_command(self, message: StoredMessage, parsed: Parsed[Command]) -> None:
         """Have a command run; return when it has ended, or has released the messages behind it."""
         released = asyncio.Event()
-        work = self._in_background(self._run(message, parsed, released))
+        work = self._tasks.start(self._run(message, parsed, released))
         wait_released = asyncio.create_task(released.wait())
         await asyncio.wait([work, wait_released], return_when=asyncio.FIRST_COMPLETED)
         wait_released.cancel()
 
-    async def _hand_on(self, message: StoredMessage, parsed: Parsed) -> None:
+    async def _hand_on(self, message: StoredMessage, parsed: Parsed[Command]) -> None:
         """A command that the agent carries out goes to it like a prompt, in words that it knows."""
-        assert self._services is not None
         role = self._access.role(message.sender)
         ctx = CommandContext(message, role, parsed.arguments, self._services, lambda: None)
         try:
@@ -214,10 +204,9 @@ class Router:
         else:
             self._dispatcher.submit(message, project.id, words)
 
-    async def _run(self, message: StoredMessage, parsed: Parsed, released: asyncio.Event) -> None:
+    async def _run(self, message: StoredMessage, parsed: Parsed[Command], released: asyncio.Event) -> None:
         command: Command = parsed.command
         role = self._access.role(message.sender)
-        assert self._services is not None
         fate = Fate.ANSWERED
         ctx = CommandContext(message, role, parsed.arguments, self._services, released.set)
         try:
@@ -242,12 +231,7 @@ class Router:
         self, message: StoredMessage, fate: Fate, told: str, ctx: CommandContext | None = None
     ) -> None:
         """What was done must be told, however long the disk refuses."""
-        while True:
-            try:
-                await self._settle(message, fate, told, ctx)
-                return
-            except StateError:
-                await asyncio.sleep(_RETRY_WRITE_S)
+        await insist(lambda: self._settle(message, fate, told, ctx), f"the reply to message {message.id}")
 
     async def _settle(self, message: StoredMessage, fate: Fate, told: str, ctx: CommandContext | None = None) -> None:
         """Commit a message's fate together with the reply to it."""
@@ -256,13 +240,10 @@ class Router:
 
         def unit(connection: Connection) -> None:
             messages.set_fate(connection, [message.id], fate)
-            self._outbox.add(
+            self._outbox.reply(
                 connection,
-                message.conversation,
-                message.conversation_id,
+                message,
                 told,
-                reply_to=message.external_id,
-                message_id=message.id,
                 replaces=None if replaces is None else outbox.reply_to(connection, replaces),
                 choices=outbox.encode_choices(offers),
             )
@@ -270,17 +251,6 @@ class Router:
         await self._store.write(unit)
         self._fates.changed([message], fate)
         self._outbox.wake(message.conversation)
-
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-        return task
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a message stays as it is until the next start", exc_info=error)
 
 
 def _went_wrong(message: StoredMessage) -> str:

@@ -1,9 +1,11 @@
 """Places of their own for agents: made, started, rebuilt, ended."""
 
-from gateway.projects.bootstrap import Created, Projects, Request
+from gateway.projects.bootstrap import Created
 from gateway.projects.places import Places
+from gateway.projects.projects import Projects
 from gateway.projects.rebuild import Changes, Rebuilt
-from gateway.projects.registry import Setup
+from gateway.projects.registry import Registry, Setup
+from gateway.projects.reservations import Request
 
 __all__ = [
     "Changes",
@@ -11,6 +13,7 @@ __all__ = [
     "Places",
     "Projects",
     "Rebuilt",
+    "Registry",
     "Request",
     "Setup",
     "file_changes",

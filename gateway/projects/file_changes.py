@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 
 from gateway.chat.text import code, visible
 from gateway.errors import SledRefused
-from gateway.projects.bootstrap import Projects
+from gateway.projects.projects import Projects
 from gateway.store.projects import Project
 
 #: Seconds that a sled may take.

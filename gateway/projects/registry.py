@@ -3,35 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from gateway.engine import Engine, ProjectPaths, SledSpec
 from gateway.errors import UserError
 from gateway.projects import ssh
 from gateway.projects.places import Places
-from gateway.projects.recipes import Recipes, stored
+from gateway.projects.recipes import stored
 from gateway.store import Store
 from gateway.store import projects as rows
 from gateway.store.projects import Project
+from gateway.turns import RunSettings
 from gateway.wire import Sleds
 from sled.protocol import Frame
-from stacks.images import BuildInputs, ImagePlan
+from stacks.images import BuildInputs
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
     """What every project gets from the configuration. `instance` tells this gateway's containers from another's.
 
+    `agent` is what answers in the project of that name unless its operators chose something else, with `model`.
     `forget` is told of each name of which nothing is to be kept.
     """
 
     state_dir: Path
     places: Places
     permissions: str
+    agent: Callable[[str], str]
+    model: str
     #: Whether the project of that name is paid for by a subscription.
     oauth: Callable[[str], bool]
     forget: Callable[[str], None]
@@ -48,20 +51,21 @@ class Registry:
 
     def __init__(self, store: Store, engine: Engine, sleds: Sleds, setup: Setup) -> None:
         self._store = store
-        self._engine = engine
+        #: What runs the sleds.
+        self.engine = engine
         self._sleds = sleds
         self._setup = setup
         self._living: dict[int, Project] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
-        #: What projects' containers are made of.
-        self.recipes = Recipes(setup.inputs, setup.instance, setup.state_dir / ".stacks")
-        #: Images that are being built for a project that does not run on them yet.
-        self._coming: Counter[str] = Counter()
+        #: Each for as long as somebody holds it, or waits for it.
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    @property
-    def engine(self) -> Engine:
-        """What runs the sleds."""
-        return self._engine
+    async def recover(self) -> None:
+        """Load the projects; what should run is started by reconciling."""
+        for project in await self._store.read(rows.all_projects):
+            if project.desired != "deleted":
+                self.admit(project)
+
+    # --- which there are ---------------------------------------------------------------------------------------------
 
     def names(self) -> set[str]:
         """The names of all projects."""
@@ -81,6 +85,11 @@ class Registry:
     def by_id(self, project_id: int) -> Project | None:
         """The project with this id, unless it is gone."""
         return self._living.get(project_id)
+
+    def name_of(self, project: str, other: str) -> str:
+        """The name of the project with this id, as text; `other` for anything else."""
+        found = self._living.get(int(project)) if project.isdecimal() else None
+        return found.name if found else other
 
     def state(self, project: Project) -> str:
         """What a project is right now: derived, never stored."""
@@ -110,64 +119,83 @@ class Registry:
             environment=stored(project).own.environment,
         )
 
-    def access(self, project: Project) -> ssh.Access | None:
+    def access(self, project: Project) -> ssh.Way | None:
         """How to get in over SSH; None where the engine has none."""
-        return ssh.Access.to(self.spec(project)) if self._engine.isolated and project.image else None
+        return ssh.Way.to(self.spec(project)) if self.engine.isolated and project.image else None
 
     @property
     def include_line(self) -> str:
         """What people put into their SSH configuration, once."""
         return ssh.include_line(self._setup.state_dir)
 
+    def agent(self, project: Project) -> str:
+        """What answers in a project: what its operators chose, else what the configuration and its key say."""
+        return project.agent or self._setup.agent(project.name)
+
+    def model(self, project: Project) -> str:
+        """The model that its agents use; empty: their own choice."""
+        return project.model or self._setup.model
+
+    def run_settings(self, project_id: int) -> RunSettings:
+        """What the project's runs are like now; of one that is gone, what harms nobody."""
+        project = self._living.get(project_id)
+        if project is None:
+            return RunSettings("", "scripted", "ask", isolated=self.engine.isolated, model="")
+        return RunSettings(
+            project=project.name,
+            agent=self.agent(project),
+            permissions=project.permissions,
+            isolated=self.engine.isolated,
+            model=self.model(project),
+        )
+
     async def fingerprint(self, project: Project) -> str:
         """The project's SSH host key, as a client shows it at the first connection. Raises OSError."""
         return await asyncio.to_thread(ssh.fingerprint, self.paths(project))
 
     def journal(self, project_id: int) -> str | None:
-        """See `gateway.turns.dispatcher.Wire`."""
+        """See `gateway.turns.running.Wire`."""
         project = self._living.get(project_id)
         if project is None or project.ready_at is None or project.desired != "up":
             return None
         return self._sleds.journal(project_id)
 
     async def send(self, project_id: int, frame: Frame) -> bool:
-        """See `gateway.turns.dispatcher.Wire`."""
+        """See `gateway.turns.running.Wire`."""
         return await self._sleds.send(project_id, frame)
 
-    async def write_ssh_config(self) -> None:
-        """Have the file that people Include name the projects there are. Raises OSError."""
-        ways = [way for project in self.all() if (way := self.access(project)) is not None]
-        if self._engine.isolated:
-            await asyncio.to_thread(ssh.write_config, self._setup.state_dir, ways)
+    # --- changes -----------------------------------------------------------------------------------------------------
 
-    def _tags_in_use(self) -> set[str]:
-        """The images to keep: those of projects, also while one is being made, and the base, which is the gateway's."""
-        keep = {*self.recipes.base.tags, *self._coming}
-        for project in self._living.values():
-            keep |= {project.image, *project.layers}
-        return keep
+    def lock(self, name: str) -> asyncio.Lock:
+        """What is held while anything is done to the project of that name."""
+        found = self._locks.get(name)
+        if found is None:
+            found = self._locks[name] = asyncio.Lock()
+        return found
 
-    @contextlib.contextmanager
-    def _keeping(self, plan: ImagePlan) -> Iterator[None]:
-        """Have nobody clear away what is built here before a project has it."""
-        self._coming.update(plan.tags)
-        try:
-            yield
-        finally:
-            self._coming -= Counter(plan.tags)
-
-    def _lock(self, name: str) -> asyncio.Lock:
-        return self._locks.setdefault(name, asyncio.Lock())
-
-    async def _change(self, project: Project, **values: object) -> Project:
-        changed = await self._store.write(lambda c: rows.change(c, project.id, **values))
-        if project.id in self._living:  # what was deleted meanwhile stays deleted
-            self._living[project.id] = changed
-        return changed
-
-    def _still(self, project: Project) -> Project:
+    def still(self, project: Project) -> Project:
         """The project as it is now, asked for once its lock is held. Raises UserError when it is gone."""
         current = self._living.get(project.id)
         if current is None:
             raise UserError(f"There is no project {project.name}. `projects` lists those there are.")
         return current
+
+    async def change(self, project: Project, **values: object) -> Project:
+        """Set columns of a project; the project as it is now. Raises StateError."""
+        changed = await self._store.write(lambda c: rows.change(c, project.id, **values))
+        if project.id in self._living:  # what was deleted meanwhile stays deleted
+            self._living[project.id] = changed
+        return changed
+
+    def admit(self, project: Project) -> None:
+        """A project is among the living."""
+        self._living[project.id] = project
+
+    def dismiss(self, project: Project) -> Project:
+        """A project is not among them any more; the project as it was last."""
+        return self._living.pop(project.id, project)
+
+    def is_ready(self, project: Project) -> None:
+        """A bootstrap is done: from now on its sled counts."""
+        if (known := self._living.get(project.id)) is not None and known.ready_at is None:
+            self._living[project.id] = project

@@ -29,7 +29,7 @@ _TRY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class Way:
     """How to get into one project."""
 
     name: str
@@ -38,7 +38,7 @@ class Access:
     known_hosts: Path
 
     @classmethod
-    def to(cls, spec: SledSpec) -> Access:
+    def to(cls, spec: SledSpec) -> Way:
         """The way into the project of a spec."""
         return cls(spec.project, spec.ssh_port, spec.paths.client_key, spec.paths.known_hosts)
 
@@ -90,7 +90,7 @@ def include_line(state_dir: Path) -> str:
     return f"Include {_quoted(config_file(state_dir))}"
 
 
-def write_config(state_dir: Path, ways: Sequence[Access]) -> None:
+def write_config(state_dir: Path, ways: Sequence[Way]) -> None:
     """Write that file anew, whole or not at all. Raises OSError."""
     file = config_file(state_dir)
     file.parent.mkdir(mode=0o700, exist_ok=True)
@@ -170,7 +170,7 @@ def _host_key(paths: ProjectPaths) -> SSHKey:
         ) from error
 
 
-async def answers(way: Access, within_s: float) -> None:
+async def answers(way: Way, within_s: float) -> None:
     """Log in as an editor would and run `true`; a server that is still starting is tried again.
 
     Raises EngineError when that did not work in time.
@@ -192,7 +192,7 @@ async def answers(way: Access, within_s: float) -> None:
     )
 
 
-async def _try(way: Access, within_s: float) -> str:
+async def _try(way: Way, within_s: float) -> str:
     """One login; what went wrong, if anything."""
     import asyncssh
 

@@ -13,6 +13,13 @@ from gateway.store.prepared import Prepared
 from gateway.store.tables import conversations, cursors
 
 
+class Destination(NamedTuple):
+    """Where something is to be said: a conversation, and its row."""
+
+    conversation: Conversation
+    id: int
+
+
 @dataclass(frozen=True, slots=True)
 class StoredConversation:
     """A conversation as the gateway knows it. `project_id` is the active one, the room's for a thread without."""
@@ -22,6 +29,11 @@ class StoredConversation:
     direct: bool
     ambient: bool
     project_id: int | None
+
+    @property
+    def destination(self) -> Destination:
+        """Where it is spoken to."""
+        return Destination(self.conversation, self.id)
 
 
 def find(connection: Connection, conversation: Conversation) -> StoredConversation | None:

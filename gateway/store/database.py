@@ -3,6 +3,10 @@
 Every write is a *unit*: a function that gets a connection. Units run in the order in which they were handed in; those
 that wait together share one transaction, each in its own savepoint, so a failing unit takes nothing with it. A write's
 future resolves after COMMIT, never before: what it returns is on disk.
+
+What the database refuses (a full disk, a lock, a damaged file) is a StateError for whoever handed in the units of that
+transaction, and the writer goes on with the next one. Should the writer itself end, nothing can be written any more:
+every write is refused at once, and `ended` is set.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, NotSupportedError, ProgrammingError
 
 from gateway.errors import StateError
 from gateway.store import schema
@@ -29,7 +33,14 @@ T = TypeVar("T")
 Unit = Callable[[Connection], T]
 #: Units of one transaction; bounds how long the first of them waits for the last.
 _GROUP = 256
+#: Threads that read: one slow look at a long history holds up no other.
+_READERS = 4
 _BUSY_MS = 5000
+#: Of what a driver raises, what is the unit's own fault. All else is the disk's, the lock's or the file's.
+_OF_THE_UNIT = (DataError, IntegrityError, InterfaceError, NotSupportedError, ProgrammingError)
+
+_Waiting = tuple[Unit[Any], asyncio.Future[Any]]
+_Outcome = tuple[asyncio.Future[Any], Any, BaseException | None]
 
 
 class Store:
@@ -37,13 +48,15 @@ class Store:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._units: queue.SimpleQueue[tuple[Unit[Any], asyncio.Future[Any]] | None] = queue.SimpleQueue()
+        self._units: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
-        self._reader = ThreadPoolExecutor(1, "store-reader")
-        self._reading: Connection | None = None
+        self._readers = ThreadPoolExecutor(_READERS, "store-reader")
+        self._reading = threading.local()
         self._closed = False
         #: Why the last transaction failed; empty while writes succeed.
         self.problem = ""
+        #: Set when nothing will be written any more, though nobody closed the store: a defect.
+        self.ended = asyncio.Event()
         #: Transactions and units committed, for metrics and the group commit's test.
         self.commits = 0
         self.units = 0
@@ -71,55 +84,76 @@ class Store:
         """
         future: asyncio.Future[T] = self._loop.create_future()
         if self._closed:
-            future.set_exception(StateError("The database is closed; nothing was stored."))
+            future.set_exception(StateError(self.problem or "the database is closed; nothing was stored"))
         else:
             self._units.put((unit, future))
         return future
 
+    def probe(self) -> asyncio.Future[None]:
+        """A write that changes nothing but takes room on the disk, as every message does. Raises StateError."""
+        return self.write(lambda c: c.exec_driver_sql("PRAGMA user_version = 0").close())
+
     async def read(self, unit: Unit[T]) -> T:
         """Run a unit that only reads; it sees everything committed."""
-        return await self._loop.run_in_executor(self._reader, self._read, unit)
+        return await self._loop.run_in_executor(self._readers, self._read, unit)
 
     async def close(self) -> None:
         """Finish the writes handed in so far."""
         self._closed = True
         self._units.put(None)
         await asyncio.to_thread(self._writer.join)
-        await self._loop.run_in_executor(self._reader, self._close_reader)
-        self._reader.shutdown()
+        await asyncio.to_thread(self._readers.shutdown)
         self._engine.dispose()
 
     def _read(self, unit: Unit[T]) -> T:
-        if self._reading is None:
-            self._reading = self._engine.connect()
+        connection: Connection | None = getattr(self._reading, "connection", None)
         try:
-            return unit(self._reading)
-        except OperationalError as error:
+            if connection is None:
+                connection = self._reading.connection = self._engine.connect()
+            return unit(connection)
+        except DBAPIError as error:
+            if isinstance(error, _OF_THE_UNIT):
+                raise
             raise StateError(f"the database cannot be read: {error.orig}") from error
         finally:
-            self._reading.rollback()
-
-    def _close_reader(self) -> None:
-        if self._reading is not None:
-            self._reading.close()
+            if connection is not None:
+                connection.rollback()
 
     def _write_forever(self) -> None:
-        with self._engine.connect() as connection:
-            while (first := self._units.get()) is not None:
-                group = [first]
-                closing = False
-                while len(group) < _GROUP and not self._units.empty():
-                    more = self._units.get()
-                    if more is None:
-                        closing = True
-                        break
-                    group.append(more)
-                self._commit(connection, group)
-                if closing:
-                    return
+        group: list[_Waiting] = []
+        try:
+            with self._engine.connect() as connection:
+                while (first := self._units.get()) is not None:
+                    group = [first]
+                    closing = self._gather(group)
+                    self._commit(connection, group)
+                    group = []
+                    if closing:
+                        return
+        except BaseException as error:
+            log.critical("the database's writer ended", exc_info=error)
+            self._loop.call_soon_threadsafe(self._abandon, f"the database's writer ended ({error!r})", group)
 
-    def _commit(self, connection: Connection, group: list[tuple[Unit[Any], asyncio.Future[Any]]]) -> None:
-        outcomes: list[tuple[asyncio.Future[Any], Any, BaseException | None]] = []
+    def _gather(self, group: list[_Waiting]) -> bool:
+        """Add to the group what waits; True when the store is being closed."""
+        while len(group) < _GROUP and not self._units.empty():
+            more = self._units.get()
+            if more is None:
+                return True
+            group.append(more)
+        return False
+
+    def _abandon(self, why: str, group: list[_Waiting]) -> None:
+        """Nothing will be written any more: whoever waits for that is told, and so is everybody after them."""
+        self._closed = True
+        self.problem = why
+        while not self._units.empty():
+            group += [waiting] if (waiting := self._units.get()) is not None else []
+        _resolve([(future, None, StateError(why)) for _, future in group if not future.done()])
+        self.ended.set()
+
+    def _commit(self, connection: Connection, group: list[_Waiting]) -> None:
+        outcomes: list[_Outcome] = []
         try:
             _say(connection, "BEGIN IMMEDIATE")
             if len(group) == 1:  # the common case needs no savepoint: the transaction is the unit
@@ -133,8 +167,8 @@ class Store:
             self.commits += 1
             self.units += len(group)
             self.problem = ""
-        except OperationalError as error:
-            self.problem = str(error.orig)
+        except (DBAPIError, sqlite3.Error) as error:
+            self.problem = str(error.orig if isinstance(error, DBAPIError) else error)
             log.error("the database refuses writes: %s", self.problem)
             _roll_back(connection)
             failure = StateError(f"the database refuses writes: {self.problem}")
@@ -158,10 +192,7 @@ def connect(path: Path) -> Engine:
 
 def _say(connection: Connection, word: str) -> None:
     """A word of transaction control, past SQLAlchemy, which would take longer to pass it on than SQLite to obey."""
-    try:
-        connection.connection.cursor().execute(word)
-    except sqlite3.OperationalError as error:
-        raise OperationalError(word, None, error) from error
+    connection.connection.cursor().execute(word)
 
 
 def _in_savepoint(connection: Connection, unit: Unit[T]) -> tuple[T | None, BaseException | None]:
@@ -176,8 +207,10 @@ def _in_savepoint(connection: Connection, unit: Unit[T]) -> tuple[T | None, Base
 def _attempt(connection: Connection, unit: Unit[T]) -> tuple[T | None, BaseException | None]:
     try:
         return unit(connection), None
-    except OperationalError:
-        raise  # the disk or the lock, not the unit: the whole transaction is lost
+    except _OF_THE_UNIT as error:
+        return None, error
+    except (DBAPIError, sqlite3.Error):
+        raise  # not the unit's fault: the whole transaction is lost
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the unit's own, and goes to its caller
         return None, error
 
@@ -185,11 +218,11 @@ def _attempt(connection: Connection, unit: Unit[T]) -> tuple[T | None, BaseExcep
 def _roll_back(connection: Connection) -> None:
     try:
         _say(connection, "ROLLBACK")
-    except OperationalError:
+    except sqlite3.Error:
         log.debug("there was nothing to roll back")  # BEGIN itself had failed
 
 
-def _resolve(outcomes: list[tuple[asyncio.Future[Any], Any, BaseException | None]]) -> None:
+def _resolve(outcomes: list[_Outcome]) -> None:
     for future, result, error in outcomes:
         if future.cancelled():
             continue

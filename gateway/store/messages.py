@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row, Select, bindparam, func, select, true, u
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from gateway.chat import Attachment, Conversation, Fate, Message, MessageRef
+from gateway.store.conversations import Destination
 from gateway.store.prepared import Prepared
 from gateway.store.tables import conversations, messages
 
@@ -41,6 +42,11 @@ class StoredMessage:
     received_at: float
     files: tuple[Attachment, ...] = ()
     presses: str = ""
+
+    @property
+    def destination(self) -> Destination:
+        """Where replies to it go."""
+        return Destination(self.conversation, self.conversation_id)
 
     @property
     def ref(self) -> MessageRef:
@@ -91,19 +97,22 @@ def add(
     )
 
 
-def replace_text(connection: Connection, message: Message) -> bool:
-    """Take an edit into a message that still waits; False when it is too late, or not the sender's own."""
-    result = connection.execute(
-        update(messages)
-        .where(
-            messages.c.transport == message.conversation.transport,
-            messages.c.external_id == message.edits,
-            messages.c.sender == message.sender,
-            messages.c.fate.in_(_WAITING),
-        )
-        .values(text=message.text)
+def replace_text(connection: Connection, message: Message, words: str | None) -> None:
+    """Take an edit into a message that still waits, if it is the sender's own.
+
+    One that was routed already has become what the agent gets, and becomes `words`; None: it reads like a command that
+    the agent carries out, and one that is that already stays so.
+    """
+    own = (
+        messages.c.transport == message.conversation.transport,
+        messages.c.external_id == message.edits,
+        messages.c.sender == message.sender,
     )
-    return result.rowcount == 1
+    connection.execute(update(messages).where(*own, messages.c.fate == Fate.RECEIVED).values(text=message.text))
+    queued = update(messages).where(*own, messages.c.fate == Fate.QUEUED)
+    if words is None:
+        queued, words = queued.where(messages.c.text != COMPACT), message.text
+    connection.execute(queued.values(text=words))
 
 
 def withdraw(connection: Connection, transport: str, external_id: str, sender: str | None) -> StoredMessage | None:

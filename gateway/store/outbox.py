@@ -41,6 +41,7 @@ class Outgoing:
     state: State
     external_id: str
     created_at: float
+    held: bool  # until a person wrote there
 
     @property
     def key(self) -> str:
@@ -162,6 +163,12 @@ def set_state(
     connection.execute(update(outbox).where(outbox.c.id == row_id).values(**values))
 
 
+def hold(connection: Connection, row_id: int, error: str) -> None:
+    """A delivery has to wait until a person writes there."""
+    values = {"state": "pending", "error": error, "held": True}
+    connection.execute(update(outbox).where(outbox.c.id == row_id).values(**values))
+
+
 def texts_for(connection: Connection, message_id: int, turn_id: int | None) -> list[str]:
     """The replies to a message, in order: its own, and those of the turn that took it."""
     matches = outbox.c.message_id == message_id
@@ -219,4 +226,5 @@ def _outgoing(row: Row[tuple[object, ...]]) -> Outgoing:
         state=row.state,
         external_id=row.external_id,
         created_at=row.created_at,
+        held=bool(row.held),
     )

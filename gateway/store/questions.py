@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Row, Select, delete, func, select, text, upda
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from gateway.chat import Conversation
+from gateway.store.conversations import Destination
 from gateway.store.tables import conversations, questions, rules, sessions, turns
 from sled.protocol import Question
 
@@ -53,6 +54,11 @@ class Asked:
     outcome: Outcome | Literal[""]
     answers: tuple[tuple[str, ...], ...]
     answered_by: str
+
+    @property
+    def destination(self) -> Destination:
+        """Where it is asked."""
+        return Destination(self.conversation, self.conversation_id)
 
 
 def ask(

@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 #: The newest migration; a database that names one we do not know is refused.
-SCHEMA = "0004"
+SCHEMA = "0005"
 
 metadata = MetaData(
     naming_convention={
@@ -248,6 +248,7 @@ outbox = Table(
     Column("error", Text, nullable=False, server_default=""),
     Column("created_at", Float, nullable=False),
     Column("sent_at", Float),
+    Column("held", Boolean, nullable=False, server_default="0"),
     Index("ix_outbox_pending", "conversation_id", "id", sqlite_where=text("state IN ('pending', 'sending')")),
     Index("ix_outbox_undelivered", "conversation_id", sqlite_where=text("state IN ('failed', 'unknown')")),
     Index("ix_outbox_message_id", "message_id"),

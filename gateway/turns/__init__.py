@@ -1,12 +1,14 @@
 """Messages become turns, one at a time per session."""
 
-from gateway.turns.admission import Gate
+from gateway.turns.admission import Admission
 from gateway.turns.dispatcher import Dispatcher
 from gateway.turns.running import Limits, RunSettings, Stopped
+from gateway.turns.runs import Around
 
 __all__ = [
+    "Admission",
+    "Around",
     "Dispatcher",
-    "Gate",
     "Limits",
     "RunSettings",
     "Stopped",

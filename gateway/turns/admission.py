@@ -10,15 +10,15 @@ import asyncio
 import datetime
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from gateway.asking import Questions, Then, cards
-from gateway.errors import StateError
+from gateway.events import Events, MayBegin
 from gateway.store import Store, budgets
 from gateway.store.questions import Asked
 from gateway.store.turns import SessionKey, Turn
+from gateway.tasks import Tasks, insist
 from sled.protocol import Finished, Option, Query, Question
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,6 @@ GIVE_UP_S = 24 * 3600.0
 _STEP = 0.4
 #: The part of it that is not enough to begin another turn with.
 _RESERVE = 0.1
-_RETRY_WRITE_S = 1.0
 #: The farthest end of a limit that is believed, seconds.
 _FARTHEST_S = 40 * 86400.0
 #: Seconds until a turn whose key was refused is tried again.
@@ -47,18 +46,19 @@ class Parking:
 
 
 @dataclass(slots=True)
-class Gate:
+class Admission:
     """See the module. `budget_usd`: per project and day; 0 for none. Use from one event loop."""
 
     store: Store
     questions: Questions
     budget_usd: float
-    #: What to do when something that was held may go on; and when an operator says no to a project's going on.
-    changed: Callable[[], None] = lambda: None
-    refused: Callable[[int, str], Awaitable[None]] | None = None
+    events: Events
     #: Until when the provider serves a project no more, seconds since the epoch; and what is wrong with its key.
     limit_of: Callable[[int], float | None] = lambda _: None
     refusal: Callable[[int], str] = lambda _: ""
+    #: What is awaited when an operator says no to a project's going on; named in `recover`, as the dispatcher, which
+    #: does it, needs this object.
+    _refused: Callable[[int, str], Awaitable[None]] | None = None
     _day: str = ""
     _spent: dict[int, float] = field(default_factory=dict)
     _turns: dict[int, int] = field(default_factory=dict)
@@ -66,20 +66,23 @@ class Gate:
     _asking: dict[int, Asked | None] = field(default_factory=dict)
     _timer: asyncio.TimerHandle | None = None
     _at: float = 0.0
-    _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    _midnight: asyncio.TimerHandle | None = None
+    _tasks: Tasks = field(default_factory=lambda: Tasks("a budget's question was not asked"))
 
-    async def recover(self) -> None:
-        """Read what was spent and allowed today."""
+    async def recover(self, refused: Callable[[int, str], Awaitable[None]]) -> None:
+        """Read what was spent and allowed today. `refused` is awaited when an operator says no."""
+        self._refused = refused
         self._day = _today()
         read = await self.store.read(lambda c: budgets.of_day(c, self._day, _midnight()))
         self._spent, self._turns, self._granted = read
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Forget everything in memory."""
         if self._timer is not None:
             self._timer.cancel()
-        for task in self._tasks:
-            task.cancel()
+        if self._midnight is not None:
+            self._midnight.cancel()
+        await self._tasks.close()
 
     def holds(self, key: SessionKey) -> str:
         """Why no turn of that session may begin now; empty when one may."""
@@ -91,7 +94,7 @@ class Gate:
         if not self._within_budget(key.project_id):
             if key.project_id not in self._asking:
                 self._asking[key.project_id] = None
-                self._in_background(self._ask(key))
+                self._tasks.start(self._ask(key))
             return "The budget of today is used; an operator is asked."
         return ""
 
@@ -136,7 +139,7 @@ class Gate:
         if self._timer is not None:
             self._timer.cancel()
         self._at = at
-        self._timer = asyncio.get_running_loop().call_later(max(0.0, at - time.time()), self.changed)
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, at - time.time()), self.events.tell, MayBegin())
 
     # --- budgets -----------------------------------------------------------------------------------------------------
 
@@ -179,16 +182,14 @@ class Gate:
         question = Question(id=f"budget-{self._day}-{time.time_ns()}", kind="query", queries=[query])
         deadline = _midnight(1)
         then = self._then(key.project_id)
-        while True:
-            try:
-                asked = await self.questions.ask_operator(*key, question, deadline, then)
-                self._asking[key.project_id] = asked
-                break
-            except StateError as error:
-                log.error("a budget's question: %s", error)
-                await asyncio.sleep(_RETRY_WRITE_S)
+        self._asking[key.project_id] = await insist(
+            lambda: self.questions.ask_operator(*key, question, deadline, then), "a budget's question"
+        )
+        if self._midnight is not None:
+            self._midnight.cancel()
         # At midnight everybody has a new budget.
-        asyncio.get_running_loop().call_later(max(0.0, deadline - time.time()) + 1, self.changed)
+        left = max(0.0, deadline - time.time()) + 1
+        self._midnight = asyncio.get_running_loop().call_later(left, self.events.tell, MayBegin())
 
     def taken_up(self, asked: Asked) -> Then:
         """A question of an earlier process is still open; what hears of its outcome."""
@@ -202,18 +203,16 @@ class Gate:
             if usd > 0:
                 self._turn_of_day()
                 day, by = self._day, asked.answered_by
-                await _insist(lambda: self.store.write(lambda c: budgets.grant(c, project_id, day, usd, by)))
+                await insist(
+                    lambda: self.store.write(lambda c: budgets.grant(c, project_id, day, usd, by)),
+                    "what a budget was raised by",
+                )
                 self._granted[project_id] = self._granted.get(project_id, 0.0) + usd
-            elif asked.outcome == "answered" and (refused := self.refused) is not None:
-                await _insist(lambda: refused(project_id, "The budget of today is used."))
-            self.changed()
+            elif asked.outcome == "answered" and (refused := self._refused) is not None:
+                await insist(lambda: refused(project_id, "The budget of today is used."), "what a budget refuses")
+            self.events.tell(MayBegin())
 
         return then
-
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 def _allowed(asked: Asked, step: float) -> float:
@@ -224,17 +223,6 @@ def _allowed(asked: Asked, step: float) -> float:
     if (number := cards.AMOUNT.fullmatch(said)) is not None:
         return float(number[1])
     return step if cards.consent(said) else 0.0
-
-
-async def _insist(work: Callable[[], Awaitable[None]]) -> None:
-    """Do what follows from an answer, however long the database refuses: nobody is asked for it again."""
-    while True:
-        try:
-            await work()
-            return
-        except StateError as error:
-            log.error("what was answered about a budget has to wait: %s", error)
-            await asyncio.sleep(_RETRY_WRITE_S)
 
 
 def _sentence(text: str) -> str:

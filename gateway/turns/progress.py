@@ -6,11 +6,12 @@ import asyncio
 import logging
 import time
 
-from gateway.chat import Conversation
 from gateway.chat.text import seconds, shorten
 from gateway.delivery import Outbox
 from gateway.errors import StateError
 from gateway.store import Store, turns
+from gateway.store.conversations import Destination
+from gateway.tasks import insist
 from sled.protocol import Body, Note, Question, TextDelta, Tool, ToolDone, Withdrawn
 
 log = logging.getLogger(__name__)
@@ -20,7 +21,6 @@ SHOW_AFTER_S = 1.0
 #: Characters of the growing answer that are shown while it grows.
 _TAIL = 600
 _KEPT_TOOLS = 3
-_RETRY_WRITE_S = 1.0
 #: Seconds between two ticks of the clock while nothing happens: at first, and at most.
 _FIRST_TICK_S, _LAST_TICK_S = 3.0, 60.0
 
@@ -28,13 +28,10 @@ _FIRST_TICK_S, _LAST_TICK_S = 3.0, 60.0
 class Live:
     """The live message of one session: from its wait for a free place to the end of its turn."""
 
-    def __init__(
-        self, store: Store, outbox: Outbox, conversation: Conversation, conversation_id: int, reply_to: str
-    ) -> None:
+    def __init__(self, store: Store, outbox: Outbox, to: Destination, reply_to: str) -> None:
         self._store = store
         self._outbox = outbox
-        self._conversation = conversation
-        self._conversation_id = conversation_id
+        self._to = to
         self._reply_to = reply_to
         self._turn_id: int | None = None
         self._began = time.monotonic()
@@ -46,7 +43,7 @@ class Live:
         self._timer: asyncio.TimerHandle | None = None
         self._opening: asyncio.Task[None] | None = None
         #: Whether progress can be shown there at all.
-        self.enabled = outbox.can_edit(conversation)
+        self.enabled = outbox.can_edit(to.conversation)
         self._closed = False
         #: The outbox row that shows it; what the answer replaces.
         self.row_id: int | None = None
@@ -55,7 +52,7 @@ class Live:
     def resumed(cls, store: Store, outbox: Outbox, turn: turns.Turn) -> Live:
         """The live message of a turn that another gateway process began."""
         first = turn.batch[0]
-        live = cls(store, outbox, first.conversation, first.conversation_id, first.external_id)
+        live = cls(store, outbox, first.destination, first.external_id)
         live._turn_id = turn.id
         live.row_id = turn.progress_id
         return live
@@ -96,7 +93,7 @@ class Live:
         if self.enabled:
             self.waiting(why)
         elif why != self._told:  # each attempt with a key that is refused says the same
-            await self._outbox.say(self._conversation, self._conversation_id, why)
+            await self._outbox.say(self._to, why)
             self._told = why
 
     def take(self, body: Body) -> None:
@@ -134,14 +131,11 @@ class Live:
         row_id = await self.close()
         if row_id is None:
             return
-        here, here_id = self._conversation, self._conversation_id
-        while True:
-            try:
-                await self._store.write(lambda c: self._outbox.add(c, here, here_id, text, replaces=row_id))
-                break
-            except StateError:
-                await asyncio.sleep(_RETRY_WRITE_S)
-        self._outbox.wake(here)
+        await insist(
+            lambda: self._store.write(lambda c: self._outbox.add(c, self._to, text, replaces=row_id)),
+            "the end of a live message",
+        )
+        self._outbox.wake(self._to.conversation)
 
     def render(self) -> str:
         """The message as it is now."""
@@ -158,7 +152,7 @@ class Live:
         if not self.enabled or self._closed:
             return
         if self.row_id is not None:
-            self._outbox.show(self._conversation, self.row_id, self.render())
+            self._outbox.show(self._to.conversation, self.row_id, self.render())
             if self._held and self._timer is not None:
                 self._timer.cancel()
             elif self._turn_id is not None and not self._held:
@@ -180,8 +174,7 @@ class Live:
             (row_id,) = await self._store.write(
                 lambda c: self._outbox.add(
                     c,
-                    self._conversation,
-                    self._conversation_id,
+                    self._to,
                     text,
                     reply_to=self._reply_to,
                     turn_id=turn_id,
@@ -199,5 +192,5 @@ class Live:
                 if not self._closed:
                     self._timer = asyncio.get_running_loop().call_later(_FIRST_TICK_S, self._refresh)
                 return
-        self._outbox.wake(self._conversation)
+        self._outbox.wake(self._to.conversation)
         self._refresh()

@@ -1,4 +1,4 @@
-"""What the dispatcher deals in: limits, sessions that wait, runs under way, and what `stop` did."""
+"""What the dispatcher deals in: limits, what runs are like, open turns, and what `stop` did."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from gateway.chat import Conversation
 from gateway.chat.text import quote
 from gateway.store.messages import StoredMessage
-from gateway.store.turns import SessionKey, Turn
+from gateway.store.turns import Turn
 from gateway.turns.progress import Live
 from sled.protocol import Frame, Run
 
@@ -48,19 +47,6 @@ class Wire(Protocol):
 
     def journal(self, project_id: int) -> str | None:
         """The journal of a project's sled; None while it is away."""
-
-
-@dataclass(slots=True)
-class Lane:
-    """A session with something in its window or in line."""
-
-    key: SessionKey
-    conversation: Conversation
-    reply_to: str
-    opened_at: float
-    timer: asyncio.TimerHandle | None = None
-    live: Live | None = None
-    told: str = ""  # why it waits, where that is a message of its own
 
 
 @dataclass(slots=True)

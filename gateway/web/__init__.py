@@ -7,5 +7,6 @@ __all__ = [
     "parts",
     "public_url",
     "secrets_api",
+    "servers",
     "webhooks",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.chat import Transport
@@ -30,19 +30,19 @@ async def look(
     engine: Engine,
     transports: Mapping[str, Transport],
     troubles: Mapping[str, str],
-    agent: Part,
+    others: Sequence[Part],
     *,
     base: ImagePlan,
     draining: bool,
 ) -> list[Part]:
     """Every part of a running gateway.
 
-    `base` is the image that everything builds on; `troubles` says why a transport does not serve, where that is known.
+    `base` is the image that everything builds on; `others` were looked at already; `troubles` says why a transport does
+    not serve, where that is known.
     """
     parts = [Part("gateway", not draining, "shutting down" if draining else "ok")]
     try:
-        # A write that changes nothing but takes room on the disk, as every message does.
-        await asyncio.wait_for(store.write(lambda c: c.exec_driver_sql("PRAGMA user_version = 0").close()), 10)
+        await asyncio.wait_for(store.probe(), 10)
         parts.append(Part("state", True, "ok"))
     except (Exception, TimeoutError) as error:  # noqa: BLE001 - whatever it is, it is what the line must say
         parts.append(Part("state", False, f"the database refuses writes: {error}; free some space on its disk"))
@@ -52,7 +52,7 @@ async def look(
             parts.append(Part("image", True, "ok" if await engine.has_base(base) else _NO_IMAGE))
     except EngineError as error:
         parts.append(Part("engine", False, str(error)))
-    parts.append(agent)
+    parts += others
     for name, transport in transports.items():
         trouble = troubles.get(name) or f"not connected; the log says why, transports.{name} in the configuration where"
         parts.append(Part(name, transport.serving, "ok" if transport.serving else trouble))

@@ -3,15 +3,18 @@
 from gateway.wire.files import FileRoutes
 from gateway.wire.git import GitProxy
 from gateway.wire.git_pushes import Pushes
+from gateway.wire.http import Bodies
 from gateway.wire.model import ModelProxy
 from gateway.wire.model_accounts import Accounts
 from gateway.wire.model_keys import NO_KEY, Keys
-from gateway.wire.sleds import MAX_SOCKET_PATH, Sleds
+from gateway.wire.server import MAX_SOCKET_PATH
+from gateway.wire.sleds import Sleds
 
 __all__ = [
     "MAX_SOCKET_PATH",
     "NO_KEY",
     "Accounts",
+    "Bodies",
     "FileRoutes",
     "GitProxy",
     "Keys",

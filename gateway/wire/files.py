@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds that a platform may take to hand over a file.
 FETCH_WITHIN_S = 120.0
+#: Bytes that are written at once.
+_CHUNK = 2**18
 _INCOMING = re.compile(r"m(\d{1,18})-(\d{1,3})")
 
 
@@ -108,13 +110,13 @@ class FileRoutes:
         path = folder / secrets.token_hex(16)
         size = 0
         try:
-            with path.open("wb") as file:
-                async for chunk in request.content.iter_chunked(2**16):
+            with await asyncio.to_thread(path.open, "wb") as file:
+                async for chunk in request.content.iter_chunked(_CHUNK):
                     size += len(chunk)
                     if size > MAX_FILE:
                         path.unlink()
                         return _refuse(413, f"a file may have {MAX_FILE // 2**20} MiB")
-                    file.write(chunk)
+                    await asyncio.to_thread(file.write, chunk)
         except BaseException:
             path.unlink(missing_ok=True)
             raise

@@ -65,16 +65,16 @@ class GitProxy:
     def __init__(
         self,
         tokens: Mapping[str, str],
+        refusal: Callable[[str, GitUrl], Awaitable[str]],
+        bodies: Bodies,
         *,
         stall_s: float = 90.0,
-        refusal: Callable[[str, GitUrl], Awaitable[str]] | None = None,
     ) -> None:
         self._credentials = {host: _basic(token) for host, token in tokens.items() if token}
         self._stall_s = stall_s
-        #: Why a project may not push to a repository now; empty when it may.
-        self.refusal = refusal
+        self._refusal = refusal
         self._session: aiohttp.ClientSession | None = None
-        self._bodies = Bodies()
+        self._bodies = bodies
 
     @property
     def hosts(self) -> frozenset[str]:
@@ -118,7 +118,7 @@ class GitProxy:
 
     async def _ask(self, project: str, call: _Call) -> web.Response:
         """Whether a push may go on; 200 when it may."""
-        why = "pushing is not possible here" if self.refusal is None else await self.refusal(project, call.repository)
+        why = await self._refusal(project, call.repository)
         return _refuse(403, why) if why else web.Response()
 
     async def _relay(self, request: web.Request, call: _Call, body: bytes) -> web.StreamResponse:

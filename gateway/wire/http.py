@@ -18,8 +18,10 @@ log = logging.getLogger(__name__)
 _CONNECT_S = 10
 #: Seconds between two looks whether the client is still there.
 _LOOK_S = 0.25
-#: Bytes of request bodies that one project may have in the gateway's memory, and seconds that one may pause on its way.
+#: Bytes of request bodies that one project may have in the gateway's memory, and all of them together.
 BODIES = 128 * 2**20
+ALL_BODIES = 512 * 2**20
+#: Seconds that a body may pause on its way.
 PAUSE_S = 60.0
 
 #: Headers that belong to one connection.
@@ -63,10 +65,14 @@ def without(headers: CIMultiDictProxy[str], names: frozenset[str]) -> CIMultiDic
 
 
 class Bodies:
-    """The requests' bodies that are held in memory: so many bytes for each project; what is more waits its turn."""
+    """The requests' bodies that are held in memory, of all proxies: so many bytes for each project, and for all.
 
-    def __init__(self, budget: int = BODIES, pause_s: float = PAUSE_S) -> None:
+    What is more waits its turn.
+    """
+
+    def __init__(self, budget: int = BODIES, pause_s: float = PAUSE_S, *, of_all: int = ALL_BODIES) -> None:
         self._budget = budget
+        self._of_all = of_all
         self._pause_s = pause_s
         #: Bytes that each project has, or was promised.
         self._held: Counter[str] = Counter()
@@ -80,7 +86,7 @@ class Bodies:
         """
         # All of it before the first byte: bodies that grow together would wait for each other for ever.
         size = _announced(request, limit)
-        while self._held[project] and self._held[project] + size > self._budget:
+        while self._is_too_much(project, size):
             await self._freed.wait()
         self._held[project] += size
         try:
@@ -90,6 +96,11 @@ class Bodies:
             yield body
         finally:
             self._give_back(project, size)
+
+    def _is_too_much(self, project: str, size: int) -> bool:
+        """Whether a body has to wait. One that is alone never does: it could wait for nobody."""
+        own, everybody = self._held[project], self._held.total()
+        return (own > 0 and own + size > self._budget) or (everybody > 0 and everybody + size > self._of_all)
 
     async def _take_in(self, request: web.Request, limit: int) -> bytes | None:
         body = bytearray()

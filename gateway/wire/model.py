@@ -52,7 +52,7 @@ _NOT_FORWARDED = HOP_BY_HOP | {
     "x-api-key",
     SESSION_HEADER,
 }
-_NOT_RETURNED = HOP_BY_HOP | {"location", "set-cookie", "x-huskies-hold"}
+_NOT_RETURNED = HOP_BY_HOP | {"location", "set-cookie"}
 
 
 #: Told of each model call when it is over: its project, its session's name on the wire, and what it used.
@@ -79,12 +79,14 @@ class ModelProxy:
     the CLI would wait five minutes.
     """
 
-    def __init__(self, api_base_url: str, keys: Keys, account: Account, *, stall_s: float = 90.0) -> None:
+    def __init__(
+        self, api_base_url: str, keys: Keys, account: Account, bodies: Bodies, *, stall_s: float = 90.0
+    ) -> None:
         self._base_url = api_base_url.rstrip("/")
         self._account = account
         self.stall_s = stall_s
         self._session: aiohttp.ClientSession | None = None
-        self._bodies = Bodies()
+        self._bodies = bodies
         self.keys = keys
 
     @property

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from gateway.config import Credential
 from gateway.config.secrets import ALL
+from gateway.events import Events, KeyRefused, KeyWorks, ProviderLimited
 
 #: Seconds between two calls that may find a refused key to work again.
 PROBE_S = 60.0
@@ -41,25 +42,18 @@ class _State:
 
 
 class Keys:
-    """`on_problem` and `on_works` are told of a change once, `on_limit` of each later end, with a project it holds for.
-
-    `of` gives the credential of a project.
-    """
+    """`of` gives the credential of a project. Each change is told once, and of a limit each later end."""
 
     def __init__(
         self,
         of: Callable[[str], Credential | None],
+        events: Events,
         *,
-        on_problem: Callable[[str], None] = lambda _: None,
-        on_works: Callable[[], None] = lambda: None,
-        on_limit: Callable[[str, float], None] = lambda _project, _until: None,
         probe_s: float = PROBE_S,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._of = of
-        self._on_problem = on_problem
-        self._on_works = on_works
-        self._on_limit = on_limit
+        self._events = events
         self._probe_s = probe_s
         self._clock = clock
         self._states: dict[Credential, _State] = {}
@@ -126,18 +120,18 @@ class Keys:
         state.refused_at = now
         if key.scope not in self._told:
             self._told.add(key.scope)
-            self._on_problem(refused(key.scope))
+            self._events.tell(KeyRefused(refused(key.scope)))
 
     def was_accepted(self, project: str, key: Credential) -> None:
         """The provider answered a call with this credential."""
         if self._of(project) != key:
             return
-        known = self._states.get(key)
-        accepted = known.accepted_at if known else {}
-        self._states[key] = _State(accepted_at={**accepted, project: self._clock()})
+        known, now = self._states.get(key), self._clock()
+        lately = {one: at for one, at in known.accepted_at.items() if now - at < _PROVEN_S} if known else {}
+        self._states[key] = _State(accepted_at={**lately, project: now})
         if key.scope in self._told:
             self._told.discard(key.scope)
-            self._on_works()
+            self._events.tell(KeyWorks())
 
     def was_limited(self, project: str, key: Credential, headers: Mapping[str, str]) -> None:
         """The provider answered 429: a throttle that passes, unless its headers speak of the account's limit."""
@@ -150,7 +144,7 @@ class Keys:
         state = self._states.setdefault(key, _State())
         if max(now, state.limited_until) < until < now + _FARTHEST_S:
             state.limited_until = until
-            self._on_limit(project, until)
+            self._events.tell(ProviderLimited(until))
 
     def was_undecided(self, project: str, key: Credential) -> None:
         """The provider answered something else: the project's next call may find out."""

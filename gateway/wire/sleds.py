@@ -1,25 +1,23 @@
-"""The wire's server: a Unix socket per project, and the registry of the sleds that are connected.
-
-A request's identity is the socket it came by; the project's token is the second lock. So one project's sled can
-neither see nor name another's runs.
-"""
+"""The sleds that are connected: what they say, and what is said to them."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import itertools
 import logging
+import secrets
 from collections.abc import Callable, Collection, Coroutine, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 from aiohttp import WSMsgType, web
 from msgspec.structs import replace
 
-from gateway.errors import SledAway, SledRefused, UserError
+from gateway.errors import SledAway, SledRefused
+from gateway.wire.server import WireServer
 from sled.protocol import (
     MAX_FRAME,
     VERSION,
@@ -42,10 +40,6 @@ HEARTBEAT_S = 5.0
 _HELLO_WITHIN_S = 10.0
 #: Seconds that a closing sled gets to say so; a half-open one never does.
 _CLOSE_S = 1.0
-#: The kernel's limit on a socket's path, in bytes.
-MAX_SOCKET_PATH = 107
-#: Connections that one project may have open: its sled's, and one for each request to a proxy that is under way.
-MAX_CONNECTIONS = 128
 
 
 class Listener(Protocol):
@@ -59,13 +53,6 @@ class Listener(Protocol):
 
     async def on_event(self, project_id: int, event: Event) -> None:
         """A sled reports an event of a run."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Wire:
-    project_id: int
-    token: str
-    server: asyncio.AbstractServer
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,26 +83,19 @@ class _Connected:
                 calling.answer.set_exception(SledAway(why))
 
 
-class _Crowded(asyncio.Protocol):
-    """Refuses a connection: a project that opens too many must not use up what the gateway may have open."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        transport.write(b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
-        transport.close()
-
-
 class Sleds:
-    """Every project's wire. `routes` adds what else the wire carries (the model proxy)."""
+    """Every project's sled, by its wire."""
 
     def __init__(self, git_hosts: Collection[str] = ()) -> None:
         self._git_hosts = sorted(git_hosts)
+        self._server = WireServer(self._drop)
         self._listener: Listener | None = None
-        self._runner: web.AppRunner | None = None
-        self._wires: dict[str, _Wire] = {}
         self._connected: dict[int, _Connected] = {}
-        self._arrivals: dict[int, asyncio.Event] = {}
+        #: Each for as long as somebody waits for it.
+        self._arrivals: WeakValueDictionary[int, asyncio.Event] = WeakValueDictionary()
         self._talks: set[asyncio.Task[None]] = set()
+        # Unique over all processes: an answer to an earlier gateway's call must not settle one of ours.
+        self._series = secrets.token_hex(6)
         self._numbers = itertools.count(1)
 
     async def start(
@@ -123,69 +103,35 @@ class Sleds:
         listener: Listener,
         routes: Callable[[Callable[[web.Request], str | None]], Iterable[web.RouteDef]] | None = None,
     ) -> None:
-        """Get ready to open wires."""
+        """Get ready to open wires. `routes`: what else they carry beside frames.
+
+        The listener is named here and not in the constructor: it needs this object to send by.
+        """
         self._listener = listener
-        app = web.Application(client_max_size=2**26)
-        app.router.add_get("/sled", self._serve)
-        if routes is not None:
-            app.router.add_routes(routes(self.authenticate))
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, handler_cancellation=True)
-        await self._runner.setup()
+        more = routes(self._server.authenticate) if routes is not None else ()
+        await self._server.start([web.get("/sled", self._serve), *more])
 
     async def open(self, project_id: int, token: str, path: Path) -> None:
-        """Listen on a project's socket.
-
-        Raises:
-            UserError: its path is longer than the kernel allows.
-            OSError: it cannot be made.
-        """
-        if len(bytes(path)) > MAX_SOCKET_PATH:
-            raise UserError(
-                f"the socket path {path} has more than {MAX_SOCKET_PATH} bytes; "
-                "set gateway.state_dir to a shorter folder"
-            )
-        if (known := self._wires.get(str(path))) is not None:
-            if (known.project_id, known.token) == (project_id, token):
-                return
-            await self.close(path)  # of an earlier project of that name
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        loop = asyncio.get_running_loop()
-        server = await loop.create_unix_server(lambda: self._accept(str(path)), str(path), start_serving=False)
-        self._wires[str(path)] = _Wire(project_id, token, server)
-        try:
-            path.chmod(0o600)
-            await server.start_serving()
-        except OSError:
-            del self._wires[str(path)]
-            server.close()
-            raise
+        """Listen on a project's socket. Raises UserError, OSError; see `WireServer`."""
+        await self._server.open(project_id, token, path)
 
     async def close(self, path: Path) -> None:
         """Stop listening there, and drop the sled that came by it."""
-        wire = self._wires.pop(str(path), None)
-        if wire is None:
-            return
-        if connected := self._connected.get(wire.project_id):
+        await self._server.close(path)
+
+    async def _drop(self, project_id: int) -> None:
+        if connected := self._connected.get(project_id):
             await connected.socket.close()
-        wire.server.close()
-        path.unlink(missing_ok=True)
 
     async def stop(self) -> None:
         """Close every wire; sleds go on and come back."""
-        for wire in self._wires.values():
-            wire.server.close()
+        self._server.refuse()
         await asyncio.gather(*(connected.socket.close() for connected in list(self._connected.values())))
         if self._talks:
             _, stuck = await asyncio.wait(self._talks, timeout=_CLOSE_S)
             for talk in stuck:
                 talk.cancel()
-        if self._runner is not None:
-            await self._runner.cleanup()
-
-    def authenticate(self, request: web.Request) -> str | None:
-        """The project (its id, as text) that a request on the wire speaks for."""
-        wire = self._wire(request)
-        return None if wire is None else str(wire.project_id)
+        await self._server.stop()
 
     def journal(self, project_id: int) -> str | None:
         """The journal of the project's sled; None while it is not connected."""
@@ -199,9 +145,11 @@ class Sleds:
 
     async def arrival(self, project_id: int, within_s: float) -> None:
         """Wait until the project's sled is connected. Raises SledAway."""
-        event = self._arrivals.setdefault(project_id, asyncio.Event())
         if project_id in self._connected:
             return
+        event = self._arrivals.get(project_id)
+        if event is None:
+            event = self._arrivals[project_id] = asyncio.Event()
         try:
             await asyncio.wait_for(event.wait(), within_s)
         except TimeoutError:
@@ -250,34 +198,17 @@ class Sleds:
 
     def new_call_id(self) -> str:
         """A fresh id for a `Call`."""
-        return f"c{next(self._numbers)}"
-
-    def _accept(self, path: str) -> asyncio.Protocol:
-        """Who speaks to a new connection of a wire."""
-        assert self._runner is not None
-        assert self._runner.server is not None
-        server = self._runner.server
-        names = [there.transport.get_extra_info("sockname") for there in server.connections if there.transport]
-        return server() if names.count(path) < MAX_CONNECTIONS else _Crowded()
-
-    def _wire(self, request: web.Request) -> _Wire | None:
-        name = request.transport.get_extra_info("sockname") if request.transport else None
-        wire = self._wires.get(name) if isinstance(name, str) else None
-        header = request.headers.get("Authorization", "")
-        offered = header.removeprefix("Bearer ") or request.headers.get("x-api-key", "")
-        if wire is None or not hmac.compare_digest(offered.encode(), wire.token.encode()):
-            return None
-        return wire
+        return f"c{self._series}-{next(self._numbers)}"
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
-        wire = self._wire(request)
-        if wire is None:
+        project_id = self._server.project_of(request)
+        if project_id is None:
             return web.Response(status=401, text="unknown project token\n")
         socket = web.WebSocketResponse(timeout=_CLOSE_S, heartbeat=HEARTBEAT_S, max_msg_size=MAX_FRAME)
         await socket.prepare(request)
         # A task of its own: aiohttp cancels the handler when the sled hangs up, and what the sled said before must be
         # taken in to its end, its last Finished above all.
-        await asyncio.shield(self._in_background(self._talk(wire.project_id, socket)))
+        await asyncio.shield(self._in_background(self._talk(project_id, socket)))
         return socket
 
     def _in_background(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
@@ -314,12 +245,12 @@ class Sleds:
                 self._in_background(before.socket.close())
             await connected.send(welcome, *then)
             self._listener.on_connected(project_id)
-            self._arrivals.setdefault(project_id, asyncio.Event()).set()
+            if (arrival := self._arrivals.pop(project_id, None)) is not None:
+                arrival.set()
             await self._listen(project_id, connected)
         finally:
             if self._connected.get(project_id) is connected:
                 del self._connected[project_id]
-                self._arrivals.pop(project_id, None)
             connected.give_up("its sled went away")
 
     async def _listen(self, project_id: int, connected: _Connected) -> None:

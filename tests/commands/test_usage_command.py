@@ -87,7 +87,7 @@ async def test_it_tells_who_used_what_in_which_project(tmp_path: Path) -> None:
             "- Ana: 2 runs, 2 min; 1.24k in, 51 out, 2M from cache; at least 0.50 USD",
             "- Ben B.: 1 run, 30 s; at least 10 in, 5 out; at least 0.25 USD",
         ]
-        assert told.endswith("What is older than 20 days is not kept.")
+        assert told.endswith("Anything older than 20 days is not kept.")
         await change(here, 1, started_at=0.0, ended_at=1.0)
         told = await here.ask("usage two", contains="Usage of two", sender="fake:ben")
         assert told.split("\n\n")[1].splitlines()[1:] == [

@@ -56,7 +56,7 @@ async def test_deleted_and_made_again_it_is_the_same_place(gateway: ContainerGat
     assert "huskies-demo" not in (gateway.state / ".ssh" / "config").read_text()
 
     again = await gateway.said("new project demo", "p2")
-    assert "taken up again" in again
+    assert "picked up again" in again
     assert "-p 24200 " in again
     assert gateway.paths("demo").known_hosts.read_text() == before
     assert gateway.paths("demo").client_key.read_text() != key, "a key that was given out opens nothing any more"
@@ -166,7 +166,7 @@ async def test_rebuild_keeps_what_is_yours_and_says_what_changed(gateway: Contai
     await gateway.logs_in("demo", "echo kept > file; echo kept > ~/in-home")
     first = inspect(gateway.container("demo"))
     same = await gateway.said("rebuild demo", "r1")
-    assert "as it was, nothing of it has changed" in same
+    assert "image: unchanged" in same
     second = inspect(gateway.container("demo"))
     assert second["Id"] != first["Id"]
     assert second["Image"] == first["Image"]

@@ -40,7 +40,7 @@ async def test_a_tap_answers_once_and_only_for_whoever_may(synapse: Synapse, tmp
             told = await room.sees(contains("over"))
             assert "denied" in told
             await room.say("huskies: questions")
-            await room.sees(is_final("Nothing is asked here."))
+            await room.sees(is_final("No questions are open here."))
             assert not any("May I use Bash?" in text for text in room.texts()), "the card is its outcome"
 
 

@@ -13,10 +13,10 @@ import pytest
 from aiohttp import web
 
 from gateway.errors import SledAway, SledRefused
-from gateway.wire import GitProxy
+from gateway.wire import Bodies, GitProxy
 from sled.clone import MAX_TOLD, Progress, Relayed, clone_environment, explain, is_clonable
 from sled.protocol import Call
-from tests.support.git_server import GitServer
+from tests.support.git_server import GitServer, not_asked
 from tests.support.processes import until
 from tests.support.yard import PROJECT, TOKEN, Yard, make_yard
 
@@ -67,7 +67,7 @@ class Place:
 async def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Place]:
     async with GitServer(tmp_path / "forge", token=CANARY) as forge:
         monkeypatch.setenv("SSL_CERT_FILE", str(forge.ca_file))
-        proxy = GitProxy({forge.host: CANARY, "localhost:1": CANARY})
+        proxy = GitProxy({forge.host: CANARY, "localhost:1": CANARY}, not_asked, Bodies())
         async with make_yard(proxy.routes) as yard:
             yard.sled()
             await yard.arrival()

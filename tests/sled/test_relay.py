@@ -14,7 +14,7 @@ from yarl import URL
 from sled import relay as relay_module
 from sled.agents.claude import create
 from sled.protocol import Body, Finished, Run, TextDelta, ToolDone
-from sled.relay import HOLD_HEADER, Relay
+from sled.relay import Relay
 from sled.turn import Turn
 from tests.support.claude_api import ClaudeApi, script
 from tests.support.claude_cli import cli_processes, eventually, private_environment
@@ -144,14 +144,7 @@ async def test_a_request_that_was_dropped_before_an_answer_is_sent_again(
         assert await request == (200, "got 2")
 
 
-async def test_a_gateway_that_is_not_ready_is_waited_for(http: aiohttp.ClientSession, url: str, wire: Path) -> None:
-    not_ready = b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n" + f"{HOLD_HEADER}: 1\r\n\r\n".encode()
-    async with saying(wire, not_ready, not_ready, OK) as heads:
-        assert await post(http, url) == (200, "ok")
-        assert heads.qsize() == 3
-
-
-async def test_any_other_failure_is_passed_on(http: aiohttp.ClientSession, url: str, wire: Path) -> None:
+async def test_a_failure_that_the_gateway_tells_is_passed_on(http: aiohttp.ClientSession, url: str, wire: Path) -> None:
     async with saying(wire, b"HTTP/1.1 502 No\r\nContent-Length: 2\r\n\r\nno"):
         assert await post(http, url) == (502, "no")
     async with saying(wire, b"no HTTP at all\r\n\r\n"):

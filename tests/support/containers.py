@@ -13,9 +13,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gateway.app.startup import instance
+from gateway.config.state_dir import instance
 from gateway.engine import ProjectPaths, SledSpec
-from gateway.engine.container import LABEL_INSTANCE, LABEL_PROJECT, Limits, container_name, image_prefix, network_name
+from gateway.engine.container import (
+    LABEL_INSTANCE,
+    LABEL_PROJECT,
+    Resources,
+    container_name,
+    image_prefix,
+    network_name,
+)
 from gateway.engine.docker import DockerEngine, answers
 from gateway.projects.ssh import furnish
 from stacks.catalog import catalog
@@ -69,7 +76,7 @@ async def warm_up(folder: Path) -> None:
     inputs: BuildInputs = build_inputs.read(BuildSection(**build_section()))
     spec = SledSpec("warm", ProjectPaths.of(folder, "warm"), folder, "t", oauth=False, owner=(1000, 1000), ssh_port=2)
     await furnish(spec)
-    engine = DockerEngine(CACHE, Limits())
+    engine = DockerEngine(CACHE, Resources())
     try:
         stacks = {stack.name: stack for stack in catalog()}
         overlays: list[list[Overlay]] = [[], [Overlay(stacks["python"], stacks["python"].version)]]

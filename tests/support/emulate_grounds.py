@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any, Self
 
-from gateway.chat import Conversation, MessageRef
+from gateway.chat import Conversation, Deliveries, MessageRef
 from gateway.store import Store
 from tests.support.emulate_platforms import ANAS, EVES, Account, Platform, Workspace
 from tests.support.grounds import until
@@ -135,10 +135,10 @@ class EmulatedWhatsApp(EmulatedGround):
         self.account.postman.target = f"http://127.0.0.1:{bot.port}"
         self.transport = bot.transport
 
-    def bot(self, **settings: Any) -> WhatsAppBot:
+    def bot(self, deliveries: Deliveries | None = None, **settings: Any) -> WhatsAppBot:
         """A transport in front of the same account, with other `settings`; Twilio reaches it once it is told."""
         defaults = {"public_url": self.account.postman.url, "check_s": 0.2}
-        return WhatsAppBot(_Twilio(self.account.front.url), **{**defaults, **settings})  # type: ignore[arg-type]
+        return WhatsAppBot(_Twilio(self.account.front.url), deliveries, **{**defaults, **settings})  # type: ignore[arg-type]
 
     async def say(self, text: str) -> str:
         return await self.account.says(text)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from gateway.wire.git_url import GitUrl
 from tests.support.tls import make_certificates
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -170,3 +171,8 @@ async def _child(*command: str, env: dict[str, str]) -> AsyncIterator[asyncio.su
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.communicate()  # to the end of its output: the pipe is closed with it
+
+
+async def not_asked(_project: str, _repository: GitUrl) -> str:
+    """What a gateway's proxy says of a push where nobody can be asked."""
+    return "nobody can be asked here"

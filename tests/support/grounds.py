@@ -48,7 +48,7 @@ class Recorder:
     def know(self, operators: list[str]) -> None:
         """Only these may speak."""
         self.known = operators
-        self._inbox = Inbox(self._store, Access(operators, []), lambda _: None, lambda _: None)
+        self._inbox = Inbox(self._store, Access(operators, []), on_accepted=lambda _: None, on_withdrawn=lambda _: None)
 
     async def accept(self, incoming: Sequence[Incoming], cursor: str | None = None) -> None:
         self.offered += incoming

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from gateway.app.app import App, build
+from gateway.app.app import App
+from gateway.app.build import build
 from gateway.config import Settings
 from gateway.engine import Engine
 from gateway.testing import FakeTransport, InMemoryEngine

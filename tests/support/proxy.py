@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +13,9 @@ import aiohttp
 from aiohttp import web
 
 from gateway.config import Credential
+from gateway.events import Event, Events
 from gateway.store.usage import Used
-from gateway.wire import Keys, ModelProxy
+from gateway.wire import Bodies, Keys, ModelProxy
 from gateway.wire.model_keys import refused
 
 Request = AbstractAsyncContextManager[aiohttp.ClientResponse]
@@ -53,13 +54,20 @@ class Proxy(ModelProxy):
     """A proxy with one key for all, and the account that it gave of each call."""
 
     def __init__(
-        self, url: str, api_key: str = KEY, oauth_token: str = "", *, stall_s: float = 90.0, **how: Any
+        self,
+        url: str,
+        api_key: str = KEY,
+        oauth_token: str = "",
+        *,
+        stall_s: float = 90.0,
+        heard: Callable[[Event], None] = lambda _: None,
+        **how: Any,
     ) -> None:
         kind = "api_key" if api_key else "oauth_token"
         self.value = api_key or oauth_token
         self.told: list[tuple[str, str, Used]] = []
-        keys = Keys(lambda _: Credential("all", kind, self.value) if self.value else None, **how)
-        super().__init__(url, keys, lambda *told: self.told.append(told), stall_s=stall_s)
+        keys = Keys(lambda _: Credential("all", kind, self.value) if self.value else None, Events(heard), **how)
+        super().__init__(url, keys, lambda *told: self.told.append(told), Bodies(), stall_s=stall_s)
 
     @property
     def used(self) -> list[Used]:

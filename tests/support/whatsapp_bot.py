@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from gateway.chat import Receiver
+from gateway.chat import Deliveries, Receiver
 from gateway.web.webhooks import SERVER
 from tests.support.running import Running
 from tests.support.twilio_server import ACCOUNT, BOT, PUBLIC_URL, TOKEN, TwilioServer
@@ -19,7 +19,7 @@ class WhatsAppBot(Running):
 
     transport: WhatsAppTransport
 
-    def __init__(self, server: TwilioServer, **settings: Any) -> None:
+    def __init__(self, server: TwilioServer, deliveries: Deliveries | None = None, **settings: Any) -> None:
         self.server = server
         values: dict[str, Any] = {
             "account_sid": ACCOUNT,
@@ -30,7 +30,7 @@ class WhatsAppBot(Running):
             **settings,
         }
         self.config = WhatsAppConfig(**values)
-        self.transport = WhatsAppTransport(self.config)
+        self.transport = WhatsAppTransport(self.config, deliveries)
 
     async def __aenter__(self) -> Self:
         app = web.Application(client_max_size=2**20)

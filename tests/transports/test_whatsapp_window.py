@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from gateway.chat import Conversation, Noted, OutgoingFile
+from gateway.chat import Conversation, Noted, OutgoingFile, Transport
 from gateway.config import Access
 from gateway.delivery import Outbox
 from gateway.delivery.worker import GIVE_UP_S
 from gateway.intake import Inbox
 from gateway.store import Store, conversations
+from gateway.store.conversations import Destination
 from gateway.store.tables import messages, outbox
 from tests.support.twilio_server import ANA, Answer, TwilioServer
 from tests.support.whatsapp_bot import WhatsAppBot
@@ -37,10 +38,12 @@ class Desk:
         self._settings = {"template_sid": TEMPLATE, "quick_replies": {"allow,deny": BUTTONS}, **settings}
 
     async def start(self) -> None:
-        self.bot = WhatsAppBot(self.server, **self._settings)
-        self.outbox = Outbox(self.store, {"whatsapp": self.bot.transport})
+        transports: dict[str, Transport] = {}
+        self.outbox = Outbox(self.store, transports)
+        self.bot = WhatsAppBot(self.server, self.outbox, **self._settings)
+        transports["whatsapp"] = self.bot.transport
         access = Access([f"whatsapp:{ANA}", f"whatsapp:{BEN}"], [])
-        self.inbox = Inbox(self.store, access, lambda _: None, lambda _: None)
+        self.inbox = Inbox(self.store, access, on_accepted=lambda _: None, on_withdrawn=lambda _: None)
         await self.bot.__aenter__()
         await self.bot.start(self.inbox.of("whatsapp"))
         await self.outbox.recover()
@@ -58,7 +61,7 @@ class Desk:
 
         def unit(c: Any) -> None:
             known = conversations.ensure(c, here, direct=True)
-            self.outbox.add(c, here, known.id, text, choices=choices)
+            self.outbox.add(c, Destination(here, known.id), text, choices=choices)
 
         await self.store.write(unit)
         self.outbox.wake(here)
@@ -257,7 +260,7 @@ async def test_a_file_that_did_not_arrive_is_told_of(desk: Desk, tmp_path: Path)
     file = OutgoingFile(tmp_path / "f", "a.zip", "application/zip", 1)
 
     def unit(c: Any) -> None:
-        desk.outbox.add_file(c, HERE, conversations.ensure(c, HERE, direct=True).id, file, "")
+        desk.outbox.add_file(c, Destination(HERE, conversations.ensure(c, HERE, direct=True).id), file, "")
 
     await desk.store.write(unit)
     desk.outbox.wake(HERE)
@@ -274,7 +277,7 @@ async def test_a_text_that_does_not_arrive_as_a_file_does_as_messages(desk: Desk
     file = OutgoingFile(tmp_path / "f", name, mimetypes.guess_type(name)[0] or "", len(text))
 
     def unit(c: Any) -> None:
-        desk.outbox.add_file(c, HERE, conversations.ensure(c, HERE, direct=True).id, file, "")
+        desk.outbox.add_file(c, Destination(HERE, conversations.ensure(c, HERE, direct=True).id), file, "")
 
     await desk.store.write(unit)
     desk.outbox.wake(HERE)

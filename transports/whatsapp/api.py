@@ -173,14 +173,14 @@ async def _save(answer: aiohttp.ClientResponse, mime: str, into: Path, most: int
     if answer.content_type.lower() != mime.partition(";")[0].strip().lower():
         raise DeliveryRefused(f"it is {answer.content_type[:60]}, and its message says {mime[:60]}")
     size = answer.content_length or 0
-    with into.open("wb") as target:
+    with await asyncio.to_thread(into.open, "wb") as target:
         if size <= most:
             size = 0
             async for chunk in answer.content.iter_chunked(2**16):
                 size += len(chunk)
                 if size > most:
                     break
-                target.write(chunk)
+                await asyncio.to_thread(target.write, chunk)
     if size > most:
         raise DeliveryRefused(f"it has more than {most:,} bytes")
 

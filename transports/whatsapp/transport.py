@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 
 class WhatsAppTransport:
-    """One WhatsApp sender of a Twilio account."""
+    """One WhatsApp sender of a Twilio account. `deliveries` hears what became of messages, and knows who wrote when."""
 
-    def __init__(self, config: WhatsAppConfig) -> None:
+    def __init__(self, config: WhatsAppConfig, deliveries: Deliveries | None = None) -> None:
         self._config = config
-        self._deliveries: Deliveries | None = None
+        self._deliveries = deliveries
         self._connection: Connection | None = None
 
     @property
@@ -47,10 +47,6 @@ class WhatsAppTransport:
     def serving(self) -> bool:
         """True while the account was good when we looked last."""
         return self._connection is not None and self._connection.serving
-
-    def attach(self, deliveries: Deliveries) -> None:
-        """Where it is told what became of messages, and asked when a person wrote last. Before `routes`."""
-        self._deliveries = deliveries
 
     def routes(self) -> list[web.RouteDef]:
         """What Twilio posts to and fetches from."""

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from gateway.app.platforms import PLATFORMS
-from gateway.app.startup import check, cli_socket
+from gateway.app.startup import check
 from gateway.chat.finding import Finding
 from gateway.chat.guide import Guide
 from gateway.cli.init.asker import Asker, Say, Skipped
@@ -18,6 +18,7 @@ from gateway.config import Credential, Secrets, git_identity
 from gateway.config.secrets import ALL, KEYS, check_value, secrets_file
 from gateway.config.sections import GitSection
 from gateway.config.settings import find_file
+from gateway.config.state_dir import cli_socket
 from gateway.engine import docker
 from gateway.errors import StateError, UserError
 from gateway.wire import model_check

@@ -15,7 +15,7 @@ from gateway.engine.container import (
     LABEL_INSTANCE,
     LABEL_PROJECT,
     STOP_S,
-    Limits,
+    Resources,
     container,
     container_name,
     labels,
@@ -51,7 +51,7 @@ class DockerEngine:
     kind = "docker"
     isolated = True
 
-    def __init__(self, instance: str, limits: Limits, times: BuildTimes | None = None) -> None:
+    def __init__(self, instance: str, limits: Resources, times: BuildTimes | None = None) -> None:
         self._instance = instance
         self._limits = limits
         self._client = Client()
@@ -134,7 +134,7 @@ class DockerEngine:
         """Whether a container of the project's name is also of its making."""
         return labels(spec, self._instance).items() <= (found["Config"]["Labels"] or {}).items()
 
-    def _start(self, api: APIClient, spec: SledSpec, limits: Limits) -> None:
+    def _start(self, api: APIClient, spec: SledSpec, limits: Resources) -> None:
         name = self._name(spec)
         found = _inspect(api, name)
         if found is not None and _runs(found) and self._is_ours(found, spec):

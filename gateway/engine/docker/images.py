@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gateway.engine.build_times import BuildTimes
-from gateway.engine.container import Limits, check_container, image_prefix
+from gateway.engine.container import Resources, check_container, image_prefix
 from gateway.engine.docker.client import Client
 from gateway.engine.docker.layer_build import LayerBuild
 from gateway.engine.engine import Prepared
@@ -46,7 +46,7 @@ _LABEL_TOLD = "huskies.told"
 class Images:
     """The images of one gateway."""
 
-    def __init__(self, client: Client, instance: str, limits: Limits, times: BuildTimes) -> None:
+    def __init__(self, client: Client, instance: str, limits: Resources, times: BuildTimes) -> None:
         self._client = client
         self._instance = instance
         self._limits = limits

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shutil
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,20 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import select
 
-from gateway.app.startup import check, choose_engine, lock_state
+from gateway.app import app as app_module
+from gateway.app.build import build
+from gateway.app.startup import check, choose_engine
 from gateway.chat import Conversation, Fate
-from gateway.errors import ConfigError, EngineDown, EngineError, StateLocked, UserError
-from gateway.store import conversations
+from gateway.config.state_dir import lock_state
+from gateway.errors import ConfigError, EngineDown, EngineError, StateError, StateLocked, UserError
+from gateway.store import Connection, conversations
 from gateway.store import projects as rows
+from gateway.store.messages import COMPACT
 from gateway.store.tables import turns
 from gateway.testing import InMemoryEngine
 from tests.conftest import World
 from tests.support.house import House, house, make_settings
+from tests.support.processes import until
 
 
 @pytest_asyncio.fixture
@@ -187,7 +192,7 @@ async def test_delete_asks_and_gives_a_receipt_and_the_name_is_taken_up_again(ho
     assert "no open question" in await home.ask(code)
     assert "There is no project yet" in await home.ask("hello?")
     again = await home.ask("new project demo", contains="is ready")
-    assert "taken up again" in again
+    assert "picked up again" in again
     assert await home.ask("still there?") == "still there?"
 
 
@@ -239,7 +244,7 @@ async def test_small_commands(home: House) -> None:
     assert "no SSH" in await home.ask("ssh")
     assert "auto" in await home.ask("permissions")
     assert "allow from the next run" in await home.ask("permissions allow")
-    assert "nothing" in await home.ask("logs")
+    assert "log of demo is empty" in await home.ask("logs")
     assert "Between 1 and 500" in await home.ask("logs 9999")
     assert "new dialogue" in await home.ask("reset")
     assert "no interrupted" in await home.ask("retry")
@@ -312,7 +317,7 @@ async def test_the_command_lines_socket(home: House) -> None:
         assert [project["name"] for project in listed] == ["demo"]
         assert (await web.get("http://gateway/projects/nothing")).status == 404
         parts = await (await web.get("http://gateway/doctor")).json()
-        assert all(part["ok"] for part in parts)
+        assert [part for part in parts if not part["ok"]] == []
 
 
 def test_one_gateway_per_state_directory(tmp_path: Path) -> None:
@@ -357,7 +362,7 @@ async def test_a_project_with_a_container_does_not_run_on_the_process_engine(tmp
         await home.ask("new project demo", contains="is ready")
         await home.ask("down")
         project = home.app.projects.get("demo")
-        await home.app.projects._change(project, image="huskies-x-python:1")
+        await home.app.projects.registry.change(project, image="huskies-x-python:1")
         assert "lives in a container" in await home.ask("up demo")
         assert not await home.engine.is_running(home.app.projects.spec(project))
 
@@ -390,11 +395,11 @@ async def test_what_is_deleted_stays_deleted_whoever_waited_for_it(home: House, 
     await home.ask("new project demo", contains="is ready")
     projects = home.app.projects
     project = projects.get("demo")
-    async with projects._lock("demo"):
+    async with projects.registry.lock("demo"):
         late = asyncio.create_task(projects.up(project))
         await asyncio.sleep(0)
         await home.app.store.write(lambda c: rows.bury(c, project.id))
-        projects._living.pop(project.id)
+        projects.registry.dismiss(project)
     with pytest.raises(UserError, match="There is no project demo"):
         await late
     assert projects.all() == []
@@ -420,17 +425,18 @@ async def test_a_link_at_the_default_place_is_no_way_out(home: House, tmp_path: 
     assert home.app.projects.all() == []
 
 
-async def test_another_room_is_told_there_what_was_not_run(home: House, tmp_path: Path) -> None:
+async def test_another_room_is_told_there_what_was_not_run(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
     await home.ask("new project demo", contains="is ready")
     await home.say("switch demo", room="private")
     await home.transport.until(lambda texts: any("is active here" in t for t in texts))
     await home.say("hold the line", room="room")
     project = home.app.projects.get("demo")
-    home.app.dispatcher._limits = replace(home.app.dispatcher._limits, window_s=60, window_max_s=60)
+    monkeypatch.setattr(home.app.dispatcher._line, "_window_s", 60)
+    monkeypatch.setattr(home.app.dispatcher._line, "_window_max_s", 60)
     await home.quiet()
     secret = await home.say("my secret plan", room="private")
     async with asyncio.timeout(5):
-        while not home.app.dispatcher._lanes:
+        while not list(home.app.dispatcher._line.sessions):
             await asyncio.sleep(0.01)
     here = await home.app.store.read(lambda c: conversations.find(c, Conversation("fake", "room")))
     assert here is not None
@@ -497,3 +503,111 @@ async def test_what_has_to_be_typed_is_no_button(home: House) -> None:
     await home.transport.until(lambda texts: any("To confirm, type" in text for text in texts))
     assert home.app.projects.all() != []
     assert "is deleted" in await home.ask(f"{code} demo", contains="is deleted")
+
+
+async def test_whatever_asks_which_agent_answers_hears_the_same(tmp_path: Path) -> None:
+    """Also after `huskies secrets set`, while the gateway runs."""
+    async with house(tmp_path, settings=make_settings(tmp_path, agent={"kind": "auto"})) as home:
+        await home.ask("new project demo", contains="is ready")
+        assert "scripted" in await home.ask("agent")
+        assert "can't do that" in await home.ask("compact")
+        home.app.secrets.set("all", "api_key", "sk-ant-api-canary")
+        assert (await home.ask("agent")).startswith("demo: claude.")
+        assert (await home.ask("agent scripted")).startswith("demo: scripted from")
+        assert (await home.ask("agent default")).startswith("demo: claude from")
+        assert "can't do that" not in await home.ask("sessions")
+        assert isinstance(home.engine, InMemoryEngine)
+        runs = home.engine.runs
+        before = len(runs)
+        await home.say("compact")
+        await until(lambda: len(runs) > before)
+        assert runs[-1].prompt == COMPACT
+        assert runs[-1].agent == "claude"
+
+
+async def test_an_edit_of_a_queued_prompt_is_read_as_the_prompt_was(tmp_path: Path) -> None:
+    settings = make_settings(tmp_path, dispatcher={"coalesce_window_ms": 60_000, "coalesce_max_ms": 60_000})
+    async with house(tmp_path, settings=settings) as home:
+        await home.ask("new project demo", contains="is ready")
+        first = await home.say("prompt stop")
+        second = await home.say("something else")
+        queued = "SELECT count(*) FROM messages WHERE fate = 'queued'"
+
+        async def waiting() -> int:
+            return await home.app.store.read(lambda c: c.exec_driver_sql(queued).scalar_one())
+
+        async with asyncio.timeout(10):
+            while await waiting() < 2:
+                await asyncio.sleep(0)
+        await home.say("prompt restart", edits=first)
+        await home.say("and this", edits=second)
+        texts = await home.app.store.read(
+            lambda c: c.exec_driver_sql("SELECT text FROM messages WHERE fate = 'queued' ORDER BY id").scalars().all()
+        )
+        assert texts == ["restart", "and this"]
+
+
+async def test_a_purge_that_is_cut_off_leaves_no_secret_for_the_next_of_that_name(
+    home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await home.ask("new project demo", contains="is ready")
+    home.app.secrets.set("demo", "api_key", "sk-ant-api-canary")
+    project = home.app.projects.get("demo")
+    erase = rows.erase
+
+    def cut_off(*_: object) -> None:
+        raise StateError("cut off")
+
+    monkeypatch.setattr(rows, "erase", cut_off)
+    with pytest.raises(StateError):
+        await home.app.projects.delete(project, 1, purge=True)
+    assert home.app.secrets.names() == {}
+    monkeypatch.setattr(rows, "erase", erase)
+    for left in await home.app.store.read(rows.all_projects):
+        await home.app.projects.reconciler.finish(left)
+    assert await home.app.store.read(rows.all_projects) == []
+
+
+async def test_a_part_that_ended_is_told_of_until_it_is_at_work_again(
+    home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop that reconciles is such a part; and a transport's trouble is over when it serves."""
+    monkeypatch.setattr(app_module, "_PAUSE_S", 0.2)
+    home.app.troubles["fake"] = "it was refused"
+    assert [part for part in await home.app.parts() if not part.ok] == []
+    assert home.app.troubles == {}
+    failures = [ValueError("odd")]
+    began = asyncio.Event()
+
+    async def loop() -> None:
+        if failures:
+            raise failures.pop()
+        began.set()
+        await asyncio.Event().wait()
+
+    going = asyncio.create_task(home.app._keep_going("projects", loop))
+    await until(lambda: "projects" in home.app.troubles)
+    assert [(part.name, part.text) for part in await home.app.parts() if not part.ok] == [
+        ("projects", "ValueError: odd")
+    ]
+    await asyncio.wait_for(began.wait(), 10)
+    assert home.app.troubles == {}
+    going.cancel()
+    await asyncio.gather(going, return_exceptions=True)
+
+
+async def test_a_gateway_that_can_write_nothing_any_more_ends(tmp_path: Path, empty_database: Path) -> None:
+    state = tmp_path / "state" / ".gateway"
+    state.mkdir(parents=True)
+    shutil.copy(empty_database, state / "huskies.db")
+    app = await build(make_settings(tmp_path), None, engine=InMemoryEngine())
+    running = asyncio.create_task(app.run(asyncio.Event()))
+    await app.started.wait()
+
+    def ends(_: Connection) -> None:
+        raise SystemExit
+
+    with pytest.raises(StateError):
+        await app.store.write(ends)
+    with pytest.raises(StateError, match="nothing can be written"):
+        await asyncio.wait_for(running, 20)

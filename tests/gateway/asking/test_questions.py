@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -318,11 +318,13 @@ async def test_what_is_too_long_for_a_card_is_a_file_above_it(asking: Asking) ->
     assert (await asking.decision()).allow
 
 
-async def test_what_no_disk_holds_is_denied_unseen(asking: Asking, caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_no_disk_holds_is_denied_unseen(
+    asking: Asking, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(name: str, data: bytes) -> OutgoingFile:
         raise OSError(28, "No space left on device")
 
-    asking.world.questions.keep = full
+    keeping(asking, monkeypatch, full)
     await asking.world.sleds.say(asking.project, asking.run.run, LONG)
     decision = await asking.decision()
     assert not decision.allow
@@ -331,15 +333,20 @@ async def test_what_no_disk_holds_is_denied_unseen(asking: Asking, caplog: pytes
     assert not any("May I" in text for text in asking.world.transport.texts)
 
 
-async def test_what_a_rule_allows_makes_no_file(asking: Asking) -> None:
+def keeping(asking: Asking, monkeypatch: pytest.MonkeyPatch, keep: Callable[[str, bytes], OutgoingFile]) -> None:
+    """Files of arguments are made by `keep`."""
+    monkeypatch.setattr(asking.world.questions, "posting", replace(asking.world.questions.posting, keep=keep))
+
+
+async def test_what_a_rule_allows_makes_no_file(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
-    keep = asking.world.questions.keep
+    keep = asking.world.questions.posting.keep
 
     def noted(name: str, data: bytes) -> OutgoingFile:
         made.append(name)
         return keep(name, data)
 
-    asking.world.questions.keep = noted
+    keeping(asking, monkeypatch, noted)
     ruled = msgspec.structs.replace(LONG, rule="Write")
     await asking.ask(ruled)
     await asking.world.answers.allow(await asking.says("allow session", "m2"), Role.MEMBER, None, session=True)

@@ -18,6 +18,7 @@ from gateway.config.log import Redactor, blot_out
 from gateway.config.secrets import ALL, Secrets, secrets_file
 from gateway.config.sections import AgentSection
 from gateway.errors import StateError, UserError
+from gateway.events import Events
 from gateway.web import secrets_api
 from tests.support.proxy import served
 
@@ -30,9 +31,8 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_what_is_set_is_there_for_the_next_gateway_and_for_nobody_else(file: Path) -> None:
-    secrets = Secrets(file)
     changes: list[dict[str, list[str]]] = []
-    secrets.listeners.append(lambda: changes.append(secrets.names()))
+    secrets = Secrets(file, Events(lambda _: changes.append(secrets.names())))
     os.umask(0)  # must not matter
     try:
         secrets.set("demo", "api_key", CANARY)

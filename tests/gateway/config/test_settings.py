@@ -103,7 +103,7 @@ def test_the_environment_beats_the_file(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("HUSKIES_AGENT__API_KEY", "sk-canary")
     settings = load(file)
     assert (settings.dispatcher.max_runs, settings.dispatcher.queue_limit) == (5, 7)
-    assert settings.agent.chosen == "claude"
+    assert settings.agent.api_key.get_secret_value() == "sk-canary"
     assert "sk-canary" not in repr(settings)
 
 

@@ -32,7 +32,7 @@ def test_names_of_files_are_only_names(given: str, safe: str) -> None:
 async def test_a_full_disk_does_not_keep_a_long_answer_from_people(world: World, tmp_path: Path) -> None:
     (tmp_path / "files").write_text("in the way")
     files = Files(tmp_path / "files", world.store, world.outbox)
-    text, file = files.abridge("long " * 4000, world.transport.message("", "").conversation)
+    text, file = await files.abridge("long " * 4000, world.transport.message("", "").conversation)
     assert (len(text), file) == (20_000, None)
 
 

@@ -19,7 +19,7 @@ ROOM = Conversation("fake", "room")
 
 async def make_notice(world: World) -> Notice:
     here = await world.store.write(lambda c: conversations.ensure(c, ROOM, direct=True))
-    return Notice(world.store, world.outbox, ROOM, here.id)
+    return Notice(world.store, world.outbox, here.destination)
 
 
 def no_edits(world: World) -> None:

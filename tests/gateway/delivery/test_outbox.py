@@ -6,14 +6,17 @@ import asyncio
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select
 
 from gateway.chat import Conversation, MessageRef, OutgoingFile, Reply
+from gateway.delivery import worker as worker_module
 from gateway.errors import DeliveryRefused, OutcomeUnknown, TransportDown
 from gateway.store import Connection, conversations
 from gateway.store import outbox as rows
+from gateway.store.conversations import Destination
 from gateway.store.tables import outbox
 from gateway.testing import FakeTransport
 from tests.conftest import World, close_world, make_world
@@ -32,7 +35,7 @@ async def states(world: World) -> list[str]:
 async def test_replies_are_sent_in_order(world: World) -> None:
     here = await room_id(world)
     for number in range(20):
-        await world.outbox.say(ROOM, here, str(number))
+        await world.outbox.say(Destination(ROOM, here), str(number))
     assert await world.outbox.drain(5)
     assert world.transport.texts == [str(n) for n in range(20)]
 
@@ -40,8 +43,8 @@ async def test_replies_are_sent_in_order(world: World) -> None:
 async def test_an_outage_delays_and_keeps_the_order(world: World) -> None:
     here = await room_id(world)
     world.transport.faults = [TransportDown(), TransportDown(retry_after_s=0.05)]
-    await world.outbox.say(ROOM, here, "one")
-    await world.outbox.say(ROOM, here, "two")
+    await world.outbox.say(Destination(ROOM, here), "one")
+    await world.outbox.say(Destination(ROOM, here), "two")
     assert await world.outbox.drain(5)
     assert world.transport.texts == ["one", "two"]
     assert world.transport.calls[0] == world.transport.calls[1] == world.transport.calls[2], "one key for all tries"
@@ -52,18 +55,18 @@ async def test_one_conversations_outage_does_not_hold_up_another(world: World) -
     other = Conversation("fake", "other")
     there = await room_id(world, other)
     world.transport.faults = [TransportDown(retry_after_s=3600)]
-    await world.outbox.say(ROOM, here, "stuck")
+    await world.outbox.say(Destination(ROOM, here), "stuck")
     while world.transport.faults:
         await world.store.read(lambda c: None)
-    await world.outbox.say(other, there, "free")
+    await world.outbox.say(Destination(other, there), "free")
     assert await world.transport.until(lambda texts: bool(texts)) == ["free"]
 
 
 async def test_a_refused_reply_fails_and_the_next_goes_on(world: World) -> None:
     here = await room_id(world)
     world.transport.faults = [DeliveryRefused("too odd")]
-    await world.outbox.say(ROOM, here, "odd")
-    await world.outbox.say(ROOM, here, "fine")
+    await world.outbox.say(Destination(ROOM, here), "odd")
+    await world.outbox.say(Destination(ROOM, here), "fine")
     assert await world.outbox.drain(5)
     assert world.transport.texts == ["fine"]
     assert await states(world) == ["failed", "sent"]
@@ -73,7 +76,7 @@ async def test_a_refused_reply_fails_and_the_next_goes_on(world: World) -> None:
 async def test_an_unknown_outcome_is_not_repeated(world: World) -> None:
     here = await room_id(world)
     world.transport.faults = [OutcomeUnknown("hung")]
-    await world.outbox.say(ROOM, here, "maybe")
+    await world.outbox.say(Destination(ROOM, here), "maybe")
     assert await world.outbox.drain(5)
     assert await states(world) == ["unknown"]
 
@@ -84,7 +87,7 @@ async def left_in_the_air(tmp_path: Path, *, idempotent: bool) -> World:
     transport.capabilities = replace(transport.capabilities, idempotent=idempotent)
     first = await make_world(tmp_path, transport=transport)
     here = await room_id(first)
-    (row,) = await first.store.write(lambda c: first.outbox.add(c, ROOM, here, "hello"))
+    (row,) = await first.store.write(lambda c: first.outbox.add(c, Destination(ROOM, here), "hello"))
     stored = await first.store.read(lambda c: rows.by_id(c, row))
     if not idempotent:
         await first.store.write(lambda c: rows.set_state(c, row, "sending"))
@@ -117,13 +120,15 @@ async def test_without_idempotence_it_is_reported_as_unknown(tmp_path: Path, emp
 
 async def test_an_answer_takes_the_place_of_the_progress_message(world: World) -> None:
     here = await room_id(world)
-    (progress,) = await world.store.write(lambda c: world.outbox.add(c, ROOM, here, "working", kind="progress"))
+    (progress,) = await world.store.write(
+        lambda c: world.outbox.add(c, Destination(ROOM, here), "working", kind="progress")
+    )
     world.outbox.wake(ROOM)
     await world.transport.until(lambda texts: texts == ["working"])
     world.outbox.show(ROOM, progress, "working harder")
     await world.transport.until(lambda texts: texts == ["working harder"])
     world.outbox.show(ROOM, progress, "late edit")
-    await world.store.write(lambda c: world.outbox.add(c, ROOM, here, "the answer", replaces=progress))
+    await world.store.write(lambda c: world.outbox.add(c, Destination(ROOM, here), "the answer", replaces=progress))
     world.outbox.wake(ROOM)
     assert await world.outbox.drain(5)
     assert world.transport.texts == ["the answer"]
@@ -133,8 +138,8 @@ async def test_a_progress_message_that_was_never_sent_is_dropped(world: World) -
     here = await room_id(world)
 
     def unit(connection: Connection) -> None:
-        (progress,) = world.outbox.add(connection, ROOM, here, "working", kind="progress")
-        world.outbox.add(connection, ROOM, here, "the answer", replaces=progress)
+        (progress,) = world.outbox.add(connection, Destination(ROOM, here), "working", kind="progress")
+        world.outbox.add(connection, Destination(ROOM, here), "the answer", replaces=progress)
 
     await world.store.write(unit)
     world.outbox.wake(ROOM)
@@ -146,7 +151,7 @@ async def test_a_progress_message_that_was_never_sent_is_dropped(world: World) -
 async def test_a_long_reply_goes_in_parts(world: World) -> None:
     here = await room_id(world)
     text = "\n\n".join(f"paragraph {n} " + "x" * 300 for n in range(20))
-    await world.outbox.say(ROOM, here, text)
+    await world.outbox.say(Destination(ROOM, here), text)
     assert await world.outbox.drain(5)
     assert len(world.transport.texts) > 2
     assert all(len(part) <= 2000 for part in world.transport.texts)
@@ -157,7 +162,9 @@ async def test_an_answer_arrives_even_if_its_live_message_is_gone(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = await room_id(world)
-    (progress,) = await world.store.write(lambda c: world.outbox.add(c, ROOM, here, "working", kind="progress"))
+    (progress,) = await world.store.write(
+        lambda c: world.outbox.add(c, Destination(ROOM, here), "working", kind="progress")
+    )
     world.outbox.wake(ROOM)
     await world.transport.until(lambda texts: texts == ["working"])
 
@@ -165,7 +172,7 @@ async def test_an_answer_arrives_even_if_its_live_message_is_gone(
         raise DeliveryRefused("there is no such message")
 
     monkeypatch.setattr(world.transport, "edit", refused)
-    await world.store.write(lambda c: world.outbox.add(c, ROOM, here, "the answer", replaces=progress))
+    await world.store.write(lambda c: world.outbox.add(c, Destination(ROOM, here), "the answer", replaces=progress))
     world.outbox.wake(ROOM)
     assert await world.transport.until(lambda texts: "the answer" in texts)
 
@@ -177,7 +184,9 @@ async def live(world: World, room: str) -> tuple[Conversation, int]:
     """A conversation with a progress message that stands there."""
     conversation = Conversation("fake", room)
     here = await room_id(world, conversation)
-    (row,) = await world.store.write(lambda c: world.outbox.add(c, conversation, here, "at work", kind="progress"))
+    (row,) = await world.store.write(
+        lambda c: world.outbox.add(c, Destination(conversation, here), "at work", kind="progress")
+    )
     world.outbox.wake(conversation)
     assert await world.outbox.drain(5)
     return conversation, row
@@ -217,7 +226,7 @@ async def test_an_answer_goes_before_the_edits_of_its_account(
 
     monkeypatch.setattr(world.transport, "send", slow)
     here = await room_id(world)
-    await world.outbox.say(ROOM, here, "the answer")
+    await world.outbox.say(Destination(ROOM, here), "the answer")
     world.outbox.show(conversation, row, "progress")
     for _ in range(20):  # whatever could go by now has gone
         await world.store.read(lambda c: None)
@@ -235,7 +244,7 @@ async def test_a_room_that_is_down_does_not_hold_up_the_edits_of_others(tmp_path
     conversation, row = await live(world, "busy")
     here = await room_id(world)
     world.transport.faults = [TransportDown() for _ in range(100)]
-    await world.outbox.say(ROOM, here, "stuck")
+    await world.outbox.say(Destination(ROOM, here), "stuck")
     while len(world.transport.faults) > 97:
         await world.store.read(lambda c: None)
     world.outbox.show(conversation, row, "progress")
@@ -252,8 +261,8 @@ async def test_a_file_is_sent_in_order_and_once(world: World, tmp_path: Path) ->
     path.write_bytes(b"a,b\n")
     file = OutgoingFile(path, "table.csv", "text/csv", 4)
     world.transport.faults = [TransportDown()]
-    await world.store.write(lambda c: world.outbox.add_file(c, ROOM, here, file, "the table"))
-    await world.outbox.say(ROOM, here, "after it")
+    await world.store.write(lambda c: world.outbox.add_file(c, Destination(ROOM, here), file, "the table"))
+    await world.outbox.say(Destination(ROOM, here), "after it")
     assert await world.outbox.drain(5)
     assert world.transport.texts == ["[table.csv] the table", "after it"]
     assert world.transport.files["table.csv"] == b"a,b\n"
@@ -265,7 +274,7 @@ async def test_where_files_cannot_be_sent_people_read_where_they_lie(tmp_path: P
     world = await make_world(tmp_path, transport=FakeTransport(serving=True, capabilities=plain))
     here = await room_id(world)
     file = OutgoingFile(tmp_path / "abc", "table.csv", "text/csv", 5000)
-    await world.store.write(lambda c: world.outbox.add_file(c, ROOM, here, file, "the table"))
+    await world.store.write(lambda c: world.outbox.add_file(c, Destination(ROOM, here), file, "the table"))
     world.outbox.wake(ROOM)
     assert await world.outbox.drain(5)
     assert world.transport.texts == [f"📎 table.csv (4 KiB) the table\nIt lies on the gateway's host: `{file.path}`"]
@@ -278,7 +287,7 @@ async def test_a_file_that_its_platform_refuses_is_told_of(world: World, tmp_pat
     path.write_bytes(b"a,b\n")
     world.transport.faults = [DeliveryRefused("it is too large")]
     file = OutgoingFile(path, "table.csv", "text/csv", 4)
-    await world.store.write(lambda c: world.outbox.add_file(c, ROOM, here, file, "the table"))
+    await world.store.write(lambda c: world.outbox.add_file(c, Destination(ROOM, here), file, "the table"))
     world.outbox.wake(ROOM)
     assert await world.outbox.drain(5)
     told = "📎 table.csv could not be sent: it is too large\nIt lies on the gateway's host: "
@@ -288,7 +297,54 @@ async def test_a_file_that_its_platform_refuses_is_told_of(world: World, tmp_pat
 async def test_an_answer_arrives_after_its_live_message_was_swept(world: World) -> None:
     """A turn may be parked for longer than old rows are kept."""
     here = await room_id(world)
-    await world.store.write(lambda c: world.outbox.add(c, ROOM, here, "the answer", replaces=4711))
+    await world.store.write(lambda c: world.outbox.add(c, Destination(ROOM, here), "the answer", replaces=4711))
     world.outbox.wake(ROOM)
     assert await world.outbox.drain(5)
     assert world.transport.texts == ["the answer"]
+
+
+async def test_a_file_that_hangs_is_given_up_however_much_people_write(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only what was held until somebody wrote is tried from then on."""
+    monkeypatch.setattr(worker_module, "_BACK_OFF_S", (0.01, 0.02))
+    monkeypatch.setattr(worker_module, "GIVE_UP_FILE_S", 0.2)
+    here = await room_id(world)
+    path = tmp_path / "abc"
+    path.write_bytes(b"a,b\n")
+    world.transport.faults = [TransportDown() for _ in range(10_000)]
+    file = OutgoingFile(path, "table.csv", "text/csv", 4)
+    await world.store.write(lambda c: world.outbox.add_file(c, Destination(ROOM, here), file, "the table"))
+    await world.outbox.say(Destination(ROOM, here), "the answer behind it")
+    tried, number = 0, 0
+    async with asyncio.timeout(20):
+        while "the answer behind it" not in world.transport.texts:
+            number += 1
+            await world.inbox.accept("fake", [world.transport.message("hello?", f"w{number}")], None)
+            if (await states(world))[0] == "failed":  # the platform is back; the file's time is over
+                tried = tried or 10_000 - len(world.transport.faults)
+                world.transport.faults.clear()
+    assert tried > 1
+    assert world.transport.texts[-1] != "[table.csv] the table"
+
+
+async def test_a_defect_in_sending_leaves_nothing_behind(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "_BACK_OFF_S", (0.01, 0.02))
+    here = await room_id(world)
+    following, defects = rows.next_pending, [ValueError("odd")]
+
+    def odd(*what: Any) -> Any:
+        if defects:
+            raise defects.pop()
+        return following(*what)
+
+    monkeypatch.setattr(rows, "next_pending", odd)
+    await world.outbox.say(Destination(ROOM, here), "the answer")
+    await world.transport.until(lambda texts: texts == ["the answer"])
+
+
+async def test_the_paces_of_rooms_that_are_quiet_are_forgotten(world: World) -> None:
+    for number in range(20):
+        await live(world, f"room{number}")
+    assert await world.outbox.drain(5)
+    assert world.outbox._paces == {}

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.engine.container import Limits, check_container, container, group, labels, network, passwd
+from gateway.engine.container import Resources, check_container, container, group, labels, network, passwd
 from gateway.engine.spec import ProjectPaths, SledSpec
 from sled.protocol import VERSION
 
-LIMITS = Limits(memory=2**30, cpus=1.5, pids=256)
+LIMITS = Resources(memory=2**30, cpus=1.5, pids=256)
 #: All that a container may see of the host, by its place inside, and whether it may write there.
 MOUNTS = {
     "/workspace": True,
@@ -174,7 +174,7 @@ def test_no_account_shadows_the_projects(owner: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize(("wanted", "there", "given"), [(64.0, 2, 2), (1.5, 2, 1.5), (2.0, 2, 2), (64.0, 0, 64)])
 def test_limits_are_within_what_an_engine_has(wanted: float, there: int, given: float) -> None:
-    assert Limits(memory=2**30, cpus=wanted, pids=256).within(there) == Limits(memory=2**30, cpus=given, pids=256)
+    assert Resources(memory=2**30, cpus=wanted, pids=256).within(there) == Resources(memory=2**30, cpus=given, pids=256)
 
 
 def test_a_project_that_was_made_again_has_other_labels() -> None:
@@ -205,10 +205,12 @@ ids = st.integers(1, 2**31)
 @given(
     owner=st.tuples(ids, ids),
     port=st.integers(1024, 65535),
-    limits=st.builds(Limits, memory=st.integers(2**23, 2**40), cpus=st.floats(0.01, 512), pids=st.integers(64, 2**22)),
+    limits=st.builds(
+        Resources, memory=st.integers(2**23, 2**40), cpus=st.floats(0.01, 512), pids=st.integers(64, 2**22)
+    ),
     token=st.text(),
 )
-def test_every_container_is_sealed(owner: tuple[int, int], port: int, limits: Limits, token: str) -> None:
+def test_every_container_is_sealed(owner: tuple[int, int], port: int, limits: Resources, token: str) -> None:
     made = container(make_spec(owner=owner, port=port, token=token), "1a2b", limits)
     check = check_container(make_spec(owner=owner, port=port, token=token), "sha256:abcd", "1a2b", limits)
     for config in (made, check):

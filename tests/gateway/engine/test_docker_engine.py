@@ -13,7 +13,7 @@ from docker import errors
 
 from gateway.engine import Prepared
 from gateway.engine.build_times import BuildTimes
-from gateway.engine.container import Limits, container, labels
+from gateway.engine.container import Resources, container, labels
 from gateway.engine.docker import DockerEngine
 from gateway.engine.docker.client import REQUEST_S, Client, translated
 from gateway.engine.docker.images import Images
@@ -132,12 +132,12 @@ async def calls(api: Api) -> AsyncIterator[Straight]:
 
 @pytest.fixture
 def images(calls: Straight) -> Images:
-    return Images(calls, "1a2b", Limits(cpus=64), BuildTimes(None))
+    return Images(calls, "1a2b", Resources(cpus=64), BuildTimes(None))
 
 
 @pytest.fixture
 async def engine(calls: Straight, images: Images) -> AsyncIterator[DockerEngine]:
-    made = DockerEngine("1a2b", Limits(cpus=64))
+    made = DockerEngine("1a2b", Resources(cpus=64))
     made._client.close()
     made._client, made._images = calls, images
     yield made
@@ -248,7 +248,7 @@ async def test_no_container_asks_for_more_processors_than_there_are(
     await engine.start(spec)
     await images._check(spec, PLAN.layers[-1], "sha256:abcd")
     assert [made["HostConfig"]["NanoCpus"] for made in api.created] == [2 * 10**9] * 3
-    assert api.created[0] == container(spec, "1a2b", Limits(cpus=2))
+    assert api.created[0] == container(spec, "1a2b", Resources(cpus=2))
     assert api.asked == 1, "it is kept"
 
 

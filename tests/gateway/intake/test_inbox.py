@@ -101,7 +101,7 @@ async def test_a_defect_of_who_takes_a_message_is_told_to_who_brings_it(world: W
     def broken(_: object) -> None:
         raise RuntimeError("a defect")
 
-    inbox = Inbox(world.store, Access(["fake:ana"], []), broken, broken)
+    inbox = Inbox(world.store, Access(["fake:ana"], []), on_accepted=broken, on_withdrawn=broken)
     with pytest.raises(RuntimeError, match="a defect"):
         await asyncio.wait_for(inbox.accept("fake", [world.transport.message("hello", "m1")], None), 5)
 

@@ -15,10 +15,10 @@ import pytest_asyncio
 from gateway.delivery import Notice
 from gateway.engine import Prepared, SledSpec
 from gateway.errors import EngineError
-from gateway.projects import lifecycle
-from gateway.projects.bootstrap import Request
+from gateway.projects import Request, containers
 from gateway.store import Store
 from gateway.store import projects as rows
+from gateway.store.conversations import Destination
 from gateway.testing import InMemoryEngine
 from stacks.images import ImagePlan
 from tests.support.house import House, house, make_settings
@@ -178,7 +178,7 @@ async def test_the_person_beats_the_file_and_the_file_beats_the_markers(
 
 async def test_ssh_that_does_not_answer_undoes_everything(isolated: House, monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(isolated.engine, SshEngine)
-    monkeypatch.setattr(lifecycle, "SSH_WITHIN_S", 0.3)
+    monkeypatch.setattr(containers, "SSH_WITHIN_S", 0.3)
     isolated.engine.exit_status = 1
     told = await isolated.ask("new project demo", contains="failed at")
     assert "log in over SSH" in told
@@ -298,7 +298,7 @@ async def test_a_project_taken_up_again_is_a_tombstone_again_when_that_fails(iso
     assert (isolated.tmp_path / "projects" / "demo").is_dir()
     assert not (state / "id_ed25519").exists(), "a key that opened it opens nothing"
     isolated.engine.fail_start = None
-    assert "taken up again" in await isolated.ask("new project demo", contains="is ready")
+    assert "picked up again" in await isolated.ask("new project demo", contains="is ready")
     assert (state / "ssh_host_ed25519_key").read_bytes() == host_key
 
 
@@ -318,7 +318,7 @@ async def test_ten_at_once_get_ten_ports_or_a_reason(tmp_path: Path, unused_port
 # --- sequences -------------------------------------------------------------------------------------------------------
 
 
-class Gate(SshEngine):
+class Admission(SshEngine):
     """Images are there once the test says so; `broken` engines refuse to end anything."""
 
     def __init__(self) -> None:
@@ -340,9 +340,9 @@ class Gate(SshEngine):
         await super().stop(spec)
 
 
-def gate(home: House) -> Gate:
+def gate(home: House) -> Admission:
     """The engine of such a house."""
-    assert isinstance(home.engine, Gate)
+    assert isinstance(home.engine, Admission)
     return home.engine
 
 
@@ -351,7 +351,7 @@ async def gated(tmp_path: Path) -> AsyncIterator[House]:
     """On an isolated engine whose images come when the test says so."""
     projects = {"root": tmp_path / "projects", "ssh_ports": "24500-24520"}
     settings = make_settings(tmp_path, projects=projects, engine={"reconcile_s": 0.05})
-    async with house(tmp_path, engine=Gate(), settings=settings) as made:
+    async with house(tmp_path, engine=Admission(), settings=settings) as made:
         yield made
         gate(made).broken = ""
 
@@ -410,7 +410,7 @@ async def test_taken_up_in_vain_elsewhere_the_tombstone_still_knows_its_source(g
     await gated.ask(f"new project demo --path {other} --adopt", contains="failed at")
     gate(gated).fails = False
     again = await gated.ask("new project demo", contains="is ready")
-    assert "taken up again" in again
+    assert "picked up again" in again
     project = gated.app.projects.get("demo")
     assert project.path == tmp_path / "projects" / "demo"
     assert not project.adopted
@@ -498,7 +498,7 @@ async def test_a_deletion_that_was_cut_off_is_finished_with_its_key_and_its_purg
         assert (tmp_path / "projects" / "one").exists()
         await home.say("version")  # numbers begin anew: these were used, and are taken for repetitions
         await home.say("version")
-        assert "taken up again" in await home.ask("new project one", contains="is ready")
+        assert "picked up again" in await home.ask("new project one", contains="is ready")
 
 
 async def test_one_projects_trouble_is_not_the_others(gated: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -524,11 +524,11 @@ async def test_a_project_that_nobody_was_told_of_yet_is_not_taken_for_unfinished
     projects = gated.app.projects
     request = Request(name="demo", by="fake:ana", conversation_id=1, asked_at=0.0)
     await gated.ask("version")  # makes the conversation
-    notice = Notice(gated.app.store, gated.app.outbox, gated.transport.message("", "").conversation, 1)
+    notice = Notice(gated.app.store, gated.app.outbox, Destination(gated.transport.message("", "").conversation, 1))
     made = await projects.create(request, lambda: None, notice)
     stored = await gated.app.store.read(lambda c: rows.by_name(c, "demo"))
     assert stored is not None
-    await projects._finish(replace(stored, ready_at=None))
+    await projects.reconciler.finish(replace(stored, ready_at=None))
     assert "There is a project demo already" in await gated.ask("new project demo", room="other")
     projects.begin(made.project)
     assert projects.state(projects.get("demo")) == "ready"

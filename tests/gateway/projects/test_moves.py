@@ -5,7 +5,7 @@ from __future__ import annotations
 from gateway.chat import Conversation, Move
 from gateway.store import conversations
 from gateway.store import outbox as rows
-from gateway.store.conversations import StoredConversation
+from gateway.store.conversations import Destination, StoredConversation
 from tests.conftest import World
 
 OLD, NEW = Conversation("fake", "room"), Conversation("fake", "new")
@@ -61,7 +61,7 @@ async def test_rooms_that_name_each_other_go_round_in_no_circle(world: World) ->
     await world.inbox.accept("fake", [Move(OLD, NEW)], None)
     await world.inbox.accept("fake", [Move(NEW, OLD)], None)
     here = await found(world, OLD)
-    await world.outbox.say(NEW, here.id, "still here")  # whoever knew it by its last name
+    await world.outbox.say(Destination(NEW, here.id), "still here")  # whoever knew it by its last name
     await world.transport.until(lambda texts: "still here" in texts)
 
 
@@ -70,5 +70,5 @@ async def test_what_waits_for_a_room_that_keeps_its_own_is_still_tried_where_it_
     here = await found(world, OLD)
     await world.store.write(lambda c: conversations.ensure(c, NEW, direct=True))
     await world.inbox.accept("fake", [Move(OLD, NEW)], None)
-    await world.outbox.say(OLD, here.id, "tried")
+    await world.outbox.say(Destination(OLD, here.id), "tried")
     await world.transport.until(lambda texts: "tried" in texts)

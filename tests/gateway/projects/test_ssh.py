@@ -18,7 +18,7 @@ from gateway.engine import ProjectPaths, SledSpec
 from gateway.engine.container import group, passwd
 from gateway.errors import EngineError
 from gateway.projects import ssh
-from gateway.projects.ssh import Access, answers, config_file, forget_client_key, furnish, include_line, write_config
+from gateway.projects.ssh import Way, answers, config_file, forget_client_key, furnish, include_line, write_config
 from tests.support.ssh_engine import SshServer
 
 ROOT = os.geteuid() == 0
@@ -178,8 +178,8 @@ async def test_the_fingerprint_is_what_a_client_shows(spec: SledSpec) -> None:
 
 # --- what people paste -----------------------------------------------------------------------------------------------
 
-PLAIN = Access.to(make_spec(Path("/state")))
-SPACED = Access.to(make_spec(Path("/my state")))
+PLAIN = Way.to(make_spec(Path("/state")))
+SPACED = Way.to(make_spec(Path("/my state")))
 
 
 def test_the_line() -> None:
@@ -221,7 +221,7 @@ WANTED = {
 def test_the_systems_ssh_understands_file_options_and_include_line(tmp_path: Path, folder: str) -> None:
     state = tmp_path / folder
     state.mkdir()
-    ways = [Access.to(make_spec(state)), Access.to(make_spec(state, 22201, "other"))]
+    ways = [Way.to(make_spec(state)), Way.to(make_spec(state, 22201, "other"))]
     write_config(state, ways)
     own = tmp_path / "config"
     own.write_text(f"{include_line(state)}\nHost *\n    User somebody\n")
@@ -276,7 +276,7 @@ async def server(spec: SledSpec) -> SshServer:
     return SshServer(spec)
 
 
-async def refused(way: Access, within_s: float = 0.5) -> str:
+async def refused(way: Way, within_s: float = 0.5) -> str:
     """What is told of a login that does not succeed; it takes as long as it may and no longer."""
     began = time.monotonic()
     with pytest.raises(EngineError) as caught:
@@ -290,7 +290,7 @@ async def refused(way: Access, within_s: float = 0.5) -> str:
 async def test_the_projects_key_is_let_in(server: SshServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "no-agent"))
     async with server:
-        await answers(Access.to(server.spec), 10)
+        await answers(Way.to(server.spec), 10)
     assert server.commands == ["true"]
 
 
@@ -299,7 +299,7 @@ async def test_another_host_key_is_not_trusted(server: SshServer, tmp_path: Path
     server.host_key = tmp_path / "another"
     server.host_key.write_bytes(asyncssh.generate_private_key("ssh-ed25519").export_private_key())
     async with server:
-        assert "Host key is not trusted" in await refused(Access.to(server.spec))
+        assert "Host key is not trusted" in await refused(Way.to(server.spec))
     assert server.commands == []
 
 
@@ -307,40 +307,40 @@ async def test_a_key_that_the_server_does_not_know_is_told(server: SshServer) ->
     async with server:
         forget_client_key(server.spec.paths)
         await furnish(server.spec)
-        assert "Permission denied" in await refused(Access.to(server.spec))
+        assert "Permission denied" in await refused(Way.to(server.spec))
 
 
 async def test_a_shell_that_fails_is_told_in_its_own_words(server: SshServer) -> None:
     server.exit_status = 127
     async with server:
-        assert await refused(Access.to(server.spec)) == "`true` ended with 127: so it is\n"
+        assert await refused(Way.to(server.spec)) == "`true` ended with 127: so it is\n"
     assert len(server.commands) > 1, "it may be on its way up: it is asked again"
 
 
 async def test_a_command_that_hangs_is_not_waited_for(server: SshServer) -> None:
     server.hangs = True
     async with server:
-        assert await refused(Access.to(server.spec)) == "it did not answer"
+        assert await refused(Way.to(server.spec)) == "it did not answer"
 
 
 async def test_a_port_that_says_nothing_is_not_waited_for(server: SshServer) -> None:
     with socket.create_server(("127.0.0.1", server.spec.ssh_port)):
-        assert await refused(Access.to(server.spec)) == "it did not answer"
+        assert await refused(Way.to(server.spec)) == "it did not answer"
 
 
 async def test_nobody_there(server: SshServer) -> None:
-    assert "Connect call failed" in await refused(Access.to(server.spec), 0.2)
+    assert "Connect call failed" in await refused(Way.to(server.spec), 0.2)
 
 
 @pytest.mark.parametrize("file", ["client_key", "known_hosts"])
 async def test_files_that_are_no_keys_are_told_too(server: SshServer, file: str) -> None:
     getattr(server.spec.paths, file).write_text("huskies-demo\n")
     async with server:
-        assert await refused(Access.to(server.spec), 0.2)
+        assert await refused(Way.to(server.spec), 0.2)
 
 
 async def test_a_server_that_is_late_is_waited_for(server: SshServer) -> None:
-    asked = asyncio.create_task(answers(Access.to(server.spec), 20))
+    asked = asyncio.create_task(answers(Way.to(server.spec), 20))
     tries = 0
     while tries < 3:  # somebody else's on the port first, who hangs up
         with socket.create_server(("127.0.0.1", server.spec.ssh_port)) as early:
@@ -358,7 +358,7 @@ async def test_a_server_that_is_late_is_waited_for(server: SshServer) -> None:
 async def test_the_systems_ssh_gets_in_by_every_way(tmp_path: Path, unused_port: int, folder: str) -> None:
     spec = make_spec(tmp_path / folder, unused_port)
     await furnish(spec)
-    way, server = Access.to(spec), SshServer(spec)
+    way, server = Way.to(spec), SshServer(spec)
     write_config(tmp_path / folder, [way])
     pinned = ["-o", f"UserKnownHostsFile={tmp_path}/hosts", "-o", "StrictHostKeyChecking=accept-new"]
     ways = [["ssh", "-F", str(config_file(tmp_path / folder)), way.alias], ["ssh", "-F", "none", *way.options]]

@@ -194,7 +194,8 @@ async def test_nothing_of_a_sources_own_counts_before_it_was_seen(place: Place) 
     place.write_file(OWN_FRAGMENT, "RUN apt-get install -y jq\n")
     place.write_file(".devcontainer/devcontainer.json", DEVCONTAINER)
     reply = await place.make()
-    assert f"not used yet: {OWN_FRAGMENT}, .devcontainer/devcontainer.json. `rebuild demo` shows what it adds" in reply
+    unused = f"not used yet: {OWN_FRAGMENT}, .devcontainer/devcontainer.json. `rebuild demo` shows what it would add"
+    assert unused in reply
     assert "privileged was dropped" in reply
     demo = place.home.app.projects.get("demo")
     assert (stored(demo).own.fragment, place.home.app.projects.spec(demo).environment) == ("", ())
@@ -275,7 +276,7 @@ async def test_a_recipe_that_cannot_be_read_costs_nothing_more(place: Place) -> 
     place.write(go_mod="module x\n")
     await place.make()
     project = place.home.app.projects.get("demo")
-    await place.home.app.projects._change(project, recipe='{"of": "another version"}')
+    await place.home.app.projects.registry.change(project, recipe='{"of": "another version"}')
     assert "stack: go" in await place.home.ask("status demo")
     assert "stack: go 1.24 (read from go.mod)" in await place.home.ask("rebuild demo", contains="fresh container")
 

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from functools import partial
@@ -20,11 +21,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, bindparam, create_engine, event, insert, select
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DatabaseError, DBAPIError, IntegrityError
 
 from gateway.chat import Conversation, Message
 from gateway.errors import StateError, StateTooNew
 from gateway.store import Store, conversations, schema
+from gateway.store import database as database_module
 from gateway.store import messages as messages_rows
 from gateway.store import outbox as outbox_rows
 from gateway.store import projects as projects_rows
@@ -107,6 +109,62 @@ async def test_a_closed_store_refuses_instead_of_keeping_its_callers_waiting(tmp
     await opened.close()
     with pytest.raises(StateError, match="closed"):
         await asyncio.wait_for(opened.write(lambda c: c.execute(insert(cursors).values(transport="x", value="1"))), 5)
+
+
+async def test_a_commit_that_the_file_refuses_is_told_and_the_writer_goes_on(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not only what SQLite calls operational: a damaged file is another kind of error."""
+    say = database_module._say
+
+    def damaged(connection: Connection, word: str) -> None:
+        if word == "COMMIT":
+            raise sqlite3.DatabaseError("database disk image is malformed")
+        say(connection, word)
+
+    monkeypatch.setattr(database_module, "_say", damaged)
+    with pytest.raises(StateError, match="malformed"):
+        await asyncio.wait_for(store.write(put("a")), 10)
+    assert "malformed" in store.problem
+    monkeypatch.setattr(database_module, "_say", say)
+    await asyncio.wait_for(store.write(put("b")), 10)
+    assert not store.problem
+    assert await store.read(lambda c: c.scalars(select(cursors.c.transport)).all()) == ["b"]
+
+
+async def test_a_damaged_page_is_the_databases_fault_and_not_the_units(store: Store) -> None:
+    def unit(_: Connection) -> None:
+        raise DatabaseError("SELECT", None, sqlite3.DatabaseError("database disk image is malformed"))
+
+    with pytest.raises(StateError, match="malformed"):
+        await store.write(unit)
+    with pytest.raises(StateError, match="malformed"):
+        await store.read(unit)
+
+
+async def test_a_writer_that_ends_refuses_everybody_and_says_so(tmp_path: Path, empty_database: Path) -> None:
+    shutil.copy(empty_database, tmp_path / "huskies.db")
+    opened = await Store.open(tmp_path / "huskies.db")
+
+    def ends(_: Connection) -> None:
+        raise SystemExit
+
+    first, behind = opened.write(ends), opened.write(put("behind"))
+    for write in (first, behind, opened.write(put("later"))):
+        with pytest.raises(StateError, match="writer ended"):
+            await asyncio.wait_for(write, 10)
+    assert opened.ended.is_set()
+    assert "writer ended" in opened.problem
+    await asyncio.wait_for(opened.close(), 10)
+
+
+async def test_a_slow_look_holds_up_no_other(store: Store) -> None:
+    go = threading.Event()
+    slow = asyncio.create_task(store.read(lambda _: go.wait(20)))
+    assert await asyncio.wait_for(store.read(lambda c: c.scalars(select(cursors.c.transport)).all()), 10) == []
+    assert not slow.done()
+    go.set()
+    assert await slow
 
 
 async def test_a_prepared_statement_fails_as_others_do(store: Store) -> None:
@@ -276,7 +334,7 @@ async def test_a_database_of_the_first_schema_keeps_all_its_rows(tmp_path: Path)
     added: dict[str, dict[str, object]] = {
         "projects": OF_LATER_PROJECTS,
         "messages": {"files": "", "presses": ""},
-        "outbox": {"choices": "", "file": ""},
+        "outbox": {"choices": "", "file": "", "held": 0},
         "turns": OF_LATER_TURNS,
     }
     expected = {table: [row | added.get(table, {}) for row in rows] for table, rows in before.items()}

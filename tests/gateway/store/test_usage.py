@@ -172,4 +172,4 @@ async def test_a_run_that_was_killed_costs_what_its_tokens_cost_lately(world: Wo
     await world.sleds.say(project, other.run, Finished(ending="interrupted", reason="stopped"))
     await world.settled("c")
     assert [row["cost_usd"] for row in await rows(world)] == pytest.approx([0.15, 0.3, 0.0])
-    assert world.gate.left(project)[0] == pytest.approx(0.45)
+    assert world.admission.left(project)[0] == pytest.approx(0.45)

@@ -19,7 +19,7 @@ from gateway.errors import StateError, UserError
 from gateway.store import budgets
 from gateway.store import turns as rows
 from gateway.testing import FakeTransport
-from gateway.turns import admission as gate_module
+from gateway.turns import admission as admission_module
 from gateway.turns.running import RunSettings
 from sled.protocol import Finished, Question, Run, RunState
 from tests.conftest import FAST, World, close_world, make_world
@@ -63,7 +63,7 @@ async def test_a_budget_that_is_used_is_asked_for_and_the_turn_goes_on(poor: Wor
     assert await answer(poor, "1", "a1") == ""
     _, run = await poor.next_run()
     assert run.prompt == "more work"
-    assert poor.gate.left(poor.projects["demo"]) == (4.9, 7.0)
+    assert poor.admission.left(poor.projects["demo"]) == (4.9, 7.0)
 
 
 async def test_a_member_cannot_answer_for_the_budget(poor: World) -> None:
@@ -109,7 +109,7 @@ async def test_a_budgets_question_and_its_answer_outlive_a_restart(tmp_path: Pat
     await close_world(world)
 
     again = await make_world(tmp_path, budget_usd=5.0, transport=world.transport)
-    await again.questions.recover(again.gate.taken_up)
+    await again.questions.recover(again.admission.taken_up)
     await again.dispatcher.recover()
     again.sleds.connect(project)
     await answer(again, "yes", "a1")
@@ -120,7 +120,7 @@ async def test_a_budgets_question_and_its_answer_outlive_a_restart(tmp_path: Pat
     await close_world(again)
 
     third = await make_world(tmp_path, budget_usd=5.0)
-    assert third.gate.left(project) == (5.0, 7.0)
+    assert third.admission.left(project) == (5.0, 7.0)
     await close_world(third)
 
 
@@ -155,13 +155,13 @@ async def test_a_limit_parks_the_turn_and_it_goes_on_by_itself(world: World) -> 
     assert await reads(world, "built") == "built"
     turn = await world.store.read(lambda c: rows.by_id(c, 1))
     assert turn.waited_s >= 0.5
-    assert world.gate.left(project)[0] == pytest.approx(0.75)
+    assert world.admission.left(project)[0] == pytest.approx(0.75)
 
 
 def limit_account(world: World, until: float) -> None:
-    """The provider serves nobody before `until`: what the proxy's ledger knows, and the gate is told."""
-    world.gate.limit_of = lambda _: until
-    world.gate.limit(until)
+    """The provider serves nobody before `until`: what the proxy's ledger knows, and the admission is told."""
+    world.admission.limit_of = lambda _: until
+    world.admission.limit(until)
 
 
 async def test_while_the_provider_refuses_nothing_begins_and_parked_turns_go_first(world: World) -> None:
@@ -229,12 +229,12 @@ async def test_a_gateway_killed_when_a_parked_turn_went_on_does_not_begin_it_fro
 async def test_a_limit_without_an_end_is_tried_again_later_and_later_then_fails(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gate_module, "_TRY_AGAIN_MIN", (0.001, 0.002))
+    monkeypatch.setattr(admission_module, "_TRY_AGAIN_MIN", (0.001, 0.002))
     project, run = await begin(world)
     for _ in range(2):
         await world.sleds.say(project, run.run, limited(0.0))
         _, run = await world.next_run()
-    monkeypatch.setattr(gate_module, "GIVE_UP_S", 0.0)
+    monkeypatch.setattr(admission_module, "GIVE_UP_S", 0.0)
     await world.sleds.say(project, run.run, limited(0.0))
     assert await world.settled("m1") is Fate.FAILED
     assert "`retry`" in await reads(world, "The run failed")
@@ -302,7 +302,7 @@ async def test_a_turn_that_was_given_up_while_it_was_parked_did_not_wait_longer(
 
 async def test_a_longer_limit_behind_a_shorter_one_is_waited_for_too(world: World) -> None:
     began = time.time()
-    world.gate.limit(began + 0.2)
+    world.admission.limit(began + 0.2)
     limit_account(world, began + 0.6)
     await world.activate(await world.project())
     await world.say("work", "m1")
@@ -325,7 +325,7 @@ async def test_a_turn_goes_on_with_the_permissions_of_then(world: World) -> None
     await world.sleds.say(project, run.run, limited(time.time() + 0.4))
     await reads(world, "limit is reached")
     changed = RunSettings("demo", "scripted", "ask", isolated=False, model="small")
-    world.dispatcher._run_settings = lambda _: changed
+    world.settings = changed
     _, later = await world.next_run()
     assert (later.permissions, later.model) == ("ask", "small")
 
@@ -349,7 +349,7 @@ async def test_what_is_no_answer_to_a_budget_is_for_the_agent(poor: World) -> No
 async def test_an_answer_to_a_budget_is_not_lost_when_the_database_refuses(
     poor: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gate_module, "_RETRY_WRITE_S", 0.01)
+    monkeypatch.setattr("gateway.tasks.RETRY_S", 0.01)
     grant, refusals = budgets.grant, [StateError("full"), StateError("full")]
 
     def refuse(*given: Any) -> None:
@@ -363,7 +363,7 @@ async def test_an_answer_to_a_budget_is_not_lost_when_the_database_refuses(
     await reads(poor, "Continue")
     assert await answer(poor, "yes", "a1") == ""
     assert (await poor.next_run())[1].prompt == "more work"
-    assert poor.gate.left(poor.projects["demo"]) == (5.0, 7.0)
+    assert poor.admission.left(poor.projects["demo"]) == (5.0, 7.0)
 
 
 async def test_nobody_is_asked_for_a_deleted_project(poor: World) -> None:
@@ -375,7 +375,7 @@ async def test_nobody_is_asked_for_a_deleted_project(poor: World) -> None:
     await poor.dispatcher.forget(project)
     assert "Closed" in await reads(poor, "Closed")
     assert await answer(poor, "yes", "a1", Role.OPERATOR) is None
-    assert poor.gate.left(project) == (0.0, 5.0)  # as another project of that number begins
+    assert poor.admission.left(project) == (0.0, 5.0)  # as another project of that number begins
 
 
 def test_a_budgets_day_ends_at_midnight_also_when_the_clocks_change(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -388,7 +388,7 @@ def test_a_budgets_day_ends_at_midnight_also_when_the_clocks_change(monkeypatch:
     time.tzset()
     try:
         monkeypatch.setattr(datetime, "date", Long)
-        assert gate_module._midnight(1) - gate_module._midnight() == 25 * 3600
+        assert admission_module._midnight(1) - admission_module._midnight() == 25 * 3600
     finally:
         monkeypatch.undo()
         time.tzset()
@@ -407,7 +407,7 @@ async def test_a_limit_that_grows_while_a_turn_is_parked_is_waited_for(world: Wo
 async def test_a_refused_key_is_told_once_also_where_nothing_can_be_edited(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gate_module, "KEY_AGAIN_S", 0.05)
+    monkeypatch.setattr(admission_module, "KEY_AGAIN_S", 0.05)
     plain = Capabilities(max_text=2000, edits=False, edit_interval_s=0.0, idempotent=True, marks=False)
     world = await make_world(tmp_path, transport=FakeTransport(serving=True, capabilities=plain))
     project, run = await begin(world)

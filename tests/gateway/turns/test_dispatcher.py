@@ -15,11 +15,13 @@ from sqlalchemy.exc import IntegrityError
 from gateway.chat import Attachment, Fate, Message, MessageRef, Reply
 from gateway.errors import StateError
 from gateway.store import Connection
+from gateway.store import turns as turn_rows
 from gateway.store.messages import COMPACT
 from gateway.store.tables import messages, sessions, turns
 from gateway.turns import progress
 from sled.protocol import Finished, Run, RunState, Started, Steered, TextDelta, Tool, ToolDone
 from tests.conftest import FAST, World, close_world, make_world
+from tests.support.processes import until
 
 
 async def started(world: World) -> int:
@@ -56,7 +58,7 @@ async def test_the_window_is_extended_but_not_for_ever(world: World) -> None:
     assert " ".join(run.prompt for run in runs).split() == [str(n) for n in range(8)]
 
 
-async def test_messages_during_a_run_go_together_when_it_ends(world: World) -> None:
+async def test_messages_during_a_run_go_together_when_it_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     project = await started(world)
     await world.say("first", "m1")
     _, run = await world.next_run()
@@ -66,7 +68,8 @@ async def test_messages_during_a_run_go_together_when_it_ends(world: World) -> N
     assert world.sleds.runs.empty()
     assert await world.fate("m2") is Fate.QUEUED
     # From here on a window would take longer than the test waits: a batch that waited for a run needs none.
-    world.dispatcher._limits = replace(FAST, window_s=60, window_max_s=60)
+    monkeypatch.setattr(world.dispatcher._line, "_window_s", 60)
+    monkeypatch.setattr(world.dispatcher._line, "_window_max_s", 60)
     await world.sleds.finish(project, run)
     _, after = await world.next_run()
     assert after.prompt == "second\n\nthird"
@@ -377,13 +380,12 @@ async def test_idle_sessions_leave_nothing_in_memory(world: World) -> None:
         await world.sleds.finish(project, run)
         await world.settled(f"m{number}")
     dispatcher = world.dispatcher
-    assert not dispatcher._lanes
-    assert not dispatcher._line
-    assert not dispatcher._running
+    assert not list(dispatcher._line.sessions)
+    assert dispatcher.load == (0, 0)
     assert not dispatcher._starting
     assert await world.outbox.drain(5)
-    await asyncio.gather(*dispatcher._tasks)
-    assert not dispatcher._tasks
+    await asyncio.gather(*dispatcher._tasks._running)
+    assert not dispatcher._tasks._running
 
 
 @pytest.mark.parametrize("world", [{"window_s": 0.0, "runs": 1}], indirect=True)
@@ -520,7 +522,7 @@ async def test_what_cannot_be_steered_waits_for_a_turn_of_its_own(world: World) 
 async def test_what_the_database_refused_is_queued_later_in_the_same_words(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.turns.dispatcher._RETRY_WRITE_S", 0.01)
+    monkeypatch.setattr("gateway.tasks.RETRY_S", 0.01)
     project = await started(world)
     await world.inbox.accept("fake", [world.transport.message("prompt stop", "m1")], None)
     refuse_next_write(world, monkeypatch)
@@ -558,7 +560,7 @@ async def test_a_project_that_is_away_holds_up_nobody_behind_it(world: World) ->
 async def test_what_is_stopped_while_its_turn_could_not_begin_is_gone(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.turns.dispatcher._RETRY_WRITE_S", 0.2)
+    monkeypatch.setattr("gateway.turns.dispatcher._AGAIN_S", (0.2, 0.2))
     failed: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: failed.append(context))
     project = await started(world)
@@ -589,3 +591,65 @@ async def test_a_stop_that_the_database_refused_leaves_what_waits_waiting(
         await world.dispatcher.stop("Stopped.", conversations=[world.accepted[0].conversation_id])
     world.sleds.connect(project)
     assert (await world.next_run())[1].prompt == "wait"
+
+
+@pytest.mark.parametrize("world", [{"mode": "steer"}], indirect=True)
+async def test_what_is_steered_are_the_words_for_the_agent(world: World) -> None:
+    """`prompt ls` says `ls` to it; `compact` is nothing to say in the middle of a run, whatever it was typed as."""
+    project = await started(world)
+    await world.say("first", "m1")
+    await world.next_run()
+    for external_id, text, words in (("m2", "prompt ls", "ls"), ("m3", "compact", COMPACT), ("m4", "and this", None)):
+        await world.inbox.accept("fake", [world.transport.message(text, external_id)], None)
+        world.dispatcher.submit(world.accepted[-1], project, words)
+    steers = [await asyncio.wait_for(world.sleds.steers.get(), 5) for _ in range(2)]
+    assert [steer.text for steer in steers] == ["ls", "and this"]
+    assert await world.fate("m3") is Fate.QUEUED
+
+
+async def test_a_claim_that_fails_unforeseen_loses_neither_the_session_nor_its_place(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.turns.dispatcher._AGAIN_S", (0.05, 0.05))
+    project = await started(world)
+    claim, failures = turn_rows.claim, [IntegrityError("INSERT", None, Exception("UNIQUE")), ValueError("odd")]
+
+    def odd(*what: Any, **how: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return claim(*what, **how)
+
+    monkeypatch.setattr(turn_rows, "claim", odd)
+    await world.say("first", "m1")
+    await until(lambda: not failures)
+    _, run = await world.next_run()
+    assert run.prompt == "first"
+    assert not world.dispatcher.problem
+    await world.sleds.finish(project, run)
+    await world.say("second", "m2")
+    assert (await world.next_run())[1].prompt == "second"
+
+
+async def test_a_session_that_cannot_begin_is_told_of(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await started(world)
+    monkeypatch.setattr(turn_rows, "claim", lambda *_, **__: 1 / 0)
+    await world.say("first", "m1")
+    await until(lambda: bool(world.dispatcher.problem))
+    assert "sessions: 1" in world.dispatcher.problem
+    await world.dispatcher.stop("Stopped.", conversations=[world.accepted[0].conversation_id])
+    assert not world.dispatcher.problem
+
+
+async def test_a_turn_that_cannot_be_told_to_its_sled_fails_and_frees_its_session(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = await started(world)
+    monkeypatch.setattr("gateway.turns.runs.compose", lambda *_: 1 / 0)
+    await world.say("first", "m1")
+    assert await world.settled("m1") is Fate.FAILED
+    monkeypatch.undo()
+    await world.say("second", "m2")
+    _, run = await world.next_run()
+    assert run.prompt == "second"
+    await world.sleds.finish(project, run)
+    assert await world.settled("m2") is Fate.ANSWERED

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from gateway.asking import questions
+from gateway import tasks
 from gateway.chat import Fate
 from gateway.config import Role
 from gateway.errors import StateError, UserError
@@ -91,7 +91,7 @@ class Sequence:
 
     async def open(self, transport: FakeTransport) -> None:
         self.world = await make_world(self.path, LIMITS, transport, budget_usd=0.5)
-        self.world.gate.limit_of = lambda _: self.limited
+        self.world.admission.limit_of = lambda _: self.limited
         write = self.world.store.write
 
         def sometimes(unit: Callable[[Connection], Any]) -> asyncio.Future[Any]:
@@ -177,7 +177,7 @@ class Sequence:
         self.refuses = False
         await close_world(self.world)
         await self.open(FakeTransport(serving=True))
-        await self.world.questions.recover(self.world.gate.taken_up)
+        await self.world.questions.recover(self.world.admission.taken_up)
         await self.world.dispatcher.recover()
         self.world.projects.update(a=self.projects[0], b=self.projects[1])
         for project in self.projects:
@@ -250,8 +250,8 @@ async def test_in_the_end_everything_is_settled(
 ) -> None:
     monkeypatch.setattr(admission, "KEY_AGAIN_S", 0.05)
     monkeypatch.setattr(admission, "_TRY_AGAIN_MIN", (0.001,))
-    for module in (admission, dispatcher, questions):
-        monkeypatch.setattr(module, "_RETRY_WRITE_S", 0.01)
+    monkeypatch.setattr(tasks, "RETRY_S", 0.01)
+    monkeypatch.setattr(dispatcher, "_AGAIN_S", (0.01, 0.01))
     sequence = Sequence(seed, tmp_path)
     await sequence.play()
     world = sequence.world

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from gateway.wire import git, model
 from gateway.wire.http import Bodies
+from tests.support.git_server import not_asked
 from tests.support.processes import until
 from tests.support.proxy import Proxy, served
 
@@ -53,8 +54,8 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 @contextlib.asynccontextmanager
-async def holding(budget: int, pause_s: float = 5.0) -> AsyncIterator[Held]:
-    held = Held(Bodies(budget, pause_s))
+async def holding(budget: int, pause_s: float = 5.0, of_all: int = 2**30) -> AsyncIterator[Held]:
+    held = Held(Bodies(budget, pause_s, of_all=of_all))
     async with served([web.post("/{project}", held.serve)]) as base:
         held.base = base
         yield held
@@ -133,7 +134,7 @@ async def test_a_body_that_stops_on_its_way_is_given_up() -> None:
     ("made", "path"),
     [
         (Proxy("http://x"), "model/v1/messages"),
-        (git.GitProxy({"git.example.org": "t"}), "git/git.example.org/x.git/git-upload-pack"),
+        (git.GitProxy({"git.example.org": "t"}, not_asked, Bodies()), "git/git.example.org/x.git/git-upload-pack"),
     ],
 )
 async def test_both_proxies_bound_what_they_hold(made: model.ModelProxy | git.GitProxy, path: str) -> None:
@@ -144,3 +145,19 @@ async def test_both_proxies_bound_what_they_hold(made: model.ModelProxy | git.Gi
         writer.write(f"POST /{path} HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\nx".encode())
         assert b" 408 " in await asyncio.wait_for(reader.readline(), 5)
         writer.close()
+
+
+async def test_all_projects_together_hold_so_many_bytes(http: aiohttp.ClientSession) -> None:
+    async with holding(1000, of_all=1000) as held:
+        requests = [held.post(http, b"x" * 400, f"p{number}") for number in range(4)]
+        await until(lambda: len(held.taken) == 2)
+        assert held.bodies._held.total() == 800
+        held.answer.set()
+        assert await asyncio.gather(*requests) == ["200 400"] * 4
+        assert not held.bodies._held
+
+
+async def test_a_body_above_what_all_may_hold_is_read_when_it_is_alone(http: aiohttp.ClientSession) -> None:
+    async with holding(1000, of_all=100) as held:
+        held.answer.set()
+        assert await held.post(http, b"x" * 400) == "200 400"

@@ -18,10 +18,11 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
+from gateway.wire import Bodies
 from gateway.wire import git as git_proxy
 from gateway.wire.git import GitProxy
 from sled.relay import Relay
-from tests.support.git_server import GitServer
+from tests.support.git_server import GitServer, not_asked
 from tests.support.wire import serving
 
 CANARY = "tok-canary-0123"
@@ -79,7 +80,7 @@ async def forge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 @pytest.fixture
 async def project(forge: GitServer, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Client]:
     caplog.set_level(logging.DEBUG)
-    proxy = GitProxy({forge.host: CANARY, "no-token.example": ""}, stall_s=5)
+    proxy = GitProxy({forge.host: CANARY, "no-token.example": ""}, not_asked, Bodies(), stall_s=5)
     assert proxy.hosts == {forge.host}
     assert CANARY not in repr(proxy)
     async with project_of(proxy, tmp_path / "s") as client:
@@ -147,7 +148,7 @@ async def test_git_cannot_push(forge: GitServer, project: Client, relay: str, tm
     before = len(forge.requests)
     code, output = await git(tmp_path / "clone", "push", "origin", "HEAD:other")
     assert code != 0
-    assert "remote: pushing is not possible here" in output
+    assert "remote: nobody can be asked here" in output
     assert len(forge.requests) == before
 
 
@@ -175,7 +176,7 @@ async def test_a_value_with_a_colon_is_user_and_password(forge: GitServer, tmp_p
     forge.token = "ana:päss:word"
     await forge.repository("demo", {})
     async with (
-        project_of(GitProxy({forge.host: forge.token}), tmp_path / "s") as project,
+        project_of(GitProxy({forge.host: forge.token}, not_asked, Bodies()), tmp_path / "s") as project,
         project.get(f"{forge.host}/demo.git/{READ}") as response,
     ):
         assert response.status == 200
@@ -189,9 +190,9 @@ NOT_SERVED = "the gateway does not serve this"
     [
         (
             "GET HOST/x.git/info/refs?service=git-receive-pack",
-            (403, "pushing is not possible here"),
+            (403, "nobody can be asked here"),
         ),
-        ("POST HOST/x.git/git-receive-pack", (403, "pushing is not possible here")),
+        ("POST HOST/x.git/git-receive-pack", (403, "nobody can be asked here")),
         (f"GET localhost/x.git/{READ}", (404, "no token is set for localhost in [git] tokens")),
         (f"GET no-token.example/x.git/{READ}", (404, "no token is set for no-token.example in [git] tokens")),
         ("GET HOST/x.git/info/refs", (404, NOT_SERVED)),
@@ -320,10 +321,10 @@ async def test_a_host_that_cannot_be_reached_or_trusted(
     forge: GitServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    async with project_of(GitProxy({"localhost:1": CANARY}), tmp_path / "s") as project:
+    async with project_of(GitProxy({"localhost:1": CANARY}, not_asked, Bodies()), tmp_path / "s") as project:
         assert await project.refused(f"localhost:1/x.git/{READ}") == (502, "localhost:1 cannot be reached")
     monkeypatch.delenv("SSL_CERT_FILE")
-    async with project_of(GitProxy({forge.host: CANARY}), tmp_path / "s") as project:
+    async with project_of(GitProxy({forge.host: CANARY}, not_asked, Bodies()), tmp_path / "s") as project:
         status, text = await project.refused(f"{forge.host}/x.git/{READ}")
         assert (status, text) == (502, f"{forge.host} has no certificate that the gateway trusts")
     assert forge.requests == []
@@ -371,7 +372,7 @@ async def test_a_host_that_falls_silent_is_cut(forge: GitServer, tmp_path: Path)
         return response
 
     forge.instead = answer
-    async with project_of(GitProxy({forge.host: CANARY}, stall_s=0.3), tmp_path / "s") as project:
+    async with project_of(GitProxy({forge.host: CANARY}, not_asked, Bodies(), stall_s=0.3), tmp_path / "s") as project:
         async with project.get(f"{forge.host}/begun.git/{READ}") as response:
             with pytest.raises(aiohttp.ClientPayloadError):
                 await response.read()

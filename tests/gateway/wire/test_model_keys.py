@@ -9,6 +9,7 @@ import pytest
 from multidict import CIMultiDict
 
 from gateway.config import Credential
+from gateway.events import Event, Events, KeyRefused, KeyWorks, ProviderLimited
 from gateway.wire.model_keys import Keys
 from tests.support.claude_api import ClaudeApi, script
 from tests.support.proxy import KEY, KEY_REFUSED, Proxy, body, project_of
@@ -21,10 +22,8 @@ async def api() -> AsyncIterator[ClaudeApi]:
 
 
 async def test_a_refused_key_is_one_state_that_does_not_hammer_the_api(api: ClaudeApi) -> None:
-    now, told = [1000.0], list[str]()
-    proxy = Proxy(
-        api.base_url, clock=lambda: now[0], on_problem=told.append, on_works=lambda: told.append("works"), probe_s=60
-    )
+    now, told = [1000.0], list[Event]()
+    proxy = Proxy(api.base_url, clock=lambda: now[0], heard=told.append, probe_s=60)
     api.require_key = "another"
     async with project_of(proxy) as project:
         for _ in range(5):
@@ -35,7 +34,7 @@ async def test_a_refused_key_is_one_state_that_does_not_hammer_the_api(api: Clau
         for _ in range(5):
             assert (await project.error(body("hi")))[0] == 401
         assert len(api.requests) == 2, "one probe"
-        assert told == [KEY_REFUSED]
+        assert told == [KeyRefused(KEY_REFUSED)]
         now[0] += 61
         api.require_key = KEY
         async with project.post(body(script({"http": 529}))) as response:
@@ -43,7 +42,7 @@ async def test_a_refused_key_is_one_state_that_does_not_hammer_the_api(api: Clau
         assert proxy.key_problem.startswith(KEY_REFUSED), "that says nothing of the key"
         async with project.post(body("hi")) as response:
             assert response.status == 200, "so the next call asks again"
-        assert told == [KEY_REFUSED, "works"]
+        assert told == [KeyRefused(KEY_REFUSED), KeyWorks()]
         assert proxy.key_problem == ""
         async with project.post(body(script({"http": 403}))) as response:
             assert response.status == 401
@@ -53,14 +52,14 @@ async def test_a_refused_key_is_one_state_that_does_not_hammer_the_api(api: Clau
         assert proxy.key_problem == ""
         async with project.post(body("hi")) as response:
             assert response.status == 200
-    assert told == [KEY_REFUSED, "works", KEY_REFUSED, "works"]
+    assert told == 2 * [KeyRefused(KEY_REFUSED), KeyWorks()]
 
 
-def limited(**headers: str) -> tuple[Keys, list[tuple[str, float]]]:
+def limited(**headers: str) -> tuple[Keys, list[Event]]:
     """Keys after a 429 with these headers, at time 1000."""
-    told: list[tuple[str, float]] = []
+    told: list[Event] = []
     key = Credential("all", "api_key", KEY)
-    keys = Keys(lambda _: key, clock=lambda: 1000.0, on_limit=lambda *limit: told.append(limit))
+    keys = Keys(lambda _: key, Events(told.append), clock=lambda: 1000.0)
     for _ in range(2):
         keys.was_limited("demo", key, CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()}))
     return keys, told
@@ -89,7 +88,7 @@ def limited(**headers: str) -> tuple[Keys, list[tuple[str, float]]]:
 def test_the_end_of_a_limit_is_known_from_the_headers(headers: dict[str, str], until: float | None) -> None:
     keys, told = limited(**headers)
     assert keys.limited_until == keys.limit_of("demo") == until
-    assert told == ([] if until is None else [("demo", until)])
+    assert told == ([] if until is None else [ProviderLimited(until)])
 
 
 async def test_limits_pass_through_and_a_call_that_succeeds_ends_them(api: ClaudeApi) -> None:
@@ -111,21 +110,21 @@ async def test_limits_pass_through_and_a_call_that_succeeds_ends_them(api: Claud
 
 
 def test_a_key_that_works_for_others_is_not_refused_for_one_projects_requests() -> None:
-    now, told = [1000.0], list[str]()
+    now, told = [1000.0], list[Event]()
     key = Credential("all", "api_key", KEY)
-    keys = Keys(lambda _: key, clock=lambda: now[0], on_problem=told.append)
+    keys = Keys(lambda _: key, Events(told.append), clock=lambda: now[0])
     keys.was_accepted("good", key)
     keys.was_refused("odd", key)
     assert keys.ask("odd") == KEY_REFUSED, "that one is held"
     assert keys.ask("good") == keys.ask("good") == key
     assert (keys.problem, told) == ("", [])
     keys.was_refused("good", key)
-    assert told == [KEY_REFUSED], "nobody is left for whom it works"
+    assert told == [KeyRefused(KEY_REFUSED)], "nobody is left for whom it works"
 
 
 def test_what_a_replaced_key_does_means_nothing() -> None:
     old, new = Credential("all", "api_key", "old"), Credential("all", "api_key", "new")
-    keys = Keys(lambda _: new)
+    keys = Keys(lambda _: new, Events())
     keys.was_refused("demo", old)
     assert (keys.problem, keys.ask("demo")) == ("", new)
     keys.was_refused("demo", new)
@@ -135,7 +134,7 @@ def test_what_a_replaced_key_does_means_nothing() -> None:
 
 def test_whoever_sees_to_the_keys_ends_refusals_but_no_limits() -> None:
     stays, goes = Credential("all", "api_key", "stays"), Credential("demo", "api_key", "goes")
-    keys = Keys(lambda project: goes if project == "demo" else stays, clock=lambda: 1000.0)
+    keys = Keys(lambda project: goes if project == "demo" else stays, Events(), clock=lambda: 1000.0)
     headers = {"anthropic-ratelimit-unified-status": "rejected", "retry-after": "30"}
     for project, key in (("other", stays), ("demo", goes)):
         keys.was_limited(project, key, headers)
@@ -151,7 +150,7 @@ def test_who_never_asked_may_find_a_refused_key_to_work_again() -> None:
     """The project that was refused may have given up."""
     now = [1000.0]
     key = Credential("all", "api_key", KEY)
-    keys = Keys(lambda _: key, clock=lambda: now[0], probe_s=60)
+    keys = Keys(lambda _: key, Events(), clock=lambda: now[0], probe_s=60)
     keys.was_refused("demo", key)
     assert keys.refusal("other") == keys.refusal("demo") == KEY_REFUSED
     now[0] += 60

@@ -17,7 +17,7 @@ import pytest
 from aiohttp import web
 
 from gateway.errors import SledAway, SledRefused, UserError
-from gateway.wire import sleds as sleds_module
+from gateway.wire import server as server_module
 from gateway.wire.sleds import Sleds
 from sled.protocol import (
     MAX_FRAME,
@@ -457,7 +457,7 @@ async def test_other_routes_know_the_project_by_its_socket_and_token() -> None:
 
 async def test_a_project_opens_only_so_many_connections(wires: Wires, monkeypatch: pytest.MonkeyPatch) -> None:
     """Idle ones count: each is a file of the gateway, which has a thousand."""
-    monkeypatch.setattr(sleds_module, "MAX_CONNECTIONS", 4)
+    monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 4)
     sled = await wires.hello(1)
     idle = []
     for _ in range(3):
@@ -470,7 +470,7 @@ async def test_a_project_opens_only_so_many_connections(wires: Wires, monkeypatc
     assert await wires.sleds.send(1, Ack(run="r"))
     assert await take(sled) == Ack(run="r"), "its sled is still there"
     idle[0][1].close()
-    runner = wires.sleds._runner
+    runner = wires.sleds._server._runner
     assert runner is not None and runner.server is not None
     server = runner.server
     await until(lambda: len(server.connections) == 4)
@@ -478,3 +478,16 @@ async def test_a_project_opens_only_so_many_connections(wires: Wires, monkeypatc
     assert not other.closed
     for _, writer in idle[1:]:
         writer.close()
+
+
+async def test_calls_of_two_gateways_are_never_taken_for_each_other() -> None:
+    """A sled outlives its gateway, and may still answer the earlier one's call."""
+    ids = [Sleds().new_call_id() for _ in range(2)]
+    assert len(set(ids)) == 2
+
+
+async def test_nobody_is_remembered_for_having_been_waited_for() -> None:
+    sleds = Sleds()
+    with pytest.raises(SledAway):
+        await sleds.arrival(1, 0.01)
+    assert not sleds._arrivals

@@ -1,0 +1,267 @@
+"""The composition root: the only place that names concrete classes. Each part is made of what it needs, once."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import logging
+import os
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from commands.table import ALIASES, COMMANDS, worth_telling
+from gateway.app.app import App
+from gateway.app.platforms import PLATFORMS
+from gateway.app.startup import agent_line, check, choose_engine
+from gateway.asking import Answers, Posting, Questions
+from gateway.chat import Transport
+from gateway.config import Access, Credentials, Secrets, Settings, build_inputs, git_identity
+from gateway.config.log import SHOWN, blot_out
+from gateway.config.secrets import ALL, secrets_file
+from gateway.config.state_dir import instance, lock_state
+from gateway.delivery import Fates, Files, Outbox
+from gateway.engine import Engine
+from gateway.events import Event, Events, KeyRefused, KeyWorks, MayBegin, ProviderLimited, SecretsChanged
+from gateway.intake import Confirmations, Inbox, Parser, Router, Services
+from gateway.projects import Places, Projects, Registry, Setup
+from gateway.store import Store
+from gateway.turns import Admission, Around, Dispatcher, Limits
+from gateway.wire import Accounts, Bodies, FileRoutes, GitProxy, Keys, ModelProxy, Pushes, Sleds
+from stacks.images import BuildInputs
+from transports.cli import Cli
+from transports.console import Console
+
+log = logging.getLogger(__name__)
+
+
+async def build(  # noqa: PLR0915 - one list from top to bottom, which is what it should be
+    settings: Settings,
+    config_file: Path | None,
+    *,
+    pipe: bool = False,
+    terminal: bool = False,
+    engine: Engine | None = None,
+    more_transports: Mapping[str, Transport] | None = None,
+) -> App:
+    """Open the state and make a gateway of it. Raises ConfigError, StateError."""
+    check(settings)
+    inputs = build_inputs.read(settings.build)
+    state_dir = settings.gateway.state_dir
+
+    def heard(event: Event) -> None:
+        """Who hears of what."""
+        match event:
+            case SecretsChanged():
+                blot_out(secrets.values())
+                keys.changed(credentials.in_force())
+                dispatcher.key_changed()
+            case KeyRefused(told):
+                log.error("%s", told)
+            case KeyWorks():
+                log.warning("the model key works again")
+                dispatcher.key_changed()
+            case ProviderLimited(until):
+                admission.limit(until)
+            case MayBegin():
+                dispatcher.fill()
+
+    events = Events(heard)
+    store = await Store.open(state_dir / ".gateway" / "huskies.db")
+    engine = engine or await choose_engine(settings, store)
+
+    # What goes out.
+    user = getpass.getuser()
+    cli = Cli(user)
+    console = _console(settings, user, pipe=pipe, terminal=terminal)
+    access = Access(settings.access.operators, settings.access.members, {cli.sender, f"console:{user}"})
+    transports: dict[str, Transport] = {"cli": cli, **(more_transports or {})}
+    transports |= {"console": console} if console is not None else {}
+    outbox = Outbox(store, transports)
+    transports |= {name: PLATFORMS[name].make(settings, access, outbox) for name in settings.remote_transports}
+    fates = Fates(outbox)
+    files = Files(state_dir / ".gateway" / "files", store, outbox)
+
+    # Projects, and what may be done for them.
+    secrets = Secrets(secrets_file(state_dir), events)
+    blot_out(secrets.values())
+    credentials = Credentials(settings.agent, secrets)
+    git_tokens = {host: value for host, token in settings.git.tokens.items() if (value := token.get_secret_value())}
+    sleds = Sleds(git_tokens)
+    setup = _setup(settings, config_file, inputs, credentials, secrets)
+    registry = Registry(store, engine, sleds, setup)
+    keys = Keys(lambda project: credentials.of(registry.name_of(project, ALL)), events)
+
+    # What agents ask, and how messages become turns.
+    people = settings.people
+    questions = Questions(
+        store, outbox, registry.send, people, settings.agent.permission_timeout_s, Posting(outbox, files.keep)
+    )
+    answers = Answers(questions, outbox, people)
+    admission = Admission(
+        store,
+        questions,
+        settings.agent.budget_usd_per_project_day,
+        events,
+        limit_of=lambda project_id: keys.limit_of(str(project_id)),
+        refusal=lambda project_id: (
+            keys.refusal(str(project_id)) if registry.run_settings(project_id).agent == "claude" else ""
+        ),
+    )
+    parser = Parser(COMMANDS, ALIASES)
+    around = Around(
+        store=store,
+        outbox=outbox,
+        fates=fates,
+        wire=registry,
+        limits=make_limits(settings),
+        run_settings=registry.run_settings,
+        people=people,
+        questions=questions,
+        admission=admission,
+        take_file=files.take,
+        abridge=files.abridge,
+    )
+    dispatcher = Dispatcher(around, worth_telling=lambda text: worth_telling(parser, text, registry.names()))
+    projects = Projects(store, registry, sleds, dispatcher, setup)
+
+    # What the wire carries beside frames.
+    accounts = Accounts(store)
+    bodies = Bodies()
+    proxy = ModelProxy(settings.agent.api_base_url, keys, accounts.take, bodies)
+    pushes = Pushes(questions, dispatcher.running_in, lambda project_id: registry.run_settings(project_id).permissions)
+    git_proxy = GitProxy(git_tokens, pushes.refusal, bodies)
+
+    # What comes in.
+    services = Services(
+        settings=settings,
+        store=store,
+        access=access,
+        outbox=outbox,
+        dispatcher=dispatcher,
+        questions=questions,
+        answers=answers,
+        admission=admission,
+        files=files,
+        projects=projects,
+        confirmations=Confirmations(),
+        transports=transports,
+        commands=COMMANDS,
+        agent_line=lambda: agent_line(settings, credentials.chosen(ALL)),
+    )
+    router = Router(services, fates, parser)
+    inbox = Inbox(
+        store,
+        access,
+        on_accepted=router.route,
+        on_withdrawn=dispatcher.withdrawn,
+        on_moved=outbox.moved,
+        words=router.words,
+    )
+    return App(
+        settings=settings,
+        store=store,
+        engine=engine,
+        sleds=sleds,
+        secrets=secrets,
+        credentials=credentials,
+        accounts=accounts,
+        proxy=proxy,
+        git_proxy=git_proxy,
+        outbox=outbox,
+        fates=fates,
+        projects=projects,
+        dispatcher=dispatcher,
+        questions=questions,
+        admission=admission,
+        files=files,
+        file_routes=FileRoutes(files.folder, store, transports),
+        router=router,
+        inbox=inbox,
+        services=services,
+        transports=transports,
+        console=console,
+        cli=cli,
+    )
+
+
+def make_limits(settings: Settings) -> Limits:
+    """The dispatcher's limits, from the configuration."""
+    dispatcher, agent = settings.dispatcher, settings.agent
+    return Limits(
+        window_s=dispatcher.coalesce_window_ms / 1000,
+        window_max_s=dispatcher.coalesce_max_ms / 1000,
+        queue=dispatcher.queue_limit,
+        mode=dispatcher.mode,
+        runs_per_project=dispatcher.runs_per_project,
+        runs=dispatcher.max_runs,
+        silence_s=agent.silence_timeout_s,
+        turn_s=agent.turn_limit_s,
+        warm_s=agent.warm_s,
+    )
+
+
+def _console(settings: Settings, user: str, *, pipe: bool, terminal: bool) -> Console | None:
+    if not settings.transports.console.enabled or not (pipe or terminal):
+        return None
+    return Console(user, pipe=pipe, history=settings.gateway.state_dir / ".gateway" / "history")
+
+
+def _setup(
+    settings: Settings, config_file: Path | None, inputs: BuildInputs, credentials: Credentials, secrets: Secrets
+) -> Setup:
+    state_dir = settings.gateway.state_dir
+    forbidden = [state_dir, *([config_file] if config_file else [])]
+    return Setup(
+        state_dir=state_dir,
+        places=Places(settings.projects.root, settings.projects.allowed_roots, forbidden),
+        permissions=settings.agent.permissions,
+        agent=credentials.chosen,
+        model=settings.agent.model,
+        oauth=credentials.oauth,
+        forget=secrets.forget,
+        git_identity=git_identity.finder(settings.git),
+        default_branch=settings.git.default_branch,
+        git_hosts=frozenset(host for host, token in settings.git.tokens.items() if token.get_secret_value()),
+        instance=instance(state_dir),
+        inputs=inputs,
+        ssh_ports=settings.projects.port_range,
+    )
+
+
+async def serve(settings: Settings, config_file: Path | None, *, pipe: bool, terminal: bool) -> None:
+    """Run a gateway until a signal, or the end of its console. A second signal ends the process at once."""
+    os.umask(0o077)
+    began = time.monotonic()
+    with lock_state(settings.gateway.state_dir):
+        app = await build(settings, config_file, pipe=pipe, terminal=terminal)
+        end = asyncio.Event()
+
+        def told() -> None:
+            if end.is_set():
+                os._exit(1)
+            end.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, told)
+        announcing = asyncio.create_task(_announce(app, began))
+        try:
+            await app.run(end)
+        finally:
+            announcing.cancel()
+
+
+async def _announce(app: App, began: float) -> None:
+    await app.started.wait()
+    settings = app.settings
+    log.info(
+        "huskies is ready after %.2f s on http://%s, state in %s, engine %s%s. %s",
+        time.monotonic() - began,
+        settings.gateway.listen,
+        settings.gateway.state_dir,
+        app.engine.kind,
+        "" if app.engine.isolated else " (no isolation)",
+        agent_line(settings, app.credentials.chosen(ALL)),
+        extra=SHOWN,
+    )

@@ -1,0 +1,89 @@
+"""What a command is, and what it gets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from gateway.chat import OutgoingFile
+from gateway.config import Role
+from gateway.delivery import Notice
+from gateway.errors import UserError
+from gateway.intake.services import Services
+from gateway.projects import Projects
+from gateway.store import conversations
+from gateway.store.messages import StoredMessage
+from gateway.store.projects import Project
+
+
+@dataclass(slots=True)
+class CommandContext:
+    """What a command gets.
+
+    `release` lets the messages behind this one be routed: a command that takes long calls it as soon as what they
+    depend on (the active project, above all) is settled. What is in `afterwards` is called once the reply is committed.
+    `offers`: words that the reply offers as buttons, where there are any; `replaces`: the message whose reply this one
+    takes the place of.
+    """
+
+    message: StoredMessage
+    role: Role
+    arguments: Mapping[str, str]
+    services: Services
+    release: Callable[[], None]
+    afterwards: list[Callable[[], None]] = field(default_factory=list)
+    offers: list[str] = field(default_factory=list)
+    replaces: int | None = None
+
+    def get(self, name: str) -> str | None:
+        """An argument; None when it was left out."""
+        return self.arguments.get(name)
+
+    async def active_project(self) -> Project:
+        """The project that the command is about: the one it names, else the conversation's. Raises UserError."""
+        projects = self.services.projects
+        if (name := self.get("project")) is not None:
+            return projects.get(name)
+        here = await self.services.store.read(lambda c: conversations.by_id(c, self.message.conversation_id))
+        project = projects.by_id(here.project_id) if here.project_id is not None else None
+        if project is None:
+            raise UserError(no_active_project(projects))
+        return project
+
+    async def send_file(self, file: OutgoingFile, caption: str) -> None:
+        """Send a file to the command's conversation."""
+        outbox, to = self.services.outbox, self.message.destination
+        await self.services.store.write(lambda c: outbox.add_file(c, to, file, caption))
+        outbox.wake(to.conversation)
+
+    def notice(self) -> Notice:
+        """A message in the command's conversation that tells how its work goes."""
+        return Notice(self.services.store, self.services.outbox, self.message.destination)
+
+
+class Command(Protocol):
+    """One command. Its docstring is its long help.
+
+    One that has `for_agent = True` is carried out by the agent: `run` says in which words. One that has `by_tap = True`
+    may be the word on a button.
+    """
+
+    usage: str
+    summary: str
+    role: Role
+    #: After a crash in the middle: True - run it again; False - say that it was cut off.
+    repeatable: bool
+
+    async def run(self, ctx: CommandContext) -> str:
+        """Do it; the reply, in Markdown. Raises UserError for what the person can put right."""
+
+
+def no_active_project(projects: Projects) -> str:
+    """What to type when a conversation has no project."""
+    names = [project.name for project in projects.all()]
+    if not names:
+        return "There is no project yet. Type `new project <name>`, for example `new project demo`."
+    return (
+        f"No project is active here. There are: {', '.join(names)}. Type `switch {names[0]}`, or `new project <name>`."
+    )

@@ -1,0 +1,143 @@
+"""The loop that makes it so: sleds that should run, run; what another process left half-way is finished."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+
+from gateway.errors import EngineError, HuskiesError
+from gateway.projects.containers import Containers
+from gateway.projects.leftovers import Leftovers
+from gateway.projects.registry import Registry
+from gateway.projects.reservations import Reservations
+from gateway.store import Store
+from gateway.store import projects as rows
+from gateway.store.projects import Project
+
+log = logging.getLogger(__name__)
+
+
+class Reconciler:
+    """See the module."""
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        containers: Containers,
+        leftovers: Leftovers,
+        reservations: Reservations,
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._engine = registry.engine
+        self._containers = containers
+        self._leftovers = leftovers
+        self._reservations = reservations
+        #: How often each sled had to be started since it last reported.
+        self._falls: dict[int, int] = {}
+
+    async def forever(self, every_s: float) -> None:
+        """Make it so, again and again."""
+        # The wires first: sleds that run need no engine, and whatever the rest waits for must not hold them up.
+        for project in self._registry.all():
+            await _or_log(project.name, self._reopen(project))
+        for project in await self._store.read(rows.all_projects):
+            await _or_log(project.name, self.finish(project))
+        while True:
+            if self._leftovers.owing:
+                await _or_log("clearing up", self._leftovers.after_change())
+            projects = self._registry.all()
+            for project in projects:
+                await _or_log(project.name, self.reconcile(project))
+            living = {project.id for project in projects}
+            self._falls = {which: falls for which, falls in self._falls.items() if which in living}
+            await asyncio.sleep(every_s)
+
+    async def _reopen(self, project: Project) -> None:
+        """Listen on the wire of a project that another process left running. Raises OSError, HuskiesError."""
+        async with self._registry.lock(project.name):
+            current = self._registry.by_id(project.id)
+            if current is not None and current.desired == "up" and current.ready_at is not None:
+                self._containers.check_engine(current)
+                await self._containers.open_wire(current)
+
+    async def finish(self, project: Project) -> None:
+        """Finish what another process was killed in, or left on this host where an engine isolates now."""
+        async with self._registry.lock(project.name):
+            found = await self._store.read(lambda c: rows.by_name(c, project.name))
+            if found is None or found.id != project.id:
+                return
+            if found.desired == "deleted":
+                stays = await self._end_leftover(found)
+                await self._leftovers.clear(found, purge=found.purging, stays=stays)
+            elif found.ready_at is None:
+                await self._reservations.undo_unfinished(found.name)
+            elif self._engine.isolated and not found.image:
+                await self._containers.leave_the_host(found)
+
+    async def _end_leftover(self, project: Project) -> str:
+        """End the sled of a tombstone; why it is still there, if it is."""
+        try:
+            await self._rest(project)
+        except EngineError as error:
+            return str(error)
+        return ""
+
+    async def reconcile(self, project: Project) -> None:
+        """Have one project's sled run, or not, as it should. Raises StateError."""
+        lock = self._registry.lock(project.name)
+        if lock.locked() or project.ready_at is None:
+            return  # somebody is at it
+        async with lock:
+            current = self._registry.by_id(project.id)
+            if current is None:
+                return
+            try:
+                if current.desired == "up":
+                    trouble = await self._run(current)
+                else:
+                    trouble = ""
+                    await self._rest(current)
+            except (HuskiesError, OSError) as error:
+                trouble = str(error)
+            if trouble != current.last_error:
+                if trouble:
+                    log.error("%s: %s", current.name, trouble)
+                await self._registry.change(current, last_error=trouble)
+
+    async def _run(self, project: Project) -> str:
+        """Start the sled if need be; what people should know of it, if anything. Raises EngineError, OSError."""
+        spec = self._registry.spec(project)
+        self._containers.check_engine(project)
+        await self._containers.open_wire(project)
+        if self._registry.journal(project.id) is not None:
+            self._falls.pop(project.id, None)
+            return ""
+        if await self._engine.is_running(spec):
+            return project.last_error  # started, and not heard of yet
+        falls = self._falls[project.id] = self._falls.get(project.id, 0) + 1
+        words = await self._engine.logs(spec, "sled", 3)
+        log.info("starting the sled of %s", project.name)
+        await self._containers.furnish(project)
+        await self._engine.start(spec)
+        if falls == 1:
+            return ""
+        return f"its sled ended {falls} times before it reported; its last words: {words or 'none'}"
+
+    async def _rest(self, project: Project) -> None:
+        """End the sled of a project that is to be down, where an engine that did not answer left it.
+
+        Raises EngineError.
+        """
+        if await self._engine.is_running(self._registry.spec(project)):
+            await self._containers.take_down(project)
+
+
+async def _or_log(what: str, work: Coroutine[object, object, object]) -> None:
+    """Do a part of the loop; whatever is wrong with one project, the others are looked after."""
+    try:
+        await work
+    except Exception as error:
+        log.error("%s: %s", what, error, exc_info=None if isinstance(error, HuskiesError) else error)
