@@ -30,7 +30,22 @@ from sled.jobs import JobFailed, Jobs
 from sled.journal import Journal
 from sled.link import Link, Refused
 from sled.processes import Reaper, become_subreaper
-from sled.protocol import Ack, Answer, Call, Decision, Forget, FromGateway, Run, Said, Steer, Stop, Welcome
+from sled.protocol import (
+    WARM,
+    Ack,
+    Answer,
+    Call,
+    Cool,
+    Decision,
+    Forget,
+    FromGateway,
+    Run,
+    Said,
+    Steer,
+    Stop,
+    Warm,
+    Welcome,
+)
 from sled.relay import Relay
 from sled.snapshots import Snapshots
 from sled.supervisor import MARK, Supervisor
@@ -94,7 +109,13 @@ class Sled:
         state = config.home / ".huskies"
         self._journal = Journal(state / "journal")
         self._link = Link(
-            config.wire, config.token, self._journal, agents.available(), self._take, welcomed=self._welcomed
+            config.wire,
+            config.token,
+            self._journal,
+            agents.available(),
+            self._take,
+            features=[WARM],
+            welcomed=self._welcomed,
         )
         self._config = config
         self._relay_url = relay_url
@@ -145,6 +166,10 @@ class Sled:
 
     async def _take(self, frame: FromGateway) -> None:
         match frame:
+            case Warm():
+                await self._supervisor.warm(frame)
+            case Cool():
+                await self._supervisor.cool(frame)
             case Run():
                 await self._supervisor.start(frame)
             case Steer():

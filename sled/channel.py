@@ -1,6 +1,6 @@
 """Lines of JSON between the sled and a runner, over a socket pair that the runner inherits.
 
-    sled   -> runner   Run, Ready, Steer, Decision, Stop
+    sled   -> runner   Warm, Run, Ready, Steer, Decision, Stop
     runner -> sled     the events of the run under way; Baseline
 
 `Ready` tells that the agent may change files from now on. `Baseline` names the processes that were there before the
@@ -29,6 +29,7 @@ from sled.protocol import (
     Stop,
     TextDelta,
     Tool,
+    Warm,
     encode,
 )
 
@@ -64,7 +65,7 @@ class Ready(Frame, frozen=True, tag="ready"):
 
 
 FromRunner = Body | Baseline
-ToRunner = Run | Ready | Steer | Decision | Stop
+ToRunner = Warm | Run | Ready | Steer | Decision | Stop
 
 _from_runner: msgspec.json.Decoder[FromRunner] = msgspec.json.Decoder(FromRunner)
 _to_runner: msgspec.json.Decoder[ToRunner] = msgspec.json.Decoder(ToRunner)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import aiohttp
@@ -53,12 +53,14 @@ class Link:
         agents: list[str],
         handle: Callable[[FromGateway], Awaitable[None]],
         *,
+        features: Sequence[str] = (),
         welcomed: Callable[[Welcome], Awaitable[None]] | None = None,
     ) -> None:
         self._wire = wire
         self._token = token
         self._journal = journal
         self._agents = agents
+        self._features = list(features)
         self._handle = handle
         self._welcomed = welcomed
         self._news: dict[str, None] = {}
@@ -119,7 +121,13 @@ class Link:
             max_msg_size=MAX_FRAME,
             timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE_S),
         )
-        hello = Hello(version=VERSION, journal=self._journal.id, runs=self._journal.states(), agents=self._agents)
+        hello = Hello(
+            version=VERSION,
+            journal=self._journal.id,
+            runs=self._journal.states(),
+            agents=self._agents,
+            features=self._features,
+        )
         await socket.send_str(encode(hello))
         message = await socket.receive()
         if message.type is not aiohttp.WSMsgType.TEXT:

@@ -5,12 +5,15 @@ Both directions are JSON objects in WebSocket text messages over the project's U
 
     sled      -> Hello      who I am, which runs I hold, how far each got
     gateway   -> Welcome    from which event on it wants each run replayed
-    gateway   -> Run, Steer, Decision, Stop, Ack, Call
+    gateway   -> Warm, Cool, Run, Steer, Decision, Stop, Ack, Call
     sled      -> Event (numbered from 1 within its run), Said, Answer
 
 A run is journaled by the sled before its agent starts, so `Hello` tells a gateway that lost its memory, or a frame,
 what became of each run: listed - take its events; unlisted by the same journal - it never arrived, send it again;
 another journal - the sled lost its state, the run is interrupted. `Ack` lets the sled forget a finished run.
+
+`Warm` says that a run is likely soon, so that its agent is started while people still write; `Cool`, that none comes.
+Both go to sleds only whose `Hello` names the feature, as one of an older image does not know them.
 
 A `Question` holds up the agent until its `Decision`; the gateway keeps the deadline, the sled only waits. Decisions are
 sent again after each hello, and repeats are taken as one. Files travel beside the frames, over HTTP on the same socket:
@@ -42,6 +45,9 @@ Count = Annotated[int, Meta(ge=0, le=2**53)]
 #: Bytes of one file that travels, either way, and how many one turn may send.
 MAX_FILE = 50 * 2**20
 MAX_FILES = 20
+
+#: The feature of a sled that knows `Warm` and `Cool`.
+WARM = "warm"
 
 #: The jobs that a sled does, see `sled.jobs`.
 Job = Literal["init", "clone", "record", "run", "diff", "undo"]
@@ -188,6 +194,7 @@ class Hello(Frame, frozen=True, tag="hello"):
     journal: Id
     runs: Annotated[list[RunState], Meta(max_length=1000)]
     agents: Annotated[list[Id], Meta(max_length=20)] = []
+    features: Annotated[list[Id], Meta(max_length=20)] = []
 
 
 class Event(Frame, frozen=True, tag="event"):
@@ -258,6 +265,28 @@ class Run(Frame, frozen=True, tag="run"):
     warm_s: float = 0.0
 
 
+class Warm(Frame, frozen=True, tag="warm"):
+    """A run of this session is likely soon: start its runner and its agent now, unless they are warm.
+
+    The fields are those of the `Run` to come. What was started ahead is ended by `Cool`, or after `for_s` seconds
+    without a run; what that has started counts as the run's.
+    """
+
+    session: Id
+    agent: Id
+    resume: str = ""
+    permissions: Literal["auto", "ask", "allow"] = "auto"
+    isolated: bool = False
+    model: str = ""
+    for_s: float = 60.0
+
+
+class Cool(Frame, frozen=True, tag="cool"):
+    """No run of this session comes: end what was started ahead for it."""
+
+    session: Id
+
+
 class Steer(Frame, frozen=True, tag="steer"):
     """Hand `text` into a run; `Steered` confirms it. An agent that cannot, or an ended run, stays silent."""
 
@@ -304,7 +333,7 @@ class Call(Frame, frozen=True, tag="call"):
     arguments: dict[str, str] = {}
 
 
-FromGateway = Welcome | Run | Steer | Decision | Stop | Forget | Ack | Call
+FromGateway = Welcome | Warm | Cool | Run | Steer | Decision | Stop | Forget | Ack | Call
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ import psutil
 from sled import agents
 from sled.channel import FD_VARIABLE, Baseline, Channel, Ready, ToRunner, fit
 from sled.processes import Reaper, become_subreaper, descendants, die_with
-from sled.protocol import Body, Decision, Finished, Run, Started, Steer, Steered, Stop
+from sled.protocol import Body, Decision, Finished, Run, Started, Steer, Steered, Stop, Warm
 from sled.turn import Turn
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,9 @@ class Runner:
         self._workspace = workspace
         self._agent: agents.Agent | None = None
         self._turn: Turn | None = None
+        #: The processes that were there before the turn, or before its agent was started ahead of it.
+        self._before: set[psutil.Process] = set()
+        self._ahead = False
 
     async def serve(self) -> None:
         """Until the sled closes the channel."""
@@ -40,14 +43,30 @@ class Runner:
             if isinstance(frame, Run):
                 if play is not None:
                     await play
-                # What earlier turns left, a server say, is not this turn's; nor is, once it started, the agent itself.
-                await self._send_baseline()
+                if not self._ahead:
+                    await self._begin()
+                self._ahead = False
                 self._turn = Turn(frame, self._emit)
                 play = asyncio.create_task(self._play(self._turn))
                 # The agent's run begins before the next frame is looked at, which may be its Stop.
                 await asyncio.sleep(0)
+            elif isinstance(frame, Warm):
+                if play is None or play.done():
+                    await self._get_ready(frame)
             else:
                 await self._take(frame)
+
+    async def _get_ready(self, warm: Warm) -> None:
+        """Start the agent ahead of its run. What goes wrong with that, the run meets again and tells."""
+        if not self._ahead:
+            await self._begin()
+        self._ahead = True
+        try:
+            if self._agent is None:
+                self._agent = agents.create(warm.agent, self._workspace)
+            await self._agent.prepare(warm)
+        except Exception:
+            log.exception("session %s: its agent did not start ahead", warm.session)
 
     async def _take(self, frame: ToRunner) -> None:
         """What concerns the run under way."""
@@ -86,11 +105,25 @@ class Runner:
 
     async def _emit(self, body: Body) -> None:
         if isinstance(body, Started):
-            await self._send_baseline()
+            await self._spare(self._before | self._of_agent())
         await self._channel.send(fit(body))
 
-    async def _send_baseline(self) -> None:
-        await self._channel.send(Baseline(pids=[process.pid for process in descendants(psutil.Process())]))
+    async def _begin(self) -> None:
+        """What earlier turns left, a server say, is not the turn's that begins now."""
+        self._before = descendants(psutil.Process())
+        await self._spare(self._before)
+
+    def _of_agent(self) -> set[psutil.Process]:
+        """The agent's own processes. What it let go of, a hook's server say, is none of them, and is the turn's."""
+        found: set[psutil.Process] = set()
+        for pid in self._agent.pids if self._agent is not None else ():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process = psutil.Process(pid)
+                found |= {process, *descendants(process)}
+        return found
+
+    async def _spare(self, processes: set[psutil.Process]) -> None:
+        await self._channel.send(Baseline(pids=[process.pid for process in processes]))
 
 
 async def main() -> None:

@@ -20,7 +20,7 @@ from sled.channel import FD_VARIABLE, Baseline, Channel, FromRunner, Ready, fit
 from sled.children import Children
 from sled.journal import Journal
 from sled.processes import Process, descendants, end_descendants, end_marked, end_tree, is_alive
-from sled.protocol import Body, Decision, Finished, Forget, Note, Run, Steer, Stop
+from sled.protocol import Body, Cool, Decision, Finished, Forget, Note, Run, Steer, Stop, Warm
 
 log = logging.getLogger(__name__)
 
@@ -42,10 +42,12 @@ _KILL_S = 0.4
 
 class _Turn:
     """A run under way. `given`: the runner has it; `obeyed`: the agent ended it after a stop; `over`: its end is
-    journaled. `end`: what the agent says of its end, while files are sent; `hurry`: they are not waited for."""
+    journaled. `end`: what the agent says of its end, while files are sent; `hurry`: they are not waited for. `ahead`:
+    its agent was started before it."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, *, ahead: bool) -> None:
         self.run = run
+        self.ahead = ahead
         self.preparing: asyncio.Task[None] | None = None
         self.given = False
         self.stopping = False
@@ -59,15 +61,19 @@ class _Turn:
 class _Runner:
     """The process of one session, and the run it is at."""
 
-    def __init__(self, run: Run, process: asyncio.subprocess.Process, root: Process, channel: Channel) -> None:
-        self.session = run.session
-        self.agent = run.agent
+    def __init__(
+        self, session: str, agent: str, process: asyncio.subprocess.Process, root: Process, channel: Channel
+    ) -> None:
+        self.session = session
+        self.agent = agent
         self.process = process
         self.root = root
         self.channel = channel
         self.baseline: list[Process] = []
         self.turn: _Turn | None = None
         self.idle_since = 0.0
+        #: Its agent was told to start ahead of a run that has not come yet.
+        self.ahead = False
         self.expiry: asyncio.TimerHandle | None = None
         self.ending: asyncio.Task[None] | None = None
 
@@ -115,7 +121,7 @@ class Supervisor:
             return
         try:
             self._journal.begin(run.run)
-            runner = await self._runner_for(run)
+            runner = await self._runner_of(run.session, run.agent)
         except OSError as error:
             self._record(run.run, Finished(ending="failed", error=f"the runner did not start: {error}"))
             return
@@ -124,8 +130,29 @@ class Supervisor:
             return
         if runner.expiry is not None:
             runner.expiry.cancel()
-        runner.turn = _Turn(run)
+        runner.turn = _Turn(run, ahead=runner.ahead)
+        runner.ahead = False
         runner.turn.preparing = self._in_background(self._prepare(runner, runner.turn))
+
+    async def warm(self, warm: Warm) -> None:
+        """Start a session's runner and agent ahead of its run, unless they are warm. A run under way is left alone."""
+        try:
+            runner = await self._runner_of(warm.session, warm.agent)
+        except OSError as error:
+            log.warning("the runner of session %s did not start ahead: %s", warm.session, error)
+            return
+        if runner.turn is not None:
+            return
+        left = runner.expiry.when() - asyncio.get_running_loop().time() if runner.expiry is not None else 0.0
+        runner.ahead = True
+        runner.channel.post(warm)
+        self._keep_warm(runner, max(left, warm.for_s))
+
+    async def cool(self, cool: Cool) -> None:
+        """End what was started ahead of a run that does not come."""
+        runner = self._runners.get(cool.session)
+        if runner is not None and runner.turn is None and runner.ahead:
+            await self._end(runner, _STOPPED)
 
     async def spawn(self, *command: str, **options: Any) -> asyncio.subprocess.Process:
         """Start a child that is the sled's own, so that it is never taken for an orphan of a dead runner."""
@@ -151,7 +178,10 @@ class Supervisor:
             turn.hurry.set()
         elif not turn.given:
             self._conclude(runner, turn, msgspec.structs.replace(_STOPPED, agent_session=turn.run.resume))
-            self._keep_warm(runner, turn.run.warm_s)
+            if turn.ahead:  # what its agent has started by now is the turn's
+                await self._end(runner, _STOPPED)
+            else:
+                self._keep_warm(runner, turn.run.warm_s)
         elif not turn.stopping:
             turn.stopping = True
             runner.channel.post(stop)
@@ -194,16 +224,16 @@ class Supervisor:
     def _at(self, run: str) -> _Runner | None:
         return next((r for r in self._runners.values() if r.turn is not None and r.turn.run.run == run), None)
 
-    async def _runner_for(self, run: Run) -> _Runner:
+    async def _runner_of(self, session: str, agent: str) -> _Runner:
         """The session's warm runner, or a new one. Raises OSError."""
-        runner = self._runners.get(run.session)
-        if runner is not None and is_alive(runner.root) and (runner.turn is not None or runner.agent == run.agent):
+        runner = self._runners.get(session)
+        if runner is not None and is_alive(runner.root) and (runner.turn is not None or runner.agent == agent):
             return runner
         if runner is not None:
             await self._end(runner, _CRASHED)
-        return await self._open(run)
+        return await self._open(session, agent)
 
-    async def _open(self, run: Run) -> _Runner:
+    async def _open(self, session: str, agent: str) -> _Runner:
         ours, theirs = socket.socketpair()
         with theirs:
             process = await self.spawn(
@@ -220,7 +250,7 @@ class Supervisor:
         except psutil.NoSuchProcess as error:
             ours.close()
             raise OSError("it ended at once") from error
-        runner = self._runners[run.session] = _Runner(run, process, root, await Channel.open(ours))
+        runner = self._runners[session] = _Runner(session, agent, process, root, await Channel.open(ours))
         self._in_background(self._listen(runner))
         return runner
 
@@ -275,6 +305,8 @@ class Supervisor:
     def _keep_warm(self, runner: _Runner, seconds: float) -> None:
         loop = asyncio.get_running_loop()
         runner.idle_since = loop.time()
+        if runner.expiry is not None:
+            runner.expiry.cancel()
         runner.expiry = loop.call_later(seconds, self._end, runner, _STOPPED)
         idle = sorted((r for r in self._runners.values() if r.turn is None), key=lambda r: r.idle_since)
         for surplus in idle[: max(0, len(idle) - MAX_WARM)]:

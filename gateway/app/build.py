@@ -158,6 +158,7 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
         on_withdrawn=dispatcher.withdrawn,
         on_moved=outbox.moved,
         words=router.words,
+        on_typing=dispatcher.typing,
     )
     return App(
         settings=settings,

@@ -6,7 +6,7 @@ edits and marks what it is told. It knows nothing of projects, commands or agent
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -96,6 +96,9 @@ class Receiver(Protocol):
 
     async def cursor(self, transport: str) -> str | None:
         """The cursor last committed for `transport`."""
+
+    def typing(self, conversation: Conversation, senders: Collection[str]) -> None:
+        """Those of a room that are typing now, for platforms that tell. Nothing is committed for it."""
 
 
 class Transport(Protocol):

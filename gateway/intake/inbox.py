@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, TypeGuard
@@ -45,6 +45,7 @@ class Inbox:
         on_withdrawn: Callable[[StoredMessage], None] = lambda _: None,
         on_moved: Callable[[Conversation, Conversation], None] = lambda _old, _new: None,
         words: Callable[[str], str | None] = lambda text: text,
+        on_typing: Callable[[Conversation, Collection[str]], None] = lambda _room, _senders: None,
     ) -> None:
         self._store = store
         self._access = access
@@ -52,6 +53,8 @@ class Inbox:
         self._on_withdrawn = on_withdrawn
         self._on_moved = on_moved
         self._words = words
+        #: Hears who is typing in a room.
+        self.typing = on_typing
         self.accepted = 0
         self.duplicates = 0
 
@@ -165,6 +168,9 @@ class TransportInbox:
 
     async def accept(self, incoming: Sequence[Incoming], cursor: str | None = None) -> None:
         await self._inbox.accept(self._transport, incoming, cursor)
+
+    def typing(self, conversation: Conversation, senders: Collection[str]) -> None:
+        self._inbox.typing(conversation, senders)
 
     async def cursor(self, transport: str) -> str | None:
         return await self._store.read(lambda c: conversations.cursor(c, transport))

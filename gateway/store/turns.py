@@ -114,6 +114,12 @@ def claim(  # the whole of "a turn begins", in one transaction
     )
 
 
+def dialogue(connection: Connection, key: SessionKey, agent: str) -> tuple[str, str]:
+    """A session's name on the wire, as its next turn will have it, and what this agent resumes there."""
+    session = _session(connection, key)
+    return f"s{session.id}-{session.generation}", _of_agent(connection, session, agent)
+
+
 def commands_since(connection: Connection, session_id: int, conversation_id: int) -> tuple[str, ...]:
     """What people typed in a conversation, of what is no prompt, since the last turn of a session; oldest first."""
     return tuple(connection.scalars(_COMMANDS, {"session": session_id, "conversation": conversation_id}))

@@ -84,15 +84,15 @@ class Admission:
             self._midnight.cancel()
         await self._tasks.close()
 
-    def holds(self, key: SessionKey) -> str:
-        """Why no turn of that session may begin now; empty when one may."""
+    def holds(self, key: SessionKey, *, ask: bool = True) -> str:
+        """Why no turn of that session may begin now; empty when one may. `ask`: an operator, for more budget."""
         if (until := self.limited_until(key.project_id)) > time.time():
             return f"The provider's limit is reached. It goes on {clock(until)}."
         if refusal := self.refusal(key.project_id):
             self._look_again(time.time() + KEY_AGAIN_S)
             return _sentence(refusal)
         if not self._within_budget(key.project_id):
-            if key.project_id not in self._asking:
+            if ask and key.project_id not in self._asking:
                 self._asking[key.project_id] = None
                 self._tasks.start(self._ask(key))
             return "The budget of today is used; an operator is asked."

@@ -21,19 +21,20 @@ from dataclasses import replace
 from typing import Any
 
 from gateway import kill_points, tasks
-from gateway.chat import Fate
+from gateway.chat import Conversation, Fate
 from gateway.chat.text import quote
 from gateway.errors import StateError, UserError
 from gateway.store import Connection, messages, turns
 from gateway.store.messages import COMPACT, StoredMessage
 from gateway.store.turns import SessionKey, Turn
 from gateway.tasks import Tasks
+from gateway.turns.ahead import Ahead
 from gateway.turns.line import Lane, Line
 from gateway.turns.progress import Live
-from gateway.turns.running import Running, Stopped
+from gateway.turns.running import Running, RunSettings, Stopped
 from gateway.turns.runs import Around, Runs
 from gateway.turns.wording import compose, news_of
-from sled.protocol import Event, Forget, Frame, Hello, Steer, Welcome
+from sled.protocol import Event, Forget, Frame, Hello, Steer, Warm, Welcome
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ class Dispatcher:
         self._tasks = Tasks("the dispatcher stumbled")
         self._line = Line(self._limits.window_s, self._limits.window_max_s, self._stand_in_line)
         self._runs = Runs(around, self._tasks, self._freed)
+        self._ahead = Ahead(around)
         #: Sessions whose claim is on its way.
         self._starting: set[SessionKey] = set()
         #: How often in a row a session's turn could not begin.
@@ -75,34 +77,50 @@ class Dispatcher:
         `words`: what the agent is to get instead of the message's text.
         """
         key = SessionKey(project_id, message.conversation_id)
-        taken = self._store.write(lambda c: self._enqueue(c, message, project_id, words))
+        ahead = self._ahead.reserve(key) if self._may_start_ahead(key) else None
+        taken = self._store.write(lambda c: self._enqueue(c, message, project_id, words, ahead))
         self._tasks.start(self._queued(message, key, taken, words))
         self._open_window(key, message)
 
-    def _enqueue(self, connection: Connection, message: StoredMessage, project_id: int, words: str | None) -> Fate:
+    def _enqueue(
+        self,
+        connection: Connection,
+        message: StoredMessage,
+        project_id: int,
+        words: str | None,
+        ahead: RunSettings | None,
+    ) -> tuple[Fate, Warm | None]:
+        """Have the message wait; what to tell the sled if its agent is to be started `ahead`, with these settings."""
         key = SessionKey(project_id, message.conversation_id)
         if messages.enqueue(connection, message.id, key, self._limits.queue):
             if words is not None:
                 messages.set_text(connection, message.id, words)
-            return Fate.QUEUED
+            return Fate.QUEUED, None if ahead is None else self._ahead.warm(connection, key, ahead)
         fate = messages.by_id(connection, message.id).fate
         if fate is not Fate.RECEIVED:
-            return fate  # taken back before it was routed
+            return fate, None  # taken back before it was routed
         messages.set_fate(connection, [message.id], Fate.REFUSED)
         most = f"{self._limits.queue} messages, or {messages.MAX_QUEUED_TEXT:,} characters"
         self._outbox.reply(connection, message, f"The queue is full ({most}). Send it again later, or `stop`.")
-        return Fate.REFUSED
+        return Fate.REFUSED, None
 
     async def _queued(
-        self, message: StoredMessage, key: SessionKey, taken: asyncio.Future[Fate], words: str | None
+        self,
+        message: StoredMessage,
+        key: SessionKey,
+        taken: asyncio.Future[tuple[Fate, Warm | None]],
+        words: str | None,
     ) -> None:
         try:
-            fate = await taken
+            fate, warm = await taken
         except StateError:
+            self._ahead.take(key)  # no sled was told of it
             await asyncio.sleep(tasks.RETRY_S)
             self.submit(message, key.project_id, words)  # it is committed as received; take it up again
             return
         self._fates.changed([message], fate)
+        if warm is not None:
+            await self._ahead.start(key, warm)
         if fate is Fate.REFUSED:
             self._outbox.wake(message.conversation)
         elif (running := self._runs.of(key)) and message.id > running.turn.batch[-1].id:
@@ -117,12 +135,16 @@ class Dispatcher:
         """A waiting message was taken back; its session's claim will not find it."""
         self._fates.changed([message], Fate.DISCARDED)
 
+    def typing(self, conversation: Conversation, senders: Collection[str]) -> None:
+        """Those of a room that are typing now: a window may end sooner."""
+        self._line.typing(conversation, senders)
+
     # --- the window, and the line for a place ------------------------------------------------------------------------
 
     def _open_window(self, key: SessionKey, message: StoredMessage) -> None:
         lane = self._line.add(key, message)
         if key not in self._line and not self._busy(key):
-            self._line.open_window(lane)
+            self._line.open_window(lane, message.sender)
         # Else no window: the turn takes what there is when the place, or the session, is free.
 
     def _stand_in_line(self, lane: Lane) -> None:
@@ -137,26 +159,43 @@ class Dispatcher:
             return
         self._runs.go_on(starting=len(self._starting))
         load = self._runs.load()
-        load.update(key.project_id for key in self._starting)
-        busy = len(self._starting) + self._runs.at_work
+        load.update(key.project_id for key in (*self._starting, *self._ahead))
+        busy = len(self._starting) + self._runs.at_work + len(self._ahead)
         ahead = 0
         for lane in self._line:
             if busy >= self._limits.runs and ahead >= _PLACES_SHOWN:
                 return
             key = lane.key
-            full = busy >= self._limits.runs or load[key.project_id] >= self._limits.runs_per_project
+            has_place = key in self._ahead
+            taken, of_project = busy - has_place, load[key.project_id] - has_place
+            full = taken >= self._limits.runs or of_project >= self._limits.runs_per_project
             why, held = self._waits_for(key, full=full, ahead=ahead)
             if why:
+                if has_place:  # others can use it
+                    load[key.project_id], busy = of_project, taken
+                    self._tasks.start(self._ahead.end(key, self._ahead.take(key)))
                 self._show_waiting(lane, why)
                 if held:
                     self._tell_held(lane, why)
                 ahead += 1
                 continue
-            load[key.project_id] += 1
-            busy += 1
+            load[key.project_id], busy = of_project + 1, taken + 1
+            lane.ahead = self._ahead.take(key)
             self._line.leave(lane)
             self._starting.add(key)
             self._claim(lane)
+
+    def _may_start_ahead(self, key: SessionKey) -> bool:
+        """Whether an agent can be started while its people still write: a window opens, and a place is free."""
+        opens = self._limits.window_s > 0 and self._line.get(key) is None and not self._busy(key)
+        if not opens or self._closing or key in self._ahead or self._wire.journal(key.project_id) is None:
+            return False
+        load = self._runs.load()
+        load.update(one.project_id for one in (*self._starting, *self._ahead))
+        busy = len(self._starting) + self._runs.at_work + len(self._ahead)
+        if busy >= self._limits.runs or load[key.project_id] >= self._limits.runs_per_project or len(self._line):
+            return False
+        return not self._admission.holds(key, ask=False)
 
     def _waits_for(self, key: SessionKey, *, full: bool, ahead: int) -> tuple[str, bool]:
         """Why a session cannot use a place now, empty when it can; and whether that may last."""
@@ -207,6 +246,7 @@ class Dispatcher:
         self._starting.discard(key)
         self._failures.pop(key, None)
         if turn is None:  # everything was withdrawn, or taken by an earlier turn
+            await self._ahead.end(key, lane.ahead)
             if lane.live is not None:
                 await lane.live.retire("Withdrawn; nothing is left to do.")
             self._freed(key)
@@ -306,6 +346,9 @@ class Dispatcher:
     ) -> list[StoredMessage]:
         """Empty windows and queues; conversations that no caller tells are told here what is not run."""
         lanes = self._line.take_out(concerns)
+        for key in self._ahead:
+            if concerns(key):
+                self._tasks.start(self._ahead.end(key, self._ahead.take(key)))
         self._failures = {key: failures for key, failures in self._failures.items() if not concerns(key)}
 
         def discard(connection: Connection) -> list[StoredMessage]:

@@ -6,13 +6,19 @@ First come, first served: what counts is when a session's oldest waiting message
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
 
+from gateway.chat import Conversation
 from gateway.store.conversations import Destination
 from gateway.store.messages import StoredMessage
 from gateway.store.turns import SessionKey
 from gateway.turns.progress import Live
+
+#: Seconds after which somebody who stopped typing has said what they wanted to say.
+AFTER_TYPING_S = 0.3
+#: Seconds for which it counts that somebody stopped typing: a message comes just before that, or just after.
+_RECENT_S = 5.0
 
 
 @dataclass(slots=True)
@@ -26,6 +32,14 @@ class Lane:
     timer: asyncio.TimerHandle | None = None
     live: Live | None = None
     told: str = ""  # why it waits, where that is a message of its own
+    ahead: str = ""  # the session on the wire whose agent was started ahead of the turn that begins now
+    wrote_at: float = 0.0  # when its newest message came
+    authors: set[str] = field(default_factory=set)
+
+    @property
+    def room(self) -> tuple[str, str]:
+        """Where its people type."""
+        return self.to.conversation.transport, self.to.conversation.room
 
     def close_window(self) -> None:
         """No timer is at work any more."""
@@ -37,6 +51,7 @@ class Lane:
 class Line:
     """See the module. `window_s` begins anew with each message, up to `window_max_s` from the first one.
 
+    Where all who wrote in a window are known to have stopped typing, it is over `AFTER_TYPING_S` after that.
     `closed` is called with each session whose window is over.
     """
 
@@ -46,6 +61,9 @@ class Line:
         self._closed = closed
         self._lanes: dict[SessionKey, Lane] = {}
         self._standing: dict[SessionKey, Lane] = {}  # in order
+        #: Who is typing in which room, and when those stopped who did so just now.
+        self._typing: dict[tuple[str, str], frozenset[str]] = {}
+        self._stopped: dict[tuple[tuple[str, str], str], float] = {}
 
     def __contains__(self, key: SessionKey) -> bool:
         """Whether a session stands in line, its window over."""
@@ -80,16 +98,36 @@ class Line:
             lane = self._lanes[key] = Lane(key, message.destination, message.external_id, opened_at)
         return lane
 
-    def open_window(self, lane: Lane) -> None:
+    def open_window(self, lane: Lane, sender: str) -> None:
         """A message came into a session that is idle: its window begins, or begins anew."""
+        lane.wrote_at = asyncio.get_running_loop().time()
+        lane.authors.add(sender)
+        self._set_timer(lane)
+
+    def typing(self, conversation: Conversation, senders: Collection[str]) -> None:
+        """Those of a room that are typing now."""
+        room, now = (conversation.transport, conversation.room), asyncio.get_running_loop().time()
+        before = self._typing.pop(room, frozenset())
+        if senders:
+            self._typing[room] = frozenset(senders)
+        self._stopped = {who: at for who, at in self._stopped.items() if now - at < _RECENT_S}
+        self._stopped.update({(room, sender): now for sender in before.difference(senders)})
+        for lane in list(self._lanes.values()):
+            if lane.timer is not None and lane.authors and lane.room == room:
+                self._set_timer(lane)
+
+    def _set_timer(self, lane: Lane) -> None:
+        """Have the window end when it should, as far as is known now."""
         loop = asyncio.get_running_loop()
         lane.close_window()
-        left = lane.opened_at + self._window_max_s - loop.time()
-        delay = min(self._window_s, left)
-        if delay <= 0:
+        end = min(lane.wrote_at + self._window_s, lane.opened_at + self._window_max_s)
+        stopped = [self._stopped.get((lane.room, author), 0.0) for author in lane.authors]
+        if all(stopped) and not lane.authors & self._typing.get(lane.room, frozenset()):
+            end = min(end, max(lane.wrote_at, *stopped) + AFTER_TYPING_S)
+        if end <= loop.time():
             self._closed(lane)
         else:
-            lane.timer = loop.call_later(delay, self._closed, lane)
+            lane.timer = loop.call_at(end, self._closed, lane)
 
     def again(self, lane: Lane, after_s: float) -> None:
         """A session that could not begin is put back, as if its window ended then, so that `stop` finds it."""

@@ -21,13 +21,16 @@ from gateway.wire.server import WireServer
 from sled.protocol import (
     MAX_FRAME,
     VERSION,
+    WARM,
     Answer,
     BadFrame,
     Call,
+    Cool,
     Event,
     Frame,
     Hello,
     Said,
+    Warm,
     Welcome,
     decode_from_sled,
     encode,
@@ -66,6 +69,7 @@ class _Connected:
     socket: web.WebSocketResponse
     journal: str
     agents: tuple[str, ...]
+    features: tuple[str, ...]
     calls: dict[str, _Calling] = field(default_factory=dict)
     #: One frame after the other, the welcome first, also while a large one waits for a slow sled.
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -156,9 +160,9 @@ class Sleds:
             raise SledAway(f"its sled did not report within {within_s:.0f} s") from None
 
     async def send(self, project_id: int, frame: Frame) -> bool:
-        """Send a frame; False when the sled is not there (its next hello tells what to do)."""
+        """Send a frame; False when the sled is not there (its next hello tells what to do), or does not know it."""
         connected = self._connected.get(project_id)
-        if connected is None:
+        if connected is None or (isinstance(frame, Warm | Cool) and WARM not in connected.features):
             return False
         try:
             await connected.send(frame)
@@ -232,7 +236,7 @@ class Sleds:
 
     async def _converse(self, project_id: int, socket: web.WebSocketResponse, hello: Hello) -> None:
         assert self._listener is not None
-        connected = _Connected(socket, hello.journal, tuple(hello.agents))
+        connected = _Connected(socket, hello.journal, tuple(hello.agents), tuple(hello.features))
         # No await between the listener's decision and the registration: what it decides later is sent later.
         welcome, then = self._listener.on_hello(project_id, hello)
         welcome = replace(welcome, git_hosts=self._git_hosts)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal, Protocol
 
-from sled.protocol import Finished
+from sled.protocol import Finished, Warm
 from sled.turn import Turn
 
 SESSION_HEADER = "x-huskies-session"
@@ -25,6 +26,13 @@ AGENTS = {
 
 class Agent(Protocol):
     """One dialogue. Calls of one agent never overlap, but for `interrupt` and `steer` during `run`."""
+
+    @property
+    def pids(self) -> Collection[int]:
+        """The processes that are the agent itself; what they started goes with them."""
+
+    async def prepare(self, warm: Warm) -> None:
+        """A run is likely soon: begin to start what it needs, and return. It may begin before that has started."""
 
     async def run(self, turn: Turn) -> Finished:
         """Answer `turn.run.prompt`: emit `Started` first, then what happens, and return how it ended.

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import secrets
 import shlex
+from collections.abc import Collection
 from pathlib import Path
 
 from acp import RequestError
@@ -21,7 +22,7 @@ from sled.agents import allows
 from sled.agents.acp_client import AcpConnection, Died, Lost
 from sled.agents.acp_events import Updates, choose, rule, tool_name
 from sled.agents.live import Live, done_or
-from sled.protocol import Ending, Finished, Note, Question, Reason, Started
+from sled.protocol import Ending, Finished, Note, Question, Reason, Started, Warm
 from sled.turn import Turn, told
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,13 @@ class AcpAgent:
         self._turn: Turn | None = None
         self._live: Live | None = None
         self._updates = Updates(0.0)
+
+    @property
+    def pids(self) -> Collection[int]:
+        return self._connection.pids if self._connection else ()
+
+    async def prepare(self, warm: Warm) -> None:
+        """Nothing: it begins a dialogue when it starts, and one that no run uses would stay with it."""
 
     async def run(self, turn: Turn) -> Finished:
         self._halt, self._turn, self._live = asyncio.Event(), turn, Live(turn.emit)

@@ -89,6 +89,11 @@ class AcpConnection:
         return hashlib.sha256(self._session.encode(errors="replace")).hexdigest()
 
     @property
+    def pids(self) -> tuple[int, ...]:
+        """Its process, once it was started."""
+        return () if self._process is None else (self._process.pid,)
+
+    @property
     def alive(self) -> bool:
         """Whether the process runs, as the kernel says: that it ended may not have been heard of yet."""
         if self._process is None or self._process.returncode is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Collection
 from pathlib import Path
 
 from claude_agent_sdk import CLINotFoundError, ResultMessage
@@ -16,7 +17,7 @@ from sled.agents.claude_client import Connection, Died
 from sled.agents.claude_events import Reader, clip
 from sled.agents.claude_options import Setup
 from sled.agents.live import Live, done_or
-from sled.protocol import Body, Finished, Note, Run
+from sled.protocol import Body, Finished, Note, Run, Warm
 from sled.turn import Turn
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,18 @@ class ClaudeAgent:
         self._halt = asyncio.Event()
         self._stopped = False
         self._turn: Turn | None = None
+
+    @property
+    def pids(self) -> Collection[int]:
+        return self._connection.pids if self._connection else ()
+
+    async def prepare(self, warm: Warm) -> None:
+        setup = Setup.of(warm)
+        if self._connection and self._connection.fits(setup, warm.resume):
+            return
+        await self._drop()
+        self._connection = Connection(self._workspace, setup, warm.resume, lambda: self._turn)
+        self._connection.begin()
 
     async def run(self, turn: Turn) -> Finished:
         self._halt = asyncio.Event()

@@ -8,7 +8,7 @@ import os
 import re
 import uuid
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,8 @@ class Connection:
         #: Messages sent that no result has accounted for yet.
         self._unanswered: list[str] = []
         self._dead = False
+        #: Something was sent: it is on a dialogue, though its id may not be known yet.
+        self._asked = False
         self._telling = Telling()
 
     @property
@@ -69,16 +71,28 @@ class Connection:
 
     def fits(self, setup: Setup, resume: str) -> bool:
         """Whether a run with this setup can go on here; not in a turn that was left before its end."""
-        return bool(resume) and self.session == resume and self._setup == setup and not self.under_way
+        on_it = self.session == resume and (bool(resume) or not self._asked)
+        return on_it and self._setup == setup and not self.under_way and not self._dead
 
     async def open(self) -> None:
         """Start the CLI, or wait until it has started; cancelling the caller does not stop it.
 
         Raises Died, or CLINotFoundError where there is none.
         """
+        await asyncio.shield(self.begin())
+
+    def begin(self) -> asyncio.Task[None]:
+        """Begin to start the CLI, once; what comes of it, `open` tells."""
         if not self._opening:
             self._opening = asyncio.create_task(self._open())
-        await asyncio.shield(self._opening)
+            self._opening.add_done_callback(_seen)
+        return self._opening
+
+    @property
+    def pids(self) -> Collection[int]:
+        """The CLI's process, once it was started."""
+        process = getattr(getattr(self._client, "_transport", None), "_process", None)
+        return () if process is None else (process.pid,)
 
     async def _open(self) -> None:
         self.cost = await asyncio.to_thread(cost_before, self.session)
@@ -97,6 +111,7 @@ class Connection:
     async def send(self, content: str | list[dict[str, str]]) -> None:
         """Send a message; in a turn it is folded into that, or gets a turn of its own after. Raises Died."""
         message_id = str(uuid.uuid4())
+        self._asked = True
         self._unanswered.append(message_id)
 
         async def one() -> AsyncIterator[dict[str, Any]]:
@@ -153,6 +168,12 @@ class Connection:
         self._dead = True
         last_words = [line for line in self._stderr if line.strip()]
         return Died(last_words[-1] if last_words else str(cause).partition("\n")[0])
+
+
+def _seen(opening: asyncio.Task[None]) -> None:
+    """Have nobody complain that an error was not looked at, where nothing was asked in the end."""
+    if not opening.cancelled():
+        opening.exception()
 
 
 def cost_before(session: str) -> float:

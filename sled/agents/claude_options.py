@@ -14,7 +14,7 @@ from sled.agents import allows, session_environment
 from sled.agents.claude_asking import hold, permission
 from sled.agents.claude_tools import SERVER, server
 from sled.agents.memory import project_memory
-from sled.protocol import Run
+from sled.protocol import Run, Warm
 from sled.turn import Turn
 
 #: Bytes of one line of the CLI: a large image is one line, and the SDK's default of 1 MiB kills the run.
@@ -34,7 +34,7 @@ class Setup:
     isolated: bool
 
     @classmethod
-    def of(cls, run: Run) -> Setup:
+    def of(cls, run: Run | Warm) -> Setup:
         return cls(run.session, run.model, run.permissions, run.isolated)
 
     @property

@@ -25,13 +25,14 @@ import re
 import secrets
 import signal
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 from msgspec.structs import replace
 
 from sled.agents import allows
 from sled.outbox import NotSent, put
-from sled.protocol import Finished, Option, Query, Question, Started, TextDelta, Tool, ToolDone
+from sled.protocol import Finished, Option, Query, Question, Started, TextDelta, Tool, ToolDone, Warm
 from sled.turn import Turn, chosen, told
 
 #: In a shared room the batch names its senders: `Ana: @@say hello`.
@@ -59,6 +60,13 @@ class Scripted:
         self._steered: asyncio.Queue[str] = asyncio.Queue()
         self._answer: list[str] = []
         self._cost = 0.0
+
+    @property
+    def pids(self) -> Collection[int]:
+        return ()
+
+    async def prepare(self, warm: Warm) -> None:
+        """It needs nothing."""
 
     async def run(self, turn: Turn) -> Finished:
         """Echo the batch and carry out its orders."""

@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -49,6 +49,9 @@ class Recorder:
         """Only these may speak."""
         self.known = operators
         self._inbox = Inbox(self._store, Access(operators, []), on_accepted=lambda _: None, on_withdrawn=lambda _: None)
+
+    def typing(self, conversation: Conversation, senders: Collection[str]) -> None:
+        """Who is typing is not looked at."""
 
     async def accept(self, incoming: Sequence[Incoming], cursor: str | None = None) -> None:
         self.offered += incoming

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,6 +27,9 @@ class MemoryReceiver:
         #: How many calls of `accept` fail from now on.
         self.failures = 0
         self._news = asyncio.Condition()
+
+    def typing(self, conversation: Conversation, senders: Collection[str]) -> None:
+        """Who is typing is not looked at."""
 
     async def accept(self, incoming: Sequence[Incoming], cursor: str | None = None) -> None:
         """Commit, or fail as often as asked."""

@@ -11,13 +11,13 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import nio
 
-from gateway.chat import Incoming, Message
+from gateway.chat import Conversation, Incoming, Message
 from transports.matrix import MatrixConfig, MatrixTransport
 
 
@@ -36,6 +36,9 @@ class FileReceiver:
 
     def _load(self) -> dict[str, Any]:
         return dict(json.loads(self._path.read_text())) if self._path.exists() else {"cursor": None, "events": []}
+
+    def typing(self, conversation: Conversation, senders: Collection[str]) -> None:
+        """Who is typing is not looked at."""
 
     async def accept(self, incoming: Sequence[Incoming], cursor: str | None = None) -> None:
         """Commit."""

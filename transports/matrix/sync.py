@@ -11,7 +11,9 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from gateway.chat import Receiver
+from nio import TypingNoticeEvent
+
+from gateway.chat import Conversation, Receiver
 from gateway.errors import DeliveryRefused, TransportDown
 from transports.matrix.backoff import insist
 from transports.matrix.client import Client
@@ -24,9 +26,9 @@ log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-#: Read receipts, typing and presence are none of our business.
+#: Read receipts and presence are none of our business.
 _FILTER = {
-    "room": {"timeline": {"limit": 20}, "ephemeral": {"types": []}, "account_data": {"types": []}},
+    "room": {"timeline": {"limit": 20}, "ephemeral": {"types": ["m.typing"]}, "account_data": {"types": []}},
     "presence": {"types": []},
     "account_data": {"types": []},
 }
@@ -69,9 +71,12 @@ class SyncLoop:
         while True:
             response = await self._insist(partial(self._sync, token, full))
             batch = await self._insist(partial(self._intake.take, response, token))
-            if batch.incoming or batch.cursor != committed:
+            if batch.incoming or (batch.cursor != committed and not _only_typing(response)):
                 await self._insist(partial(self._receiver.accept, batch.incoming, batch.cursor))
-            token, committed, full = response.next_batch, batch.cursor, False
+                committed = batch.cursor
+            for room_id, typing in _typing(response, self._client.user_id):
+                self._receiver.typing(Conversation(NAME, room_id), typing)
+            token, full = response.next_batch, False
             self._serving(True)
             self._invites.see(response)
             await self._tend()
@@ -103,3 +108,21 @@ class SyncLoop:
         except (TransportDown, DeliveryRefused) as error:
             log.warning("matrix: the keys could not be looked after: %s", error)
             self._tended = False
+
+
+def _only_typing(response: Any) -> bool:
+    """Whether a sync brought nothing but who is typing: nothing in it is worth a commit."""
+    rooms = response.rooms
+    told = any(info.ephemeral for info in rooms.join.values())
+    more = any(info.timeline.events or info.timeline.limited or info.state for info in rooms.join.values())
+    return told and not more and not (rooms.invite or rooms.leave or response.to_device_events)
+
+
+def _typing(response: Any, me: str) -> list[tuple[str, list[str]]]:
+    """The rooms of which a sync says who is typing, and who is, but for the bot itself."""
+    return [
+        (room_id, [f"{NAME}:{user}" for user in event.users if user != me])
+        for room_id, info in response.rooms.join.items()
+        for event in info.ephemeral
+        if isinstance(event, TypingNoticeEvent)
+    ]
