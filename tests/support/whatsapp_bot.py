@@ -62,3 +62,6 @@ class Nobody:
 
     async def cursor(self, transport: str) -> str | None:
         return None
+
+    def typing(self, conversation: object, senders: object) -> None:
+        """Nobody writes, so nobody types."""
