@@ -65,8 +65,9 @@ class OtherProcess(InMemoryEngine):
         super().__init__()
         self._process = process
         self._started: set[str] = set()
-        #: prompt -> CLOCK_MONOTONIC in ns, which all processes of a machine share.
+        #: Message -> CLOCK_MONOTONIC in ns, which all processes of a machine share.
         self.received: dict[str, int] = {}
+        self.twice: list[str] = []
         self.news = asyncio.Condition()
 
     async def check(self) -> str:
@@ -91,14 +92,21 @@ class OtherProcess(InMemoryEngine):
         while line := await self._process.stdout.readline():
             prompt, at = json.loads(line)
             async with self.news:
-                assert prompt not in self.received, f"{prompt} ran twice"
-                self.received[prompt] = at
+                for said in messages(prompt):
+                    self.twice += [said] if said in self.received else []
+                    self.received[said] = at
                 self.news.notify_all()
 
     async def until(self, count: int) -> None:
         """Wait for so many reports."""
         async with asyncio.timeout(300), self.news:
             await self.news.wait_for(lambda: len(self.received) >= count)
+        assert not self.twice, self.twice
+
+
+def messages(prompt: str) -> list[str]:
+    """What a prompt is made of: messages that had to wait in one room go together."""
+    return prompt.split("\n\n")
 
 
 async def sleds() -> None:
@@ -189,13 +197,13 @@ class Bench:
 
     @contextlib.contextmanager
     def frames(self) -> Iterator[dict[str, int]]:
-        """The store's count of commits at the moment when each run frame is handed to the wire, by prompt."""
+        """The store's count of commits at the moment when a run frame is handed to the wire, by message."""
         found: dict[str, int] = {}
         send = self.app.sleds.send
 
         async def counted(project_id: int, frame: Frame) -> bool:
             if isinstance(frame, Run):
-                found[frame.prompt] = self.app.store.commits
+                found.update(dict.fromkeys(messages(frame.prompt), self.app.store.commits))
             return await send(project_id, frame)
 
         with patch.object(self.app.sleds, "send", counted):

@@ -6,6 +6,7 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -28,11 +29,11 @@ class Talk:
         self.source = gateway.projects / "demo"
         self._numbers = iter(range(10_000))
 
-    def prompt(self, *steps: dict, words: str = "") -> asyncio.Task[dict]:
+    def prompt(self, *steps: dict[str, Any], words: str = "") -> asyncio.Task[dict[str, Any]]:
         name = f"t{next(self._numbers)}"
         return asyncio.create_task(self.gateway.send_surely(f"{words} {script(*steps)}".strip(), name))
 
-    async def answered(self, *steps: dict, words: str = "") -> str:
+    async def answered(self, *steps: dict[str, Any], words: str = "") -> str:
         answer = await asyncio.wait_for(self.prompt(*steps, words=words), 90)
         assert answer["fate"] == "answered", answer
         return "\n".join(answer["replies"])
@@ -49,7 +50,7 @@ class Talk:
         docker("exec", self.gateway.container("demo"), "bash", "-c", f"kill -9 {' '.join(pids)}", check=False)
 
 
-def bash(command: str) -> dict:
+def bash(command: str) -> dict[str, Any]:
     return {"tools": [{"name": "Bash", "input": {"command": command, "description": "runs"}}]}
 
 
@@ -81,10 +82,8 @@ async def test_it_asks_it_is_told_what_happened_and_it_is_undone(talk: Talk) -> 
         "question": "Which?",
         "header": "Which",
         "multiSelect": False,
-        "options": [{"label": "A"}, {"label": "B"}],
+        "options": [{"label": label, "description": "one of them"} for label in ("A", "B")],
     }
-    for option in choice["options"]:
-        option["description"] = "one of them"
     asking = talk.prompt({"tools": [{"name": "AskUserQuestion", "input": {"questions": [choice]}}]}, {"text": "asked"})
     assert "**Which?**" in await talk.gateway.card()
     await talk.says("b")

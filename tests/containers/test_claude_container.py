@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ print(connection.getresponse().status)
 """
 
 
-def config(api: ClaudeApi) -> dict:
+def config(api: ClaudeApi) -> dict[str, dict[str, Any]]:
     return {"agent": {"kind": "auto", "api_base_url": api.base_url, "permissions": "allow"}}
 
 
@@ -86,7 +87,7 @@ def nowhere(gateway: ContainerGateway) -> None:
 
 def tokens_open_only_their_own_wire(gateway: ContainerGateway) -> None:
     def token(project: str) -> str:
-        settings = inspect(gateway.container(project))["Config"]["Env"]
+        settings: list[str] = inspect(gateway.container(project))["Config"]["Env"]
         return next(value.partition("=")[2] for value in settings if value.startswith("HUSKIES_TOKEN="))
 
     def call(project: str, bearer: str) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +17,7 @@ from tests.support.processes import until
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(240)]
 
 
-async def a_run(gateway: ContainerGateway, order: str, external_id: str, begun: str) -> asyncio.Task[dict]:
+async def a_run(gateway: ContainerGateway, order: str, external_id: str, begun: str) -> asyncio.Task[dict[str, Any]]:
     """Have an agent at work; returns once its command has begun."""
     asking = asyncio.create_task(gateway.send_surely(f"@@run touch {begun}; {order}", external_id))
     await until((gateway.projects / "demo" / begun).exists, 30)
@@ -26,6 +28,10 @@ def inside(gateway: ContainerGateway, wanted: str) -> list[str]:
     """The pids, within the container, of processes whose command line contains `wanted`."""
     lines = gateway.inside("demo", "ps", "-eo", "pid,args").splitlines()
     return [line.split()[0] for line in lines if wanted in line and "ps -eo" not in line]
+
+
+def has_run_twice(file: Path) -> bool:
+    return file.read_text() == "ran\nran\n"
 
 
 async def test_killed_container_sled_and_agent_are_interrupted_and_retried(gateway: ContainerGateway) -> None:
@@ -49,7 +55,7 @@ async def test_killed_container_sled_and_agent_are_interrupted_and_retried(gatew
         (gateway.projects / "demo" / f"{name}-go").touch()
         await gateway.said("retry", f"r-{name}")
         ran = gateway.projects / "demo" / f"{name}-ran"
-        await until(lambda file=ran: file.read_text() == "ran\nran\n", 30)
+        await until(partial(has_run_twice, ran), 30)
         assert await gateway.said("hello", f"h-{name}") == "You said:\nhello"
         assert inside(gateway, "sleep 300") == [], "nothing of the run is left"
         if name == "agent":

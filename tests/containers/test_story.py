@@ -11,6 +11,7 @@ import re
 import shlex
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -51,7 +52,7 @@ async def test_the_story_in_containers(synapse: Synapse, engine: None, tmp_path:
             "access_token": bot.access_token,
             "device_id": bot.device_id,
         }
-        config = {
+        config: dict[str, dict[str, Any]] = {
             "dispatcher": {},
             "access": {"operators": [f"matrix:{ana.user_id}"]},
             "agent": {"kind": "claude", "api_key": KEY, "api_base_url": api.base_url},
@@ -83,13 +84,13 @@ async def test_the_story_in_containers(synapse: Synapse, engine: None, tmp_path:
             await room.say("status")
             assert "- waiting" not in await room.sees(contains("**demo**: ready"))
 
-            line = re.search(r"`(ssh huskies@[^`]*)`", ready)[1]
+            line = re.findall(r"`(ssh huskies@[^`]*)`", ready)[0]
             await the_line_works(line, gateway)
             the_secrets_are_nowhere(gateway)
 
             await room.say("delete demo")
             asked = await room.sees(contains("Delete demo?"))
-            await room.say(re.search(r"`(confirm \w+)`", asked)[1])
+            await room.say(re.findall(r"`(confirm \w+)`", asked)[0])
             receipt = await room.sees(contains("is deleted"))
             assert "removed: container, client key" in receipt
             assert gateway.containers() == []
@@ -197,7 +198,7 @@ def the_secrets_are_nowhere(gateway: ContainerGateway) -> None:
         for process in processes(gateway):
             assert secret.encode() not in memory(process), process
     # The search finds what is there: the project's own token for its wire is in the sled's memory.
-    wire = re.search(r"HUSKIES_TOKEN=([\w-]+)", told[0] or "")[1]
+    wire = re.findall(r"HUSKIES_TOKEN=([\w-]+)", told[0] or "")[0]
     assert any(wire.encode() in memory(process) for process in processes(gateway))
 
 

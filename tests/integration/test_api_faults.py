@@ -141,8 +141,8 @@ async def test_garbage_is_asked_for_once_more_and_then_said(tmp_path: Path, raw:
         assert told == ["ok"]
         assert (row["calls"], row["at_least"]) == (2, True), "nobody knows what the first one cost"
         assert used(row) == CALL
-        (told,), row = await here.prompt(garbage)
-        assert "The run failed: API Error" in told
+        (failed,), row = await here.prompt(garbage)
+        assert "The run failed: API Error" in failed
         assert row["ending"] == "failed"
         assert (await here.prompt({"text": "well again"}))[0] == ["well again"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -53,7 +54,7 @@ def assert_command_lines_are_clean() -> None:
 
 async def test_secrets_stay_with_the_gateway(tmp_path: Path) -> None:
     async with ClaudeApi(require_key=OF_ENVIRONMENT) as api:
-        config = {
+        config: dict[str, dict[str, Any]] = {
             "agent": {"kind": "claude", "api_base_url": api.base_url, "permissions": "allow"},
             "git": {"user_name": "T", "user_email": "t@example.org", "tokens": {"git.example.org": OF_GIT}},
         }

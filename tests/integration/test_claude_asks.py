@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -32,7 +33,7 @@ class Talk:
         self.gateway = gateway
         self.source = gateway.projects / "demo"
 
-    def prompt(self, *steps: dict, name: str = "m1") -> asyncio.Task[dict]:
+    def prompt(self, *steps: dict[str, Any], name: str = "m1") -> asyncio.Task[dict[str, Any]]:
         return asyncio.create_task(self.gateway.send_surely(script(*steps), name))
 
     async def says(self, text: str, name: str) -> list[str]:
@@ -43,15 +44,15 @@ class Talk:
         return str(self.api.main[-1].messages[-1])
 
 
-def write(text: str) -> dict:
+def write(text: str) -> dict[str, Any]:
     return {"tools": [{"name": "Bash", "input": {"command": f"echo {text} >> written", "description": "writes"}}]}
 
 
-async def replies(asking: asyncio.Task[dict]) -> list[str]:
+async def replies(asking: asyncio.Task[dict[str, Any]]) -> list[str]:
     return list((await asyncio.wait_for(asking, 30))["replies"])
 
 
-def config(api: ClaudeApi, **agent: object) -> dict:
+def config(api: ClaudeApi, **agent: object) -> dict[str, dict[str, Any]]:
     values = {"kind": "claude", "api_key": KEY, "api_base_url": api.base_url, "permissions": "ask", **agent}
     return {"agent": values, "dispatcher": {"coalesce_window_ms": 50}}
 

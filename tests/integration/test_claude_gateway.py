@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ KEY = "sk-ant-canary-gateway"
 pytestmark = [pytest.mark.claude, pytest.mark.timeout(120)]
 
 
-def config(api: ClaudeApi, **agent: object) -> dict:
+def config(api: ClaudeApi, **agent: object) -> dict[str, dict[str, Any]]:
     values = {"kind": "claude", "api_key": KEY, "api_base_url": api.base_url, **agent}
     return {"agent": values, "dispatcher": {"coalesce_window_ms": 50}}
 

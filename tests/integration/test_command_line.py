@@ -9,8 +9,10 @@ import signal
 import socket
 import sqlite3
 import subprocess
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +22,7 @@ from tests.support.processes import until
 
 
 @pytest.fixture
-def huskies(tmp_path: Path):
+def huskies(tmp_path: Path) -> Iterator[Huskies]:
     with Huskies(tmp_path) as made:
         yield made
 
@@ -187,7 +189,7 @@ async def test_doctor_with_and_without_a_gateway(huskies: Huskies) -> None:
 
 async def test_doctor_says_what_to_type_for_what_is_broken(tmp_path: Path, unused_port: int) -> None:
     matrix = {"homeserver": f"http://127.0.0.1:{unused_port}", "user_id": "@bot:x", "access_token": "canary-token"}
-    config = {"agent": {"kind": "claude"}, "transports": {"matrix": matrix}}
+    config: dict[str, dict[str, Any]] = {"agent": {"kind": "claude"}, "transports": {"matrix": matrix}}
     with Huskies(tmp_path, config) as huskies:
         alone = await huskies("doctor")
         assert "BROKEN agent: no model key is set: type `huskies secrets set all api_key`" in alone.out

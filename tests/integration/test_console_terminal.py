@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,12 +29,12 @@ def terminal(huskies: Huskies) -> Iterator[Terminal]:
         yield made
 
 
-def prompt_with(text: str = ""):
+def prompt_with(text: str = "") -> Callable[[Screen], bool]:
     """The line being typed reads this, and nothing else has run into it."""
     return lambda screen: screen.line == f"{PROMPT} {text}".rstrip()
 
 
-def has_line(text: str):
+def has_line(text: str) -> Callable[[Screen], bool]:
     """A whole line of the screen, or of what scrolled off, reads this."""
     return lambda screen: text in screen.all
 

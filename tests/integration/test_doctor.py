@@ -36,7 +36,7 @@ async def test_the_words_are_the_same_with_and_without_a_gateway(tmp_path: Path,
         twilio.senders = [sender(OURS, hook)]
         whatsapp = {"account_sid": ACCOUNT, "auth_token": TOKEN, "from_number": OURS, "api_base_url": twilio.url}
         listen = f"127.0.0.1:{unused_port}"
-        config = {
+        config: dict[str, dict[str, Any]] = {
             "gateway": {"state_dir": str(tmp_path / "state"), "listen": listen, "public_url": f"http://{listen}"},
             "transports": {"slack": slack_section(slack), "whatsapp": whatsapp},
         }
@@ -87,7 +87,7 @@ async def test_the_public_address_leads_to_another_server(tmp_path: Path) -> Non
         return web.Response(text="hello")
 
     async with SlackServer("http") as slack, other_server(hello) as url:
-        config = {
+        config: dict[str, dict[str, Any]] = {
             "gateway": {"state_dir": str(tmp_path / "state"), "listen": "127.0.0.1:0", "public_url": url},
             "transports": {"slack": slack_section(slack, mode="http", signing_secret=SECRET)},
         }
@@ -128,7 +128,7 @@ async def test_platforms_that_say_nothing_do_not_hold_it_up(tmp_path: Path) -> N
         matrix = {"homeserver": url, "user_id": "@bot:hs.test", "access_token": "canary"}
         slack = {"bot_token": "xoxb-canary", "app_token": "xapp-canary", "api_base_url": f"{url}/api/"}
         whatsapp = {"account_sid": ACCOUNT, "auth_token": TOKEN, "from_number": OURS, "api_base_url": url}
-        config = {
+        config: dict[str, dict[str, Any]] = {
             "gateway": {"state_dir": str(tmp_path / "state"), "listen": "127.0.0.1:0", "public_url": url},
             "transports": {"matrix": matrix, "slack": slack, "whatsapp": whatsapp},
         }

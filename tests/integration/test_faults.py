@@ -88,7 +88,9 @@ async def test_8_shuffled_conversations_each_keep_their_order(tmp_path: Path) ->
 @pytest.mark.timeout(180)
 async def test_10_a_full_disk_is_no_ack_and_unhealthy_and_recovers(tmp_path: Path, unused_port: int) -> None:
     with small_disk(tmp_path / "state", 8) as disk:
-        config = {"gateway": {"state_dir": str(disk.folder), "listen": f"127.0.0.1:{unused_port}"}}
+        config: dict[str, dict[str, Any]] = {
+            "gateway": {"state_dir": str(disk.folder), "listen": f"127.0.0.1:{unused_port}"}
+        }
         with Huskies(tmp_path, config) as huskies:
             await huskies.start()
             await huskies.send("new project demo", "p")
@@ -171,7 +173,7 @@ async def test_11_a_refused_token_is_not_tried_again_and_again_and_the_others_go
             assert not part.ok
             assert "bot_token" in part.text
             assert slack.called("auth.test") == 1
-    assert app_module._REFUSED_PAUSE_S >= 60
+    assert app_module._PAUSE_S >= 60
 
 
 async def test_12_a_limited_conversation_waits_as_told_and_no_other_does(tmp_path: Path) -> None:
@@ -285,7 +287,7 @@ def talkative_server() -> Iterator[str]:
 async def test_30_canary_secrets_are_in_no_log_reply_or_process(tmp_path: Path, log_format: str) -> None:
     with talkative_server() as url:
         matrix = {"homeserver": url, "user_id": "@bot:x", "access_token": TOKEN}
-        config = {
+        config: dict[str, dict[str, Any]] = {
             "agent": {"kind": "claude", "api_key": KEY, "api_base_url": url},
             "transports": {"matrix": matrix},
         }

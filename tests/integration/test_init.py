@@ -220,7 +220,7 @@ async def test_a_walk_with_whatsapp_proves_the_public_address(tmp_path: Path, un
     async with TwilioServer() as twilio:
         twilio.senders = [sender(ours, "https://else.example.org/")]
         section = {"account_sid": "AC" + "1" * 32, "auth_token": "...", "from_number": "+10000000000"}
-        config = {
+        config: dict[str, dict[str, Any]] = {
             "gateway": {"state_dir": str(tmp_path / "state"), "listen": listen, "public_url": "https://x.invalid"},
             "transports": {"whatsapp": {**section, "api_base_url": twilio.url}},
         }
@@ -285,7 +285,10 @@ async def test_a_walk_with_matrix(tmp_path: Path, synapse: Synapse) -> None:
 @pytest.mark.parametrize(("answer", "meant"), [("no", False), ("yes", True)])
 async def test_no_isolation_with_people_elsewhere_has_to_be_meant(tmp_path: Path, answer: str, meant: bool) -> None:
     async with SlackServer() as slack:
-        config = {"engine": {"kind": "process", "allow_unsandboxed": False}, **slack_config(slack)}
+        config: dict[str, dict[str, Any]] = {
+            "engine": {"kind": "process", "allow_unsandboxed": False},
+            **slack_config(slack),
+        }
         with Huskies(tmp_path, config) as huskies, at_terminal(huskies, "init") as terminal:
             person = Person(terminal)
             await person.answers("Platforms", "none")

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from tests.support.gateway_process import GatewayProcess
 
-FAST = {"dispatcher": {"coalesce_window_ms": 50}, "agent": {"kind": "scripted"}}
+FAST: dict[str, dict[str, Any]] = {"dispatcher": {"coalesce_window_ms": 50}, "agent": {"kind": "scripted"}}
 
 
 @pytest.fixture
-def gateway(tmp_path: Path):
+def gateway(tmp_path: Path) -> Iterator[GatewayProcess]:
     with GatewayProcess(tmp_path, FAST) as made:
         yield made
 
 
 async def replies(gateway: GatewayProcess, *, text: str, external_id: str) -> list[str]:
-    return (await gateway.send_surely(text, external_id))["replies"]
+    told: list[str] = (await gateway.send_surely(text, external_id))["replies"]
+    return told
 
 
 @pytest.mark.parametrize("point", ["inbox.committed", "turn.claimed", "turn.finished", "outbox.sent"])
@@ -131,6 +134,7 @@ async def test_two_gateways_on_one_state_directory(gateway: GatewayProcess, tmp_
     first = gateway.process
     gateway.spawn()
     second = gateway.process
+    assert first is not None and second is not None
     assert await asyncio.to_thread(second.wait, 20) == 1
     assert f"another gateway (process {first.pid})" in gateway.log.read_text()
     assert "Traceback" not in gateway.log.read_text()
@@ -147,18 +151,16 @@ async def until_accepted(gateway: GatewayProcess, count: int) -> None:
 
     def accepted() -> bool:
         with closing(sqlite3.connect(gateway.state / ".gateway" / "huskies.db")) as connection:
-            return connection.execute("SELECT count(*) FROM messages").fetchone()[0] >= count
+            return int(connection.execute("SELECT count(*) FROM messages").fetchone()[0]) >= count
 
     await until(accepted)
 
 
-async def until(holds, within_s: float = 20) -> None:
+async def until(holds: Callable[[], bool | Awaitable[bool]], within_s: float = 20) -> None:
     """Poll what has no event of its own."""
     async with asyncio.timeout(within_s):
         while True:
             found = holds()
-            if asyncio.iscoroutine(found):
-                found = await found
-            if found:
+            if found if isinstance(found, bool) else await found:
                 return
             await asyncio.sleep(0.02)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ async def talking(
     """A gateway with the scripted agent and the project demo, and a person in a room with it."""
     name = tmp_path.name.lower().replace("_", "-")[:40]
     bot, ana = server.register(f"bot-{name}"), server.register(f"ana-{name}")
-    config = {
+    config: dict[str, dict[str, Any]] = {
         "access": {"operators": [f"matrix:{ana.user_id}"]},
         "dispatcher": {"coalesce_window_ms": 100},
         "agent": {"kind": "scripted"},
@@ -77,7 +78,7 @@ async def test_thirty_messages_while_the_gateway_was_away(synapse: Synapse, tmp_
         assert said == [f"message {n}" for n in range(30)]
 
 
-async def test_synapse_is_killed_mid_run(own_synapse, tmp_path: Path) -> None:
+async def test_synapse_is_killed_mid_run(own_synapse: Callable[..., Synapse], tmp_path: Path) -> None:
     """The run goes on, and its answer arrives once when the homeserver is back."""
     server = own_synapse()
     server.start()

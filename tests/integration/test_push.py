@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -31,11 +32,11 @@ class Scene:
         """The subjects of the commits that the forge has, newest first."""
         return (await self.forge.git(self.bare, "log", "--format=%s", "main")).splitlines()
 
-    def push(self, subject: str, name: str, how: str = "git push 2>&1") -> asyncio.Task[dict]:
+    def push(self, subject: str, name: str, how: str = "git push 2>&1") -> asyncio.Task[dict[str, Any]]:
         order = f"@@run {COMMIT} {subject}; {how}; echo ended with $?"
         return asyncio.create_task(self.gateway.send_surely(order, name))
 
-    async def told(self, pushing: asyncio.Task[dict]) -> str:
+    async def told(self, pushing: asyncio.Task[dict[str, Any]]) -> str:
         return "\n".join((await asyncio.wait_for(pushing, 30))["replies"])
 
 
@@ -44,7 +45,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
     async with GitServer(tmp_path / "git", token=TOKEN) as forge:
         url = await forge.repository("demo", {"README.md": "demo\n"})
         await forge.git(forge.folder / "repositories" / "demo.git", "config", "http.receivepack", "true")
-        config = {
+        config: dict[str, dict[str, Any]] = {
             "dispatcher": {"coalesce_window_ms": 50},
             "agent": {"kind": "scripted"},
             "git": {"user_name": "Test", "user_email": "test@example.org", "tokens": {forge.host: TOKEN}},

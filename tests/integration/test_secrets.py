@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from tests.support.huskies import Huskies
 OLD, GOOD, OWN = "sk-ant-canary-old", "sk-ant-canary-good", "sk-ant-canary-own"
 
 
-def config(api: ClaudeApi, **agent: str) -> dict:
+def config(api: ClaudeApi, **agent: str) -> dict[str, dict[str, Any]]:
     return {"agent": {"kind": "auto", "api_base_url": api.base_url, **agent}}
 
 

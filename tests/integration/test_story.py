@@ -10,6 +10,7 @@ import asyncio
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -29,7 +30,7 @@ KEY = "sk-ant-canary-7f3a9c"
 async def test_the_story(synapse: Synapse, tmp_path: Path) -> None:
     bot, ana = synapse.register("huskies-story"), synapse.register("ana-story")
     async with ClaudeApi(require_key=KEY) as api, MatrixUser(synapse.url, ana) as user:
-        config = {
+        config: dict[str, dict[str, Any]] = {
             "access": {"operators": [f"matrix:{ana.user_id}"]},
             "agent": {"kind": "claude", "api_key": KEY, "api_base_url": api.base_url},
             "transports": {
@@ -65,7 +66,7 @@ async def test_the_story(synapse: Synapse, tmp_path: Path) -> None:
 
             await room.say("delete demo")
             asked = await room.sees(contains("Delete demo?"))
-            await room.say(re.search(r"`(confirm \w+)`", asked)[1])
+            await room.say(re.findall(r"`(confirm \w+)`", asked)[0])
             receipt = await room.sees(contains("is deleted"))
             assert "removed: sled" in receipt
             assert "kept: " in receipt

@@ -6,6 +6,7 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -31,7 +32,7 @@ async def talking(tmp_path: Path) -> AsyncIterator[tuple[GatewayProcess, TwilioS
     port = free_port()
     async with TwilioServer() as phone:
         phone.target = f"http://127.0.0.1:{port}"
-        config = {
+        config: dict[str, dict[str, Any]] = {
             "gateway": {
                 "state_dir": str(tmp_path / "state"),
                 "listen": f"127.0.0.1:{port}",

@@ -14,13 +14,14 @@ from sled.agents import available, create
 from sled.agents.acp_events import choose, rule
 from sled.protocol import Note, Question, Started, TextDelta, Tool, ToolDone, Withdrawn
 from tests.support import acp_agent
+from tests.support.order import Details
 from tests.support.processes import alive, until
 from tests.support.talk import Conversation
 from tests.support.yard import make_yard
 
 PROGRAM = Path(__file__).parent.parent / "support" / "acp_agent.py"
 COMMAND = f"{sys.executable} {PROGRAM}"
-ASK = {"permissions": "ask", "isolated": True}
+ASK: Details = {"permissions": "ask", "isolated": True}
 
 
 def agents() -> list[psutil.Process]:

@@ -13,6 +13,7 @@ from sled.agents.live import TEXT_EVERY_S
 from sled.protocol import Note, Started, TextDelta, Tool, ToolDone
 from tests.support.claude_api import ClaudeApi, script
 from tests.support.claude_cli import bash, cli_processes, eventually, write
+from tests.support.order import Permissions
 from tests.support.talk import Conversation
 
 # --- the real CLI -------------------------------------------------------------------------------------------
@@ -295,7 +296,7 @@ HOOK = {"hooks": {"SessionStart": [{"hooks": [{"type": "command", "command": "to
 @pytest.mark.claude
 @pytest.mark.parametrize(("permissions", "trusted"), [("ask", False), ("auto", True)])
 async def test_what_a_repository_says(
-    talk: Conversation, api: ClaudeApi, workspace: Path, permissions: str, trusted: bool
+    talk: Conversation, api: ClaudeApi, workspace: Path, permissions: Permissions, trusted: bool
 ) -> None:
     (workspace / ".claude").mkdir()
     (workspace / ".claude" / "settings.json").write_text(json.dumps(HOOK))
@@ -317,7 +318,7 @@ async def test_what_a_repository_says(
 @pytest.mark.parametrize("claude", ["", "Say please.", "Say please. See @AGENTS.md for more."])
 @pytest.mark.parametrize("permissions", ["ask", "auto"])
 async def test_agents_md_is_told_exactly_once(
-    talk: Conversation, api: ClaudeApi, workspace: Path, permissions: str, claude: str
+    talk: Conversation, api: ClaudeApi, workspace: Path, permissions: Permissions, claude: str
 ) -> None:
     (workspace / "AGENTS.md").write_text("Mind the gap.")
     if claude:

@@ -11,9 +11,10 @@ from sled.protocol import Question, ToolDone, Withdrawn
 from sled.turn import TOO_LONG
 from tests.support.claude_api import ClaudeApi, script
 from tests.support.claude_cli import bash, cli_processes, write
+from tests.support.order import Details
 from tests.support.talk import Conversation
 
-ASK = {"permissions": "ask", "isolated": True}
+ASK: Details = {"permissions": "ask", "isolated": True}
 
 
 def ask_user(*questions: dict[str, object]) -> dict[str, object]:
@@ -40,9 +41,7 @@ def results(api: ClaudeApi) -> str:
         ({"permissions": "allow", "isolated": False}, False),
     ],
 )
-async def test_the_mode_decides_who_allows(
-    talk: Conversation, workspace: Path, how: dict[str, object], asks: bool
-) -> None:
+async def test_the_mode_decides_who_allows(talk: Conversation, workspace: Path, how: Details, asks: bool) -> None:
     run = talk.start(script({"tools": [write(workspace / "a.txt")]}, {"text": "done"}), **how)
     if asks:
         asked = await talk.asked()
@@ -110,7 +109,8 @@ async def test_stop_while_asking_leaves_a_warm_client(talk: Conversation, worksp
     talk.decide(asked, True)
 
     [cli] = cli_processes()
-    again = talk.start(script({"tools": [bash("touch b.txt")]}, {"text": "done"}), resume=stopped.agent_session, **ASK)
+    going_on: Details = {**ASK, "resume": stopped.agent_session}
+    again = talk.start(script({"tools": [bash("touch b.txt")]}, {"text": "done"}), **going_on)
     talk.decide(await talk.asked(), True)
     assert (await again).text == "done"
     assert cli_processes() == [cli]
@@ -119,7 +119,7 @@ async def test_stop_while_asking_leaves_a_warm_client(talk: Conversation, worksp
 
 @pytest.mark.claude
 @pytest.mark.parametrize("how", [ASK, {"permissions": "allow"}])
-async def test_claudes_own_questions_are_answered(talk: Conversation, api: ClaudeApi, how: dict[str, object]) -> None:
+async def test_claudes_own_questions_are_answered(talk: Conversation, api: ClaudeApi, how: Details) -> None:
     asks = ask_user(
         question("Which colour?", "red", "blue"),
         question("Which sizes?", "small", "large, very", "huge", several=True),
@@ -183,7 +183,8 @@ async def test_stop_while_the_tool_asks(talk: Conversation) -> None:
     assert talk.of(Withdrawn) == [Withdrawn(question=asked.id)]
 
     [cli] = cli_processes()
-    again = await talk.run(script({"text": "still here"}), resume=stopped.agent_session, **ASK)
+    going_on: Details = {**ASK, "resume": stopped.agent_session}
+    again = await talk.run(script({"text": "still here"}), **going_on)
     assert again.text == "still here"
     assert cli_processes() == [cli]
 

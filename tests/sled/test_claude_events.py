@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from claude_agent_sdk.types import (
     AssistantMessage,
+    ContentBlock,
     RateLimitEvent,
     RateLimitInfo,
     ResultMessage,
@@ -78,12 +79,12 @@ def test_what_was_said_is_kept_by_a_run_that_is_cut(reader: Reader) -> None:
 
 
 def test_tool_results_end_tools(reader: Reader) -> None:
-    blocks = [
+    blocks: list[ContentBlock] = [
         ToolResultBlock(tool_use_id="a", is_error=True),
         ToolResultBlock(tool_use_id="b"),
         TextBlock(text="x"),
     ]
-    assert reader.read(UserMessage(content=list(blocks))) == [ToolDone(id="a", failed=True), ToolDone(id="b")]
+    assert reader.read(UserMessage(content=blocks)) == [ToolDone(id="a", failed=True), ToolDone(id="b")]
 
 
 def test_retries_are_noted_a_few_times(reader: Reader) -> None:

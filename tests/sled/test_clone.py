@@ -262,7 +262,8 @@ async def test_a_sled_that_ends_ends_its_clone_and_leaves_nothing(place: Place) 
 
 async def test_what_a_killed_sled_left_is_ended_by_the_next(place: Place) -> None:
     async def answer(request: web.Request) -> web.Response:
-        return await asyncio.get_running_loop().create_future()
+        never: asyncio.Future[web.Response] = asyncio.get_running_loop().create_future()
+        return await never
 
     place.trust()
     place.forge.instead = answer

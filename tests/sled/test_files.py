@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -60,7 +61,7 @@ def attached(**files: str) -> list[Attached]:
     return [Attached(id=identity, name=name) for identity, name in files.items()]
 
 
-async def test_files_lie_in_the_inbox_before_the_agent_starts(yard, shelf):
+async def test_files_lie_in_the_inbox_before_the_agent_starts(yard: Yard, shelf: Shelf) -> None:
     shelf.held = {"a": b"one", "b": b"two", "c/?d": b"three"}
     files = [
         *attached(a="photo.png", b="photo.png"),
@@ -81,7 +82,7 @@ async def test_files_lie_in_the_inbox_before_the_agent_starts(yard, shelf):
     assert "- gone.txt: not there; it could not be fetched (the gateway answered 404)" in end.text
 
 
-async def test_nothing_is_written_through_a_link(yard, shelf, tmp_path):
+async def test_nothing_is_written_through_a_link(yard: Yard, shelf: Shelf, tmp_path: Path) -> None:
     shelf.held = {"a": b"one"}
     (yard.workspace / ".huskies").symlink_to(tmp_path)
     end = await yard.answer("look", files=attached(a="a.txt"))
@@ -89,14 +90,14 @@ async def test_nothing_is_written_through_a_link(yard, shelf, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_file_that_is_too_large_is_not_kept(yard, shelf):
+async def test_a_file_that_is_too_large_is_not_kept(yard: Yard, shelf: Shelf) -> None:
     shelf.held = {"a": b"x" * (MAX_FILE + 1)}
     end = await yard.answer("look", files=attached(a="a.txt"))
     assert "a.txt: not there; it could not be fetched (it has more than 50 MB)" in end.text
     assert [path.name for path in (yard.workspace / ".huskies" / "inbox").iterdir()] == [".gitignore"]
 
 
-async def test_stop_ends_the_wait_for_a_file(yard, shelf):
+async def test_stop_ends_the_wait_for_a_file(yard: Yard, shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = asyncio.Event()
 
     async def hang(request: web.Request) -> web.Response:
@@ -104,7 +105,7 @@ async def test_stop_ends_the_wait_for_a_file(yard, shelf):
         await asyncio.Event().wait()
         raise AssertionError
 
-    shelf._get = hang
+    monkeypatch.setattr(shelf, "_get", hang)
     await yard.gateway.close()
     await yard.gateway.open()
     await yard.arrival()
@@ -115,7 +116,7 @@ async def test_stop_ends_the_wait_for_a_file(yard, shelf):
     assert not (yard.workspace / "made.txt").exists()
 
 
-async def test_what_lies_in_the_outbox_is_sent_oldest_first(yard, shelf):
+async def test_what_lies_in_the_outbox_is_sent_oldest_first(yard: Yard, shelf: Shelf) -> None:
     (yard.workspace / "plot.png").write_bytes(b"picture")
     outbox = yard.workspace / ".huskies" / "outbox"
     outbox.mkdir(parents=True)
@@ -136,7 +137,7 @@ async def test_what_lies_in_the_outbox_is_sent_oldest_first(yard, shelf):
     assert len(shelf.sent) == 2
 
 
-async def test_what_is_refused_is_named_and_set_aside(yard, shelf):
+async def test_what_is_refused_is_named_and_set_aside(yard: Yard, shelf: Shelf) -> None:
     shelf.refused = {"a.exe": 415}
     outbox = yard.workspace / ".huskies" / "outbox"
     (outbox / "not-sent").mkdir(parents=True)
@@ -146,16 +147,17 @@ async def test_what_is_refused_is_named_and_set_aside(yard, shelf):
         huge.truncate(MAX_FILE + 1)
     (outbox / "b.txt").write_text("y")
     run = await yard.run("@@say done")
-    assert (await yard.gateway.finished(run)).ending == "answered"
+    end = await yard.gateway.finished(run)
+    assert end.ending == "answered"
     notes = {body.text for body in yard.gateway.of(run) if isinstance(body, Note)}
-    assert set((yard.gateway.end_of(run)).notes) == notes
+    assert set(end.notes) == notes
     assert notes == {"a.exe was not sent: no such files, please", "huge.bin was not sent: it has more than 50 MB"}
     assert [name for _, name, _ in shelf.sent] == ["b.txt"]
     assert {path.name for path in outbox.iterdir()} == {"not-sent", ".gitignore"}
     assert {path.name for path in (outbox / "not-sent").iterdir()} == {"a.exe", "a-2.exe", "huge.bin"}
 
 
-async def test_one_turn_sends_so_many(yard, shelf):
+async def test_one_turn_sends_so_many(yard: Yard, shelf: Shelf) -> None:
     outbox = yard.workspace / ".huskies" / "outbox"
     outbox.mkdir(parents=True)
     for number in range(MAX_FILES + 2):
@@ -168,7 +170,7 @@ async def test_one_turn_sends_so_many(yard, shelf):
     assert len(shelf.sent) == MAX_FILES + 2
 
 
-async def test_a_gateway_that_is_away_gets_the_file_when_it_is_back(yard, shelf):
+async def test_a_gateway_that_is_away_gets_the_file_when_it_is_back(yard: Yard, shelf: Shelf) -> None:
     run = await yard.run("@@ask go?\n@@write a.txt x\n@@send a.txt\n@@run touch done")
     await yard.decide(run, await yard.asked(run), True, "yes")
     await until((yard.workspace / "done").exists)
@@ -178,7 +180,7 @@ async def test_a_gateway_that_is_away_gets_the_file_when_it_is_back(yard, shelf)
     assert [data for _, _, data in shelf.sent] == [b"x\n"]
 
 
-async def test_stop_ends_the_wait_for_a_gateway_that_cannot_take_files(yard, shelf):
+async def test_stop_ends_the_wait_for_a_gateway_that_cannot_take_files(yard: Yard, shelf: Shelf) -> None:
     shelf.refused = {"a.txt": 503}
     run = await yard.run("@@write a.txt x\n@@send a.txt")
     await until(lambda: shelf.refusals > 1)
@@ -190,7 +192,7 @@ async def test_stop_ends_the_wait_for_a_gateway_that_cannot_take_files(yard, she
     assert [name for _, name, _ in shelf.sent] == ["a.txt"]
 
 
-async def test_in_and_outbox_are_none_of_git_s_business(yard, shelf):
+async def test_in_and_outbox_are_none_of_git_s_business(yard: Yard, shelf: Shelf) -> None:
     shelf.held = {"a": b"one"}
     shelf.refused = {"b.txt": 400}
     end = await yard.answer(
@@ -215,5 +217,5 @@ async def test_in_and_outbox_are_none_of_git_s_business(yard, shelf):
         ("\ud83d", "_"),
     ],
 )
-def test_names_are_made_safe(given, safe):
+def test_names_are_made_safe(given: str, safe: str) -> None:
     assert safe_name(given) == safe

@@ -53,7 +53,7 @@ def filled(folder: Path) -> Journal:
     return journal
 
 
-def test_it_survives_a_reopening(tmp_path):
+def test_it_survives_a_reopening(tmp_path: Path) -> None:
     first = filled(tmp_path)
     first.begin("r2")
     again = Journal(tmp_path)
@@ -65,7 +65,7 @@ def test_it_survives_a_reopening(tmp_path):
     assert again.states()[0].last == first.states()[0].last or again.states()[1].last == first.states()[0].last
 
 
-def test_a_lost_folder_is_a_new_journal(tmp_path):
+def test_a_lost_folder_is_a_new_journal(tmp_path: Path) -> None:
     first = filled(tmp_path / "j")
     shutil.rmtree(tmp_path / "j")
     again = Journal(tmp_path / "j")
@@ -73,14 +73,14 @@ def test_a_lost_folder_is_a_new_journal(tmp_path):
     assert "r1" not in again
 
 
-def test_an_empty_id_is_replaced(tmp_path):
+def test_an_empty_id_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "id").touch()
     assert Journal(tmp_path).id
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.data())
-def test_a_line_cut_at_any_byte_loads_to_a_prefix_and_takes_more(data):
+def test_a_line_cut_at_any_byte_loads_to_a_prefix_and_takes_more(data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         filled(folder)
@@ -104,7 +104,7 @@ def test_a_line_cut_at_any_byte_loads_to_a_prefix_and_takes_more(data):
 
 @settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=200))
-def test_any_rubbish_behind_a_line_is_ignored(rubbish):
+def test_any_rubbish_behind_a_line_is_ignored(rubbish: bytes) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         journal = Journal(folder)
@@ -115,7 +115,7 @@ def test_any_rubbish_behind_a_line_is_ignored(rubbish):
         assert bodies(Journal(folder), "r1") == KEPT[:1]
 
 
-def test_what_a_crash_is_told_with_is_newer_than_all_that_was_seen(tmp_path):
+def test_what_a_crash_is_told_with_is_newer_than_all_that_was_seen(tmp_path: Path) -> None:
     """Live events have numbers that no file remembers; the end of the run must not hide behind them."""
     first = Journal(tmp_path)
     first.begin("r1")
@@ -127,7 +127,7 @@ def test_what_a_crash_is_told_with_is_newer_than_all_that_was_seen(tmp_path):
     assert again.since("r1", seen) == [end]
 
 
-def test_live_events_are_bounded_and_the_others_stay(tmp_path):
+def test_live_events_are_bounded_and_the_others_stay(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.begin("r1")
     journal.append("r1", Started(agent_session="s"))
@@ -146,7 +146,7 @@ def test_live_events_are_bounded_and_the_others_stay(tmp_path):
     assert (tmp_path / "r1.jsonl").stat().st_size < 1000
 
 
-def test_forget_removes_the_file(tmp_path):
+def test_forget_removes_the_file(tmp_path: Path) -> None:
     journal = filled(tmp_path)
     journal.forget("r1")
     journal.forget("r1")
@@ -154,7 +154,7 @@ def test_forget_removes_the_file(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["id"]
 
 
-def test_a_full_disk_costs_the_line_but_not_the_run(tmp_path, monkeypatch):
+def test_a_full_disk_costs_the_line_but_not_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """/dev/full answers every write with ENOSPC."""
     journal = Journal(tmp_path)
     journal.begin("r1")
@@ -179,7 +179,7 @@ def test_a_full_disk_costs_the_line_but_not_the_run(tmp_path, monkeypatch):
     ],
     ids=lambda body: f"{type(body).__name__}-{len(getattr(body, 'text', ''))}",
 )
-def test_every_event_fits_into_a_frame(body):
+def test_every_event_fits_into_a_frame(body: Body) -> None:
     event = Event(run="r" * 80, seq=2**50, body=fit(body))
     assert len(encode(event).encode()) < MAX_FRAME
     assert decode_from_sled(encode(event)) == event
@@ -190,7 +190,7 @@ def test_every_event_fits_into_a_frame(body):
 
 @settings(max_examples=50, deadline=None)
 @given(st.text(alphabet=st.characters(), max_size=200), st.integers(0, 40_000))
-def test_any_text_fits(text, times):
+def test_any_text_fits(text: str, times: int) -> None:
     event = Event(run="r", seq=1, body=fit(Finished(ending="answered", text=text * times)))
     assert len(encode(event).encode()) < MAX_FRAME
     assert decode_from_sled(encode(event)) == event

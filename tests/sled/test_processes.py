@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -14,6 +14,7 @@ import pytest
 from sled.processes import descendants, end_descendants, end_marked, end_tree, is_alive, marked
 from tests.support.processes import TEST_MARK, Zoo, alive, until, zoo
 
+Start = Callable[..., psutil.Process]
 #: A subreaper, as a runner is: starts what it is told, collects nothing.
 REAPER = """
 import subprocess, sys, time
@@ -42,7 +43,7 @@ def animals() -> Iterator[Zoo]:
 
 
 @pytest.fixture
-def reaper(animals: Zoo):
+def reaper(animals: Zoo) -> Start:
     def start(*scripts: str) -> psutil.Process:
         child = animals.start(sys.executable, "-c", REAPER, *scripts, stdout=subprocess.PIPE, cwd=Path.cwd())
         assert child.stdout is not None
@@ -57,7 +58,7 @@ def pids_in(path: Path) -> list[int]:
     return [int(word) for word in path.read_text().split()] if path.exists() else []
 
 
-async def test_daemons_and_double_forks_are_descendants_and_are_ended(reaper, tmp_path):
+async def test_daemons_and_double_forks_are_descendants_and_are_ended(reaper: Start, tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     daemon = f"setsid sh -c 'echo $$ >> {pids}; exec sleep 300' &"
     double = (
@@ -74,7 +75,7 @@ async def test_daemons_and_double_forks_are_descendants_and_are_ended(reaper, tm
     assert descendants(root) == set()
 
 
-async def test_what_is_spared_lives_but_not_what_it_starts(reaper, tmp_path):
+async def test_what_is_spared_lives_but_not_what_it_starts(reaper: Start, tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     root = reaper(f"echo $$ > {pids}; sleep 300 & sleep 300")
     await until(lambda: len(pids_in(pids)) == 1)
@@ -87,7 +88,7 @@ async def test_what_is_spared_lives_but_not_what_it_starts(reaper, tmp_path):
     assert not any(p.name() == "sleep" for p in descendants(root))
 
 
-async def test_what_is_apart_keeps_its_children_while_it_starts_new_ones(reaper, tmp_path):
+async def test_what_is_apart_keeps_its_children_while_it_starts_new_ones(reaper: Start, tmp_path: Path) -> None:
     """The end of one runner must not cost another one the tool that it starts at that moment."""
     pids = tmp_path / "pids"
     root = reaper(f"echo $$ > {pids}; while :; do sleep 0.01 || echo killed >> {tmp_path}/killed; done", "sleep 300")
@@ -101,7 +102,7 @@ async def test_what_is_apart_keeps_its_children_while_it_starts_new_ones(reaper,
 
 
 @pytest.mark.parametrize("attempt", range(5))
-async def test_a_chain_of_successors_is_caught(reaper, attempt):
+async def test_a_chain_of_successors_is_caught(reaper: Start, attempt: int) -> None:
     root = reaper(f"exec {sys.executable} -c '{CHAIN}'", f"exec {sys.executable} -c '{CHAIN}'")
     await until(lambda: len(root.children()) > 5)  # zombies of the chain, which the root does not collect
 
@@ -113,7 +114,7 @@ async def test_a_chain_of_successors_is_caught(reaper, attempt):
     assert descendants(root) == set()
 
 
-async def test_a_fork_storm_is_caught(reaper, tmp_path):
+async def test_a_fork_storm_is_caught(reaper: Start, tmp_path: Path) -> None:
     storm = "import os, time\nfor _ in range(7):\n    os.fork()\n    time.sleep(0.02)\ntime.sleep(300)"
     root = reaper(*[f"exec {sys.executable} -c '{storm}'"] * 2)
     await until(lambda: len(descendants(root)) > 16)
@@ -121,7 +122,7 @@ async def test_a_fork_storm_is_caught(reaper, tmp_path):
     assert descendants(root) == set()
 
 
-async def test_a_tree_ends_with_its_root(reaper, tmp_path):
+async def test_a_tree_ends_with_its_root(reaper: Start, tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     root = reaper(f"setsid sh -c 'echo $$ >> {pids}; sleep 300 & exec sleep 300' &")
     await until(lambda: pids_in(pids))
@@ -131,7 +132,7 @@ async def test_a_tree_ends_with_its_root(reaper, tmp_path):
     assert await end_tree(root) == []
 
 
-async def test_a_stopped_tree_ends_too(reaper):
+async def test_a_stopped_tree_ends_too(reaper: Start) -> None:
     root = reaper("kill -STOP $$")
     await until(lambda: [p for p in root.children() if p.status() == psutil.STATUS_STOPPED])
     root.suspend()
@@ -139,19 +140,19 @@ async def test_a_stopped_tree_ends_too(reaper):
     assert not is_alive(root)
 
 
-async def test_a_reused_pid_is_another_process(animals):
+async def test_a_reused_pid_is_another_process(animals: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
     """The argument: a process is its pid and its start time, and psutil compares both before it signals."""
     child = animals.start("sleep", "300")
     stale = psutil.Process(child.pid)
-    stale._ident = (child.pid, 12345.0)
-    stale._create_time = 12345.0
+    monkeypatch.setattr(stale, "_ident", (child.pid, 12345.0))
+    monkeypatch.setattr(stale, "_create_time", 12345.0)
     assert not is_alive(stale)
     assert await end_descendants(stale) == []
     await end_tree(stale)
     assert child.poll() is None
 
 
-async def test_a_process_whose_first_thread_ended_is_alive(animals):
+async def test_a_process_whose_first_thread_ended_is_alive(animals: Zoo) -> None:
     script = (
         "import ctypes, threading, time\n"
         "threading.Thread(target=time.sleep, args=(300,)).start()\n"
@@ -165,7 +166,7 @@ async def test_a_process_whose_first_thread_ended_is_alive(animals):
     assert not is_alive(process)
 
 
-async def test_marked_processes_are_found_by_their_environment(animals):
+async def test_marked_processes_are_found_by_their_environment(animals: Zoo) -> None:
     child = animals.shell("setsid sleep 300 & sleep 300")
     other = animals.start("sleep", "300", env={TEST_MARK: animals.mark + "0"})
     await until(lambda: len(marked(TEST_MARK, animals.mark)) == 3)
@@ -175,7 +176,7 @@ async def test_marked_processes_are_found_by_their_environment(animals):
     other.kill()
 
 
-async def test_the_reaper_collects_orphans_and_leaves_children_to_asyncio(animals):
+async def test_the_reaper_collects_orphans_and_leaves_children_to_asyncio(animals: Zoo) -> None:
     script = """
 import asyncio, json, psutil
 from sled.processes import Reaper, become_subreaper
@@ -199,7 +200,7 @@ asyncio.run(main())
     assert json.loads(output) == [list(range(40)), 0]
 
 
-def test_a_process_dies_with_its_parent(animals):
+def test_a_process_dies_with_its_parent(animals: Zoo) -> None:
     script = (
         "import os, subprocess, sys, time\n"
         "code = 'import sys, time; from sled.processes import die_with; die_with(int(sys.argv[1])); '\\\n"

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from gateway.errors import SledRefused
-from sled.protocol import Call, Finished, Run, Started, Stop
+from sled.protocol import Call, Finished, Frame, Hello, Job, Run, Started, Stop, Welcome
 from sled.supervisor import MARK
 from tests.support.processes import alive, until
 from tests.support.yard import PROJECT, TOKEN, Yard, make_yard
@@ -28,7 +28,7 @@ async def yard() -> AsyncIterator[Yard]:
         yield made
 
 
-async def test_hello_welcome_run_events_ack(yard):
+async def test_hello_welcome_run_events_ack(yard: Yard) -> None:
     yard.sled()
     await yard.arrival()
     hello = yard.gateway.hellos[0]
@@ -42,7 +42,7 @@ async def test_hello_welcome_run_events_ack(yard):
     assert yard.gateway.sleds.journal(PROJECT) == (files / "id").read_text() == hello.journal
 
 
-async def test_a_job_is_answered(yard):
+async def test_a_job_is_answered(yard: Yard) -> None:
     yard.sled()
     await yard.arrival()
     arguments = {"git": "yes", "user_name": "Ana", "user_email": "a@example.org"}
@@ -52,13 +52,13 @@ async def test_a_job_is_answered(yard):
     assert (yard.workspace / ".git").is_dir()
 
 
-async def job(yard, name: str, said: list[str] | None = None, **arguments: str) -> str:
+async def job(yard: Yard, name: Job, said: list[str] | None = None, **arguments: str) -> str:
     """Have the sled do a job; what it answers."""
     call = Call(call=yard.gateway.sleds.new_call_id(), job=name, arguments=arguments)
     return await yard.gateway.sleds.call(PROJECT, call, 20, None if said is None else said.append)
 
 
-async def test_a_record_leaves_alone_what_people_wrote(yard):
+async def test_a_record_leaves_alone_what_people_wrote(yard: Yard) -> None:
     yard.sled()
     await yard.arrival()
     file = yard.workspace / ".huskies" / "project.toml"
@@ -76,7 +76,7 @@ async def test_a_record_leaves_alone_what_people_wrote(yard):
     assert [path.name for path in file.parent.iterdir()] == ["project.toml"]
 
 
-async def test_a_record_is_written_through_no_link(yard, tmp_path):
+async def test_a_record_is_written_through_no_link(yard: Yard, tmp_path: Path) -> None:
     yard.sled()
     await yard.arrival()
     outside = tmp_path / "outside"
@@ -103,7 +103,7 @@ async def test_a_record_is_written_through_no_link(yard, tmp_path):
         await job(yard, "record", record="# mark\n")
 
 
-async def test_a_command_runs_in_the_workspace_to_its_end(yard):
+async def test_a_command_runs_in_the_workspace_to_its_end(yard: Yard) -> None:
     yard.sled()
     await yard.arrival()
     said: list[str] = []
@@ -126,7 +126,7 @@ async def test_a_command_runs_in_the_workspace_to_its_end(yard):
     os.kill(left, signal.SIGKILL)
 
 
-async def test_agents_see_no_setting_of_the_sled_and_reach_their_relay_directly(yard):
+async def test_agents_see_no_setting_of_the_sled_and_reach_their_relay_directly(yard: Yard) -> None:
     yard.sled(NO_PROXY="intra.example", HTTPS_PROXY="http://proxy.example")
     await yard.arrival()
     text = (await yard.answer("@@run env")).text
@@ -141,7 +141,7 @@ async def test_agents_see_no_setting_of_the_sled_and_reach_their_relay_directly(
 # --- the gateway goes away -------------------------------------------------------------------------------------------
 
 
-async def test_a_gateway_that_restarts_mid_run_misses_nothing_and_gets_nothing_twice(yard):
+async def test_a_gateway_that_restarts_mid_run_misses_nothing_and_gets_nothing_twice(yard: Yard) -> None:
     yard.sled()
     await yard.arrival()
     run = await yard.run("".join(f"@@say line {n}\n@@sleep 0.02\n" for n in range(100)))
@@ -158,7 +158,7 @@ async def test_a_gateway_that_restarts_mid_run_misses_nothing_and_gets_nothing_t
     assert len(yard.gateway.hellos) == 4
 
 
-async def test_a_gateway_that_forgot_is_told_all_again(yard):
+async def test_a_gateway_that_forgot_is_told_all_again(yard: Yard) -> None:
     yard.sled()
     await yard.arrival()
     run = await yard.run("@@say a")
@@ -172,7 +172,7 @@ async def test_a_gateway_that_forgot_is_told_all_again(yard):
     assert yard.gateway.events == before
 
 
-async def test_a_gateway_that_is_away_for_the_rest_of_a_run_is_told_its_end(yard):
+async def test_a_gateway_that_is_away_for_the_rest_of_a_run_is_told_its_end(yard: Yard) -> None:
     sled = yard.sled()
     await yard.arrival()
     run = await yard.run("@@run touch begun; while ! [ -e go ]; do sleep 0.02; done\n@@stream 600\n@@run touch done")
@@ -186,7 +186,7 @@ async def test_a_gateway_that_is_away_for_the_rest_of_a_run_is_told_its_end(yard
     assert sled.is_running()
 
 
-async def test_stop_of_a_run_reaches_a_sled_that_comes_back(yard):
+async def test_stop_of_a_run_reaches_a_sled_that_comes_back(yard: Yard) -> None:
     yard.sled()
     await yard.arrival()
     run = await yard.run("@@run sleep 300")
@@ -197,24 +197,25 @@ async def test_stop_of_a_run_reaches_a_sled_that_comes_back(yard):
     assert (await yard.gateway.finished(run)).reason == "stopped"
 
 
-async def test_a_gateway_that_hangs_up_before_its_welcome_does_no_harm(yard):
+async def test_a_gateway_that_hangs_up_before_its_welcome_does_no_harm(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is restarting, or does not like the hello: the sled's runs go on."""
     sled = yard.sled()
     await yard.arrival()
     run = await yard.run("@@run while ! [ -e go ]; do sleep 0.02; done")
     await until(lambda: yard.gateway.of(run))
-    on_hello = yard.gateway.on_hello
-    refused = []
+    refused: list[Hello] = []
 
-    def refuse(project_id, hello):
+    def refuse(project_id: int, hello: Hello) -> tuple[Welcome, list[Frame]]:
         refused.append(hello)
         raise RuntimeError("not now")
 
-    yard.gateway.on_hello = refuse
-    await yard.gateway.close()
-    await yard.gateway.open()
-    await until(lambda: len(refused) > 3)
-    yard.gateway.on_hello = on_hello
+    with monkeypatch.context() as for_now:
+        for_now.setattr(yard.gateway, "on_hello", refuse)
+        await yard.gateway.close()
+        await yard.gateway.open()
+        await until(lambda: len(refused) > 3)
     await yard.arrival()
     (yard.workspace / "go").touch()
     assert (await yard.gateway.finished(run)).ending == "answered"
@@ -236,7 +237,7 @@ asyncio.run(main())
 """
 
 
-async def test_a_frozen_gateway_is_noticed_and_its_successor_is_found(yard):
+async def test_a_frozen_gateway_is_noticed_and_its_successor_is_found(yard: Yard) -> None:
     await yard.gateway.close()
     root = Path(__file__).parent.parent.parent
     frozen = yard.animals.start(sys.executable, "-c", FROZEN, str(yard.wire), cwd=root, stdout=subprocess.PIPE)
@@ -253,7 +254,7 @@ async def test_a_frozen_gateway_is_noticed_and_its_successor_is_found(yard):
     assert (await yard.answer("@@say x")).text == "x"
 
 
-async def test_a_gateway_that_takes_the_call_but_says_nothing_is_left(yard):
+async def test_a_gateway_that_takes_the_call_but_says_nothing_is_left(yard: Yard) -> None:
     await yard.gateway.close()
     yard.wire.unlink(missing_ok=True)
     with sockets.socket(sockets.AF_UNIX) as mute:
@@ -273,7 +274,7 @@ async def test_a_gateway_that_takes_the_call_but_says_nothing_is_left(yard):
 # --- the sled goes away ----------------------------------------------------------------------------------------------
 
 
-async def test_a_killed_sled_is_a_crash_that_the_next_one_reports_and_cleans_up(yard):
+async def test_a_killed_sled_is_a_crash_that_the_next_one_reports_and_cleans_up(yard: Yard) -> None:
     first = yard.sled()
     await yard.arrival()
     run = await yard.run("@@stream 40\n@@run setsid sh -c 'echo $$ > pid; exec sleep 300' & sleep 300")
@@ -295,7 +296,7 @@ async def test_a_killed_sled_is_a_crash_that_the_next_one_reports_and_cleans_up(
     assert (await yard.answer("@@say x")).text == "x"
 
 
-async def test_a_lost_home_is_another_journal(yard):
+async def test_a_lost_home_is_another_journal(yard: Yard) -> None:
     first = yard.sled()
     await yard.arrival()
     first.kill()
@@ -307,7 +308,7 @@ async def test_a_lost_home_is_another_journal(yard):
     assert yard.gateway.hellos[0].journal != yard.gateway.hellos[-1].journal
 
 
-async def test_sigterm_ends_the_runs_and_the_next_sled_tells(yard):
+async def test_sigterm_ends_the_runs_and_the_next_sled_tells(yard: Yard) -> None:
     yard.sled()
     await yard.arrival()
     run = await yard.run("@@run setsid env -i sh -c 'echo $$ > pid; exec sleep 300' & sleep 300")
@@ -322,7 +323,7 @@ async def test_sigterm_ends_the_runs_and_the_next_sled_tells(yard):
     assert (await yard.gateway.finished(run)).ending == "interrupted"
 
 
-async def test_a_second_sled_of_one_home_ends_at_once(yard):
+async def test_a_second_sled_of_one_home_ends_at_once(yard: Yard) -> None:
     first = yard.sled()
     await yard.arrival()
     run = await yard.run("@@run sleep 300")
@@ -334,13 +335,13 @@ async def test_a_second_sled_of_one_home_ends_at_once(yard):
     assert len(yard.gateway.hellos) == 1
 
 
-async def test_a_wrong_token_ends_the_sled(yard):
+async def test_a_wrong_token_ends_the_sled(yard: Yard) -> None:
     yard.sled(token="another")
     assert await asyncio.to_thread(yard.child.wait, 20) == 77
     assert yard.gateway.hellos == []
 
 
-async def test_a_run_too_long_for_the_pipe_to_its_runner_can_be_stopped(yard):
+async def test_a_run_too_long_for_the_pipe_to_its_runner_can_be_stopped(yard: Yard) -> None:
     """Its prompt is longer than the channel's buffer, and the runner still starts: nothing waits for it."""
     yard.sled()
     await yard.arrival()
@@ -349,7 +350,7 @@ async def test_a_run_too_long_for_the_pipe_to_its_runner_can_be_stopped(yard):
     assert (await yard.stop(run)).ending == "interrupted"
 
 
-async def test_a_sled_without_a_gateway_waits(yard):
+async def test_a_sled_without_a_gateway_waits(yard: Yard) -> None:
     await yard.gateway.close()
     sled = yard.sled()
     await until(lambda: (yard.home / ".huskies" / "journal" / "id").exists())
@@ -361,7 +362,7 @@ async def test_a_sled_without_a_gateway_waits(yard):
     assert (await yard.gateway.finished("late")).text == "x"
 
 
-async def test_nothing_of_the_sled_is_left_open_in_what_it_starts(yard):
+async def test_nothing_of_the_sled_is_left_open_in_what_it_starts(yard: Yard) -> None:
     yard.sled()
     await yard.arrival()
     text = (await yard.answer("@@run ls -l /proc/self/fd")).text

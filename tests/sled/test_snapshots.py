@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any, Literal, Unpack
 
 import pytest
 from msgspec.structs import replace
@@ -20,6 +21,7 @@ from sled.protocol import Call, Run
 from sled.shadow import MAX_FILE_BYTES
 from sled.snapshots import NO_GIT, NoSnapshot, Snapshots
 from sled.undo import undo
+from tests.support.order import Order
 from tests.support.processes import until
 from tests.support.yard import PROJECT, Yard, make_yard
 
@@ -32,12 +34,13 @@ async def yard() -> AsyncIterator[Yard]:
         yield made
 
 
-async def job(yard: Yard, name: str, run: str = "") -> dict:
+async def job(yard: Yard, name: Literal["diff", "undo"], run: str = "") -> dict[str, Any]:
     call = Call(call=yard.gateway.sleds.new_call_id(), job=name, arguments={"run": run} if run else {})
-    return json.loads(await yard.gateway.sleds.call(PROJECT, call, 20))
+    told: dict[str, Any] = json.loads(await yard.gateway.sleds.call(PROJECT, call, 20))
+    return told
 
 
-async def turn(yard: Yard, script: str, **how: object) -> str:
+async def turn(yard: Yard, script: str, **how: Unpack[Order]) -> str:
     """A turn in which a shell script changes the workspace; its run."""
     file = yard.home / "script"
     file.write_text(script)
@@ -69,7 +72,7 @@ def tree(root: Path) -> dict[str, object]:
     return found
 
 
-async def test_diff_shows_what_the_last_turn_changed(yard):
+async def test_diff_shows_what_the_last_turn_changed(yard: Yard) -> None:
     (yard.workspace / "a.txt").write_text("one\ntwo\n")
     first = await turn(yard, "echo three >> a.txt; echo new > b.txt")
     await turn(yard, "true", session="other")
@@ -83,13 +86,14 @@ async def test_diff_shows_what_the_last_turn_changed(yard):
         await job(yard, "diff", "nobody")
 
 
-async def test_before_the_first_turn_there_is_nothing(yard):
-    for name in ("diff", "undo"):
+async def test_before_the_first_turn_there_is_nothing(yard: Yard) -> None:
+    names: tuple[Literal["diff", "undo"], ...] = ("diff", "undo")
+    for name in names:
         with pytest.raises(SledRefused, match="there was no turn yet"):
             await job(yard, name)
 
 
-async def test_a_long_diff_is_cut_at_a_line_and_says_so(yard):
+async def test_a_long_diff_is_cut_at_a_line_and_says_so(yard: Yard) -> None:
     await turn(yard, "seq 200000 > numbers; head -c 300000 /dev/zero | tr '\\0' '\\001' | fold > control")
     shown = await job(yard, "diff")
     assert shown["truncated"] and shown["patch"].endswith("\n")
@@ -115,7 +119,7 @@ printf made > "$(printf 'bad\\377name')"
 """
 
 
-async def test_undo_brings_back_what_was(yard):
+async def test_undo_brings_back_what_was(yard: Yard) -> None:
     ws = yard.workspace
     for name, content in {"kept.txt": "kept\n", "naïve file.txt": "x\r\ny\n", "gone.txt": "gone", "tool": "#!"}.items():
         (ws / name).write_bytes(content.encode())
@@ -152,7 +156,7 @@ async def test_undo_brings_back_what_was(yard):
         await job(yard, "undo", run)
 
 
-async def test_undo_leaves_alone_what_was_changed_since(yard):
+async def test_undo_leaves_alone_what_was_changed_since(yard: Yard) -> None:
     ws = yard.workspace
     for name in ("a.txt", "b.txt", "c.txt"):
         (ws / name).write_text("before")
@@ -169,7 +173,7 @@ async def test_undo_leaves_alone_what_was_changed_since(yard):
     assert (ws / "b.txt").read_text() == "before"
 
 
-async def test_undo_goes_back_turn_by_turn_past_those_that_only_talked(yard):
+async def test_undo_goes_back_turn_by_turn_past_those_that_only_talked(yard: Yard) -> None:
     file = yard.workspace / "a.txt"
     file.write_text("0\n")
     first = await turn(yard, "echo 1 > a.txt")
@@ -181,7 +185,7 @@ async def test_undo_goes_back_turn_by_turn_past_those_that_only_talked(yard):
     assert file.read_text() == "0\n"
 
 
-async def test_undo_writes_through_no_link(yard, tmp_path):
+async def test_undo_writes_through_no_link(yard: Yard, tmp_path: Path) -> None:
     ws = yard.workspace
     (ws / "d").mkdir()
     (ws / "d" / "a.txt").write_text("before")
@@ -194,7 +198,7 @@ async def test_undo_writes_through_no_link(yard, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_undo_waits_for_no_run(yard):
+async def test_undo_waits_for_no_run(yard: Yard) -> None:
     await turn(yard, "echo x > a.txt")
     run = await yard.run("@@sleep 60")
     with pytest.raises(SledRefused, match="a run is under way"):
@@ -204,7 +208,7 @@ async def test_undo_waits_for_no_run(yard):
 
 
 @pytest.mark.parametrize("end", ["stop", "die"])
-async def test_a_turn_that_was_cut_off_can_be_undone(yard, end):
+async def test_a_turn_that_was_cut_off_can_be_undone(yard: Yard, end: str) -> None:
     run = await yard.run("@@write a.txt x\n@@run touch begun" + ("\n@@sleep 60" if end == "stop" else "\n@@die"))
     if end == "stop":
         await until((yard.workspace / "begun").exists)
@@ -214,7 +218,7 @@ async def test_a_turn_that_was_cut_off_can_be_undone(yard, end):
     assert set((await job(yard, "undo"))["removed"]) == {"a.txt", "begun"}
 
 
-async def test_a_repository_s_own_state_is_not_touched(yard):
+async def test_a_repository_s_own_state_is_not_touched(yard: Yard) -> None:
     ws = yard.workspace
     git(ws, "init", "-q", "-b", "main")
     (ws / "a.txt").write_text("one\n")
@@ -240,7 +244,7 @@ async def test_a_repository_s_own_state_is_not_touched(yard):
     assert f"to {now[:10]})" in made["cannot"]
 
 
-async def test_nothing_of_the_repository_is_run(yard, tmp_path):
+async def test_nothing_of_the_repository_is_run(yard: Yard, tmp_path: Path) -> None:
     ws, canary = yard.workspace, tmp_path / "canary"
     git(ws, "init", "-q", "-b", "main")
     evil = f"touch {canary}; cat"
@@ -272,7 +276,7 @@ async def test_nothing_of_the_repository_is_run(yard, tmp_path):
     assert "nested/" in shown["untracked_note"]
 
 
-async def test_what_is_ignored_is_left_out_and_stays(yard):
+async def test_what_is_ignored_is_left_out_and_stays(yard: Yard) -> None:
     ws = yard.workspace
     (ws / ".gitignore").write_text("node_modules/\n*.secret\n")
     (ws / "key.secret").write_text("precious")
@@ -284,7 +288,7 @@ async def test_what_is_ignored_is_left_out_and_stays(yard):
     assert made["removed"] == ["y.txt"] and made["restored"] == [".gitignore"]
 
 
-async def test_large_and_unreadable_files_and_nested_repositories_are_left_out(yard):
+async def test_large_and_unreadable_files_and_nested_repositories_are_left_out(yard: Yard) -> None:
     ws = yard.workspace
     with (ws / "big.bin").open("wb") as big:
         big.truncate(MAX_FILE_BYTES + 1)
@@ -302,7 +306,7 @@ async def test_large_and_unreadable_files_and_nested_repositories_are_left_out(y
     assert (ws / "sub" / "inner.txt").read_text() == "z\n"
 
 
-async def test_a_pipe_where_git_reads_holds_up_no_turn_for_long(yard):
+async def test_a_pipe_where_git_reads_holds_up_no_turn_for_long(yard: Yard) -> None:
     git(yard.workspace, "init", "-q")
     os.mkfifo(yard.workspace / ".gitignore")
     (yard.workspace / ".git" / "HEAD").unlink()
@@ -312,7 +316,7 @@ async def test_a_pipe_where_git_reads_holds_up_no_turn_for_long(yard):
         await job(yard, "undo")
 
 
-async def test_ten_thousand_files(yard):
+async def test_ten_thousand_files(yard: Yard) -> None:
     for number in range(10_000):
         folder = yard.workspace / f"d{number // 100}"
         folder.mkdir(exist_ok=True)
@@ -326,7 +330,7 @@ async def test_ten_thousand_files(yard):
     assert (yard.workspace / "d7" / "777.txt").read_text() == "777"
 
 
-async def test_what_others_changed_is_told_once_at_the_session_s_next_turn(yard):
+async def test_what_others_changed_is_told_once_at_the_session_s_next_turn(yard: Yard) -> None:
     ws = yard.workspace
     (ws / "a.txt").write_text("1")
     assert (await yard.answer("@@context", news="restarted")).text == "restarted"
@@ -343,7 +347,7 @@ async def test_what_others_changed_is_told_once_at_the_session_s_next_turn(yard)
     assert told.endswith("18.txt, 19.txt, and 10 more") and told.count(".txt") == 20
 
 
-async def test_snapshots_outlive_the_sled_and_its_repository_s_ruin(yard):
+async def test_snapshots_outlive_the_sled_and_its_repository_s_ruin(yard: Yard) -> None:
     first = await turn(yard, "echo 1 > a.txt")
     yard.child.kill()
     yard.child.wait()
@@ -370,7 +374,9 @@ async def test_snapshots_outlive_the_sled_and_its_repository_s_ruin(yard):
         await job(yard, "diff", first)
 
 
-async def test_old_turns_are_forgotten_and_tidied_away_but_not_the_others(tmp_path, monkeypatch):
+async def test_old_turns_are_forgotten_and_tidied_away_but_not_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(snapshots_module, "MAX_TURNS", 3)
     monkeypatch.setattr(snapshots_module, "_TIDY_EVERY", 1)
     ws, state = tmp_path / "ws", tmp_path / "state"
@@ -386,25 +392,28 @@ async def test_old_turns_are_forgotten_and_tidied_away_but_not_the_others(tmp_pa
         await made.begin(run)
         (ws / "a.txt").write_text(f"{number}\n")
         await made.after(run.run)
+        assert made._tidying is not None
         await made._tidying
     await made.shadow.git("gc", "--quiet", "--prune=now")
     again = opened()
     assert [record.run for record in again.records] == ["r2", "r3", "r4"]
     refs = (await made.shadow.git("for-each-ref", "--format=%(refname)")).decode().split()
     assert refs == [f"refs/turns/r{n}/{end}" for n in (2, 3, 4) for end in ("after", "before")]
-    for run in ("r4", "r3", "r2"):
-        assert f"+{run[1]}" in json.loads(await diff(again, run))["patch"]
-        assert json.loads(await undo(again, ""))["run"] == run
+    for name in ("r4", "r3", "r2"):
+        assert f"+{name[1]}" in json.loads(await diff(again, name))["patch"]
+        assert json.loads(await undo(again, ""))["run"] == name
     assert (ws / "a.txt").read_text() == "1\n"
     await again.close()
 
 
-async def test_where_git_is_missing_or_slow_there_is_no_snapshot_and_a_reason(tmp_path, monkeypatch):
+async def test_where_git_is_missing_or_slow_there_is_no_snapshot_and_a_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ws = tmp_path / "ws"
     ws.mkdir()
     gate = asyncio.Event()
 
-    async def slow(*command: str, **how: object) -> asyncio.subprocess.Process:
+    async def slow(*command: str, **how: Any) -> asyncio.subprocess.Process:
         await gate.wait()
         return await asyncio.create_subprocess_exec(*command, **how)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -56,7 +57,7 @@ async def odd(yard: Yard) -> psutil.Process:
     return process
 
 
-async def test_a_run_starts_streams_and_ends(yard, sled):
+async def test_a_run_starts_streams_and_ends(yard: Yard, sled: psutil.Process) -> None:
     run = await yard.run("hello\n@@stream 3\n@@say bye")
     end = await yard.gateway.finished(run)
     assert end.ending == "answered"
@@ -68,7 +69,7 @@ async def test_a_run_starts_streams_and_ends(yard, sled):
     assert end.agent_session == events[0].agent_session
 
 
-async def test_the_same_run_twice_runs_once(yard, sled):
+async def test_the_same_run_twice_runs_once(yard: Yard, sled: psutil.Process) -> None:
     frame = Run(run="x", session="s", prompt="@@run echo once >> count\n@@sleep 0.2", agent="scripted", warm_s=60)
     for _ in range(3):
         await yard.send(frame)
@@ -78,20 +79,20 @@ async def test_the_same_run_twice_runs_once(yard, sled):
     assert (yard.workspace / "count").read_text() == "once\n"
 
 
-async def test_a_second_run_of_a_busy_session_is_refused(yard, sled):
+async def test_a_second_run_of_a_busy_session_is_refused(yard: Yard, sled: psutil.Process) -> None:
     first = await yard.run("@@sleep 60")
     await until(lambda: yard.gateway.of(first))
     assert (await yard.answer("@@say x")).ending == "failed"
     assert (await yard.stop(first)).ending == "interrupted"
 
 
-async def test_an_unknown_agent_is_a_failure(yard, sled):
+async def test_an_unknown_agent_is_a_failure(yard: Yard, sled: psutil.Process) -> None:
     end = await yard.answer("x", agent="nobody")
     assert (end.ending, end.reason) == ("failed", "no_agent")
     assert (await yard.answer("@@say x")).text == "x"  # another agent, another runner
 
 
-async def test_turns_share_a_warm_runner_until_it_is_cold(yard, sled):
+async def test_turns_share_a_warm_runner_until_it_is_cold(yard: Yard, sled: psutil.Process) -> None:
     await yard.answer("@@run echo $PPID > first")
     await yard.answer("@@run echo $PPID > second", warm_s=0.3)
     await until(lambda: not yard.runners(sled), 5)
@@ -99,12 +100,12 @@ async def test_turns_share_a_warm_runner_until_it_is_cold(yard, sled):
     assert yard.pid("first") == yard.pid("second") != yard.pid("third")
 
 
-async def test_a_session_that_comes_back_while_its_runner_expires_is_answered(yard, sled):
+async def test_a_session_that_comes_back_while_its_runner_expires_is_answered(yard: Yard, sled: psutil.Process) -> None:
     for _ in range(15):
         assert (await yard.answer("@@say x", warm_s=0.0)).text == "x"
 
 
-async def test_forget_ends_a_warm_runner_but_no_run(yard, sled):
+async def test_forget_ends_a_warm_runner_but_no_run(yard: Yard, sled: psutil.Process) -> None:
     await yard.answer("@@say x")
     await yard.send(Forget(session="s"))
     await until(lambda: not yard.runners(sled))
@@ -113,7 +114,7 @@ async def test_forget_ends_a_warm_runner_but_no_run(yard, sled):
     assert (await yard.gateway.finished(run)).text == "done"
 
 
-async def test_warm_runners_are_bounded_and_the_oldest_goes(yard, sled):
+async def test_warm_runners_are_bounded_and_the_oldest_goes(yard: Yard, sled: psutil.Process) -> None:
     for number in range(MAX_WARM + 2):
         await yard.answer(f"@@run echo $PPID > s{number}", session=f"s{number}")
     await until(lambda: len(yard.runners(sled)) == MAX_WARM)
@@ -121,7 +122,7 @@ async def test_warm_runners_are_bounded_and_the_oldest_goes(yard, sled):
     assert left == {yard.pid(f"s{number}") for number in range(2, MAX_WARM + 2)}
 
 
-async def test_steering_reaches_a_run(yard, sled):
+async def test_steering_reaches_a_run(yard: Yard, sled: psutil.Process) -> None:
     run = await yard.run("@@say go\n@@sleep 0.5")
     await yard.gateway.said(run, "go")
     await yard.send(Steer(run=run, message=7, text="@@say more"))
@@ -133,7 +134,7 @@ async def test_steering_reaches_a_run(yard, sled):
 # --- questions -------------------------------------------------------------------------------------------------------
 
 
-async def test_a_decision_reaches_the_run_that_asks(yard, sled):
+async def test_a_decision_reaches_the_run_that_asks(yard: Yard, sled: psutil.Process) -> None:
     runs = {name: await yard.run(f"@@ask {name}? | A | B", session=name) for name in ("x", "y")}
     asked = {name: await yard.asked(run) for name, run in runs.items()}
     wrong = Decision(run=runs["x"], question=asked["y"].id, allow=True, answers=[["B"]])
@@ -147,7 +148,7 @@ async def test_a_decision_reaches_the_run_that_asks(yard, sled):
     assert (await yard.answer("@@say more", session="x")).text == "more"
 
 
-async def test_a_question_is_told_again_to_a_gateway_that_was_away(yard, sled):
+async def test_a_question_is_told_again_to_a_gateway_that_was_away(yard: Yard, sled: psutil.Process) -> None:
     run = await yard.run("@@permission Bash ls\n@@sleep 0.1\n@@stream 400", permissions="ask")
     asked = await yard.asked(run)
     await yard.gateway.close()
@@ -160,7 +161,7 @@ async def test_a_question_is_told_again_to_a_gateway_that_was_away(yard, sled):
     assert (await yard.gateway.finished(run)).text.startswith("Bash ls: allowed\n")
 
 
-async def test_stop_withdraws_what_was_asked(yard, sled):
+async def test_stop_withdraws_what_was_asked(yard: Yard, sled: psutil.Process) -> None:
     run = await yard.run("@@ask Why?")
     asked = await yard.asked(run)
     await yard.stop(run)
@@ -181,7 +182,9 @@ async def test_stop_withdraws_what_was_asked(yard, sled):
         "@@run setsid sh -c 'trap \"\" TERM INT HUP; echo $$ > pid; while :; do sleep 1; done' & sleep 300",
     ],
 )
-async def test_stop_ends_a_run_and_all_it_started_and_nothing_else(yard, sled, order):
+async def test_stop_ends_a_run_and_all_it_started_and_nothing_else(
+    yard: Yard, sled: psutil.Process, order: str
+) -> None:
     bystander = yard.animals.start("sleep", "300", cwd=yard.workspace)
     run = await yard.run(f"@@say go\n@@run echo $PPID > runner\n{order}")
     await yard.gateway.said(run, "go")
@@ -199,7 +202,9 @@ async def test_stop_ends_a_run_and_all_it_started_and_nothing_else(yard, sled, o
     assert yard.pid("again") == runner.pid
 
 
-async def test_what_an_answered_turn_left_survives_the_next_stop_but_not_its_own(yard, sled):
+async def test_what_an_answered_turn_left_survives_the_next_stop_but_not_its_own(
+    yard: Yard, sled: psutil.Process
+) -> None:
     await yard.answer("@@run setsid sh -c 'echo $$ > server; exec sleep 300' > /dev/null 2>&1 &")
     server = await yard.process("server")
     for prompt in ("@@say go\n@@run sleep 300", "@@say go\n@@sleep 300"):
@@ -217,7 +222,7 @@ async def test_what_an_answered_turn_left_survives_the_next_stop_but_not_its_own
     assert alive(server.pid)
 
 
-async def test_stop_right_behind_a_run_is_heard(yard, sled):
+async def test_stop_right_behind_a_run_is_heard(yard: Yard, sled: psutil.Process) -> None:
     """The runner has not even imported its agent."""
     for number in range(8):
         run = await yard.run("@@sleep 60", session=f"s{number % 2}")
@@ -225,7 +230,9 @@ async def test_stop_right_behind_a_run_is_heard(yard, sled):
         assert (end.ending, end.reason) == ("interrupted", "stopped")
 
 
-async def test_an_agent_that_sets_its_flags_anew_hears_a_stop_behind_its_run(monkeypatch, tmp_path):
+async def test_an_agent_that_sets_its_flags_anew_hears_a_stop_behind_its_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Both frames are in the channel before the runner looks."""
     monkeypatch.setattr(odd_sled, "KIND", "flags")
     monkeypatch.setattr(agents, "create", lambda name, workspace: odd_sled.create(workspace))
@@ -234,7 +241,7 @@ async def test_an_agent_that_sets_its_flags_anew_hears_a_stop_behind_its_run(mon
         ours.post(Run(run=run, session="s", prompt="x", agent="flags"))
         ours.post(Stop(run=run))
     serving = asyncio.create_task(Runner(theirs, tmp_path).serve())
-    ends = []
+    ends: list[str] = []
     while len(ends) < 2:
         if isinstance(frame := await ours.from_runner(), Finished):
             ends.append(frame.text)
@@ -244,7 +251,7 @@ async def test_an_agent_that_sets_its_flags_anew_hears_a_stop_behind_its_run(mon
     theirs.close()
 
 
-async def test_two_stops_make_one_end(yard, sled):
+async def test_two_stops_make_one_end(yard: Yard, sled: psutil.Process) -> None:
     run = await yard.run("@@say go\n@@run sleep 300")
     await yard.gateway.said(run, "go")
     for _ in range(5):
@@ -255,7 +262,7 @@ async def test_two_stops_make_one_end(yard, sled):
 
 
 @pytest.mark.parametrize("kind", ["deaf", "stuck", "slow"])
-async def test_an_agent_that_ignores_its_interrupt_is_killed(yard, odd, kind):
+async def test_an_agent_that_ignores_its_interrupt_is_killed(yard: Yard, odd: psutil.Process, kind: str) -> None:
     prompt = "@@say go\n@@run setsid sh -c 'echo $$ > pid; exec sleep 300' & sleep 300"
     run = await yard.run(prompt, agent=kind)
     process = await yard.process("pid") if kind == "deaf" else None
@@ -267,16 +274,16 @@ async def test_an_agent_that_ignores_its_interrupt_is_killed(yard, odd, kind):
     assert (await yard.answer("@@say x")).text == "x"
 
 
-async def test_an_agent_that_obeys_at_the_last_moment_ends_once(yard, odd):
+async def test_an_agent_that_obeys_at_the_last_moment_ends_once(yard: Yard, odd: psutil.Process) -> None:
     for number in range(3):
         run = await yard.run("x", agent="late", session=f"s{number}")
-        await until(lambda run=run: yard.gateway.of(run))
+        await until(partial(yard.gateway.of, run))
         assert (await yard.stop(run)).ending == "interrupted"
     await yard.answer("@@say x")
     assert not yard.gateway.replayed
 
 
-async def test_a_frozen_runner_is_killed_even_with_a_full_channel(yard, sled):
+async def test_a_frozen_runner_is_killed_even_with_a_full_channel(yard: Yard, sled: psutil.Process) -> None:
     run = await yard.run("@@say go\n@@run sleep 300")
     await yard.gateway.said(run, "go")
     (runner,) = yard.runners(sled)
@@ -292,7 +299,7 @@ async def test_a_frozen_runner_is_killed_even_with_a_full_channel(yard, sled):
 
 
 @pytest.mark.parametrize("cleared", ["", "env -i "])
-async def test_a_killed_runner_is_a_crash_and_leaves_no_orphan(yard, sled, cleared):
+async def test_a_killed_runner_is_a_crash_and_leaves_no_orphan(yard: Yard, sled: psutil.Process, cleared: str) -> None:
     bystander = await yard.run("@@say go\n@@run echo $$ > tool; sleep 300", session="other")
     tool = await yard.process("tool")
     run = await yard.run(f"@@run setsid {cleared}sh -c 'echo $$ > pid; exec sleep 300' & sleep 300")
@@ -307,23 +314,23 @@ async def test_a_killed_runner_is_a_crash_and_leaves_no_orphan(yard, sled, clear
     assert (await yard.answer("@@say x")).text == "x"
 
 
-async def test_an_agent_that_dies_is_a_crash(yard, sled):
+async def test_an_agent_that_dies_is_a_crash(yard: Yard, sled: psutil.Process) -> None:
     end = await yard.answer("@@say x\n@@die")
     assert (end.ending, end.reason) == ("interrupted", "crashed")
     assert (await yard.answer("@@say x")).text == "x"
 
 
-async def test_the_end_of_one_runner_leaves_the_tools_of_another_alone(yard, sled):
+async def test_the_end_of_one_runner_leaves_the_tools_of_another_alone(yard: Yard, sled: psutil.Process) -> None:
     """Tools start all the time while other runners are killed."""
     busy = await yard.run("@@run for i in $(seq 300); do sleep 0.01 || echo killed; done; echo all", session="busy")
     await until(lambda: yard.gateway.of(busy))
-    while yard.gateway.end_of(busy) is None:
+    while (end := yard.gateway.end_of(busy)) is None:
         await yard.answer("@@die")
-    assert yard.gateway.end_of(busy).text == "all"
+    assert end.text == "all"
 
 
 @pytest.mark.parametrize("line", ["{garbage", '{"type":"finished","ending":"won"}', "[" * 100_000, "\x00", '"\ud83d"'])
-async def test_a_runner_that_sends_no_frames_is_ended(yard, odd, line):
+async def test_a_runner_that_sends_no_frames_is_ended(yard: Yard, odd: psutil.Process, line: str) -> None:
     if line == '"\ud83d"':
         line = '{"type":"text","delta":"\\ud83d"}'  # half a pair, escaped
     end = await yard.answer(line, agent="garbled")
@@ -332,7 +339,7 @@ async def test_a_runner_that_sends_no_frames_is_ended(yard, odd, line):
     assert (await yard.answer("@@say x")).text == "x"
 
 
-async def test_texts_that_are_too_long_are_cut_and_say_so(yard, odd):
+async def test_texts_that_are_too_long_are_cut_and_say_so(yard: Yard, odd: psutil.Process) -> None:
     end = await yard.answer("x", agent="huge")
     assert end.ending == "answered"
     assert end.text.endswith("is cut off]")
@@ -341,7 +348,7 @@ async def test_texts_that_are_too_long_are_cut_and_say_so(yard, odd):
     assert not yard.gateway.replayed and len(yard.gateway.hellos) == 1
 
 
-async def test_runs_of_many_sessions_at_once(yard, sled):
+async def test_runs_of_many_sessions_at_once(yard: Yard, sled: psutil.Process) -> None:
     runs = [await yard.run(f"@@stream 50\n@@run echo {n}", session=f"s{n}") for n in range(6)]
     ends = await asyncio.gather(*(yard.gateway.finished(run, 40) for run in runs))
     assert [end.text.splitlines()[-1] for end in ends] == [str(n) for n in range(6)]

@@ -17,8 +17,9 @@ import os
 import sys
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import acp
 from acp import PROTOCOL_VERSION, RequestError, run_agent
 from acp import helpers as say
 from acp.schema import (
@@ -33,6 +34,7 @@ from acp.schema import (
     SessionConfigSelectOption,
     SetSessionConfigOptionResponse,
     ToolCallUpdate,
+    ToolKind,
     Usage,
     UsageUpdate,
 )
@@ -89,7 +91,7 @@ class Agent:
         texts = "\n".join(block.text for block in prompt)
         stop = "end_turn"
         for line in texts.splitlines():
-            order, _, rest = line.partition(" ")
+            order, _space, rest = line.partition(" ")
             if order == "@@stop":
                 stop = rest
             elif order.startswith("@@"):
@@ -110,7 +112,8 @@ class Agent:
             await self.client.session_update(session, say.update_agent_message_text(f"{word} "))
 
     async def _tool(self, session: str, rest: str) -> None:
-        kind, _, title = rest.partition(" ")
+        word, _, title = rest.partition(" ")
+        kind = cast(ToolKind, word)
         await self.client.session_update(session, say.start_tool_call("t-" + title, title, kind=kind))
         await self.client.session_update(session, say.update_tool_call("t-" + title, status="completed"))
 
@@ -167,4 +170,4 @@ class Agent:
 
 
 if __name__ == "__main__":
-    asyncio.run(run_agent(Agent()))
+    asyncio.run(run_agent(cast(acp.Agent, Agent())))  # it has no more than what is called

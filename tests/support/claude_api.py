@@ -85,7 +85,8 @@ class Recorded:
 
     @property
     def messages(self) -> list[Json]:
-        return self.body.get("messages", [])
+        messages: list[Json] = self.body.get("messages", [])
+        return messages
 
     @property
     def prompt(self) -> str:

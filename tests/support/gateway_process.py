@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 import psutil
@@ -51,7 +51,7 @@ class GatewayProcess:
         self._file.write_text(to_toml(self._values))
         self._file.chmod(0o600)
 
-    def __enter__(self) -> GatewayProcess:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

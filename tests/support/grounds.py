@@ -17,7 +17,7 @@ from typing import Self
 
 from sqlalchemy import insert, select
 
-from gateway.chat import Conversation, Incoming, Message, MessageRef, Reply, Transport
+from gateway.chat import Conversation, Incoming, Message, MessageRef, Move, Reply, Transport
 from gateway.config import Access
 from gateway.errors import StateError, TransportDown
 from gateway.intake import Inbox
@@ -25,7 +25,8 @@ from gateway.store import Store, conversations
 from gateway.store.tables import messages, outbox
 from gateway.testing import FakeTransport
 from transports.cli import Cli
-from transports.console import Console, inert
+from transports.console import Console
+from transports.terminal import inert
 
 
 class Recorder:
@@ -74,7 +75,7 @@ class Recorder:
 
     def times_offered(self, external_id: str) -> int:
         """How often the transport handed in an event."""
-        return sum(item.external_id == external_id for item in self.offered)
+        return sum(not isinstance(item, Move) and item.external_id == external_id for item in self.offered)
 
 
 class Ground:

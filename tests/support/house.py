@@ -19,7 +19,7 @@ from gateway.testing import FakeTransport, InMemoryEngine
 
 def make_settings(tmp_path: Path, **sections: dict[str, Any]) -> Settings:
     """Settings in folders of the test's own, on a free port, with a short window."""
-    values: dict[str, dict[str, Any]] = {
+    values: dict[str, Any] = {
         "gateway": {"state_dir": tmp_path / "state", "listen": "127.0.0.1:0"},
         "projects": {"root": tmp_path / "projects"},
         "dispatcher": {"coalesce_window_ms": 50},
@@ -40,7 +40,7 @@ class House:
     transport: FakeTransport
     engine: Engine
     tmp_path: Path
-    _ids: itertools.count = field(default_factory=lambda: itertools.count(1))
+    _ids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     end: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def say(self, text: str, *, sender: str = "fake:ana", room: str = "room", **changes: Any) -> str:

@@ -39,7 +39,7 @@ class Huskies(GatewayProcess):
     """A state directory with its configuration, and the commands that are run on it. All of them end with the test."""
 
     def __init__(self, folder: Path, config: dict[str, dict[str, Any]] | None = None) -> None:
-        fast = {"dispatcher": {"coalesce_window_ms": 50}, "agent": {"kind": "scripted"}}
+        fast: dict[str, dict[str, Any]] = {"dispatcher": {"coalesce_window_ms": 50}, "agent": {"kind": "scripted"}}
         super().__init__(folder, {**fast, **(config or {})})
         self.folder = folder
         self.config = folder / "config.toml"

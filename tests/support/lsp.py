@@ -18,7 +18,7 @@ async def initialize(command: list[str], root: str, within_s: float = 60.0) -> d
     assert process.stdin is not None and process.stdout is not None and process.stderr is not None
     said: list[bytes] = []
     listening = asyncio.create_task(_collect(process.stderr, said))
-    params = {"processId": None, "rootUri": f"file://{root}", "capabilities": {}}
+    params: dict[str, Any] = {"processId": None, "rootUri": f"file://{root}", "capabilities": {}}
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}).encode()
     process.stdin.write(b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
     try:

@@ -41,8 +41,8 @@ class MemoryReceiver:
             self.failures -= 1
             raise StateError("disk full")
         async with self._news:
-            known = set(map(_identity, self.accepted))
-            self.accepted += [item for item in incoming if _identity(item) not in known]
+            known = set(map(identity, self.accepted))
+            self.accepted += [item for item in incoming if identity(item) not in known]
             self.committed = cursor
             self._news.notify_all()
 
@@ -98,7 +98,7 @@ class MemoryReceiver:
         return found()[0]
 
 
-def _identity(item: Incoming) -> tuple[object, ...]:
+def identity(item: Incoming) -> tuple[object, ...]:
     return (item,) if isinstance(item, Move) else (type(item), item.external_id)
 
 

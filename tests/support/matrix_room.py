@@ -68,4 +68,4 @@ class Room:
 def marks(event: dict[str, Any], target: str) -> bool:
     """Any reaction of the bot's to a message: it is accepted."""
     relation = event["content"].get("m.relates_to", {})
-    return event["type"] == "m.reaction" and relation.get("event_id") == target
+    return bool(event["type"] == "m.reaction" and relation.get("event_id") == target)

@@ -8,12 +8,14 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 from sled import agents, runner, supervisor
 from sled.agents.scripted import Scripted
 from sled.channel import Channel
-from sled.protocol import Finished, Started, TextDelta
+from sled.protocol import Finished, Started, TextDelta, Warm
+from sled.turn import Turn
 
 KINDS = ("deaf", "stuck", "garbled", "huge", "raising", "flags", "slow", "late", "ahead")
 
@@ -25,7 +27,7 @@ class Odd(Scripted):
     stopped = False
     itself: subprocess.Popen[bytes] | None = None
 
-    async def run(self, turn):
+    async def run(self, turn: Turn) -> Finished:
         run, emit = turn.run, turn.emit
         self.stopped = False
         match self.kind:
@@ -61,15 +63,15 @@ class Odd(Scripted):
         return await super().run(turn)
 
     @property
-    def pids(self):
+    def pids(self) -> Collection[int]:
         return (self.itself.pid,) if self.itself is not None else ()
 
-    async def prepare(self, warm):
+    async def prepare(self, warm: Warm) -> None:
         """Like an agent that comes up: a process of its own, and what a hook of the repository's lets run on."""
         if self.kind == "ahead" and self.itself is None:
             self.itself = come_up(self._workspace)
 
-    async def interrupt(self):
+    async def interrupt(self) -> None:
         self.stopped = True
         if self.kind in ("slow", "ahead"):
             await super().interrupt()
@@ -110,7 +112,7 @@ if __name__ == "__main__":
     else:
         from sled import __main__ as program
 
-        supervisor.RUNNER = (here, "runner")
+        supervisor.RUNNER = ("-I", here, "runner")
         config = program.Config.from_environment()
         lock = program.take_lock(config.home)
         os._exit(asyncio.run(program.main(config)))

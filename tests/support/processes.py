@@ -11,12 +11,15 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, TypedDict, TypeVar, Unpack
 
 import psutil
 
 #: Whatever a test starts inherits this; what has cleared its environment is known by `Zoo.adopt`.
 #: Not HUSKIES_: that is what runners do not inherit.
 TEST_MARK = "TEST_OF_HUSKIES"
+T = TypeVar("T")
 _libc = ctypes.CDLL(None)
 
 
@@ -33,7 +36,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-async def until(condition: Callable[[], object], within_s: float = 10.0) -> object:
+async def until(condition: Callable[[], T | None], within_s: float = 10.0) -> T:
     """Poll until `condition` gives something true, and return that."""
     deadline = time.monotonic() + within_s
     while True:
@@ -44,20 +47,32 @@ async def until(condition: Callable[[], object], within_s: float = 10.0) -> obje
         await asyncio.sleep(0.01)
 
 
+class Start(TypedDict, total=False):
+    """How a process starts, as `Popen` has it."""
+
+    cwd: Path
+    stdin: int | IO[bytes]
+    stdout: int | IO[bytes]
+    stderr: int | IO[bytes]
+    start_new_session: bool
+
+
 class Zoo:
     """Starts processes and ends them."""
 
     def __init__(self) -> None:
         self.mark = secrets.token_hex(8)
         self._adopted: list[psutil.Process] = []
-        self._children: list[subprocess.Popen] = []
+        self._children: list[subprocess.Popen[bytes]] = []
 
     @property
     def environment(self) -> dict[str, str]:
         """What processes of this test inherit."""
         return {"PATH": os.environ["PATH"], TEST_MARK: self.mark}
 
-    def start(self, *command: str, env: Mapping[str, str] = {}, dies: bool = True, **how) -> subprocess.Popen:
+    def start(
+        self, *command: str, env: Mapping[str, str] = {}, dies: bool = True, **how: Unpack[Start]
+    ) -> subprocess.Popen[bytes]:
         """Start a process."""
         child = subprocess.Popen(
             command,
@@ -68,7 +83,7 @@ class Zoo:
         self._children.append(child)
         return child
 
-    def shell(self, script: str, **how) -> subprocess.Popen:
+    def shell(self, script: str, **how: Unpack[Start]) -> subprocess.Popen[bytes]:
         """Start a shell."""
         return self.start("sh", "-c", script, **how)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from gateway.store.usage import Used
 from gateway.wire import Bodies, Keys, ModelProxy
 from gateway.wire.model_keys import refused
 
+Request = AbstractAsyncContextManager[aiohttp.ClientResponse]
 KEY = "sk-ant-canary-key"
 TOKEN = {"Authorization": "Bearer wire-token"}
 KEY_REFUSED = refused("all")
@@ -36,12 +38,14 @@ class Client:
     base: str
     http: aiohttp.ClientSession
 
-    def post(self, data: bytes, path: str = "v1/messages", headers: dict[str, str] = TOKEN):  # type: ignore[no-untyped-def]
+    def post(self, data: bytes, path: str = "v1/messages", headers: dict[str, str] = TOKEN) -> Request:
         return self.http.post(f"{self.base}/model/{path}", data=data, headers=headers)
 
-    async def error(self, data: bytes = b"{}", **how: object) -> tuple[int, str, str]:
+    async def error(
+        self, data: bytes = b"{}", path: str = "v1/messages", headers: dict[str, str] = TOKEN
+    ) -> tuple[int, str, str]:
         """Status, type and message of a request that fails."""
-        async with self.post(data, **how) as response:
+        async with self.post(data, path, headers) as response:
             error = (await response.json())["error"]
             return response.status, error["type"], error["message"]
 

@@ -28,6 +28,12 @@ CHOICES = ("allow", "deny")
 EMOJI = {"allow": "✅", "deny": "❌"}
 
 
+def place(ref: MessageRef) -> tuple[str, str]:
+    """The channel of a message of Slack's, and its time."""
+    channel, _, ts = ref.external_id.partition(":")
+    return channel, ts
+
+
 class RemoteGround(Ground):
     """A platform with a network before it, groups, strangers, files and limits."""
 
@@ -261,7 +267,8 @@ class SlackGround(RemoteGround):
         await self._delivered()
 
     async def change(self, external_id: str, text: str) -> None:
-        await self._server.edit(*external_id.split(":"), text).done.wait()
+        channel, ts = external_id.split(":")
+        await self._server.edit(channel, ts, text).done.wait()
 
     async def take_back(self, external_id: str) -> None:
         await self._server.delete(*external_id.split(":")).done.wait()
@@ -275,7 +282,7 @@ class SlackGround(RemoteGround):
         )
         self._server.deliver(hidden)
         self._server.deliver(self._server.hidden(channel, "message_deleted", deleted_ts=ts, previous_message=eves))
-        self._server.press(*card.external_id.split(":"), "allow", user="U0EVE")
+        self._server.press(*place(card), "allow", user="U0EVE")
         self._server.command(channel, "stop", user="U0EVE")
         self._server.shortcut(channel, ts, user="U0EVE")
         self._server.say("C0DEV", "look", user="U0EVE", files=[self._server.attach("x.png", b"x", "image/png")])
@@ -283,7 +290,7 @@ class SlackGround(RemoteGround):
         await self._delivered()
 
     async def tap(self, card: MessageRef, word: str) -> None:
-        await self._server.press(*card.external_id.split(":"), word).done.wait()
+        await self._server.press(*place(card), word).done.wait()
 
     async def share(self, name: str, content: bytes, text: str) -> None:
         self._server.say("D0ANA", text, subtype="file_share", files=[self._server.attach(name, content, "image/png")])

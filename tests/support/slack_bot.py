@@ -11,7 +11,7 @@ from aiohttp import web
 
 from gateway.chat import Conversation, Incoming, MessageRef, Receiver, Reply
 from gateway.errors import TransportDown
-from tests.support.matrix_bot import MemoryReceiver
+from tests.support.matrix_bot import MemoryReceiver, identity
 from tests.support.running import Running
 from tests.support.slack_server import SECRET, SlackServer
 from transports.slack import SlackConfig, SlackTransport
@@ -21,12 +21,14 @@ class SlackReceiver(MemoryReceiver):
     """Takes the same event once also where it comes twice in one call."""
 
     async def accept(self, incoming: Sequence[Incoming], cursor: str | None = None) -> None:
-        once = {(type(item), item.external_id): item for item in reversed(incoming)}
-        await super().accept([item for item in incoming if once[type(item), item.external_id] is item], cursor)
+        once = {identity(item): item for item in reversed(incoming)}
+        await super().accept([item for item in incoming if once[identity(item)] is item], cursor)
 
 
 class SlackBot(Running):
     """A transport that runs from `async with` on; it can be stopped, and born again as a new process would be."""
+
+    transport: SlackTransport
 
     def __init__(
         self, server: SlackServer, receiver: Receiver | None = None, *, stranger: str = "U0EVE", **settings: Any

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, Unpack
 
 from sled.agents import Agent
 from sled.protocol import Body, Decision, Finished, Question, Run, decode_body, encode
 from sled.turn import Turn
+from tests.support.order import Details
 
 E = TypeVar("E", bound=Body)
 
@@ -52,11 +53,11 @@ class Conversation:
         run = self.turn.run.run
         self.turn.decide(Decision(run=run, question=question.id, allow=allow, text=text, answers=list(answers)))
 
-    async def run(self, prompt: str, *, held: bool = False, **how: object) -> Finished:
+    async def run(self, prompt: str, *, held: bool = False, **how: Unpack[Details]) -> Finished:
         """One run to its end; with `held`, the agent may not change files until the test says so."""
         self._runs += 1
         self.events.clear()
-        settings = {"session": "s", "permissions": "allow", **how}
+        settings: Details = {"session": "s", "permissions": "allow", **how}
         run = Run(run=f"r{self._runs}", agent=self.name, prompt=prompt, **settings)
         self.turn = Turn(run, self.emit)
         if not held:
@@ -67,9 +68,9 @@ class Conversation:
             finally:
                 self.turn.close()
 
-    def start(self, prompt: str, **how: object) -> asyncio.Task[Finished]:
+    def start(self, prompt: str, *, held: bool = False, **how: Unpack[Details]) -> asyncio.Task[Finished]:
         self.events.clear()
-        return asyncio.create_task(self.run(prompt, **how))
+        return asyncio.create_task(self.run(prompt, held=held, **how))
 
     async def interrupted(self, run: asyncio.Task[Finished]) -> Finished:
         """Stop that run; it has to end well within a second."""

@@ -17,6 +17,8 @@ from transports.whatsapp import WhatsAppConfig, WhatsAppTransport
 class WhatsAppBot(Running):
     """Use as an async context manager; `start` lets the transport run."""
 
+    transport: WhatsAppTransport
+
     def __init__(self, server: TwilioServer, deliveries: Deliveries | None = None, **settings: Any) -> None:
         self.server = server
         values: dict[str, Any] = {
@@ -60,3 +62,6 @@ class Nobody:
 
     async def cursor(self, transport: str) -> str | None:
         return None
+
+    def typing(self, conversation: object, senders: object) -> None:
+        """Nobody writes, so nobody types."""

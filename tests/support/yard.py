@@ -11,12 +11,14 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
+from typing import Unpack
 
 import psutil
 from aiohttp import web
 
 from gateway.wire import Sleds
 from sled.protocol import Ack, Body, Decision, Event, Finished, Frame, Hello, Question, Run, Stop, TextDelta, Welcome
+from tests.support.order import Order
 from tests.support.processes import Zoo, alive, until, zoo
 
 Routes = Callable[[Callable[[web.Request], str | None]], Iterable[web.RouteDef]]
@@ -127,15 +129,14 @@ class Yard:
         """Send the sled a frame."""
         return await self.gateway.sleds.send(PROJECT, frame)
 
-    async def run(
-        self, prompt: str, *, session: str = "s", warm_s: float = 60.0, agent: str = "scripted", **how
-    ) -> str:
+    async def run(self, prompt: str, **how: Unpack[Order]) -> str:
         """Start a run; its id."""
         run = f"r{next(self._numbers)}"
-        assert await self.send(Run(run=run, session=session, prompt=prompt, agent=agent, warm_s=warm_s, **how))
+        order: Order = {"session": "s", "agent": "scripted", "warm_s": 60.0, **how}
+        assert await self.send(Run(run=run, prompt=prompt, **order))
         return run
 
-    async def answer(self, prompt: str, **how) -> Finished:
+    async def answer(self, prompt: str, **how: Unpack[Order]) -> Finished:
         """Run to the end."""
         return await self.gateway.finished(await self.run(prompt, **how))
 

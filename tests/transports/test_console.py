@@ -65,6 +65,9 @@ class Pipe:
     async def accept(self, incoming: Sequence[Incoming], cursor: str | None = None) -> None:
         self.accepted += [item for item in incoming if isinstance(item, Message)]
 
+    def typing(self, conversation: object, senders: object) -> None:
+        """Who is typing is not looked at."""
+
     async def cursor(self, transport: str) -> str | None:
         return None
 

@@ -221,7 +221,7 @@ async def test_whatsapp_what_became_of_a_message_is_learnt_from_callbacks_that_o
 
 async def test_whatsapp_an_account_that_is_no_good_ends_the_transport(whatsapp: EmulatedWhatsApp) -> None:
     for wrong in ({"auth_token": "wrong"}, {"account_sid": "AC" + "1" * 32}):
-        async with whatsapp.bot(**wrong) as bot:
+        async with whatsapp.bot(None, **wrong) as bot:
             with pytest.raises(TransportRefused, match="401 20003"):
                 await bot.start(whatsapp.recorder)
     whatsapp.account.ask(f"/2010-04-01/Accounts/{ACCOUNT}.json", Status="suspended")

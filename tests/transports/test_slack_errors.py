@@ -55,6 +55,10 @@ def test_every_exception_below_the_sdk_is_known(
     assert "unexpected" not in caplog.text
 
 
+def refusal(message: str, response: object) -> SlackApiError:
+    return SlackApiError(message, response)  # type: ignore[no-untyped-call]
+
+
 def answer(error: str, status: int = 200, headers: dict[str, str] | None = None, **more: str) -> SlackApiError:
     response = AsyncSlackResponse(
         client=None,
@@ -65,7 +69,7 @@ def answer(error: str, status: int = 200, headers: dict[str, str] | None = None,
         headers=headers or {},
         status_code=status,
     )
-    return SlackApiError("failed", response)
+    return refusal("failed", response)
 
 
 @pytest.mark.parametrize(
@@ -81,8 +85,8 @@ def answer(error: str, status: int = 200, headers: dict[str, str] | None = None,
         (answer("service_unavailable", 503), TransportDown),
         (answer("channel_not_found"), DeliveryRefused),
         (answer("something_new"), DeliveryRefused),
-        (SlackApiError("no JSON", Mock(spec=["status"], status=502)), TransportDown),
-        (SlackApiError("no JSON", {}), TransportDown),
+        (refusal("no JSON", Mock(spec=["status"], status=502)), TransportDown),
+        (refusal("no JSON", {}), TransportDown),
         (StateError("as it is"), StateError),
         (aiohttp.InvalidURL("x"), TransportRefused),
         (KeyError("a bug"), TransportDown),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.chat import Conversation, Message, Withdrawal
+from gateway.chat import Conversation, Message, Move, Withdrawal
 from transports.slack import events, text
 from transports.slack.events import Me
 
@@ -154,6 +154,7 @@ def test_no_payload_breaks_the_reader(payload: dict[str, Any], kind: str) -> Non
     events.is_ours(whole, ME)
     events.asked_from(whole)
     for item in events.read(whole, ME, name):
+        assert not isinstance(item, Move)
         assert item.conversation.transport == "slack"
         assert item.external_id
         assert item.sender.startswith("slack:")

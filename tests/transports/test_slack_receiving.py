@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 import pytest
 from aiohttp import web
 
-from gateway.chat import Conversation
+from gateway.chat import Conversation, Incoming
 from gateway.errors import TransportRefused
 from tests.support.grounds import until
 from tests.support.slack_bot import SlackBot
@@ -135,23 +135,22 @@ async def test_a_hundred_envelopes_at_once_stay_in_order(socket: SlackBot) -> No
 async def test_what_is_no_message_of_a_person(bot: SlackBot) -> None:
     """FAULTS 20: other bots, own echoes, joins and the like; acknowledged, and nothing comes of them."""
     server = bot.server
-    base = {"type": "message", "channel": "D0ANA", "channel_type": "im", "text": "no"}
-    for number, event in enumerate(
-        [
-            base | {"user": "U0BOT2", "bot_id": "B2"},
-            base | {"subtype": "bot_message", "bot_id": "B3", "username": "ci"},
-            base | {"user": BOT, "bot_id": "B0BOT"},
-            base | {"user": BOT},
-            base | {"user": "USLACKBOT"},
-            base | {"user": "U0ANA", "subtype": "channel_join"},
-            base | {"user": "U0ANA", "subtype": "channel_topic"},
-            base | {"subtype": "message_replied"},
-            {"type": "reaction_added", "user": "U0ANA", "item": {"channel": "D0ANA", "ts": "1.1"}},
-            {"type": "message", "user": ["U0ANA"], "text": {"a": 1}, "ts": 5, "channel": None},
-            {"type": "message", "subtype": "message_changed", "channel": "D0ANA", "message": "?"},
-        ]
-    ):
-        delivery = server.deliver({"ts": f"17.{number}"} | event)
+    base: dict[str, object] = {"type": "message", "channel": "D0ANA", "channel_type": "im", "text": "no"}
+    events: list[dict[str, object]] = [
+        base | {"user": "U0BOT2", "bot_id": "B2"},
+        base | {"subtype": "bot_message", "bot_id": "B3", "username": "ci"},
+        base | {"user": BOT, "bot_id": "B0BOT"},
+        base | {"user": BOT},
+        base | {"user": "USLACKBOT"},
+        base | {"user": "U0ANA", "subtype": "channel_join"},
+        base | {"user": "U0ANA", "subtype": "channel_topic"},
+        base | {"subtype": "message_replied"},
+        {"type": "reaction_added", "user": "U0ANA", "item": {"channel": "D0ANA", "ts": "1.1"}},
+        {"type": "message", "user": ["U0ANA"], "text": {"a": 1}, "ts": 5, "channel": None},
+        {"type": "message", "subtype": "message_changed", "channel": "D0ANA", "message": "?"},
+    ]
+    for number, event in enumerate(events):
+        delivery = server.deliver({"ts": f"17.{number}", **event})
         await delivery.done.wait()
         assert delivery.tries == [200]
     server.say("D0ANA", "yes")
@@ -399,7 +398,7 @@ async def test_a_payload_that_cannot_be_read_does_not_hold_up_the_others(
 
     read = events.read
 
-    def stumbling(payload: events.Mapping[str, object], me: events.Me, name: events.Names) -> list[events.Incoming]:
+    def stumbling(payload: Mapping[str, object], me: events.Me, name: events.Names) -> list[Incoming]:
         found = read(payload, me, name)
         if any(getattr(item, "text", "") == "poison" for item in found):
             raise KeyError("poison")

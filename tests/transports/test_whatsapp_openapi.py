@@ -31,8 +31,8 @@ def documents(npm_packages: Path) -> tuple[OpenApi, OpenApi]:
 async def test_each_request_is_one_that_twilio_describes(documents: tuple[OpenApi, OpenApi], tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_text("a,b\n")
     file = OutgoingFile(tmp_path / "table.csv", "table.csv", "text/csv", 4)
-    settings = {"template_sid": TEMPLATE, "quick_replies": {"allow, deny": BUTTONS}}
-    async with TwilioServer() as server, WhatsAppBot(server, **settings) as bot:
+    buttons = {"allow, deny": BUTTONS}
+    async with TwilioServer() as server, WhatsAppBot(server, template_sid=TEMPLATE, quick_replies=buttons) as bot:
         await bot.start(Nobody())
         await bot.transport.send(HERE, Reply("hello"), "a key/with #?&")
         await bot.transport.send(HERE, Reply("May I?", choices=("allow", "deny")), "card")

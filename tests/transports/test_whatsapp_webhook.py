@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
+from multidict import MultiDict
 from twilio.request_validator import RequestValidator
 
 from gateway.chat import Message
@@ -61,8 +62,8 @@ def test_the_signature_that_twilio_published() -> None:
     assert RequestValidator(TOKEN).compute_signature("https://mycompany.com/myapp.php?foo=1&bar=2", fields) == published
     config = WhatsAppConfig("AC", TOKEN, BOT, "https://mycompany.com/")
     door = webhook.Doorkeeper(config)
-    assert door.is_signed("/myapp.php", "foo=1&bar=2", webhook.MultiDict(fields), published)
-    assert not door.is_signed("/myapp.php", "foo=1&bar=3", webhook.MultiDict(fields), published)
+    assert door.is_signed("/myapp.php", "foo=1&bar=2", MultiDict(fields), published)
+    assert not door.is_signed("/myapp.php", "foo=1&bar=3", MultiDict(fields), published)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +114,7 @@ async def test_what_a_request_says_of_its_host_is_ignored(post: Post) -> None:
 
 async def test_an_odd_configured_port_is_no_error_of_ours(post: Post) -> None:
     door = webhook.Doorkeeper(WhatsAppConfig("AC", TOKEN, BOT, "https://bot.example.org:port"))
-    assert not door.is_signed(PATH, "", webhook.MultiDict(a="b"), "A" * 27 + "=")
+    assert not door.is_signed(PATH, "", MultiDict(a="b"), "A" * 27 + "=")
 
 
 async def test_what_is_too_much_is_refused(post: Post) -> None:
@@ -134,7 +135,7 @@ async def test_what_is_too_much_is_refused(post: Post) -> None:
         assert time.monotonic() - began < 1
     assert post.recorder.offered == []
 
-    async def chunks():
+    async def chunks() -> AsyncIterator[bytes]:
         for _ in range(100):
             yield b"a" * 10_000
 

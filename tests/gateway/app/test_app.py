@@ -6,7 +6,9 @@ import asyncio
 import json
 import re
 import shutil
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -30,7 +32,7 @@ from tests.support.processes import until
 
 
 @pytest_asyncio.fixture
-async def home(tmp_path: Path):
+async def home(tmp_path: Path) -> AsyncIterator[House]:
     async with house(tmp_path) as made:
         yield made
 
@@ -215,6 +217,7 @@ async def test_two_projects_and_a_switch(home: House) -> None:
     await home.say("switch two")
     await home.say("to two")
     await home.quiet()
+    assert isinstance(home.engine, InMemoryEngine)
     prompts = {run.session.split("-")[0]: run.prompt for run in home.engine.runs}
     assert sorted(prompts.values()) == ["to one", "to two"]
 
@@ -254,8 +257,9 @@ async def test_an_unexpected_error_is_a_reference_and_the_log_has_the_rest(
     home: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     from commands.stacks import Stacks
+    from gateway.intake import CommandContext
 
-    async def broken(self, ctx):
+    async def broken(self: Stacks, ctx: CommandContext) -> str:
         raise ZeroDivisionError("secret detail")
 
     monkeypatch.setattr(Stacks, "run", broken)
@@ -298,14 +302,16 @@ async def test_the_command_lines_socket(home: House) -> None:
     assert socket.stat().st_mode & 0o077 == 0
     async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(socket))) as web:
 
-        async def send(text: str, external_id: str) -> dict:
+        async def send(text: str, external_id: str) -> dict[str, Any]:
             body = {"text": text, "conversation": "c", "id": external_id}
-            return await (await web.post("http://gateway/send", json=body)).json()
+            told: dict[str, Any] = await (await web.post("http://gateway/send", json=body)).json()
+            return told
 
         assert "is ready" in json.dumps(await send("new project demo", "1"))
         first = await send("hello", "2")
         again = await send("hello", "2")
         assert first == again == {"fate": "answered", "replies": ["hello"], "ok": True}
+        assert isinstance(home.engine, InMemoryEngine)
         assert len(home.engine.runs) == 1, "the same id is the same message"
         listed = await (await web.get("http://gateway/projects")).json()
         assert [project["name"] for project in listed] == ["demo"]
@@ -398,7 +404,7 @@ async def test_what_is_deleted_stays_deleted_whoever_waited_for_it(home: House, 
         await late
     assert projects.all() == []
     stored = await home.app.store.read(lambda c: rows.by_name(c, "demo"))
-    assert stored.desired == "deleted"
+    assert stored is not None and stored.desired == "deleted"
 
 
 async def test_a_kept_source_is_not_shared_by_two_projects(home: House, tmp_path: Path) -> None:
@@ -432,8 +438,9 @@ async def test_another_room_is_told_there_what_was_not_run(home: House, monkeypa
     async with asyncio.timeout(5):
         while not list(home.app.dispatcher._line.sessions):
             await asyncio.sleep(0.01)
-    here = await home.app.store.read(lambda c: conversations.find(c, Conversation("fake", "room")).id)
-    stopped = await home.app.projects.restart(project, here)
+    here = await home.app.store.read(lambda c: conversations.find(c, Conversation("fake", "room")))
+    assert here is not None
+    stopped = await home.app.projects.restart(project, here.id)
     assert "secret" not in stopped.told
     texts = await home.transport.until(lambda texts: any("my secret plan" in t for t in texts))
     assert any("was restarted. Not run: “my secret plan”" in text for text in texts)
@@ -474,7 +481,7 @@ async def press(home: House, question: str, word: str, sender: str = "fake:ana")
 async def test_a_confirmation_is_a_button_and_becomes_its_outcome(home: House) -> None:
     await home.ask("new project demo", contains="is ready")
     question = await home.ask("delete demo", contains="Reply `confirm")
-    code = re.search(r"confirm \w{4}", question)[0]
+    code = re.findall(r"confirm \w{4}", question)[0]
     assert home.transport.offered[question] == (code,)
     await press(home, question, code, sender="fake:ben")
     await home.transport.until(lambda texts: any("no open question" in text for text in texts))
@@ -491,7 +498,7 @@ async def test_what_has_to_be_typed_is_no_button(home: House) -> None:
     await home.ask("new project demo", contains="is ready")
     question = await home.ask("delete demo --purge", contains="Reply `confirm")
     assert home.transport.offered[question] == ()
-    code = re.search(r"confirm \w{4}", question)[0]
+    code = re.findall(r"confirm \w{4}", question)[0]
     await press(home, question, code)
     await home.transport.until(lambda texts: any("To confirm, type" in text for text in texts))
     assert home.app.projects.all() != []
@@ -509,11 +516,13 @@ async def test_whatever_asks_which_agent_answers_hears_the_same(tmp_path: Path) 
         assert (await home.ask("agent scripted")).startswith("demo: scripted from")
         assert (await home.ask("agent default")).startswith("demo: claude from")
         assert "can't do that" not in await home.ask("sessions")
-        before = len(home.engine.runs)
+        assert isinstance(home.engine, InMemoryEngine)
+        runs = home.engine.runs
+        before = len(runs)
         await home.say("compact")
-        await until(lambda: len(home.engine.runs) > before)
-        assert home.engine.runs[-1].prompt == COMPACT
-        assert home.engine.runs[-1].agent == "claude"
+        await until(lambda: len(runs) > before)
+        assert runs[-1].prompt == COMPACT
+        assert runs[-1].agent == "claude"
 
 
 async def test_an_edit_of_a_queued_prompt_is_read_as_the_prompt_was(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import get_args
 
 import pytest
@@ -27,10 +28,11 @@ SETTINGS = Settings(
 def checks(monkeypatch: pytest.MonkeyPatch) -> dict[str, Check]:
     """What is called in place of each platform's check."""
     made: dict[str, Check] = {}
-    rows = {
-        name: replace(row, check=lambda settings, name=name: made[name](settings))
-        for name, row in platforms.PLATFORMS.items()
-    }
+
+    def instead(name: str, settings: Settings) -> Awaitable[list[Finding]]:
+        return made[name](settings)
+
+    rows = {name: replace(row, check=partial(instead, name)) for name, row in platforms.PLATFORMS.items()}
     monkeypatch.setattr(inspection, "PLATFORMS", rows)
     return made
 

@@ -20,6 +20,7 @@ from gateway.chat.document import (
     Paragraph,
     Quote,
     Rule,
+    Spans,
     Strong,
     Struck,
     Table,
@@ -34,10 +35,16 @@ from gateway.chat.markdown import parse
 from gateway.chat.table import as_list, lines, width
 
 
-def _line(text: str) -> tuple:
+def _line(text: str) -> Spans:
     (paragraph,) = parse(text).blocks
     assert isinstance(paragraph, Paragraph)
     return paragraph.spans
+
+
+def _link(text: str) -> Link:
+    first = _line(text)[0]
+    assert isinstance(first, Link)
+    return first
 
 
 def test_each_block_has_a_noun() -> None:
@@ -76,7 +83,7 @@ LINES = [
 
 
 @pytest.mark.parametrize(("text", "spans"), LINES)
-def test_what_stands_in_a_line(text: str, spans: tuple) -> None:
+def test_what_stands_in_a_line(text: str, spans: Spans) -> None:
     assert _line(text) == spans
 
 
@@ -98,7 +105,7 @@ ADDRESSES = [
 def test_an_address_by_itself_is_a_link(text: str, address: str) -> None:
     found: list[str] = []
 
-    def collect(spans: tuple) -> None:
+    def collect(spans: Spans) -> None:
         for span in spans:
             if isinstance(span, Link):
                 found.append(span.address)
@@ -130,12 +137,12 @@ def test_words_that_look_like_another_address_are_known(words: str, address: str
 
 
 def test_the_address_of_a_link_as_people_write_it() -> None:
-    assert told(_line("https://e.org/Größe")[0]) == "https://e.org/Größe"
-    assert told(_line("<ana@e.org>")[0]) == "ana@e.org"
-    assert told(_line("https://bücher.example")[0]) == "https://xn--bcher-kva.example", "another letter, another host"
-    assert says_itself(_line("[](https://e.org)")[0])
-    assert says_itself(_line("[src/a.py](src/a.py#L3)")[0])
-    assert not says_itself(_line("[src](src/a.py)")[0])
+    assert told(_link("https://e.org/Größe")) == "https://e.org/Größe"
+    assert told(_link("<ana@e.org>")) == "ana@e.org"
+    assert told(_link("https://bücher.example")) == "https://xn--bcher-kva.example", "another letter, another host"
+    assert says_itself(_link("[](https://e.org)"))
+    assert says_itself(_link("[src/a.py](src/a.py#L3)"))
+    assert not says_itself(_link("[src](src/a.py)"))
     assert bare(_line("[x](https://e.org), [](a.py), <https://e.org>")) == "x (https://e.org), a.py, https://e.org"
 
 
@@ -191,7 +198,8 @@ def test_however_deep_it_is_all_there(name: str) -> None:
 
 LARGE = {
     **{
-        name: text * (100_000 // len(text)) for name, text in enumerate(["[", "![", "*a ", "> ", "`", "<a ", "&#", "|"])
+        str(number): text * (100_000 // len(text))
+        for number, text in enumerate(["[", "![", "*a ", "> ", "`", "<a ", "&#", "|"])
     },
     "table": "|" * 20_000 + "\n" + "|-" * 20_000 + "\n" + "|a\n" * 10_000,
     "brackets": "https://a" + ")" * 99_000,

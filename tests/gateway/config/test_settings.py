@@ -6,6 +6,7 @@ import json
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import BaseModel, SecretStr
@@ -31,7 +32,7 @@ def test_the_example_names_every_key(tmp_path: Path) -> None:
     values = tomllib.loads(uncommented())
     Settings(**values)  # unknown keys are forbidden
 
-    def compare(model: type[BaseModel], found: dict, path: str) -> None:
+    def compare(model: type[BaseModel], found: dict[str, Any], path: str) -> None:
         for name, field in model.model_fields.items():
             assert name in found, f"config.example.toml lacks {path}{name}"
             options = [field.annotation, *getattr(field.annotation, "__args__", ())]

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from gateway.chat import Conversation, OutgoingFile
+from gateway.chat import Conversation, MessageRef, OutgoingFile, Reply
 from gateway.delivery import worker as worker_module
 from gateway.errors import DeliveryRefused, OutcomeUnknown, TransportDown
-from gateway.store import conversations
+from gateway.store import Connection, conversations
 from gateway.store import outbox as rows
 from gateway.store.conversations import Destination
 from gateway.store.tables import outbox
@@ -81,7 +81,7 @@ async def test_an_unknown_outcome_is_not_repeated(world: World) -> None:
     assert await states(world) == ["unknown"]
 
 
-async def left_in_the_air(tmp_path, *, idempotent: bool) -> World:
+async def left_in_the_air(tmp_path: Path, *, idempotent: bool) -> World:
     """A gateway ended between handing a reply over and recording it; the next one takes up the same platform."""
     transport = FakeTransport(serving=True)
     transport.capabilities = replace(transport.capabilities, idempotent=idempotent)
@@ -91,8 +91,7 @@ async def left_in_the_air(tmp_path, *, idempotent: bool) -> World:
     stored = await first.store.read(lambda c: rows.by_id(c, row))
     if not idempotent:
         await first.store.write(lambda c: rows.set_state(c, row, "sending"))
-    from gateway.chat import Reply
-
+    assert stored is not None
     await transport.send(ROOM, Reply("hello"), stored.key)
     await close_world(first)
     second = await make_world(tmp_path, transport=transport)
@@ -101,7 +100,7 @@ async def left_in_the_air(tmp_path, *, idempotent: bool) -> World:
     return second
 
 
-async def test_a_resend_is_recognised_by_an_idempotent_platform(tmp_path, empty_database) -> None:
+async def test_a_resend_is_recognised_by_an_idempotent_platform(tmp_path: Path, empty_database: Path) -> None:
     shutil.copy(empty_database, tmp_path / "huskies.db")
     world = await left_in_the_air(tmp_path, idempotent=True)
     assert len(world.transport.calls) == 2
@@ -110,7 +109,7 @@ async def test_a_resend_is_recognised_by_an_idempotent_platform(tmp_path, empty_
     await close_world(world)
 
 
-async def test_without_idempotence_it_is_reported_as_unknown(tmp_path, empty_database) -> None:
+async def test_without_idempotence_it_is_reported_as_unknown(tmp_path: Path, empty_database: Path) -> None:
     shutil.copy(empty_database, tmp_path / "huskies.db")
     world = await left_in_the_air(tmp_path, idempotent=False)
     assert world.transport.texts == ["hello"]
@@ -138,7 +137,7 @@ async def test_an_answer_takes_the_place_of_the_progress_message(world: World) -
 async def test_a_progress_message_that_was_never_sent_is_dropped(world: World) -> None:
     here = await room_id(world)
 
-    def unit(connection):
+    def unit(connection: Connection) -> None:
         (progress,) = world.outbox.add(connection, Destination(ROOM, here), "working", kind="progress")
         world.outbox.add(connection, Destination(ROOM, here), "the answer", replaces=progress)
 
@@ -159,7 +158,9 @@ async def test_a_long_reply_goes_in_parts(world: World) -> None:
     assert "\n\n".join(world.transport.texts).split() == text.split()
 
 
-async def test_an_answer_arrives_even_if_its_live_message_is_gone(world: World) -> None:
+async def test_an_answer_arrives_even_if_its_live_message_is_gone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     here = await room_id(world)
     (progress,) = await world.store.write(
         lambda c: world.outbox.add(c, Destination(ROOM, here), "working", kind="progress")
@@ -170,7 +171,7 @@ async def test_an_answer_arrives_even_if_its_live_message_is_gone(world: World) 
     async def refused(*_: object) -> None:
         raise DeliveryRefused("there is no such message")
 
-    world.transport.edit = refused
+    monkeypatch.setattr(world.transport, "edit", refused)
     await world.store.write(lambda c: world.outbox.add(c, Destination(ROOM, here), "the answer", replaces=progress))
     world.outbox.wake(ROOM)
     assert await world.transport.until(lambda texts: "the answer" in texts)
@@ -191,7 +192,7 @@ async def live(world: World, room: str) -> tuple[Conversation, int]:
     return conversation, row
 
 
-async def test_live_edits_of_many_rooms_share_one_budget_of_an_account(tmp_path, empty_database) -> None:
+async def test_live_edits_of_many_rooms_share_one_budget_of_an_account(tmp_path: Path, empty_database: Path) -> None:
     """Ten rooms at once, 20 edits/s for the account: each room in turn, none twice before all had one."""
     shutil.copy(empty_database, tmp_path / "huskies.db")
     account = replace(FakeTransport().capabilities, edit_interval_s=0.05, scope="account")
@@ -209,7 +210,9 @@ async def test_live_edits_of_many_rooms_share_one_budget_of_an_account(tmp_path,
     await close_world(world)
 
 
-async def test_an_answer_goes_before_the_edits_of_its_account(tmp_path, empty_database) -> None:
+async def test_an_answer_goes_before_the_edits_of_its_account(
+    tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.copy(empty_database, tmp_path / "huskies.db")
     account = replace(FakeTransport().capabilities, scope="account")
     world = await make_world(tmp_path, transport=FakeTransport(serving=True, capabilities=account))
@@ -217,11 +220,11 @@ async def test_an_answer_goes_before_the_edits_of_its_account(tmp_path, empty_da
     hold = asyncio.Event()
     send = world.transport.send
 
-    async def slow(*what: object) -> object:
+    async def slow(conversation: Conversation, reply: Reply, key: str) -> MessageRef:
         await hold.wait()
-        return await send(*what)
+        return await send(conversation, reply, key)
 
-    world.transport.send = slow
+    monkeypatch.setattr(world.transport, "send", slow)
     here = await room_id(world)
     await world.outbox.say(Destination(ROOM, here), "the answer")
     world.outbox.show(conversation, row, "progress")
@@ -234,7 +237,7 @@ async def test_an_answer_goes_before_the_edits_of_its_account(tmp_path, empty_da
     await close_world(world)
 
 
-async def test_a_room_that_is_down_does_not_hold_up_the_edits_of_others(tmp_path, empty_database) -> None:
+async def test_a_room_that_is_down_does_not_hold_up_the_edits_of_others(tmp_path: Path, empty_database: Path) -> None:
     shutil.copy(empty_database, tmp_path / "huskies.db")
     account = replace(FakeTransport().capabilities, scope="account")
     world = await make_world(tmp_path, transport=FakeTransport(serving=True, capabilities=account))
@@ -252,7 +255,7 @@ async def test_a_room_that_is_down_does_not_hold_up_the_edits_of_others(tmp_path
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-async def test_a_file_is_sent_in_order_and_once(world: World, tmp_path) -> None:
+async def test_a_file_is_sent_in_order_and_once(world: World, tmp_path: Path) -> None:
     here = await room_id(world)
     path = tmp_path / "abc"
     path.write_bytes(b"a,b\n")
@@ -265,7 +268,7 @@ async def test_a_file_is_sent_in_order_and_once(world: World, tmp_path) -> None:
     assert world.transport.files["table.csv"] == b"a,b\n"
 
 
-async def test_where_files_cannot_be_sent_people_read_where_they_lie(tmp_path, empty_database) -> None:
+async def test_where_files_cannot_be_sent_people_read_where_they_lie(tmp_path: Path, empty_database: Path) -> None:
     shutil.copy(empty_database, tmp_path / "huskies.db")
     plain = replace(FakeTransport().capabilities, files=False)
     world = await make_world(tmp_path, transport=FakeTransport(serving=True, capabilities=plain))
@@ -278,7 +281,7 @@ async def test_where_files_cannot_be_sent_people_read_where_they_lie(tmp_path, e
     await close_world(world)
 
 
-async def test_a_file_that_its_platform_refuses_is_told_of(world: World, tmp_path) -> None:
+async def test_a_file_that_its_platform_refuses_is_told_of(world: World, tmp_path: Path) -> None:
     here = await room_id(world)
     path = tmp_path / "abc"
     path.write_bytes(b"a,b\n")

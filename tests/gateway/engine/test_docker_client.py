@@ -321,7 +321,7 @@ async def test_a_build_may_be_silent_for_so_long_only(calls: Client, fake: FakeE
 
 
 async def test_an_engine_that_dies_in_a_build_is_down(calls: Client, fake: FakeEngine) -> None:
-    fake.build_says = [{"stream": "Step 1/1"}, "die"]  # type: ignore[list-item]
+    fake.build_says = [{"stream": "Step 1/1"}, "die"]
     with pytest.raises(EngineDown, match="systemctl start docker"):
         await build(calls)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +179,7 @@ async def test_who_finds_an_image_there_does_not_lose_it(
             return (await images.ensure(make_spec(), PLAN, lambda _: None)).built
 
         monkeypatch.setattr(images, "_make", make)
-        built, _ = await asyncio.gather(come(), images.reap(lambda wanted=wanted: set(wanted)))
+        built, _ = await asyncio.gather(come(), images.reap(partial(set, wanted)))
         assert built == made
         assert built or TOP in api.tags, at
 

@@ -66,7 +66,7 @@ async def site() -> AsyncIterator[Site]:
             await asyncio.wait_for(made.gateway.close(), 20)
 
 
-async def test_start_and_stop_make_it_so_however_often(site):
+async def test_start_and_stop_make_it_so_however_often(site: Site) -> None:
     engine = site.engine()
     assert not await engine.is_running(site.spec)
     await engine.stop(site.spec)
@@ -85,7 +85,7 @@ async def test_start_and_stop_make_it_so_however_often(site):
     await engine.stop(site.spec)
 
 
-async def test_a_sled_that_has_just_been_started_is_stopped(site):
+async def test_a_sled_that_has_just_been_started_is_stopped(site: Site) -> None:
     """It has not even taken its lock."""
     engine = site.engine()
     for _ in range(5):
@@ -95,7 +95,7 @@ async def test_a_sled_that_has_just_been_started_is_stopped(site):
         assert site.animals.marked() == []
 
 
-async def test_the_next_gateway_finds_it_again(site):
+async def test_the_next_gateway_finds_it_again(site: Site) -> None:
     await site.engine().start(site.spec)
     sled = await site.sled()
     later = site.engine()
@@ -107,7 +107,7 @@ async def test_the_next_gateway_finds_it_again(site):
     assert not await later.is_running(site.spec)
 
 
-async def test_only_who_holds_the_lock_is_the_sled(site):
+async def test_only_who_holds_the_lock_is_the_sled(site: Site) -> None:
     """No pid on disk can be stale, and so none can be reused: what the file says is of no interest."""
     stranger = site.animals.start("sleep", "300")
     lock = site.paths.home / ".huskies" / "sled.lock"
@@ -122,7 +122,7 @@ async def test_only_who_holds_the_lock_is_the_sled(site):
     await engine.stop(site.spec)
 
 
-async def test_a_killed_sled_is_not_running_and_leaves_no_zombie(site):
+async def test_a_killed_sled_is_not_running_and_leaves_no_zombie(site: Site) -> None:
     engine = site.engine()
     await engine.start(site.spec)
     sled = await site.sled()
@@ -133,7 +133,7 @@ async def test_a_killed_sled_is_not_running_and_leaves_no_zombie(site):
 
 
 @pytest.mark.parametrize("how", ["", "frozen", "killed"])
-async def test_stop_leaves_nothing_of_a_sled(site, how):
+async def test_stop_leaves_nothing_of_a_sled(site: Site, how: str) -> None:
     engine = site.engine()
     await engine.start(site.spec)
     sled = await site.sled()
@@ -157,7 +157,7 @@ async def test_stop_leaves_nothing_of_a_sled(site, how):
     assert not await engine.is_running(site.spec)
 
 
-async def test_its_environment_is_the_specs_and_nothing_else(site, monkeypatch):
+async def test_its_environment_is_the_specs_and_nothing_else(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "a-secret-of-the-gateway")
     old = os.umask(0o077)
     try:
@@ -177,7 +177,7 @@ async def test_its_environment_is_the_specs_and_nothing_else(site, monkeypatch):
     await site.engine().stop(site.spec)
 
 
-async def test_it_survives_its_gateway(site):
+async def test_it_survives_its_gateway(site: Site) -> None:
     """Killed with its whole process group, as a terminal or a service manager does it."""
     code = (
         "import asyncio, sys, time\n"
@@ -202,7 +202,7 @@ async def test_it_survives_its_gateway(site):
     assert not alive(sled.pid)
 
 
-async def test_logs_are_the_last_lines(site, tmp_path):
+async def test_logs_are_the_last_lines(site: Site, tmp_path: Path) -> None:
     engine = site.engine()
     assert await engine.logs(site.spec, "sled", 3) == ""
     wrong = replace(site.spec, token="wrong")
@@ -215,7 +215,7 @@ async def test_logs_are_the_last_lines(site, tmp_path):
     assert tail(path, 2) == "one\ntwo"
 
 
-async def test_a_large_log_is_kept_once(site):
+async def test_a_large_log_is_kept_once(site: Site) -> None:
     site.paths.sled_log.parent.mkdir(exist_ok=True)
     site.paths.sled_log.write_bytes(b"x" * (9 * 2**20))
     engine = site.engine()
@@ -225,7 +225,7 @@ async def test_a_large_log_is_kept_once(site):
     await engine.stop(site.spec)
 
 
-async def test_a_missing_source_is_an_error_that_says_so(site):
+async def test_a_missing_source_is_an_error_that_says_so(site: Site) -> None:
     site.source.rmdir()
     with pytest.raises(EngineError, match="is not there"):
         await site.engine().start(site.spec)

@@ -7,13 +7,14 @@ import pytest
 from commands.page import page
 from commands.table import ALIASES, COMMANDS
 from gateway.errors import UserError
+from gateway.intake.command import Command
 from gateway.intake.grammar import NearMiss, Parsed, Parser, Verbatim
 
 PARSER = Parser(COMMANDS, ALIASES)
 PROJECTS = {"demo", "web-shop"}
 
 
-def parse(text: str):
+def parse(text: str) -> Parsed[Command] | NearMiss | Verbatim | None:
     return PARSER.parse(text, PROJECTS)
 
 

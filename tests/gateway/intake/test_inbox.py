@@ -17,7 +17,7 @@ from tests.conftest import World
 
 
 async def count(world: World) -> int:
-    return await world.store.read(lambda c: c.scalar(select(func.count()).select_from(messages)))
+    return await world.store.read(lambda c: c.scalars(select(func.count()).select_from(messages)).one())
 
 
 async def test_the_same_event_is_accepted_once_also_within_one_batch(world: World) -> None:

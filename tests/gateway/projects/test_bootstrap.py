@@ -15,15 +15,21 @@ import pytest_asyncio
 from gateway.delivery import Notice
 from gateway.engine import Prepared, SledSpec
 from gateway.errors import EngineError
-from gateway.projects import containers
-from gateway.projects.bootstrap import Request
+from gateway.projects import Request, containers
 from gateway.store import Store
 from gateway.store import projects as rows
 from gateway.store.conversations import Destination
+from gateway.testing import InMemoryEngine
 from stacks.images import ImagePlan
 from tests.support.house import House, house, make_settings
 from tests.support.processes import until
 from tests.support.ssh_engine import SshEngine
+
+
+def in_memory(home: House) -> InMemoryEngine:
+    """The engine of a house that has no other."""
+    assert isinstance(home.engine, InMemoryEngine)
+    return home.engine
 
 
 @pytest_asyncio.fixture
@@ -187,44 +193,44 @@ async def test_ssh_that_does_not_answer_undoes_everything(isolated: House, monke
 async def test_an_error_that_nobody_foresaw_undoes_everything_too(
     home: House, caplog: pytest.LogCaptureFixture
 ) -> None:
-    home.engine.fail_start = ZeroDivisionError("secret detail")
+    in_memory(home).fail_start = ZeroDivisionError("secret detail")
     told = await home.ask("new project demo", contains="failed at")
     assert "start the sled" in told
     assert "secret detail" not in told
     assert any(record.exc_info and "secret detail" in str(record.exc_info[1]) for record in caplog.records)
     assert nothing_left(home)
-    home.engine.fail_start = None
+    in_memory(home).fail_start = None
     assert "is ready" in await home.ask("new project demo", contains="is ready")
 
 
-async def test_what_a_person_put_into_an_empty_folder_stays(home: House, tmp_path: Path) -> None:
+async def test_what_a_person_put_into_an_empty_folder_stays(
+    home: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mine = tmp_path / "projects" / "mine"
     mine.mkdir(parents=True)
 
-    class Interrupted(EngineError):
-        """Made when it is raised, which is behind the folder and before the sled."""
+    async def interrupted(_: SledSpec) -> None:
+        """Comes behind the folder and before the sled."""
+        (mine / "notes").write_text("mine")
+        raise EngineError("no")
 
-        def __init__(self) -> None:
-            (mine / "notes").write_text("mine")
-            super().__init__("no")
-
-    home.engine.fail_start = Interrupted
+    monkeypatch.setattr(home.engine, "start", interrupted)
     await home.ask(f"new project demo --path {mine}", contains="failed at")
     assert (mine / "notes").read_text() == "mine"
 
 
 @pytest.mark.parametrize(
-    ("how", "left"),
+    ("how", "git_url", "left"),
     [
-        ({"made_source": False}, {"notes"}),
-        ({"made_source": False, "git_url": "https://git.example.org/a.git"}, set()),
-        ({"made_source": False, "adopted": True}, {"notes", ".git", ".huskies"}),
-        ({"made_source": True}, {"notes"}),
+        ({"made_source": False}, "", {"notes"}),
+        ({"made_source": False}, "https://git.example.org/a.git", set()),
+        ({"made_source": False, "adopted": True}, "", {"notes", ".git", ".huskies"}),
+        ({"made_source": True}, "", {"notes"}),
     ],
     ids=["an empty folder", "an empty folder and a clone", "an adopted folder", "a folder of ours"],
 )
 async def test_what_a_killed_gateway_left_is_undone_at_the_next_start(
-    tmp_path: Path, how: dict[str, object], left: set[str]
+    tmp_path: Path, how: dict[str, bool], git_url: str, left: set[str]
 ) -> None:
     """As it is on disk behind `init`: what is there is told apart by how the bootstrap began."""
     settings = make_settings(tmp_path)
@@ -237,17 +243,19 @@ async def test_what_a_killed_gateway_left_is_undone_at_the_next_start(
     (state / ".gateway").mkdir(parents=True)
     (state / "demo" / "home").mkdir(parents=True)
     store = await Store.open(state / ".gateway" / "huskies.db")
-    values = {"adopted": False, **how}
-    git_url = values.pop("git_url", "")
-    common = {
-        "name": "demo",
-        "path": source,
-        "wanted": "",
-        "token": "t",
-        "permissions": "ask",
-        "created_by": "fake:ana",
-    }
-    made = await store.write(lambda c: rows.reserve(c, **common, **values))
+    made = await store.write(
+        lambda c: rows.reserve(
+            c,
+            name="demo",
+            path=source,
+            adopted=how.get("adopted", False),
+            made_source=how["made_source"],
+            wanted="",
+            token="t",
+            permissions="ask",
+            created_by="fake:ana",
+        )
+    )
     await store.write(lambda c: rows.change(c, made.id, git_url=git_url))
     await store.close()
 
@@ -258,19 +266,20 @@ async def test_what_a_killed_gateway_left_is_undone_at_the_next_start(
         assert "is ready" in await home.ask("new project demo", contains="is ready")
 
 
-async def test_a_link_that_was_planted_is_removed_and_not_followed(tmp_path: Path, home: House) -> None:
+async def test_a_link_that_was_planted_is_removed_and_not_followed(
+    tmp_path: Path, home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mine, elsewhere = tmp_path / "projects" / "mine", tmp_path / "elsewhere"
     mine.mkdir(parents=True)
     elsewhere.mkdir()
     (elsewhere / "precious").touch()
 
-    class Planted(EngineError):
-        def __init__(self) -> None:
-            (mine / ".git").symlink_to(elsewhere)
-            (mine / ".huskies").symlink_to(elsewhere / "precious")
-            super().__init__("no")
+    async def planted(_: SledSpec) -> None:
+        (mine / ".git").symlink_to(elsewhere)
+        (mine / ".huskies").symlink_to(elsewhere / "precious")
+        raise EngineError("no")
 
-    home.engine.fail_start = Planted
+    monkeypatch.setattr(home.engine, "start", planted)
     await home.ask(f"new project demo --path {mine}", contains="failed at")
     assert list(mine.iterdir()) == []
     assert (elsewhere / "precious").exists()
@@ -331,6 +340,12 @@ class Admission(SshEngine):
         await super().stop(spec)
 
 
+def gate(home: House) -> Admission:
+    """The engine of such a house."""
+    assert isinstance(home.engine, Admission)
+    return home.engine
+
+
 @pytest_asyncio.fixture
 async def gated(tmp_path: Path) -> AsyncIterator[House]:
     """On an isolated engine whose images come when the test says so."""
@@ -338,8 +353,7 @@ async def gated(tmp_path: Path) -> AsyncIterator[House]:
     settings = make_settings(tmp_path, projects=projects, engine={"reconcile_s": 0.05})
     async with house(tmp_path, engine=Admission(), settings=settings) as made:
         yield made
-        assert isinstance(made.engine, Admission)
-        made.engine.broken = ""
+        gate(made).broken = ""
 
 
 async def active(home: House) -> str:
@@ -349,41 +363,41 @@ async def active(home: House) -> str:
 
 
 async def test_who_went_elsewhere_meanwhile_stays_there(gated: House) -> None:
-    gated.engine.open.set()
+    gate(gated).open.set()
     for name in ("alpha", "gamma"):
         await gated.ask(f"new project {name}", contains="is ready")
     await gated.ask("switch alpha")
-    gated.engine.open.clear()
-    gated.engine.asked.clear()
-    gated.engine.fails = True
+    gate(gated).open.clear()
+    gate(gated).asked.clear()
+    gate(gated).fails = True
     await gated.say("new project beta")
-    await asyncio.wait_for(gated.engine.asked.wait(), 10)
+    await asyncio.wait_for(gate(gated).asked.wait(), 10)
     await gated.ask("switch gamma", contains="gamma is active")
-    gated.engine.open.set()
+    gate(gated).open.set()
     await gated.transport.until(lambda texts: any("Creating beta failed at" in text for text in texts))
     assert await active(gated) == "gamma"
 
 
 async def test_the_project_that_one_came_from_is_gone_meanwhile(gated: House) -> None:
-    gated.engine.open.set()
+    gate(gated).open.set()
     await gated.ask("new project alpha", contains="is ready")
-    gated.engine.open.clear()
-    gated.engine.asked.clear()
-    gated.engine.fails = True
+    gate(gated).open.clear()
+    gate(gated).asked.clear()
+    gate(gated).fails = True
     await gated.say("new project beta")
-    await asyncio.wait_for(gated.engine.asked.wait(), 10)
+    await asyncio.wait_for(gate(gated).asked.wait(), 10)
     asked = await gated.ask("delete alpha --purge", room="other")
     await gated.ask(asked.split("`")[1], contains="is deleted", room="other")
-    gated.engine.open.set()
+    gate(gated).open.set()
     await gated.transport.until(lambda texts: any("Creating beta failed at" in text for text in texts))
     assert gated.app.projects.all() == []
     assert "No project is active" in await gated.ask("status") or "There is no project yet" in gated.transport.texts[-1]
-    gated.engine.fails = False
+    gate(gated).fails = False
     await gated.ask("new project beta", contains="is ready")
 
 
 async def test_taken_up_in_vain_elsewhere_the_tombstone_still_knows_its_source(gated: House, tmp_path: Path) -> None:
-    gated.engine.open.set()
+    gate(gated).open.set()
     await gated.ask("new project demo", contains="is ready")
     (tmp_path / "projects" / "demo" / "mine").write_text("mine")
     asked = await gated.ask("delete demo")
@@ -392,9 +406,9 @@ async def test_taken_up_in_vain_elsewhere_the_tombstone_still_knows_its_source(g
     other.mkdir()
     if os.geteuid() == 0:
         os.chown(other, 1234, 1234)
-    gated.engine.fails = True
+    gate(gated).fails = True
     await gated.ask(f"new project demo --path {other} --adopt", contains="failed at")
-    gated.engine.fails = False
+    gate(gated).fails = False
     again = await gated.ask("new project demo", contains="is ready")
     assert "picked up again" in again
     project = gated.app.projects.get("demo")
@@ -405,7 +419,7 @@ async def test_taken_up_in_vain_elsewhere_the_tombstone_still_knows_its_source(g
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 async def test_a_home_follows_its_projects_owner(gated: House, tmp_path: Path) -> None:
-    gated.engine.open.set()
+    gate(gated).open.set()
     await gated.ask("new project demo", contains="is ready")
     home = gated.app.projects.paths(gated.app.projects.get("demo")).home
     (home / "deep").mkdir()
@@ -424,7 +438,7 @@ async def test_a_home_follows_its_projects_owner(gated: House, tmp_path: Path) -
 
 
 async def test_a_purge_touches_nothing_around_what_it_removes(gated: House, tmp_path: Path) -> None:
-    gated.engine.open.set()
+    gate(gated).open.set()
     await gated.ask("new project demo", contains="is ready")
     await gated.ask("new project other", contains="is ready")
     root, source = tmp_path / "projects", tmp_path / "projects" / "demo"
@@ -443,27 +457,27 @@ async def test_a_purge_touches_nothing_around_what_it_removes(gated: House, tmp_
 
 
 async def test_what_the_engine_refuses_to_end_is_owed_and_its_name_is_free(gated: House) -> None:
-    gated.engine.open.set()
+    gate(gated).open.set()
     await gated.ask("new project demo", contains="is ready")
     key = gated.app.projects.paths(gated.app.projects.get("demo")).client_key
-    gated.engine.broken = "did not receive an exit event"
+    gate(gated).broken = "did not receive an exit event"
     asked = await gated.ask("delete demo")
     receipt = await gated.ask(asked.split("`")[1], contains="is deleted")
     assert "the container, until the engine removes it (did not receive an exit event)" in receipt
     assert not key.exists()
-    gated.engine.broken = ""
-    await gated.engine.stop(gated.engine.servers["demo"].spec)  # as `reap` does it on a real engine
+    gate(gated).broken = ""
+    await gated.engine.stop(gate(gated).servers["demo"].spec)  # as `reap` does it on a real engine
     assert "is ready" in await gated.ask("new project demo", contains="is ready")
     assert await gated.ask("hello", contains="hello") == "hello"
 
 
 async def test_down_while_the_engine_refused_is_made_so_later(gated: House) -> None:
-    gated.engine.open.set()
+    gate(gated).open.set()
     await gated.ask("new project demo", contains="is ready")
-    gated.engine.broken = "not now"
+    gate(gated).broken = "not now"
     assert "did not go down: not now" in await gated.ask("down")
-    gated.engine.broken = ""
-    await until(lambda: "demo" not in gated.engine.servers)
+    gate(gated).broken = ""
+    await until(lambda: "demo" not in gate(gated).servers)
     assert gated.app.projects.state(gated.app.projects.get("demo")) == "down"
 
 
@@ -488,7 +502,7 @@ async def test_a_deletion_that_was_cut_off_is_finished_with_its_key_and_its_purg
 
 
 async def test_one_projects_trouble_is_not_the_others(gated: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    gated.engine.open.set()
+    gate(gated).open.set()
     for name in ("alpha", "beta"):
         await gated.ask(f"new project {name}", contains="is ready")
     start = gated.engine.start
@@ -501,20 +515,20 @@ async def test_one_projects_trouble_is_not_the_others(gated: House, monkeypatch:
     monkeypatch.setattr(gated.engine, "start", odd)
     for name in ("alpha", "beta"):
         await gated.engine.stop(gated.app.projects.spec(gated.app.projects.get(name)))
-    await until(lambda: "beta" in gated.engine.servers)
+    await until(lambda: "beta" in gate(gated).servers)
 
 
 async def test_a_project_that_nobody_was_told_of_yet_is_not_taken_for_unfinished(gated: House) -> None:
     """Between READY and the reply the loop of the start-up may come by, and somebody may ask for the same name."""
-    gated.engine.open.set()
+    gate(gated).open.set()
     projects = gated.app.projects
     request = Request(name="demo", by="fake:ana", conversation_id=1, asked_at=0.0)
     await gated.ask("version")  # makes the conversation
     notice = Notice(gated.app.store, gated.app.outbox, Destination(gated.transport.message("", "").conversation, 1))
     made = await projects.create(request, lambda: None, notice)
-    await projects.reconciler.finish(
-        await gated.app.store.read(lambda c: replace(rows.by_name(c, "demo"), ready_at=None))
-    )
+    stored = await gated.app.store.read(lambda c: rows.by_name(c, "demo"))
+    assert stored is not None
+    await projects.reconciler.finish(replace(stored, ready_at=None))
     assert "There is a project demo already" in await gated.ask("new project demo", room="other")
     projects.begin(made.project)
     assert projects.state(projects.get("demo")) == "ready"

@@ -46,9 +46,9 @@ class Place:
     async def make(self, more: str = "", contains: str = "is ready") -> str:
         return await self.home.ask(f"new project demo --path {self.source} --adopt {more}", contains=contains)
 
-    async def confirm(self, asked: str, contains: str, **how: str) -> str:
+    async def confirm(self, asked: str, contains: str, *, sender: str = "fake:ana") -> str:
         code = next(part for part in asked.split("`") if part.startswith("confirm "))
-        return await self.home.ask(code, contains=contains, **how)
+        return await self.home.ask(code, contains=contains, sender=sender)
 
     @property
     def names(self) -> list[str]:

@@ -9,8 +9,11 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from collections.abc import AsyncIterator, Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -37,15 +40,15 @@ from gateway.store.turns import SessionKey
 
 
 @pytest_asyncio.fixture
-async def store(tmp_path: Path, empty_database: Path):
+async def store(tmp_path: Path, empty_database: Path) -> AsyncIterator[Store]:
     shutil.copy(empty_database, tmp_path / "huskies.db")
     opened = await Store.open(tmp_path / "huskies.db")
     yield opened
     await opened.close()
 
 
-def put(name: str):
-    return lambda c: c.execute(insert(cursors).values(transport=name, value="1"))
+def put(name: str, value: str = "1") -> Callable[[Connection], object]:
+    return lambda c: c.execute(insert(cursors).values(transport=name, value=value))
 
 
 async def test_units_that_wait_together_share_a_transaction(store: Store) -> None:
@@ -67,7 +70,11 @@ async def test_a_failing_unit_takes_nothing_with_it(store: Store) -> None:
 
 async def test_units_run_in_the_order_they_were_handed_in(store: Store) -> None:
     order: list[int] = []
-    await asyncio.gather(*(store.write(lambda c, n=n: order.append(n)) for n in range(500)))
+
+    def note(number: int, _: Connection) -> None:
+        order.append(number)
+
+    await asyncio.gather(*(store.write(partial(note, n)) for n in range(500)))
     assert order == list(range(500))
 
 
@@ -169,7 +176,9 @@ async def test_a_prepared_statement_fails_as_others_do(store: Store) -> None:
         await store.read(lambda c: broken.first(c, {}))
 
 
-async def test_a_locked_database_refuses_and_recovers(store: Store, tmp_path: Path, monkeypatch) -> None:
+async def test_a_locked_database_refuses_and_recovers(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Another process holds the write lock for longer than we wait."""
     await store.write(lambda c: c.exec_driver_sql("PRAGMA busy_timeout=50").close())
     with closing(sqlite3.connect(tmp_path / "huskies.db", isolation_level=None)) as other:
@@ -198,7 +207,7 @@ async def test_a_full_disk_refuses_and_recovers(tmp_path: Path, empty_database: 
         big = "y" * 200_000
         with pytest.raises(StateError):
             for n in range(20):
-                await opened.write(lambda c, n=n: c.execute(insert(cursors).values(transport=f"b{n}", value=big)))
+                await opened.write(put(f"b{n}", big))
         filler.unlink()
         await opened.write(put("after"))
         names = await opened.read(lambda c: c.scalars(select(cursors.c.transport)).all())
@@ -234,7 +243,7 @@ def test_a_reshaping_migration_keeps_one_copy(tmp_path: Path, empty_database: Pa
 
 
 #: Rows as the first schema had them: two projects, one of them deleted, and one message's way.
-ROWS = {
+ROWS: dict[str, list[dict[str, object]]] = {
     "cursors": [{"transport": "matrix", "value": "s1"}],
     "projects": [
         {"id": 1, "name": "demo", "path": "/src/demo", "desired": "up", "ready_at": 5.5, "token": "t1"},
@@ -345,7 +354,8 @@ async def test_a_database_of_the_first_schema_keeps_all_its_rows(tmp_path: Path)
         await opened.write(lambda c: projects_rows.change(c, gone.id, ssh_port=22200))
     await opened.close()
     again = await Store.open(database)
-    assert (await again.read(lambda c: projects_rows.by_name(c, "demo"))).owner == (1000, 1001)
+    kept = await again.read(lambda c: projects_rows.by_name(c, "demo"))
+    assert kept is not None and kept.owner == (1000, 1001)
     await again.close()
 
 
@@ -378,9 +388,11 @@ def test_the_migrations_make_the_tables_of_the_code(empty_database: Path) -> Non
         *("rule", "usage", "by_key", "notices", "last_received"),
     ],
 )
-def test_what_every_message_asks_does_not_walk_the_history(empty_database: Path, make) -> None:
+def test_what_every_message_asks_does_not_walk_the_history(
+    empty_database: Path, make: Callable[[], tuple[Any, ...]]
+) -> None:
     """SQLite's own plan: no table is scanned, and none by an index over what is settled."""
-    statements: list[str] = []
+    statements: list[tuple[str, tuple[object, ...]]] = []
     engine = connect(empty_database)
     with engine.connect() as connection:
         event.listen(connection, "before_cursor_execute", lambda *a: statements.append((a[2], a[3])))
@@ -405,9 +417,18 @@ async def test_what_a_thread_chooses_is_the_rooms_too_if_it_has_none(store: Stor
     """Where a mention is a thread of its own, the next one would find no project otherwise."""
 
     def unit(connection: Connection) -> list[int | None]:
-        values = {"path": Path("/x"), "adopted": False, "made_source": True, "wanted": "", "token": "t"}
         made = [
-            projects_rows.reserve(connection, name=name, permissions="auto", created_by="fake:ana", **values).id
+            projects_rows.reserve(
+                connection,
+                name=name,
+                path=Path("/x"),
+                adopted=False,
+                made_source=True,
+                wanted="",
+                token="t",
+                permissions="auto",
+                created_by="fake:ana",
+            ).id
             for name in ("first", "second")
         ]
         threads = [
@@ -417,6 +438,6 @@ async def test_what_a_thread_chooses_is_the_rooms_too_if_it_has_none(store: Stor
         conversations.switch(connection, threads[0], made[0])
         conversations.switch(connection, threads[1], made[1])
         found = [conversations.find(connection, Conversation("fake", "room", t)) for t in ("", "t1", "t2")]
-        return [None if one is None else one.project_id - made[0] for one in found]
+        return [None if one is None or one.project_id is None else one.project_id - made[0] for one in found]
 
     assert await store.write(unit) == [0, 0, 1]

@@ -32,7 +32,7 @@ async def rows(world: World) -> list[dict[str, Any]]:
 
 async def tokens(world: World) -> list[tuple[int, int, int, int]]:
     names = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
-    return [tuple(row[name] for name in names) for row in await rows(world)]  # type: ignore[misc]
+    return [tuple(row[name] for name in names) for row in await rows(world)]
 
 
 async def begin(world: World, project: int, text: str, room: str = "room") -> turns.Turn:

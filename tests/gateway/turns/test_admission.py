@@ -16,6 +16,7 @@ import pytest_asyncio
 from gateway.chat import Capabilities, Fate
 from gateway.config import Role
 from gateway.errors import StateError, UserError
+from gateway.store import budgets
 from gateway.store import turns as rows
 from gateway.testing import FakeTransport
 from gateway.turns import admission as admission_module
@@ -349,14 +350,14 @@ async def test_an_answer_to_a_budget_is_not_lost_when_the_database_refuses(
     poor: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.tasks.RETRY_S", 0.01)
-    grant, refusals = admission_module.budgets.grant, [StateError("full"), StateError("full")]
+    grant, refusals = budgets.grant, [StateError("full"), StateError("full")]
 
     def refuse(*given: Any) -> None:
         if refusals:
             raise refusals.pop()
         grant(*given)
 
-    monkeypatch.setattr(admission_module.budgets, "grant", refuse)
+    monkeypatch.setattr(budgets, "grant", refuse)
     await spend(poor, 5.0, "m1")
     await poor.say("more work", "m2")
     await reads(poor, "Continue")
@@ -386,7 +387,7 @@ def test_a_budgets_day_ends_at_midnight_also_when_the_clocks_change(monkeypatch:
     monkeypatch.setenv("TZ", "Europe/Berlin")
     time.tzset()
     try:
-        monkeypatch.setattr(admission_module.datetime, "date", Long)
+        monkeypatch.setattr(datetime, "date", Long)
         assert admission_module._midnight(1) - admission_module._midnight() == 25 * 3600
     finally:
         monkeypatch.undo()

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 
-from gateway.chat import Attachment, Fate
+from gateway.chat import Attachment, Fate, Message, MessageRef, Reply
 from gateway.errors import StateError
+from gateway.store import Connection
 from gateway.store import turns as turn_rows
 from gateway.store.messages import COMPACT
 from gateway.store.tables import messages, sessions, turns
@@ -89,7 +91,7 @@ async def test_a_session_never_has_two_runs_says_the_database(world: World) -> N
     await world.next_run()
     key = world.key(project)
 
-    def second(connection):
+    def second(connection: Connection) -> None:
         session = connection.scalar(select(sessions.c.id).where(sessions.c.project_id == key.project_id))
         connection.execute(
             insert(turns).values(
@@ -141,7 +143,7 @@ async def test_places_are_given_first_come_first_served(world: World) -> None:
     assert world.sleds.runs.empty()
     told = await world.transport.until(lambda texts: sum("in line" in text for text in texts) == 3)
     assert any("number 3 in line" in text for text in told)
-    order = []
+    order: list[int] = []
     for project, run in first:
         await world.sleds.finish(project, run)
     while len(order) < 3:
@@ -287,7 +289,7 @@ async def test_an_edit_of_a_waiting_message_replaces_it_and_a_later_one_does_not
     assert world.sleds.runs.empty()
 
 
-def _editing(message, target, text=None):
+def _editing(message: Message, target: str, text: str | None = None) -> Message:
     return replace(message, edits=target, text=text or message.text)
 
 
@@ -342,7 +344,7 @@ async def test_another_projects_sled_cannot_finish_a_run(world: World) -> None:
     assert await world.transport.until(lambda texts: bool(texts)) == ["true"]
 
 
-async def test_a_new_process_takes_up_windows_queue_and_runs(tmp_path) -> None:
+async def test_a_new_process_takes_up_windows_queue_and_runs(tmp_path: Path) -> None:
     """What a killed gateway leaves in the database is all that the next one needs."""
     first = await make_world(tmp_path)
     project = await started(first)
@@ -387,7 +389,7 @@ async def test_idle_sessions_leave_nothing_in_memory(world: World) -> None:
 
 
 @pytest.mark.parametrize("world", [{"window_s": 0.0, "runs": 1}], indirect=True)
-async def test_a_long_line_costs_no_edit_storm(world: World) -> None:
+async def test_a_long_line_costs_no_edit_storm(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of 60 sessions is told its place once when it joins, and again only near the head of the line."""
     ids = {}
     for number in range(60):
@@ -397,15 +399,15 @@ async def test_a_long_line_costs_no_edit_storm(world: World) -> None:
     edits = 0
     original = world.transport.edit
 
-    async def counted(*arguments):
+    async def counted(ref: MessageRef, reply: Reply, key: str) -> None:
         nonlocal edits
         edits += 1
-        await original(*arguments)
+        await original(ref, reply, key)
 
-    world.transport.edit = counted
+    monkeypatch.setattr(world.transport, "edit", counted)
     for number in range(60):
         await world.say(f"{number}", f"m{number}", room=f"room{number}")
-    order = []
+    order: list[int] = []
     while len(order) < 60:
         project, run = await world.next_run()
         order.append(project)
@@ -442,7 +444,9 @@ async def test_a_quick_turn_shows_no_progress(world: World) -> None:
     assert len(world.transport.calls) == 1
 
 
-async def test_a_restart_goes_on_with_the_same_live_message(tmp_path, empty_database, monkeypatch) -> None:
+async def test_a_restart_goes_on_with_the_same_live_message(
+    tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(progress, "SHOW_AFTER_S", 0.01)
     shutil.copy(empty_database, tmp_path / "huskies.db")
     first = await make_world(tmp_path)

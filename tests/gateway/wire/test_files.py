@@ -10,21 +10,23 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from aiohttp import FormData, web
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient, TestServer, make_mocked_request
 
 from gateway.chat import Attachment
 from gateway.delivery import Files
 from gateway.store import turns as rows
 from gateway.wire import FileRoutes
 from gateway.wire import files as files_module
-from sled.protocol import MAX_FILES, File, Run
+from sled.protocol import MAX_FILE, MAX_FILES, File, Run
 from tests.conftest import World
 
 
 class Post:
     """A wire of project `project`, whoever asks, and the files behind it."""
 
-    def __init__(self, world: World, files: Files, routes: FileRoutes, client: TestClient) -> None:
+    def __init__(
+        self, world: World, files: Files, routes: FileRoutes, client: TestClient[web.Request, web.Application]
+    ) -> None:
         self.world = world
         self.files = files
         self.routes = routes
@@ -129,7 +131,7 @@ async def test_a_sled_cannot_name_what_it_did_not_send(post: Post, tmp_path: Pat
 
 async def test_a_file_that_cannot_be_had_leaves_nothing_in_memory(post: Post) -> None:
     run = await post.begin(Attachment("big", "x", 10, "ref1"))
-    post.world.transport.files["ref1"] = b"x" * (files_module.MAX_FILE + 1)
+    post.world.transport.files["ref1"] = b"x" * (MAX_FILE + 1)
     assert (await post.client.get(f"/files/{run.files[0].id}")).status == 403
     assert post.routes._fetching == {}
 
@@ -159,19 +161,17 @@ async def test_a_file_that_takes_longer_than_a_sled_waits_is_fetched_once(
         into.write_bytes(b"png")
 
     monkeypatch.setattr(post.world.transport, "fetch", slow)
-    first = asyncio.create_task(post.routes._get(_Asks(run.files[0].id), post.project or 0))
+    first = asyncio.create_task(post.routes._get(asks(run.files[0].id), post.project or 0))
     await began.wait()
     first.cancel()  # as its server does when the sled hangs up
     await asyncio.wait([first])
-    second = asyncio.create_task(post.routes._get(_Asks(run.files[0].id), post.project or 0))
+    second = asyncio.create_task(post.routes._get(asks(run.files[0].id), post.project or 0))
     await post.world.store.read(lambda c: None)
     go.set()
     assert (await second).status == 200
     assert len(fetches) == 1
 
 
-class _Asks:
-    """What is read of a request for a file."""
-
-    def __init__(self, name: str) -> None:
-        self.match_info = {"id": name}
+def asks(name: str) -> web.Request:
+    """A request for a file, of which nothing but the name is read."""
+    return make_mocked_request("GET", f"/files/{name}", match_info={"id": name})

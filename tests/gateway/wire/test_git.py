@@ -9,6 +9,7 @@ import logging
 import os
 import subprocess
 from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,13 +39,17 @@ class Client:
     http: aiohttp.ClientSession
     wire: Path
 
-    def get(self, path: str, headers: Mapping[str, str] = TOKEN, method: str = "GET", data: bytes | None = None):  # type: ignore[no-untyped-def]
+    def get(
+        self, path: str, headers: Mapping[str, str] = TOKEN, method: str = "GET", data: bytes | None = None
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         url = URL(f"http://gateway/git/{path}", encoded=True)
         return self.http.request(method, url, headers=headers, data=data, allow_redirects=False)
 
-    async def refused(self, path: str, **how: object) -> tuple[int, str]:
+    async def refused(
+        self, path: str, headers: Mapping[str, str] = TOKEN, method: str = "GET", data: bytes | None = None
+    ) -> tuple[int, str]:
         """Status and text of a request that is not served; git shows text/plain only."""
-        async with self.get(path, **how) as response:
+        async with self.get(path, headers, method, data) as response:
             assert response.content_type == "text/plain"
             return response.status, (await response.text()).strip()
 

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.config.sections import is_git_host
 from gateway.errors import UserError
-from gateway.wire.git_url import MAX_URL, check_git_url, is_git_host
+from gateway.wire.git_url import MAX_URL, check_git_url
 
 EXAMPLE = "https://git.example.org/you/repo.git"
 

@@ -8,8 +8,9 @@ import os
 import stat
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import TypeVar
 
 import aiohttp
 import pytest
@@ -26,6 +27,7 @@ from sled.protocol import (
     Event,
     Finished,
     Frame,
+    FromGateway,
     Hello,
     Run,
     Said,
@@ -37,6 +39,7 @@ from sled.protocol import (
 )
 from tests.support.processes import until
 
+F = TypeVar("F", bound=Frame)
 TOKENS = {1: "token-of-one", 2: "token-of-two"}
 
 
@@ -84,15 +87,22 @@ class Wires:
         headers = {"Authorization": f"Bearer {TOKENS[project] if token is None else token}"}
         return await session.ws_connect("http://wire/sled", headers=headers, max_msg_size=0)
 
-    async def hello(self, project: int = 1, journal: str = "j", **how) -> aiohttp.ClientWebSocketResponse:
+    async def hello(self, project: int = 1, journal: str = "j") -> aiohttp.ClientWebSocketResponse:
         socket = await self.dial(project)
-        await socket.send_str(encode(Hello(version=1, journal=journal, runs=[], agents=["scripted"], **how)))
+        await socket.send_str(encode(Hello(version=1, journal=journal, runs=[], agents=["scripted"])))
         assert isinstance(await take(socket), Welcome)
         return socket
 
 
-async def take(socket: aiohttp.ClientWebSocketResponse):
+async def take(socket: aiohttp.ClientWebSocketResponse) -> FromGateway:
     return decode_from_gateway(await socket.receive_str(timeout=5))
+
+
+async def take_a(socket: aiohttp.ClientWebSocketResponse, kind: type[F]) -> F:
+    """The next frame, which is of that kind."""
+    frame = await take(socket)
+    assert isinstance(frame, kind)
+    return frame
 
 
 async def shout(socket: aiohttp.ClientWebSocketResponse, what: str | bytes) -> None:
@@ -122,14 +132,14 @@ async def wires() -> AsyncIterator[Wires]:
 
 
 @pytest.mark.parametrize("token", ["", "wrong", TOKENS[2], "tökén"])
-async def test_a_wrong_token_is_401_also_that_of_another_project(wires, token):
+async def test_a_wrong_token_is_401_also_that_of_another_project(wires: Wires, token: str) -> None:
     with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
         await wires.dial(1, token)
     assert caught.value.status == 401
     assert not wires.listener.hellos
 
 
-async def test_each_socket_speaks_for_its_project(wires):
+async def test_each_socket_speaks_for_its_project(wires: Wires) -> None:
     first, second = await wires.hello(1, "j1"), await wires.hello(2, "j2")
     await first.send_str(encode(Event(run="r", seq=2, body=TextDelta(delta="a"))))
     await second.send_str(encode(Event(run="r", seq=3, body=TextDelta(delta="b"))))
@@ -141,7 +151,7 @@ async def test_each_socket_speaks_for_its_project(wires):
     assert await take(second) == Ack(run="r")
 
 
-async def test_only_the_user_may_reach_a_socket(wires):
+async def test_only_the_user_may_reach_a_socket(wires: Wires) -> None:
     mode = stat.S_IMODE(wires.path(1).stat().st_mode), stat.S_IMODE(wires.path(1).parent.stat().st_mode)
     assert mode == (0o600, 0o700)
 
@@ -169,7 +179,7 @@ DEEP = "[" * 100_000
     ],
     ids=lambda bad: repr(bad[:20]),
 )
-async def test_a_bad_frame_closes_its_own_connection_only(wires, bad):
+async def test_a_bad_frame_closes_its_own_connection_only(wires: Wires, bad: str) -> None:
     good, evil = await wires.hello(1), await wires.hello(2)
     await shout(evil, bad)
     assert await closed(evil) in REFUSED
@@ -192,7 +202,7 @@ async def test_a_bad_frame_closes_its_own_connection_only(wires, bad):
     ],
     ids=["rubbish", "binary", "no hello", "version", "oversized"],
 )
-async def test_a_bad_greeting_is_refused(wires, first):
+async def test_a_bad_greeting_is_refused(wires: Wires, first: str | bytes) -> None:
     socket = await wires.dial()
     await shout(socket, first)
     assert await closed(socket) in REFUSED
@@ -200,14 +210,14 @@ async def test_a_bad_greeting_is_refused(wires, first):
     assert wires.sleds.journal(1) is None
 
 
-async def test_a_sled_that_hangs_up_before_its_hello_leaves_nothing(wires):
+async def test_a_sled_that_hangs_up_before_its_hello_leaves_nothing(wires: Wires) -> None:
     for _ in range(5):
         await (await wires.dial()).close()
     await wires.hello()
     assert len(wires.listener.hellos) == 1
 
 
-async def test_a_frame_of_almost_the_largest_size_is_taken(wires):
+async def test_a_frame_of_almost_the_largest_size_is_taken(wires: Wires) -> None:
     socket = await wires.hello()
     event = Event(run="r", seq=1, body=Finished(ending="answered", text="é" * 2**20))
     await socket.send_str(encode(event))
@@ -215,7 +225,7 @@ async def test_a_frame_of_almost_the_largest_size_is_taken(wires):
     assert wires.listener.events == [(1, event)]
 
 
-async def test_a_newer_connection_replaces_the_older_at_once(wires):
+async def test_a_newer_connection_replaces_the_older_at_once(wires: Wires) -> None:
     """The older may be half-open: nothing waits for its goodbye."""
     older = await wires.hello(journal="old")
     began = time.monotonic()
@@ -229,7 +239,7 @@ async def test_a_newer_connection_replaces_the_older_at_once(wires):
     assert wires.sleds.journal(1) == "new"
 
 
-async def test_many_connections_at_once_leave_the_last(wires):
+async def test_many_connections_at_once_leave_the_last(wires: Wires) -> None:
     sockets = await asyncio.gather(*(wires.hello(journal=f"j{n}") for n in range(10)))
     last = wires.listener.hellos[-1][1].journal
     await until(lambda: sum(not s.closed and not s._closing for s in sockets) <= 10)
@@ -241,7 +251,7 @@ async def test_many_connections_at_once_leave_the_last(wires):
     assert await take(sockets[int(last[1:])]) == Ack(run="r")
 
 
-async def test_what_is_being_taken_in_when_the_sled_hangs_up_is_taken_in_to_its_end(wires):
+async def test_what_is_being_taken_in_when_the_sled_hangs_up_is_taken_in_to_its_end(wires: Wires) -> None:
     """A sled that is told to end says Finished and hangs up; its gateway is still committing."""
     wires.listener.gate.clear()
     socket = await wires.hello()
@@ -249,38 +259,41 @@ async def test_what_is_being_taken_in_when_the_sled_hangs_up_is_taken_in_to_its_
     await socket.send_str(encode(event))
     await until(lambda: wires.listener.began)
     await wires.stack.aclose()
-    (handler,) = [t for t in asyncio.all_tasks() if "RequestHandler.start" in repr(t)] or [None]
-    if handler is not None:
-        await asyncio.wait([handler], timeout=5)
+    handlers = [t for t in asyncio.all_tasks() if "RequestHandler.start" in repr(t)]
+    assert len(handlers) <= 1
+    if handlers:
+        await asyncio.wait(handlers, timeout=5)
     wires.listener.gate.set()
     await until(lambda: wires.listener.events == [(1, event)])
     await until(lambda: wires.sleds.journal(1) is None)
 
 
-async def test_a_listener_that_fails_closes_the_connection_and_the_next_is_served(wires):
-    async def fail(project_id, event):
+async def test_a_listener_that_fails_closes_the_connection_and_the_next_is_served(
+    wires: Wires, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(project_id: int, event: Event) -> None:
         raise RuntimeError("no database")
 
     socket = await wires.hello()
-    wires.listener.on_event = fail
-    await socket.send_str(encode(Event(run="r", seq=1, body=TextDelta(delta="a"))))
-    assert await closed(socket) == 1011
-    del wires.listener.on_event
+    with monkeypatch.context() as for_now:
+        for_now.setattr(wires.listener, "on_event", fail)
+        await socket.send_str(encode(Event(run="r", seq=1, body=TextDelta(delta="a"))))
+        assert await closed(socket) == 1011
     again = await wires.hello()
     await again.send_str(encode(Event(run="r", seq=1, body=TextDelta(delta="a"))))
     await until(lambda: wires.listener.events)
 
 
-async def test_what_follows_the_welcome_keeps_its_order(wires):
+async def test_what_follows_the_welcome_keeps_its_order(wires: Wires) -> None:
     """A large Run is still on its way to a slow sled when its Stop is sent."""
     runs = [Run(run=f"r{n}", session="s", prompt="x" * 3_000_000, agent="a") for n in range(3)]
-    wires.listener.then = runs
+    wires.listener.then = [*runs]
     socket = await wires.dial()
     await socket.send_str(HELLO)
     await until(lambda: wires.sleds.journal(1))
     stopping = asyncio.create_task(wires.sleds.send(1, Stop(run="r2")))
     assert isinstance(await take(socket), Welcome)
-    assert [(await take(socket)).run for _ in range(3)] == ["r0", "r1", "r2"]
+    assert [(await take_a(socket, Run)).run for _ in range(3)] == ["r0", "r1", "r2"]
     assert await take(socket) == Stop(run="r2")
     assert await stopping
 
@@ -288,11 +301,11 @@ async def test_what_follows_the_welcome_keeps_its_order(wires):
 # --- calls -----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_call_is_answered(wires):
+async def test_a_call_is_answered(wires: Wires) -> None:
     socket = await wires.hello()
     for ok, text in ((True, "ready"), (False, "no git")):
         calling = asyncio.create_task(wires.sleds.call(1, Call(call=wires.sleds.new_call_id(), job="init"), 5))
-        call = await take(socket)
+        call = await take_a(socket, Call)
         await socket.send_str(encode(Answer(call="stale", ok=True)))
         await socket.send_str(encode(Answer(call=call.call, ok=ok, text=text)))
         await socket.send_str(encode(Answer(call=call.call, ok=ok, text="twice")))
@@ -303,7 +316,7 @@ async def test_a_call_is_answered(wires):
                 await calling
 
 
-async def test_a_call_without_a_sled_or_an_answer_fails(wires):
+async def test_a_call_without_a_sled_or_an_answer_fails(wires: Wires) -> None:
     with pytest.raises(SledAway):
         await wires.sleds.call(1, Call(call="c", job="init"), 5)
     socket = await wires.hello()
@@ -318,9 +331,9 @@ async def test_a_call_without_a_sled_or_an_answer_fails(wires):
         socket = await wires.hello()
 
 
-async def test_a_call_tells_how_far_it_has_got(wires):
+async def test_a_call_tells_how_far_it_has_got(wires: Wires) -> None:
     socket, other = await wires.hello(1), await wires.hello(2)
-    lines = []
+    lines: list[str] = []
     calling = asyncio.create_task(wires.sleds.call(1, Call(call="c", job="clone"), 5, said=lines.append))
     await take(socket)
     await other.send_str(encode(Said(call="c", text="another project's")))
@@ -341,7 +354,7 @@ async def test_a_call_tells_how_far_it_has_got(wires):
     assert await closed(socket) in REFUSED
 
 
-async def test_arrival_waits_for_a_hello(wires):
+async def test_arrival_waits_for_a_hello(wires: Wires) -> None:
     with pytest.raises(SledAway):
         await wires.sleds.arrival(1, 0.05)
     waiting = asyncio.create_task(wires.sleds.arrival(1, 5))
@@ -358,7 +371,7 @@ async def test_arrival_waits_for_a_hello(wires):
 # --- sockets ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_path_that_the_kernel_would_refuse_is_refused_with_its_reason(wires):
+async def test_a_path_that_the_kernel_would_refuse_is_refused_with_its_reason(wires: Wires) -> None:
     fits = wires.folder / ("é" * ((107 - len(bytes(wires.folder)) - 1) // 2))
     await wires.sleds.open(3, "t", fits)
     with pytest.raises(UserError, match="state_dir"):
@@ -367,7 +380,7 @@ async def test_a_path_that_the_kernel_would_refuse_is_refused_with_its_reason(wi
     assert not fits.exists()
 
 
-async def test_a_wire_is_opened_once_and_closed_with_its_sled(wires):
+async def test_a_wire_is_opened_once_and_closed_with_its_sled(wires: Wires) -> None:
     await wires.sleds.open(1, TOKENS[1], wires.path(1))
     socket, other = await wires.hello(1), await wires.hello(2)
     await wires.sleds.close(wires.path(1))
@@ -381,7 +394,7 @@ async def test_a_wire_is_opened_once_and_closed_with_its_sled(wires):
     assert not (await wires.dial(1, "new-token")).closed
 
 
-async def test_a_socket_left_by_a_killed_gateway_is_replaced(wires):
+async def test_a_socket_left_by_a_killed_gateway_is_replaced(wires: Wires) -> None:
     path = wires.folder / "stale.sock"
     server = await asyncio.start_unix_server(lambda r, w: None, str(path))
     server.close()
@@ -390,7 +403,7 @@ async def test_a_socket_left_by_a_killed_gateway_is_replaced(wires):
     await wires.sleds.open(3, "t", path)
 
 
-async def test_a_wire_that_could_not_be_opened_can_be_tried_again(wires):
+async def test_a_wire_that_could_not_be_opened_can_be_tried_again(wires: Wires) -> None:
     path = wires.folder / "later.sock"
     path.mkdir()
     with pytest.raises(OSError):
@@ -400,7 +413,7 @@ async def test_a_wire_that_could_not_be_opened_can_be_tried_again(wires):
     assert path.is_socket()
 
 
-async def test_the_end_of_the_server_does_not_wait_for_silent_sleds(wires):
+async def test_the_end_of_the_server_does_not_wait_for_silent_sleds(wires: Wires) -> None:
     """Sockets that nobody reads: half-open sleds never confirm a close."""
     writers = []
     for project, token in TOKENS.items():
@@ -423,11 +436,11 @@ async def test_the_end_of_the_server_does_not_wait_for_silent_sleds(wires):
         writer.close()
 
 
-async def test_other_routes_know_the_project_by_its_socket_and_token():
+async def test_other_routes_know_the_project_by_its_socket_and_token() -> None:
     with tempfile.TemporaryDirectory(prefix="huskies-") as name:
         sleds, path = Sleds(), Path(name) / "s"
 
-        def routes(authenticate):
+        def routes(authenticate: Callable[[web.Request], str | None]) -> list[web.RouteDef]:
             async def who(request: web.Request) -> web.Response:
                 return web.Response(text=str(authenticate(request)))
 
@@ -442,7 +455,7 @@ async def test_other_routes_know_the_project_by_its_socket_and_token():
         await sleds.stop()
 
 
-async def test_a_project_opens_only_so_many_connections(wires, monkeypatch):
+async def test_a_project_opens_only_so_many_connections(wires: Wires, monkeypatch: pytest.MonkeyPatch) -> None:
     """Idle ones count: each is a file of the gateway, which has a thousand."""
     monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 4)
     sled = await wires.hello(1)
@@ -457,7 +470,10 @@ async def test_a_project_opens_only_so_many_connections(wires, monkeypatch):
     assert await wires.sleds.send(1, Ack(run="r"))
     assert await take(sled) == Ack(run="r"), "its sled is still there"
     idle[0][1].close()
-    await until(lambda: len(wires.sleds._server._runner.server.connections) == 4)
+    runner = wires.sleds._server._runner
+    assert runner is not None and runner.server is not None
+    server = runner.server
+    await until(lambda: len(server.connections) == 4)
     assert not (await wires.hello(1)).closed
     assert not other.closed
     for _, writer in idle[1:]:
