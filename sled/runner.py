@@ -34,13 +34,13 @@ class Runner:
         self._turn: Turn | None = None
 
     async def serve(self) -> None:
-        """Until the sled closes the channel."""
+        """Serve until the sled closes the channel."""
         play: asyncio.Task[None] | None = None
         while frame := await self._channel.from_sled():
             if isinstance(frame, Run):
                 if play is not None:
                     await play
-                # What earlier turns left, a server say, is not this turn's; nor is, once it started, the agent itself.
+                # What earlier turns left (a server, say) is not this turn's; nor is the agent itself, once started.
                 await self._send_baseline()
                 self._turn = Turn(frame, self._emit)
                 play = asyncio.create_task(self._play(self._turn))
@@ -50,7 +50,7 @@ class Runner:
                 await self._take(frame)
 
     async def _take(self, frame: ToRunner) -> None:
-        """What concerns the run under way."""
+        """Handle a frame for the run under way."""
         match frame:
             case Steer():
                 await self._steer(frame)
@@ -64,7 +64,7 @@ class Runner:
                 log.warning("nothing to do with a frame %s", type(frame).__name__)
 
     async def _play(self, turn: Turn) -> None:
-        """One run; nothing is awaited before the agent's own `run` is under way."""
+        """Play one run; nothing is awaited before the agent's own `run` is under way."""
         run = turn.run
         try:
             if self._agent is None:
@@ -108,7 +108,7 @@ async def main() -> None:
 
 
 def _go_first_when_memory_ends() -> None:
-    """Have the kernel choose what an agent started, rather than the sled or an editor's shell."""
+    """Make the kernel choose what an agent started, rather than the sled or an editor's shell."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500")
 

@@ -85,7 +85,7 @@ async def test_diff_shows_what_the_last_turn_changed(yard):
 
 async def test_before_the_first_turn_there_is_nothing(yard):
     for name in ("diff", "undo"):
-        with pytest.raises(SledRefused, match="there was no turn yet"):
+        with pytest.raises(SledRefused, match="there has been no turn yet"):
             await job(yard, name)
 
 
@@ -146,9 +146,9 @@ async def test_undo_brings_back_what_was(yard):
     assert not (ws / "new").exists()
     assert (ws / "kept.txt").stat().st_mode & 0o777 == 0o600
     assert "files that git ignores" in made["cannot"] and "commits" not in made["cannot"]
-    with pytest.raises(SledRefused, match="no turn that is remembered"):
+    with pytest.raises(SledRefused, match="no remembered turn"):
         await job(yard, "undo")
-    with pytest.raises(SledRefused, match="is undone already"):
+    with pytest.raises(SledRefused, match="is already undone"):
         await job(yard, "undo", run)
 
 
@@ -162,7 +162,7 @@ async def test_undo_leaves_alone_what_was_changed_since(yard):
     (ws / "d.txt").write_text("mine as well")
     made = await job(yard, "undo")
     assert {left["path"]: left["why"] for left in made["left"]} == dict.fromkeys(
-        ("a.txt", "c.txt", "d.txt"), "it was changed since"
+        ("a.txt", "c.txt", "d.txt"), "it has changed since"
     )
     assert (made["restored"], made["removed"]) == (["b.txt"], ["e.txt"])
     assert (ws / "a.txt").read_text() == "mine" and (ws / "c.txt").read_text() == "mine too"
