@@ -1,12 +1,12 @@
-"""A cold build of a project's image: how much of its time is the engine's, and how much our own.
+"""A cold build of a project's image: how much of its time is the engine's, and how much is ours.
 
     python benchmarks/build.py [--stack minimal] [--rounds 1]
 
-Cold: a build argument that nobody had before is declared right behind each FROM, so that the engine has no instruction
-in its cache; the build log is searched for proof. The time of one `prepare` is taken apart into the engine's builds
+Cold: a build argument that was never used before is declared right after each FROM, so that the engine has nothing in
+its cache; the build log is searched for proof. The time of one `prepare` is split into the engine's builds
 (one `Client.build` for each layer, its connection included), the image contract's check (`Images._check`: one container
-from create to remove), and what is left: our own time, the engine's small answers to it included. The SDK is imported
-before; in a gateway the first look at the engine does that.
+from create to remove), and the rest: our own time, including the engine's small answers. The SDK is imported
+beforehand; in a gateway the first call to the engine does that.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Parts:
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
-        """Have the builds and the check report here."""
+        """Make the builds and the check report here."""
         build, check = Client.build, Images._check
 
         async def timed_build(
@@ -87,7 +87,7 @@ class Parts:
 
 
 def plan(stack: str, of: str) -> ImagePlan:
-    """An image that no engine has a single instruction of."""
+    """An image that no engine has a single cached instruction of."""
     inputs = build_inputs.read(BuildSection(base_image=BASE_IMAGE, **build_section()))
     unique = {**inputs.arguments, f"HUSKIES_BENCHMARK_{secrets.token_hex(6)}": "yes"}
     overlays = [Overlay(found, found.version) for found in catalog() if found.name == stack and found.has_image]
@@ -127,7 +127,7 @@ def one_round(stack: str) -> Parts:
 
 
 def remove_nameless(image: str) -> None:
-    """Remove what a build that was cut off had made so far; the engine needs a moment to let go of it."""
+    """Remove what an interrupted build had made so far; the engine needs a moment to let go of it."""
     for _ in range(20):
         if image not in names("images", "-aq") or docker("rmi", image, check=False) is not None:
             return

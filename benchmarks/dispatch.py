@@ -3,8 +3,8 @@
     python benchmarks/dispatch.py [--seconds 20] [--rate 50] [--sessions 10000]
 
 Durable (SQLite, WAL, synchronous FULL), window 0, open loop: messages are sent at their time whether or not earlier
-ones are done. The sleds are one other process with 50 real links and journals on 50 real wires. Beside it, alternating
-in the same run, stands the bare wire: the same frame to the same sled with nothing before it.
+ones are done. The sleds are one other process with 50 real links and journals on 50 real wires. It alternates,
+in the same run, with the bare wire: the same frame to the same sled with nothing before it.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class OtherProcess(InMemoryEngine):
                 self.news.notify_all()
 
     async def until(self, count: int) -> None:
-        """Wait for so many reports."""
+        """Wait for that many reports."""
         async with asyncio.timeout(300), self.news:
             await self.news.wait_for(lambda: len(self.received) >= count)
 
