@@ -46,7 +46,7 @@ $(SYNAPSE)/done: requirements/synapse.txt
 	$(SYNAPSE)/bin/pip install --quiet --require-hashes -r requirements/synapse.txt
 	touch $@
 
-# What stands for Slack and Twilio in tests, and is not of our making. npm checks the hashes.
+# Third-party stand-ins for Slack and Twilio in tests. npm checks the hashes.
 $(PEERS)/done: requirements/peers/package.json requirements/peers/package-lock.json
 	mkdir -p $(PEERS)
 	cp requirements/peers/*.json $(PEERS)

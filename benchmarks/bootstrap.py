@@ -2,17 +2,17 @@
 
     python -m benchmarks.bootstrap [--rounds 10] [--bursts 3] [--at-once 20]
 
-The gateway runs in this process, on a platform in memory: nothing is between a command and its reply but the gateway.
-Its image (stack python) was built before, and one project stays, so that image and network are in use throughout.
+The gateway runs in this process, on a platform in memory: only the gateway is between a command and its reply. Its
+image (stack python) is built beforehand, and one project stays, so that image and network are in use throughout.
 
-Bare is create and start through the SDK, as the gateway does it and quicker than the `docker` command: the same image
-and the same JSON (`gateway.engine.container`), with a port, a name, folders and keys of its own, which are made before
-the clock starts. Its sled finds no gateway and does nothing.
+Bare means create and start through the SDK, as the gateway does it and faster than the `docker` command: the same image
+and the same JSON (`gateway.engine.container`), with its own port, name, folders and keys, which are made before the
+clock starts. Its sled finds no gateway and does nothing.
 
-The clock starts right before `Inbox.accept`, or before the create; it ends when the SSH server's banner can be read on
+The clock starts right before `Inbox.accept`, or before the create; it stops when the SSH server's banner can be read on
 the published port, and for huskies also when the READY reply is on the platform. The banner is asked for every 5 ms
-from when the engine says that the container is started: what its proxy takes before that hangs for a second. Bare and
-huskies alternate.
+once the engine says that the container has started: a connection that its proxy takes before that hangs for a second.
+Bare and huskies alternate.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ BRIEF = {"rounds": 1, "bursts": 1, "at_once": 2}
 
 
 class Bare:
-    """Containers without a gateway, of an instance of their own: the gateway removes what it does not know."""
+    """Containers without a gateway, in their own instance: the gateway removes what it does not know."""
 
     def __init__(self, folder: Path, image: str, owner: tuple[int, int]) -> None:
         self._folder, self._image, self._owner = folder, image, owner
@@ -102,7 +102,7 @@ class Bare:
 
 
 class Watched(DockerEngine):
-    """The engine, which tells of each container that it started."""
+    """The engine; it also reports each container that it started."""
 
     def __init__(self, instance: str, limits: Resources) -> None:
         super().__init__(instance, limits)
@@ -124,7 +124,7 @@ class Huskies:
     pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(40))
 
     async def new(self, name: str, *, watch: bool = True) -> tuple[float, float]:
-        """Seconds until the banner (of no meaning without `watch`), and until the reply says READY."""
+        """Seconds until the banner (meaningless without `watch`), and until the reply says READY."""
         watching: Awaitable[float] = self._banner(name) if watch else asyncio.sleep(0, 0.0)
         message = self.transport.message(f"new project {name} --stack python", f"m-{name}", room=f"room-{name}")
         began = time.monotonic()
@@ -154,7 +154,7 @@ class Huskies:
 
 
 async def banner(port: int, pool: ThreadPoolExecutor) -> float:
-    """When the SSH server greets; on a thread, so that what the event loop is at does not count."""
+    """When the SSH server greets; on a thread, so that a busy event loop does not count."""
     return await asyncio.get_running_loop().run_in_executor(pool, _banner, port)
 
 
@@ -224,7 +224,7 @@ async def at_once(huskies: Huskies, bare: Bare, bursts: int, count: int) -> tupl
 
 
 async def all_of(works: list[Callable[[], Awaitable[object]]]) -> float:
-    """Seconds until all are done that begin together."""
+    """Start all at once; seconds until they are done."""
     began = time.monotonic()
     await asyncio.gather(*(work() for work in works))
     return time.monotonic() - began
@@ -242,7 +242,7 @@ def idle_sled(name: str) -> tuple[float, float, float]:
 
 
 def clear(of: str) -> None:
-    """Remove all that an instance has; again where the engine was still at it when a benchmark was cut off."""
+    """Remove all that an instance has; try again if the engine was still busy when a benchmark was cut off."""
     for _ in range(20):
         with contextlib.suppress(AssertionError):
             return remove_all(of)

@@ -1,4 +1,4 @@
-"""A cold build of a project's image: how much of its time is the engine's, and how much our own.
+"""A cold build of a project's image: how much of its time is the engine's, and how much is ours.
 
     python -m benchmarks.build [--stack minimal] [--rounds 1]
 
@@ -128,7 +128,7 @@ def one_round(stack: str, *, cached: bool) -> Parts:
 
 
 def remove_nameless(image: str) -> None:
-    """Remove what a build that was cut off had made so far; the engine needs a moment to let go of it."""
+    """Remove what an interrupted build had made so far; the engine needs a moment to let go of it."""
     for _ in range(20):
         if image not in names("images", "-aq") or docker("rmi", image, check=False) is not None:
             return

@@ -98,7 +98,7 @@ class OtherProcess(InMemoryEngine):
                 self.news.notify_all()
 
     async def until(self, count: int) -> None:
-        """Wait for so many reports."""
+        """Wait for that many reports."""
         async with asyncio.timeout(300), self.news:
             await self.news.wait_for(lambda: len(self.received) >= count)
         assert not self.twice, self.twice

@@ -64,7 +64,7 @@ def gateway_round(folder: Path) -> tuple[float, float]:
 
 
 def is_ready(port: int) -> bool:
-    """One look at `/readyz`."""
+    """Ask `/readyz` once."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", "/readyz")

@@ -2,12 +2,12 @@
 
     python -m benchmarks.turns [--rounds 15]
 
-The model's API is a stub of this process (`tests/support/claude_api.py`), the CLI is the real one. The gateway runs in
-this process too, with the process engine, so that what is measured is huskies and not a container; its sled, runner
-and CLI are processes of their own, on a real wire, and the call comes back through relay and proxy. Cold and warm
+The model's API is a stub in this process (`tests/support/claude_api.py`), the CLI is the real one. The gateway runs in
+this process too, with the process engine, so that huskies is measured and not a container; its sled, runner and CLI
+are separate processes, on a real wire, and the call comes back through relay and proxy. Cold and warm
 alternate, and all three clocks end when the same kind of request is complete at the stub:
 
-    cold    from right before the process is started: `claude -p`, on a home of its own, straight to the stub
+    cold    from right before the process is started: `claude -p`, with its own home, straight to the stub
     turn    from when the run's frame is handed to the sled
     whole   from right before `Inbox.accept`, with a coalesce window of 0
 """

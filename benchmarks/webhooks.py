@@ -4,8 +4,8 @@
 
 Slack (HTTP) and WhatsApp, each as the gateway serves it (transport, inbox, a durable SQLite database), beside a bare
 aiohttp handler that computes the same HMAC over the same request. The two servers are processes on one core, the load
-comes from another one, both in turn in one run. What counts is what stands in the database afterwards. Then the gateway
-is offered half of what it took, at a steady pace, and the times until its answers are looked at.
+comes from another one, both in turn in one run. What counts is what is in the database afterwards. Then the gateway
+is offered half the rate that it took, at a steady pace, and the times until its answers are measured.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from tests.support.slack_server import BOT, SECRET, TEAM, SlackServer, signed
 from tests.support.twilio_server import ANA, PUBLIC_URL, TOKEN, TwilioServer, sign
 from tests.support.whatsapp_bot import WhatsAppBot
 
-#: The least part of the bare handler's rate, and the longest 99th percentile at half load, milliseconds.
+#: The smallest share of the bare handler's rate, and the longest 99th percentile at half load, in milliseconds.
 BOUND, BOUND_MS = 0.35, 100.0
 BRIEF = {"seconds": 0.5, "rounds": 1}
 CLIENTS = 32
@@ -110,7 +110,7 @@ class Post:
 
 
 def posts(platform: str, run: str) -> Iterator[Post]:
-    """Messages of one person's, each a new one."""
+    """Messages from one person, each a new one."""
     twilio = TwilioServer()
     for number in itertools.count():
         if platform == "whatsapp":
@@ -170,7 +170,7 @@ class Server:
             return int(connection.execute("SELECT count(*) FROM messages").fetchone()[0])
 
     async def flood(self, seconds: float) -> tuple[int, float]:
-        """As many as it takes, for a while: how many were acknowledged, and in what time."""
+        """Send as many as it takes, for a while: how many were acknowledged, and in what time."""
         ready = list(itertools.islice(posts(self.platform, secrets.token_hex(2)), int(6000 * seconds)))
         todo = iter(ready)
         done = 0
@@ -190,7 +190,7 @@ class Server:
             return done, time.monotonic() - began
 
     async def pace(self, rate: float, seconds: float) -> list[float]:
-        """So many a second, whether or not earlier ones are answered: the times until the answers, milliseconds."""
+        """Send at a fixed rate, whether or not earlier ones are answered: the times until the answers, in ms."""
         ready = list(itertools.islice(posts(self.platform, secrets.token_hex(2)), int(rate * seconds)))
         took: list[float] = []
         async with session() as http:

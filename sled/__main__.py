@@ -4,7 +4,7 @@ HUSKIES_WIRE        path of the gateway's socket
 HUSKIES_TOKEN       the project's token; it opens this project's wire and nothing else
 HUSKIES_WORKSPACE   the project's source
 HOME                the project's home
-HUSKIES_MODEL_AUTH  "api_key" or "oauth": as what Claude presents the token to the relay
+HUSKIES_MODEL_AUTH  "api_key" or "oauth": the form in which Claude presents the token to the relay
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from sled.supervisor import MARK, Supervisor
 
 log = logging.getLogger("sled")
 
-#: Exit codes: nothing to do here, start no other.
+#: Exit codes that mean: there is nothing to do here, do not start another.
 EXIT_LOCKED = 75
 EXIT_REFUSED = 77
 
@@ -69,7 +69,7 @@ class Config:
 
     @classmethod
     def from_environment(cls) -> Config:
-        """Raises KeyError for what is missing."""
+        """Read it from the environment. Raises KeyError for a missing variable."""
         return cls(
             wire=Path(os.environ["HUSKIES_WIRE"]),
             token=os.environ["HUSKIES_TOKEN"],
@@ -135,12 +135,12 @@ class Sled:
         )
         relayed = Relayed(relay_url, config.token)
         self._jobs = Jobs(self._supervisor, config.workspace, marked, relayed, snapshots)
-        #: The hosts that git is led to by the relay; None until the gateway said.
+        #: The hosts that git reaches through the relay; None until the gateway has named them.
         self._git_hosts: list[str] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Until cancelled; then every run is ended."""
+        """Serve until cancelled; then end every run."""
         await self._supervisor.recover()
         try:
             await self._link.run()
@@ -152,7 +152,7 @@ class Sled:
             await self._children.close()
 
     async def _welcomed(self, welcome: Welcome) -> None:
-        """Lead git by the relay, to the hosts that the gateway has a token for."""
+        """Send git through the relay, for the hosts that the gateway has a token for."""
         if welcome.git_hosts == self._git_hosts:
             return
         if not welcome.git_hosts and not git_way.file_of(self._config.home).exists():
@@ -205,7 +205,7 @@ class Sled:
 
 
 def take_lock(home: Path) -> int | None:
-    """One sled per home: the open, locked file; None when another sled holds it.
+    """Ensure one sled per home; returns the open, locked file, or None when another sled holds it.
 
     A POSIX lock: the kernel tells the process engine who holds it, so there is no pid on disk that could be stale.
     """
@@ -229,7 +229,7 @@ async def main(config: Config) -> int:
     try:
         await work
     except asyncio.CancelledError:
-        log.info("told to end")
+        log.info("ending, as requested")
     except Refused:
         log.error("the gateway does not know this project; ending")
         return EXIT_REFUSED

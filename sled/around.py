@@ -1,4 +1,4 @@
-"""What happens around a run, so that its agent need not care: files in and out, snapshots, news of the workspace."""
+"""What happens around a run, so that its agent need not care: files in and out, snapshots, news about the workspace."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sled.files import Files
 from sled.protocol import Body, Note, Run
 from sled.snapshots import Snapshots
 
-#: Seconds that a prompt waits for the news of the workspace; later ones are told with the next prompt.
+#: Seconds that a prompt waits for news about the workspace; later news is told with the next prompt.
 NEWS_WITHIN_S = 0.15
 RESTARTED = "The project was restarted since your last turn: processes that you left running are gone."
 
@@ -57,7 +57,7 @@ class Around:
         try:
             await asyncio.wait({sending, hurried}, return_when=asyncio.FIRST_COMPLETED)
             if not sending.done():
-                record(Note(text="Not all files could be sent; what is left in .huskies/outbox is sent next time"))
+                record(Note(text="Not all files could be sent; what is left in .huskies/outbox will be sent next time"))
         finally:
             hurried.cancel()
             sending.cancel()
@@ -72,7 +72,7 @@ class Around:
         await self._snapshots.close()
 
     def _restarted(self, run: Run) -> str:
-        """A dialogue that goes on, and that this sled has not met: its last turn was under another one."""
+        """News for a continued dialogue that this sled has not met yet: its last turn was under another sled."""
         session = run.session.rpartition("-")[0] or run.session  # without the number of its resets
         if session in self._met:
             return ""

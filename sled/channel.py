@@ -3,8 +3,8 @@
     sled   -> runner   Warm, Run, Ready, Steer, Decision, Stop
     runner -> sled     the events of the run under way; Baseline
 
-`Ready` tells that the agent may change files from now on. `Baseline` names the processes that were there before the
-turn began: what comes later, the turn started.
+`Ready` says that the agent may change files from now on. `Baseline` names the processes that were there before the
+turn began: whatever comes later, the turn started.
 """
 
 from __future__ import annotations
@@ -93,12 +93,12 @@ class Channel:
         await self._writer.drain()
 
     async def from_runner(self) -> FromRunner | None:
-        """The runner's next frame; None when the runner is gone, or so broken that it sends none."""
+        """The runner's next frame; None when the runner is gone, or sent something that is not a frame."""
         line = await self._line()
         try:
             return _from_runner.decode(line) if line else None
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            log.error("a runner sent no frame: %s", error)
+            log.error("a runner sent something that is not a frame: %s", error)
             return None
 
     async def from_sled(self) -> ToRunner | None:
@@ -118,7 +118,7 @@ class Channel:
 
 
 def fit(body: Body) -> Body:
-    """Cut the texts of an event so that it fits into a frame, for one that does not would close the wire for ever."""
+    """Cut the texts of an event so that it fits into a frame: one that does not would close the wire for ever."""
     changes = {}
     for name, characters in _TEXTS.get(type(body), {}).items():
         text = getattr(body, name)
@@ -129,7 +129,7 @@ def fit(body: Body) -> Body:
 
 def _cut(text: str, characters: int) -> str:
     if not text.isascii():
-        text = text.encode(errors="replace").decode()  # half a surrogate pair is no text
+        text = text.encode(errors="replace").decode()  # half a surrogate pair is not text
     if len(text) <= characters and _size(text) <= _TEXT_BYTES:
         return text
     text = text[: characters - len(_CUT)]

@@ -39,15 +39,15 @@ class Children:
         return process
 
     async def close(self) -> None:
-        """Wait for what is just being started for nobody any more, and is ended."""
+        """Wait for processes whose caller is gone while they were starting; they are killed."""
         await asyncio.gather(*self._starting, return_exceptions=True)
 
     def disown(self, process: Process) -> None:
-        """A child is gone."""
+        """Forget a child that is gone."""
         self._own.discard(process)
 
     async def end_orphans(self, within_s: float) -> list[int]:
-        """Kill what descends from the sled, but neither is its own nor descends from that; the pids that stayed."""
+        """Kill the sled's descendants, except its own children and theirs; returns the pids that survived."""
         async with self._spawning:
             return await end_descendants(Process(), apart=self._own, within_s=within_s)
 

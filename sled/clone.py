@@ -1,8 +1,8 @@
-"""What `git clone` is told, and how what it says becomes text for people.
+"""How `git clone` is called, and how its output becomes text for people.
 
 A repository is somebody else's until it is cloned, and the URL was typed in a chat: git may speak https and nothing
-else, start nothing, ask nobody and follow no submodule. Where the gateway has a token for the host, the clone goes by
-the relay; relay and token are in git's environment only, so that neither is left in the repository.
+else, start nothing, ask nobody and follow no submodule. If the gateway has a token for the host, the clone goes
+through the relay; relay and token are only in git's environment, so that neither is left in the repository.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-#: Seconds between two lines of progress that are reported.
+#: Seconds between two reported lines of progress.
 REPORT_EVERY_S = 0.5
 #: Characters of git's own words in a failure.
 MAX_TOLD = 500
@@ -24,20 +24,20 @@ _STALL_S = 120
 #: Characters of one line, and of a line of progress as it is reported.
 _MAX_LINE = 2000
 _MAX_REPORT = 200
-#: The one thing that is kept of git's in an environment: whom to trust.
+#: Git's only variables that are kept from the environment: whom to trust.
 _KEPT = ("GIT_SSL_CAINFO", "GIT_SSL_CAPATH")
 
 
 @dataclass(frozen=True, slots=True)
 class Relayed:
-    """The way by the gateway: the relay's base URL, and the project's token."""
+    """The way through the gateway: the relay's base URL, and the project's token."""
 
     relay: str
     token: str
 
 
 def is_clonable(url: str) -> bool:
-    """Whether the URL can mean nothing but https to git. The gateway has checked it; this is the second look."""
+    """Whether git can read the URL only as https. The gateway has checked it already; this is the second check."""
     return url.startswith("https://") and url.isascii() and url.isprintable() and " " not in url
 
 
@@ -47,8 +47,8 @@ def host_of(url: str) -> str:
 
 
 def clone_environment(inherited: Mapping[str, str], url: str, way: Relayed | None) -> dict[str, str]:
-    """The environment of `git clone <url>`; `way` None is the direct one."""
-    # Whatever there may be of git's own (a trace, another repository, an ssh command) is not meant for this.
+    """The environment of `git clone <url>`; without a `way`, it goes directly to the host."""
+    # Git's other variables (a trace, another repository, an ssh command) are not meant for this.
     kept = {name: value for name, value in inherited.items() if not name.startswith("GIT_") or name in _KEPT}
     config = {
         "core.askPass": "",
@@ -80,7 +80,7 @@ def clone_environment(inherited: Mapping[str, str], url: str, way: Relayed | Non
 
 
 class Progress:
-    """Takes git's bytes and reports its lines as they come: the first at once, then one per `REPORT_EVERY_S`.
+    """Takes git's output and reports its lines as they come: the first at once, then one per `REPORT_EVERY_S`.
 
     `clock` gives seconds. The last lines are kept, for a failure.
     """
@@ -127,21 +127,21 @@ class Progress:
             self._unreported = ""
 
 
-#: What git says, and what is to be told of it.
+#: What git says, and what people are told.
 _KNOWN = (
     (
         "could not read Username|could not read Password|Authentication failed|terminal prompts disabled",
-        "{host} wants a login for this repository, or has none of that name. If it is private, set "
-        '[git] tokens = {{"{host}" = "..."}} in the configuration and start the gateway again.',
+        "{host} asks for a login for this repository, or has none of that name. If it is private, set "
+        '[git] tokens = {{"{host}" = "..."}} in the configuration and restart the gateway.',
     ),
-    ("repository '[^']*' not found|error: 404", "{host} has no such repository; look at the URL."),
-    ("Could not resolve host", "{host} is not known here; look at the URL."),
+    ("repository '[^']*' not found|error: 404", "{host} has no such repository; check the URL."),
+    ("Could not resolve host", "{host} was not found; check the URL."),
     (
         "Failed to connect|Couldn't connect|Connection refused|Connection timed out|Network is unreachable",
         "{host} cannot be reached from the project.",
     ),
     ("certificate", "{host} has no certificate that is trusted here."),
-    ("Operation too slow|early EOF|unexpected disconnect", "{host} broke off in the middle; try again."),
+    ("Operation too slow|early EOF|unexpected disconnect", "{host} broke off the transfer; try again."),
 )
 
 
@@ -155,7 +155,7 @@ def explain(lines: list[str], url: str, way: Relayed | None) -> str:
 
 
 def hide(text: str, way: Relayed | None) -> str:
-    """A line of git's as a person may see it: as if there were no relay."""
+    """A line from git as a person may see it: as if there were no relay."""
     if way is None:
         return text
     return text.replace(f"{way.relay}/git/", "https://").replace(way.token, "[token]")

@@ -7,7 +7,7 @@ import msgspec
 from sled.protocol import MAX_TEXT
 from sled.snapshots import Snapshots
 
-#: Bytes of a patch that travel; less if it is of characters that JSON escapes.
+#: Bytes of a patch that are sent; fewer if JSON has to escape its characters.
 MAX_PATCH = 512 * 2**10
 _MAX_SUMMARY = 16 * 2**10
 _CONTEXT = "--unified=3"
@@ -33,9 +33,7 @@ async def diff(snapshots: Snapshots, run: str) -> str:
     truncated = len(patch) > MAX_PATCH
     note = "Files that git ignores are not shown."
     if record.left_out:
-        note += (
-            f" Nor are these, which are large, unreadable or repositories of their own: {', '.join(record.left_out)}."
-        )
+        note += f" Nor are these, which are large, unreadable or separate repositories: {', '.join(record.left_out)}."
     made = Diff(record.run, _text(summary) or "nothing changed", _text(_whole_lines(patch, MAX_PATCH)), truncated, note)
     while len(answer := msgspec.json.encode(made).decode()) > MAX_TEXT // 2:
         made.patch = _text(_whole_lines(made.patch.encode(), len(made.patch.encode()) // 2))

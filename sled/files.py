@@ -1,6 +1,6 @@
 """Files that travel beside the frames: from people into the project, and from the project to people.
 
-In: each file that a run names, into `.huskies/inbox`, before its agent starts. Out: what lies in `.huskies/outbox`
+In: each file that a run names, into `.huskies/inbox`, before its agent starts. Out: what is in `.huskies/outbox`
 (see `sled.outbox`) when the agent is done. Both over HTTP on the project's own socket.
 """
 
@@ -41,7 +41,7 @@ _MB = 2**20
 
 
 class _Refused(Exception):
-    """The file does not travel, and trying again is in vain; the text says why."""
+    """The file cannot be transferred, and trying again would not help; the text says why."""
 
 
 class _Away(Exception):
@@ -63,7 +63,7 @@ class Files:
         self._workspace = workspace
 
     async def fetch(self, files: list[Attached]) -> str:
-        """Put files into the inbox; lines for the agent that say where each lies, or why it does not."""
+        """Put files into the inbox; returns lines for the agent that say where each one is, or why it is missing."""
         found = await asyncio.gather(*(self._fetched(file) for file in files))
         return "\n".join(("Files that came with this, in the workspace:", *found))
 
@@ -76,7 +76,7 @@ class Files:
             return f"- {file.name}: not there; it could not be fetched ({_why(error)})"
 
     async def send(self, run: str, record: Callable[[Body], None]) -> None:
-        """Hand what lies in the outbox to the gateway, oldest first; `record` is told of each file.
+        """Hand what is in the outbox to the gateway, oldest first; `record` is told of each file.
 
         Waits for a gateway that is away; what is not sent when this is cancelled is sent after a later run.
         """
@@ -92,7 +92,7 @@ class Files:
             record(Note(text=f"The files in {'/'.join(PARTS)} could not be sent: {_why(error)}"))
             return
         if (more := len(names) - MAX_FILES) > 0:
-            record(Note(text=f"{more} more files are sent after the next turn: one turn sends {MAX_FILES}"))
+            record(Note(text=f"{more} more files will be sent after the next turn: one turn sends at most {MAX_FILES}"))
 
     async def _fetch(self, file: Attached) -> str:
         while True:
@@ -142,7 +142,7 @@ class Files:
                 return
 
     async def _upload(self, run: str, name: str, file: IO[bytes]) -> str:
-        """Hand over one file; its id. Raises _Refused, _Away, MsgspecError (no answer that makes sense)."""
+        """Hand over one file; returns its id. Raises _Refused, _Away, MsgspecError (the answer makes no sense)."""
         size = os.fstat(file.fileno()).st_size
         if size > MAX_FILE:
             raise _Refused(f"it has more than {MAX_FILE // _MB} MB")
@@ -177,20 +177,20 @@ async def _reached(
 
 
 async def _reason(response: aiohttp.ClientResponse) -> str:
-    """What the gateway says, or at least which status it gave."""
+    """What the gateway says, or at least the status it gave."""
     text = (await response.content.read(2**10)).decode(errors="replace").strip()
     return text[:300] or f"the gateway answered {response.status}"
 
 
 async def _chunks(file: IO[bytes], size: int) -> AsyncIterator[bytes]:
-    """What a file held when its size was looked at; it may grow meanwhile."""
+    """The content of a file up to `size`; it may have grown since."""
     while size > 0 and (chunk := file.read(min(size, _CHUNK))):
         size -= len(chunk)
         yield chunk
 
 
 def _waiting(out: int) -> list[str]:
-    """The files that are to be sent, oldest first; hidden ones and what is no regular file are not."""
+    """The files to send, oldest first; only regular files that are not hidden."""
     found = []
     with os.scandir(out) as entries:
         for entry in entries:
@@ -208,7 +208,7 @@ def _caption(out: int, name: str) -> str:
 
 
 def _set_aside(out: int, name: str) -> None:
-    """Move a file where it is not tried again; failing that, it stays."""
+    """Move a file to where it is not tried again; failing that, it stays."""
     with contextlib.suppress(OSError):
         with contextlib.suppress(FileExistsError):
             os.mkdir(_NOT_SENT, dir_fd=out)

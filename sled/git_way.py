@@ -1,6 +1,6 @@
-"""Git's way by the gateway: for hosts that it has a token for, every git of the project goes through the relay.
+"""Git's way through the gateway: for hosts that it has a token for, every git in the project uses the relay.
 
-The relay's address and the project's token stand in a file of the home that the home's git configuration includes, so
+The relay's address and the project's token are in a file of the home that the home's git configuration includes, so
 that neither is ever left in a repository. The gateway names the hosts in each welcome.
 """
 
@@ -10,23 +10,23 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-#: A host as it stands in URLs; anything else could end its line in the file.
+#: Characters of a host in a URL; anything else could end its line in the file.
 _HOST = frozenset("abcdefghijklmnopqrstuvwxyz0123456789.-:[]")
 
 
 def file_of(home: Path) -> Path:
-    """Where it is."""
+    """Where the file is."""
     return home / ".huskies" / "git.conf"
 
 
 def write(home: Path, relay: str, token: str, hosts: Sequence[str]) -> Path:
-    """Write the file anew; where it is. Raises OSError."""
+    """Rewrite the file; returns its place. Raises OSError."""
     lines = [f'[http "{relay}/"]', f"\textraHeader = Authorization: Bearer {token}"]
     for host in hosts:
         if not host or not set(host.lower()) <= _HOST:
             continue
         lines.append(f'[url "{relay}/git/{host}/"]')
-        # Whichever way a remote is written: a project has no SSH key for the host, and needs none.
+        # However a remote is written: a project has no SSH key for the host, and needs none.
         lines += [f"\tinsteadOf = {prefix}" for prefix in (f"https://{host}/", f"git@{host}:", f"ssh://git@{host}/")]
     file = file_of(home)
     partial = file.with_name(".git.conf.new")

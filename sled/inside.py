@@ -1,4 +1,4 @@
-"""Files below the workspace, reached by descriptors that follow no link: agents write there meanwhile."""
+"""Files below the workspace, reached by descriptors that follow no link, as agents write there at the same time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-#: Bytes of a file's name that every file system takes, with room for what is added to it.
+#: Bytes of a file name that every file system takes, with room for what is added to it.
 MAX_NAME = 200
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 #: A FIFO does not block, and a link is an error.
@@ -43,7 +43,7 @@ def regular(name: str, parent: int) -> IO[bytes]:
     descriptor = os.open(name, _READ, dir_fd=parent)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(f"{name} is no regular file")
+        raise OSError(f"{name} is not a regular file")
     return os.fdopen(descriptor, "rb")
 
 
@@ -59,9 +59,9 @@ def safe_name(name: str) -> str:
 
 @contextlib.contextmanager
 def adding(parent: int, name: str) -> Iterator[tuple[IO[bytes], str]]:
-    """Add a file under the first name like `name` that is free: the file to write, and that name.
+    """Add a file under the first free name like `name`; gives the file to write, and that name.
 
-    It is there whole once the block ends, and not at all if the block raises. Raises OSError.
+    It appears complete once the block ends, and not at all if the block raises. Raises OSError.
     """
     partial = f".{secrets.token_hex(8)}.partial"
     descriptor = os.open(partial, _WRITE, 0o644, dir_fd=parent)
@@ -92,7 +92,7 @@ def _take(parent: int, name: str) -> str:
 
 
 def ensure(parent: int, name: str, text: str) -> None:
-    """Have the folder hold a file with this text, unless something of that name is there. Raises OSError."""
+    """Make a file with this text in the folder, unless something of that name exists. Raises OSError."""
     with contextlib.suppress(FileExistsError):
         descriptor = os.open(name, _WRITE, 0o644, dir_fd=parent)
         with os.fdopen(descriptor, "w") as file:

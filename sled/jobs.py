@@ -1,4 +1,4 @@
-"""Small jobs in the project that the gateway asks for: whatever is written into a source, the sled writes."""
+"""Small jobs in the project that the gateway asks for: only the sled ever writes into a source."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from sled.undo import undo
 #: Bytes of a project's settings, and of a command's output that is kept.
 _MAX_RECORD = 64 * 1024
 _TAIL_BYTES = 4096
-#: Seconds between two looks at what a command says.
+#: Seconds between two looks at a command's output.
 _LOOK_S = 0.5
 
 
@@ -35,7 +35,7 @@ class JobFailed(Exception):
 
 
 class Jobs:
-    """Jobs of one project; `environment` is what git sees (HOME above all), `relayed` its way by the gateway."""
+    """Jobs of one project; `environment` is what git sees (HOME above all), `relayed` its way through the gateway."""
 
     def __init__(
         self,
@@ -88,17 +88,17 @@ class Jobs:
         return "ready"
 
     async def include(self, file: Path) -> None:
-        """Have the home's git configuration include a file, once. Raises JobFailed, OSError."""
+        """Include a file in the home's git configuration, once. Raises JobFailed, OSError."""
         await self._git("config", "--global", "--replace-all", "include.path", str(file), re.escape(str(file)))
 
     def record(self, arguments: Mapping[str, str]) -> str:
-        """Write down in `.huskies/project.toml` what was built; what people wrote there stays, as it stands.
+        """Record in `.huskies/project.toml` what was built; what people wrote there stays as it is.
 
-        Arguments: `record` (its first line marks where it begins; what stood from there on is replaced), `head` (what
-        stands before it in a file that is new).
+        Arguments: `record` (its first line marks where it begins; everything from there on is replaced), `head` (what
+        comes before it in a new file).
 
         Raises:
-            JobFailed: `.huskies` or the file is a link or no such thing, or longer than a settings file is.
+            JobFailed: `.huskies` or the file is a link or not what it should be, or is longer than settings can be.
         """
         folder = self._workspace / ".huskies"
         if folder.is_symlink():
@@ -110,7 +110,7 @@ class Jobs:
         if before is not None:
             people = before.partition(text.partition("\n")[0])[0]
             if re.search(r"^[ \t]*\[+[ \t]*[\"']?chosen\b", people, re.MULTILINE):
-                raise JobFailed(f"{file.name} has a table [chosen] of its own, where huskies writes down what it built")
+                raise JobFailed(f"{file.name} has its own table [chosen], where huskies records what it built")
             people = f"{people.rstrip()}\n\n" if people.strip() else ""
         if people + text != before:
             _replace(file, people + text)
@@ -119,13 +119,13 @@ class Jobs:
     async def run(self, arguments: Mapping[str, str], say: Callable[[str], None]) -> str:
         """Run a shell command in the workspace, to its end.
 
-        Arguments: `command`; `within_s`, the seconds that it may take. `say` hears its lines. What it leaves running in
-        the background runs on, until the container ends.
+        Arguments: `command`; `within_s`, the seconds that it may take. `say` hears its lines. What it leaves in the
+        background keeps running until the container ends.
 
         Raises:
-            JobFailed: it ended with another code than 0, or not in time; its last lines.
+            JobFailed: it ended with a code other than 0, or not in time; the text has its last lines.
         """
-        # A file, no pipe: what the command leaves in the background may hold that open for ever.
+        # A file, not a pipe: what the command leaves in the background may hold a pipe open for ever.
         with tempfile.TemporaryFile() as output:
             process = await self._supervisor.spawn(
                 *("/bin/sh", "-c", arguments["command"]),
@@ -140,7 +140,7 @@ class Jobs:
                     while not (await asyncio.wait([ending], timeout=_LOOK_S))[0]:
                         say(_tail(output, 1))
             except TimeoutError:
-                raise JobFailed(f"it took too long, and was ended: {_tail(output, 5)}") from None
+                raise JobFailed(f"it took too long and was stopped: {_tail(output, 5)}") from None
             finally:
                 if not ending.done():
                     with contextlib.suppress(psutil.NoSuchProcess):
@@ -154,10 +154,10 @@ class Jobs:
         """What turn `run` changed, or the last one (`sled.diffs`), or its changes undone (`sled.undo`), as JSON.
 
         Raises:
-            JobFailed: there is no snapshot of it; or a run is under way, in which nothing is undone.
+            JobFailed: there is no snapshot of it, or a run is under way, during which nothing is undone.
         """
         if job == "undo" and self._supervisor.busy:
-            raise JobFailed("a run is under way; wait for its end, or stop it first")
+            raise JobFailed("a run is under way; wait until it ends, or stop it first")
         await self._snapshots.settled()
         try:
             return await (diff if job == "diff" else undo)(self._snapshots, run)
@@ -165,12 +165,12 @@ class Jobs:
             raise JobFailed(str(error)) from error
 
     async def clone(self, arguments: Mapping[str, str], say: Callable[[str], None]) -> str:
-        """Clone a repository into the workspace, which must be empty, and is again if this fails or is cancelled.
+        """Clone a repository into the workspace, which must be empty, and is empty again if this fails.
 
-        Arguments: `url` (https only), `proxied` ("yes": by the gateway, which has a token for the host).
+        Arguments: `url` (https only), `proxied` ("yes": through the gateway, which has a token for the host).
 
         Raises:
-            JobFailed: git could not; its last lines, with what to do about it where that is known.
+            JobFailed: git failed; the text has its last lines, and what to do about it if that is known.
         """
         url = arguments.get("url", "")
         if not is_clonable(url):
@@ -183,13 +183,13 @@ class Jobs:
             if await self._run_clone(url, way, progress) != 0:
                 raise JobFailed(explain(progress.lines, url, way))
         except BaseException:
-            # Also when cancelled: half a repository would be taken for a whole one.
+            # When cancelled, too: half a repository would be taken for a whole one.
             await asyncio.to_thread(empty, self._workspace)
             raise
         return "cloned"
 
     async def _run_clone(self, url: str, way: Relayed | None, progress: Progress) -> int | None:
-        """Run git to its end, however that comes; its exit code."""
+        """Run git until it ends, one way or another; returns its exit code."""
         process = await self._supervisor.spawn(
             *("git", "clone", "--no-recurse-submodules", "--progress", "--", url, "."),
             cwd=self._workspace,
@@ -205,7 +205,7 @@ class Jobs:
         finally:
             progress.close()
             if process.returncode is None:
-                # Cancelled: neither git nor its helpers may go on writing into the workspace.
+                # Cancelled: neither git nor its helpers may keep writing into the workspace.
                 with contextlib.suppress(psutil.NoSuchProcess):
                     await end_tree(Process(process.pid))
 
@@ -223,14 +223,14 @@ class Jobs:
 
 
 def _tail(file: IO[bytes], lines: int) -> str:
-    """The last lines of a file that somebody else writes."""
+    """The last lines of a file that another process writes."""
     size = os.fstat(file.fileno()).st_size
     data = os.pread(file.fileno(), _TAIL_BYTES, max(0, size - _TAIL_BYTES))
     return "\n".join(line[:500] for line in data.decode(errors="replace").splitlines()[-lines:])
 
 
 def _read_regular(file: Path) -> str | None:
-    """What stands in a file; None where there is none. Raises JobFailed."""
+    """The text of a file; None if there is none. Raises JobFailed."""
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -239,7 +239,7 @@ def _read_regular(file: Path) -> str | None:
         raise JobFailed(f"{file.name} cannot be read: {error.strerror}") from error
     with os.fdopen(descriptor, "rb") as opened:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise JobFailed(f"{file.name} is no file")
+            raise JobFailed(f"{file.name} is not a file")
         data = opened.read(_MAX_RECORD + 1)
     if len(data) > _MAX_RECORD:
         raise JobFailed(f"{file.name} has more than {_MAX_RECORD // 1024} KiB")
@@ -247,7 +247,7 @@ def _read_regular(file: Path) -> str | None:
 
 
 def _replace(file: Path, text: str) -> None:
-    """Have a file say something else, at once or not at all."""
+    """Replace the text of a file, completely or not at all."""
     partial = file.with_name(f".{file.name}.new")
     partial.unlink(missing_ok=True)
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)

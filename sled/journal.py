@@ -1,8 +1,8 @@
-"""What the sled must not forget: which runs it took, and how they stand.
+"""What the sled must not forget: which runs it took, and what has become of them.
 
 One file per run in `<home>/.huskies/journal/`: a JSON line for each event worth keeping (`_KEPT`: what happened once
 and counts for good), written before anything else happens with it. A line needs no fsync: the journal guards against
-the death of processes, and a machine that dies takes the run with it.
+dying processes, and a machine that dies takes the run with it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 _KEPT = (Started, Steered, Question, Withdrawn, File, Finished)
 #: Live events kept in memory for a gateway that comes back; older ones are dropped, `Finished` has the whole text.
 _LIVE_EVENTS = 256
-#: A gateway has seen live events of a run that no file remembers; what a new sled says of it is numbered beyond them.
+#: A gateway may have seen live events of a run that no file remembers; a new sled's events are numbered beyond them.
 _FORGOTTEN = 2**40
 
 
@@ -71,7 +71,7 @@ class Journal:
         return run in self._records
 
     def begin(self, run: str) -> None:
-        """Note that `run` was taken. Raises OSError: it is known now, but only until this sled ends."""
+        """Note that `run` was taken. Raises OSError; then the run is known only until this sled ends."""
         self._records[run] = _Record()
         self._path(run).touch()
 
@@ -85,7 +85,7 @@ class Journal:
         return event
 
     def unfinished(self) -> list[str]:
-        """The runs that have no end yet."""
+        """The runs that have not ended yet."""
         return [run for run, record in self._records.items() if not record.finished]
 
     def states(self) -> list[RunState]:
@@ -110,9 +110,9 @@ class Journal:
 
     @staticmethod
     def _write(path: Path, line: bytes) -> None:
-        """Add a line, wholly or not at all.
+        """Add a line, completely or not at all.
 
-        On a full disk the run goes on all the same: the line stays in memory, and only a crash of the sled loses it.
+        On a full disk the run continues all the same: the line stays in memory, and only a crash of the sled loses it.
         """
         size = path.stat().st_size if path.exists() else 0
         try:
@@ -127,7 +127,7 @@ class Journal:
 
     @staticmethod
     def _load(path: Path) -> _Record:
-        """Read a run up to the first line that is none: a crash cut it, and what it said never left the sled."""
+        """Read a run up to the first broken line: a crash cut it off, and what it said never left the sled."""
         record = _Record()
         data = path.read_bytes()
         good = 0

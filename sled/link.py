@@ -30,19 +30,19 @@ HEARTBEAT_S = 5.0
 #: Seconds that a closing gateway gets to say so.
 _CLOSE_S = 1.0
 _RETRY_S = 0.2
-#: A gateway that takes the connection but says nothing may be a frozen one; meanwhile another may listen at its place.
+#: A gateway that takes the connection but says nothing may be frozen; another one may be listening in its place.
 _WELCOME_WITHIN_S = 5.0
 
 
 class Refused(Exception):
-    """The gateway does not know this sled (any more)."""
+    """The gateway does not know this sled, or not any more."""
 
 
 class Link:
     """Keeps one connection to the gateway.
 
     Events are not queued here: the journal holds them, and the link remembers per run how far the gateway got. So live
-    events and the replay after an outage are one and the same loop.
+    events and the replay after an outage are the same loop.
     """
 
     def __init__(
@@ -68,12 +68,12 @@ class Link:
         self._outgoing: asyncio.Queue[Frame] = asyncio.Queue()
 
     def publish(self, run: str) -> None:
-        """There is a new event of `run` in the journal."""
+        """Note that the journal has a new event of `run`."""
         self._news[run] = None
         self._wake.set()
 
     def answer(self, frame: Frame) -> None:
-        """Send a frame that is no event."""
+        """Send a frame that is not an event."""
         self._outgoing.put_nowait(frame)
         self._wake.set()
 
@@ -81,7 +81,7 @@ class Link:
         """Stay connected until cancelled.
 
         Raises:
-            Refused: the token is no good: this sled belongs to no project.
+            Refused: the token is not valid: this sled belongs to no project.
         """
         while True:
             try:
@@ -94,7 +94,7 @@ class Link:
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
                 log.debug("no gateway: %s", error)
             except BadFrame as error:
-                log.error("the gateway sent no frame of version %s: %s", VERSION, error)
+                log.error("the gateway sent something that is not a frame of version %s: %s", VERSION, error)
             await asyncio.sleep(_RETRY_S)
 
     async def _connection(self) -> None:
@@ -107,13 +107,13 @@ class Link:
                 try:
                     await asyncio.wait({receiver, sender}, return_when=asyncio.FIRST_COMPLETED)
                     await socket.close()
-                    await receiver  # a frame that it is at is not dropped half-way
+                    await receiver  # a frame that is being handled is not dropped half-way
                 finally:
                     await _end(sender)
                     await _end(receiver)
 
     async def _dial(self, session: aiohttp.ClientSession) -> tuple[aiohttp.ClientWebSocketResponse, dict[str, int]]:
-        """Say hello; what the gateway has seen of each run."""
+        """Say hello; returns what the gateway has seen of each run."""
         socket = await session.ws_connect(
             "http://wire/sled",
             headers={"Authorization": f"Bearer {self._token}"},
@@ -160,7 +160,7 @@ class Link:
 
 
 async def _end(task: asyncio.Task[None]) -> None:
-    """Cancel a task and wait for it; a lost connection is no news by then, anything else that ended it is raised."""
+    """Cancel a task and wait for it; a lost connection is no news by then, any other error of it is raised."""
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError, ConnectionError, aiohttp.ClientError):
         await task

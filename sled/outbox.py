@@ -1,6 +1,6 @@
 """The folder whose files go to people when the run ends: `.huskies/outbox` in the workspace.
 
-Whatever lies there is sent, however it came there. A caption lies beside its file, hidden, as `.<name>.caption`.
+Whatever is there is sent, however it got there. A caption is a hidden file beside its file: `.<name>.caption`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sled.inside import adding, ensure, folder, regular, safe_name
 from sled.protocol import MAX_FILE
 
 PARTS = (".huskies", "outbox")
-#: Keeps the repository's own history free of what only passes through.
+#: Keeps what only passes through out of the repository's own history.
 IGNORE = (".gitignore", "*\n")
 _CHUNK = 2**20
 
@@ -26,18 +26,18 @@ class NotSent(Exception):
 
 @contextmanager
 def outbox(workspace: Path) -> Iterator[int]:
-    """A descriptor of the folder, which is made if need be. Raises OSError."""
+    """A descriptor of the folder, which is created if necessary. Raises OSError."""
     with folder(workspace, *PARTS, create=True) as descriptor:
         ensure(descriptor, *IGNORE)
         yield descriptor
 
 
 def put(workspace: Path, path: str, caption: str) -> str:
-    """Copy a regular file of the workspace into the outbox; the name that it has there.
+    """Copy a regular file of the workspace into the outbox; returns its name there.
 
     Raises:
-        NotSent: it is outside of the workspace, or too large.
-        OSError: there is no such file, or it is a link or reached by one.
+        NotSent: it is outside the workspace, or too large.
+        OSError: there is no such file, or it is a link, or reached by one.
     """
     *parents, name = _below(workspace, path)
     with folder(workspace, *parents) as parent, regular(name, parent) as source:
@@ -62,7 +62,7 @@ def _below(workspace: Path, path: str) -> tuple[str, ...]:
         whole = Path(os.path.normpath(root / path))
         if whole.is_relative_to(root) and whole != root:
             return whole.relative_to(root).parts
-    raise NotSent("only files of the workspace can be sent; copy it there first")
+    raise NotSent("only files in the workspace can be sent; copy it there first")
 
 
 def _copy(source: IO[bytes], target: IO[bytes]) -> None:

@@ -20,11 +20,11 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None, use_errno=True)
 
-#: A process for certain: psutil compares the pid together with the start time, so a reused pid is another process, and
-#: it signals only after that comparison. What is left is a pid that comes round within the microseconds in between.
+#: A process, unmistakably: psutil compares the pid together with the start time, so a reused pid is another process,
+#: and it signals only after that comparison. The rest of the risk: a pid is reused within the microseconds in between.
 Process = psutil.Process
 _LOOK_EVERY_S = 0.005
-#: Looks in a row that found nothing, after which a machine on which processes come and go is believed.
+#: Looks in a row that must find nothing before they are believed, on a machine where processes come and go.
 _CALM_LOOKS = 3
 
 
@@ -34,7 +34,7 @@ def become_subreaper() -> None:
 
 
 def die_with(parent_pid: int) -> None:
-    """Have the kernel kill this process when its parent dies; exit at once if that has happened already."""
+    """Make the kernel kill this process when its parent dies; exit at once if that has already happened."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_pid:
         os._exit(1)
@@ -56,7 +56,7 @@ def descendants(root: Process) -> set[Process]:
 
 
 def is_alive(process: Process) -> bool:
-    """True unless the process is gone or a zombie; one whose first thread alone has ended only looks like a zombie."""
+    """True unless the process is gone or a zombie; one whose first thread has ended only looks like a zombie."""
     try:
         if not process.is_running():
             return False
@@ -68,7 +68,7 @@ def is_alive(process: Process) -> bool:
 async def end_descendants(
     root: Process, *, spare: Collection[Process] = (), apart: Collection[Process] = (), within_s: float = 0.8
 ) -> list[int]:
-    """Kill the descendants of `root`, look again until none is left; return the pids that stayed.
+    """Kill the descendants of `root`, and look again until none is left; return the pids that survived.
 
     `spare` is left alone, but what it starts is not; `apart` is left alone with all its descendants. Looking again is
     the point: a process may fork between the look and the kill.
@@ -88,7 +88,7 @@ class _Hunt:
 
     Processes are read newest first and killed on sight: a chain of processes, each of which forks its successor and
     exits, is faster than a look at the whole table followed by kills. For the same reason a look proves nothing if it
-    met a process, dead or alive, that was not known to be dead before: its child may be younger than the look.
+    met a process, dead or alive, that was not yet known to be dead: its child may be younger than the look.
     """
 
     def __init__(self, root: Process, spare: Collection[Process], apart: Collection[Process]) -> None:
@@ -126,14 +126,14 @@ class _Hunt:
         return not self._news and (not vanished or self._calm >= _CALM_LOOKS)
 
     def survivors(self) -> list[int]:
-        """Whom the last look met, if that was not the end of it."""
+        """The processes that the last look met, if any were left."""
         return sorted(self._news)
 
     def _meet(self, pid: int, parent: int, lives: bool) -> None:
-        """Kill a process that, a moment ago, was the child of one of the family.
+        """Kill a process that, a moment ago, was a child of the family.
 
-        Its pid cannot be another's by now: it would have to end, be collected, and all other pids be used up before.
-        The parent was met longer ago; it is compared for certain.
+        Its pid cannot be another's by now: it would have to end, be collected, and all other pids be used up first.
+        The parent was met longer ago, so it is compared properly.
         """
         if pid in self._apart or (not lives and pid in self._dead):
             return
@@ -147,7 +147,7 @@ class _Hunt:
             self._news.add(pid)
             self._family[pid] = Process(pid)
         except (ProcessLookupError, PermissionError, psutil.NoSuchProcess, KeyError):
-            self._news.add(pid)  # gone by now; or somebody else's (sudo), and told as a survivor
+            self._news.add(pid)  # gone by now; or somebody else's (sudo), and reported as a survivor
 
 
 def _parent_of(pid: int) -> tuple[int, bool] | None:
@@ -168,10 +168,10 @@ def _parent_of(pid: int) -> tuple[int, bool] | None:
 
 
 async def end_tree(root: Process, *, within_s: float = 0.8) -> list[int]:
-    """Kill `root` with all its descendants; return the pids that stayed.
+    """Kill `root` with all its descendants; return the pids that survived.
 
-    The descendants go first: while `root` lives it adopts what its killed children leave behind. It is stopped before,
-    so that it starts nothing more.
+    The descendants go first: while `root` lives it adopts what its killed children leave behind. Before that, it is
+    suspended, so that it starts nothing more.
     """
     deadline = asyncio.get_running_loop().time() + within_s
     with contextlib.suppress(psutil.NoSuchProcess):
@@ -184,7 +184,7 @@ async def end_tree(root: Process, *, within_s: float = 0.8) -> list[int]:
 
 
 async def gone(process: Process, within_s: float) -> bool:
-    """Wait for the end of a process; False if it lives on."""
+    """Wait for the end of a process; False if it is still alive."""
     deadline = asyncio.get_running_loop().time() + within_s
     while is_alive(process):
         if asyncio.get_running_loop().time() > deadline:
@@ -202,7 +202,7 @@ def _kill(processes: Iterable[Process]) -> None:
 def marked(name: str, value: str) -> set[Process]:
     """The living processes of this user whose environment has `name=value`.
 
-    For what a killed sled left behind: its orphans descend from nobody we know, but they inherited the mark.
+    This finds what a killed sled left behind: its orphans descend from nobody we know, but they inherited the mark.
     """
     found = set()
     for process in psutil.process_iter():
@@ -213,7 +213,7 @@ def marked(name: str, value: str) -> set[Process]:
 
 
 async def end_marked(name: str, value: str, *, within_s: float = 2.0) -> list[int]:
-    """Kill what has `name=value` in its environment, with all its descendants; return the pids that stayed."""
+    """Kill what has `name=value` in its environment, with all its descendants; return the pids that survived."""
     deadline = asyncio.get_running_loop().time() + within_s
     while found := marked(name, value):
         stayed = [pid for process in found for pid in await end_tree(process)]
@@ -225,8 +225,8 @@ async def end_marked(name: str, value: str, *, within_s: float = 2.0) -> list[in
 class Reaper:
     """Collects the zombies that a subreaper inherits.
 
-    Children that asyncio started are collected by asyncio at once; so a zombie that two looks in a row have seen is
-    nobody's, and ours to collect.
+    asyncio collects its own children at once; so a zombie that two looks in a row have seen is nobody's, and ours to
+    collect.
     """
 
     def __init__(self, every_s: float = 1.0) -> None:
@@ -245,7 +245,7 @@ class Reaper:
 
 
 def _has_zombie() -> bool:
-    """Ask the kernel first: looking through all processes is dear, and mostly in vain."""
+    """Ask the kernel first: looking through all processes is expensive, and mostly finds nothing."""
     try:
         return os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
     except ChildProcessError:

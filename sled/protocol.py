@@ -4,7 +4,7 @@ Both directions are JSON objects in WebSocket text messages over the project's U
 `type`. The sled dials and authenticates with `Authorization: Bearer <project token>`; then::
 
     sled      -> Hello      who I am, which runs I hold, how far each got
-    gateway   -> Welcome    from which event on it wants each run replayed
+    gateway   -> Welcome    from which event it wants each run replayed
     gateway   -> Warm, Cool, Run, Steer, Decision, Stop, Ack, Call
     sled      -> Event (numbered from 1 within its run), Said, Answer
 
@@ -33,7 +33,7 @@ from msgspec import Meta, Struct
 VERSION = 1
 #: Bytes of one frame; longer ones close the connection.
 MAX_FRAME = 4 * 2**20
-#: Characters of one answer that travel; the rest stays in the agent's transcript, and the answer says so.
+#: Characters of one answer that are sent; the rest stays in the agent's transcript, and the answer says so.
 MAX_TEXT = 2**20
 
 Id = Annotated[str, Meta(min_length=1, max_length=80)]
@@ -42,7 +42,7 @@ Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 Seq = Annotated[int, Meta(ge=0)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 
-#: Bytes of one file that travels, either way, and how many one turn may send.
+#: Bytes of one file, in either direction, and how many files one turn may send.
 MAX_FILE = 50 * 2**20
 MAX_FILES = 20
 
@@ -77,7 +77,7 @@ class TextDelta(Frame, frozen=True, tag="text"):
 
 
 class Tool(Frame, frozen=True, tag="tool"):
-    """The agent began to use a tool. `detail` is what a person wants to know of it (a file, a command)."""
+    """The agent began to use a tool. `detail` is what a person wants to know about that (a file, a command)."""
 
     id: Id
     name: Short
@@ -85,7 +85,7 @@ class Tool(Frame, frozen=True, tag="tool"):
 
 
 class ToolDone(Frame, frozen=True, tag="tool_done"):
-    """That tool ended; the model is awaited again."""
+    """That tool is done; the run waits for the model again."""
 
     id: Id
     failed: bool = False
@@ -117,7 +117,7 @@ class Question(Frame, frozen=True, tag="question"):
     """The agent waits for a person.
 
     kind `permission`: whether it may use `tool` with `arguments` (JSON, complete or refused before it got here);
-    `rule` is what "for this session" would allow from then on, in words for people; the same rule asks no more.
+    `rule` is what "for this session" would allow from then on, in words for people; the same rule is not asked again.
     kind `query`: the answers to `queries`.
     """
 
@@ -130,13 +130,13 @@ class Question(Frame, frozen=True, tag="question"):
 
 
 class Withdrawn(Frame, frozen=True, tag="withdrawn"):
-    """The agent waits no longer for the answer to that question."""
+    """The agent no longer waits for the answer to that question."""
 
     question: Id
 
 
 class File(Frame, frozen=True, tag="file"):
-    """The agent sent people a file; the gateway holds it already, as `id`."""
+    """The agent sent people a file; the gateway already holds it, as `id`."""
 
     id: Id
     name: Short
@@ -150,11 +150,11 @@ class Steered(Frame, frozen=True, tag="steered"):
 
 
 class Finished(Frame, frozen=True, tag="finished"):
-    """The run is over and its processes are gone, but for `survivors` (process ids).
+    """The run is over and its processes are gone, except for `survivors` (process ids).
 
     `input_tokens` are those that no cache held; `tools` counts the uses of each. Reason `limit`: the provider serves
-    this account again at `resets_at` (seconds since the epoch; 0: it did not say). `notes`: what people must know of
-    the run besides its answer, like a context that was lost.
+    this account again at `resets_at` (seconds since the epoch; 0: it did not say). `notes`: what people must know about
+    the run besides its answer, such as a lost context.
     """
 
     ending: Ending
@@ -214,7 +214,7 @@ class Answer(Frame, frozen=True, tag="answer"):
 
 
 class Said(Frame, frozen=True, tag="said"):
-    """How far a `Call` has got, in a line for a person; what is lost of these is not missed."""
+    """How far a `Call` has got, in a line for a person; it does no harm if one of these is lost."""
 
     call: Id
     text: Short
@@ -226,9 +226,9 @@ FromSled = Hello | Event | Said | Answer
 
 
 class Welcome(Frame, frozen=True, tag="welcome"):
-    """Replay each run after the event that stands here; runs that are missing, from the start.
+    """Replay each run after the event given here; runs that are missing here, from the start.
 
-    `git_hosts`: hosts that the gateway has a token for; git goes to them by the relay.
+    `git_hosts`: hosts that the gateway has a token for; git reaches them through the relay.
     """
 
     seen: dict[str, int] = {}
@@ -243,10 +243,10 @@ class Attached(Struct, frozen=True, kw_only=True):
 
 
 class Run(Frame, frozen=True, tag="run"):
-    """Run the agent over `prompt`. A run id that the sled holds already is ignored.
+    """Run the agent over `prompt`. A run id that the sled already holds is ignored.
 
     `session` names the dialogue within the project: runs of one session share a warm runner. `resume` is the
-    `agent_session` to go on with. `warm_s`: seconds that the runner outlives this run. `context`: standing facts for
+    `agent_session` to continue. `warm_s`: seconds that the runner outlives this run. `context`: standing facts for
     the agent (who writes, from where), apart from the prompt. `news`: what happened since its last turn, told once.
     `files` are fetched before the agent starts.
     """
@@ -296,8 +296,8 @@ class Steer(Frame, frozen=True, tag="steer"):
 
 
 class Decision(Frame, frozen=True, tag="decision"):
-    """The answer to a question: a permission given or denied (`text`: why, for the agent), or one list of chosen
-    labels, or of one free text, for each query. `allow` is False for a query that nobody answered."""
+    """The answer to a question: a permission given or denied (`text`: why, for the agent), or for each query a list of
+    the chosen labels, or of one free text. `allow` is False for a query that nobody answered."""
 
     run: Id
     question: Id
@@ -307,7 +307,7 @@ class Decision(Frame, frozen=True, tag="decision"):
 
 
 class Stop(Frame, frozen=True, tag="stop"):
-    """End a run: interrupt, wait `grace_s` seconds, kill what it started, verify; `Finished` tells."""
+    """End a run: interrupt, wait `grace_s` seconds, kill what it started, verify; `Finished` reports it."""
 
     run: Id
     grace_s: float = 1.0
@@ -344,7 +344,7 @@ _body: msgspec.json.Decoder[Body] = msgspec.json.Decoder(Body)
 
 
 class BadFrame(Exception):
-    """The other side sent something that is no frame of this version."""
+    """The other side sent something that is not a frame of this version."""
 
 
 def encode(frame: Frame) -> str:

@@ -1,8 +1,8 @@
-"""The relay: what the agent takes for its model's API, on the sled's own loopback; and what git takes for its hosts.
+"""The relay, on the sled's own loopback: the agent takes it for its model's API, and git takes it for its hosts.
 
 It forwards over the wire to the gateway, which adds the real credential: paths that begin with `/git/` as they are,
 all others as the model's. While the gateway is away it holds requests, for as long as that takes: an agent whose
-request is merely slow goes on afterwards, while one whose API is gone gives up.
+request is merely slow carries on afterwards, while one whose API is gone gives up.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _NOT_FORWARDED = frozenset(
     }
 )
 _NOT_RETURNED = _NOT_FORWARDED - {"content-encoding", "content-length"}
-#: What aiohttp would add of its own.
+#: Headers that aiohttp would add by itself.
 _NO_EXTRAS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 
 
@@ -89,7 +89,7 @@ class Relay:
         try:
             upstream = await self._forward(request, body)
         except aiohttp.ClientError as error:
-            log.warning("the gateway's response was no HTTP: %s", type(error).__name__)
+            log.warning("the gateway's response was not HTTP: %s", type(error).__name__)
             return _error(request, 502, "api_error", "the gateway's response could not be understood")
         async with upstream:
             return await _stream_back(request, upstream)
@@ -138,7 +138,7 @@ async def _stream_back(request: web.Request, upstream: aiohttp.ClientResponse) -
 
 
 def without(headers: CIMultiDictProxy[str], names: frozenset[str]) -> CIMultiDict[str]:
-    """The headers but for `names` and those that the Connection header names."""
+    """The headers except `names` and those that the Connection header names."""
     own = {name.strip().lower() for name in headers.get("Connection", "").split(",")}
     kept = [(name, value) for name, value in headers.items() if name.lower() not in names | own]
     return CIMultiDict(kept)

@@ -37,7 +37,7 @@ class Runner:
         self._ahead = False
 
     async def serve(self) -> None:
-        """Until the sled closes the channel."""
+        """Serve until the sled closes the channel."""
         play: asyncio.Task[None] | None = None
         while frame := await self._channel.from_sled():
             if isinstance(frame, Run):
@@ -69,7 +69,7 @@ class Runner:
             log.exception("session %s: its agent did not start ahead", warm.session)
 
     async def _take(self, frame: ToRunner) -> None:
-        """What concerns the run under way."""
+        """Handle a frame for the run under way."""
         match frame:
             case Steer():
                 await self._steer(frame)
@@ -83,7 +83,7 @@ class Runner:
                 log.warning("nothing to do with a frame %s", type(frame).__name__)
 
     async def _play(self, turn: Turn) -> None:
-        """One run; nothing is awaited before the agent's own `run` is under way."""
+        """Play one run; nothing is awaited before the agent's own `run` is under way."""
         run = turn.run
         try:
             if self._agent is None:
@@ -141,7 +141,7 @@ async def main() -> None:
 
 
 def _go_first_when_memory_ends() -> None:
-    """Have the kernel choose what an agent started, rather than the sled or an editor's shell."""
+    """Make the kernel choose what an agent started, rather than the sled or an editor's shell."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500")
 

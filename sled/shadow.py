@@ -1,8 +1,8 @@
-"""Trees of the workspace in a git repository of the sled's own, which the workspace's repository knows nothing of.
+"""Trees of the workspace in the sled's own git repository, which the workspace's repository knows nothing about.
 
-Nothing that the workspace says is run: hooks, filters and drivers are defined by configuration, and here only ours is
-read; attributes cannot even change a byte (`info/attributes` stands above them). Ignore files count. Nested
-repositories, large and unreadable files are left out.
+Nothing that the workspace defines is run: hooks, filters and drivers come from configuration, and only ours is read
+here; attributes cannot even change a byte (`info/attributes` overrides them). Ignore files count. Nested repositories,
+large and unreadable files are left out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_NEW_BYTES = 256 * 2**20
 GIVE_UP_S = 120.0
 #: How many of the paths that were left out are named.
 _MAX_NAMED = 20
-#: From so many new files on, they are written as one pack; a file for each takes several times as long.
+#: From this many new files on, they are written as one pack; a file for each takes several times as long.
 _MANY = 100
 _ONE_PACK = ("-c", "core.bigFileThreshold=1")
 
@@ -59,7 +59,7 @@ class GitFailed(NoTree):
 
 @dataclass(frozen=True)
 class Tree:
-    """A state of the workspace. `left_out`: paths that it has, but the tree has not."""
+    """A state of the workspace. `left_out`: paths that it has but the tree does not."""
 
     id: str
     left_out: tuple[str, ...] = ()
@@ -67,7 +67,7 @@ class Tree:
 
 @dataclass(frozen=True)
 class Change:
-    """How a path differs from one tree to another; mode 0: it is not there."""
+    """How a path differs between two trees; mode 0: it does not exist."""
 
     path: bytes
     old_mode: int
@@ -77,7 +77,7 @@ class Change:
 
 
 class Shadow:
-    """The repository at `folder`, of `workspace`. Its users see to it that only one of them takes a tree at a time."""
+    """The repository at `folder`, of `workspace`. Its users make sure that only one of them takes a tree at a time."""
 
     def __init__(self, folder: Path, workspace: Path, environment: Mapping[str, str], spawn: Spawn) -> None:
         self._folder = folder
@@ -145,7 +145,7 @@ class Shadow:
         return found
 
     async def patch(self, old: str, new: str, *how: str, most: int) -> bytes:
-        """At most `most` bytes of the difference of two trees, shown as `how` says."""
+        """At most `most` bytes of the difference between two trees, in the form that `how` says."""
         plain = ("-r", "--no-ext-diff", "--no-textconv", "--no-color", "--find-renames")
         return await self.git("diff-tree", *plain, *how, old, new, most=most)
 
@@ -154,7 +154,7 @@ class Shadow:
         return await self.git("cat-file", "blob", blob)
 
     async def ignored(self, paths: Iterable[bytes]) -> set[bytes]:
-        """Those of the paths that the ignore files, as they are now, name. Raises NoTree."""
+        """The paths that the ignore files name, as they are now. Raises NoTree."""
         asked = b"\0".join(b"./" + path for path in paths)  # one that begins with a colon would mean something else
         if not asked:
             return set()
@@ -162,7 +162,7 @@ class Shadow:
         return {path.removeprefix(b"./") for path in output.split(b"\0") if path}
 
     async def keep(self, wanted: Mapping[str, str], dropped: Iterable[str]) -> None:
-        """Have refs name trees, so that they are not pruned, and drop others. Raises NoTree."""
+        """Point refs at trees, so that they are not pruned, and drop other refs. Raises NoTree."""
         lines = [f"update refs/turns/{name} {tree}" for name, tree in wanted.items()]
         lines += [f"delete refs/turns/{name}" for name in dropped]
         await self.git("update-ref", "--stdin", stdin="".join(f"{line}\n" for line in lines).encode())
@@ -185,7 +185,7 @@ class Shadow:
         (self._folder / "index").unlink(missing_ok=True)
 
     def forget(self) -> None:
-        """Begin anew, after something broke."""
+        """Start over, after something broke."""
         self._tree = ""
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -226,7 +226,7 @@ class Shadow:
         return output
 
     def _make(self) -> None:
-        """Make the repository where there is none. A lock that is left is nobody's: one sled has one home."""
+        """Make the repository if there is none. A leftover lock is nobody's: a home has one sled."""
         for lock in ("index.lock", "packed-refs.lock"):
             (self._folder / lock).unlink(missing_ok=True)
         if (self._folder / "HEAD").exists():
@@ -239,7 +239,7 @@ class Shadow:
         (self._folder / "HEAD").write_text("ref: refs/heads/none\n")
 
     def _look(self, names: set[bytes]) -> _Look:
-        """Sort what git listed: it reads files, and says of nested repositories only that they are there."""
+        """Sort what git listed: it reads files, and only names nested repositories."""
         look = _Look()
         root = os.fsencode(self._workspace)
         plain: dict[bytes, bool] = {b"": True}
@@ -273,13 +273,13 @@ class _Look:
 
 
 def shown(path: bytes) -> str:
-    """A path for people: control characters and what is no UTF-8 as escapes."""
+    """A path for people: control characters and bytes that are not UTF-8 become escapes."""
     text = path.decode(errors="backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _has_plain_parents(root: bytes, name: bytes, known: dict[bytes, bool]) -> bool:
-    """Whether all folders above a path are folders, and none is a link."""
+    """Whether all parents of a path are real folders, and none is a link."""
     parent = name.rstrip(b"/").rpartition(b"/")[0]
     if parent not in known:
         known[parent] = _has_plain_parents(root, parent, known) and stat.S_ISDIR(os.lstat(root + b"/" + parent).st_mode)
@@ -287,7 +287,7 @@ def _has_plain_parents(root: bytes, name: bytes, known: dict[bytes, bool]) -> bo
 
 
 async def _first_bytes(process: asyncio.subprocess.Process, most: int) -> bytes:
-    """The beginning of what a process prints; it is ended by whoever started it."""
+    """The beginning of what a process prints; whoever started the process ends it."""
     assert process.stdout is not None
     data = b""
     while len(data) < most and (chunk := await process.stdout.read(2**16)):
@@ -296,7 +296,7 @@ async def _first_bytes(process: asyncio.subprocess.Process, most: int) -> bytes:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """See to it that a process is over, also when its caller was cancelled."""
+    """Make sure that a process has ended, even if its caller was cancelled."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             process.kill()

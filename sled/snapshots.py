@@ -1,7 +1,7 @@
 """What each turn changed: the workspace's tree before and after it, and what others changed in between.
 
-The trees live in a repository of our own (`sled.shadow`); which turn they belong to stands in `turns.json`. A snapshot
-is made where it is cheap; a turn without one says why.
+The trees live in our own repository (`sled.shadow`); `turns.json` says which turn they belong to. A snapshot is made
+if it is cheap; a turn without one says why.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sled.shadow import GitFailed, NoTree, Shadow, Spawn, Tree, shown
 
 log = logging.getLogger(__name__)
 
-#: Seconds that a snapshot may take; a turn whose snapshot takes longer has none.
+#: Seconds that a snapshot may take; a turn whose snapshot takes longer gets none.
 LIMIT_S = 2.0
 #: Turns that are remembered.
 MAX_TURNS = 50
@@ -29,7 +29,7 @@ MAX_TURNS = 50
 _MAX_TOLD = 20
 #: Turns between two rounds of tidying up.
 _TIDY_EVERY = 25
-#: Looks that may fail in a row before the repository is made anew.
+#: Looks that may fail in a row before the repository is rebuilt.
 _MAX_FAILURES = 3
 NO_GIT = "git is not installed in this project, so no snapshots are made"
 _TOO_LONG = f"looking at the workspace took longer than {LIMIT_S:.0f} s"
@@ -38,7 +38,7 @@ _NEWS = "Since your last turn these files were changed by others: "
 
 
 class NoSnapshot(Exception):
-    """What was asked for is not known; the text says why."""
+    """There is no such snapshot; the text says why."""
 
 
 class Record(msgspec.Struct):
@@ -86,7 +86,7 @@ class Snapshots:
     def begin(self, run: Run) -> asyncio.Task[str]:
         """Begin to take the tree that a turn starts from.
 
-        The result: what others changed since its session's last turn, in a line for the agent; or nothing.
+        The task's result: what others changed since its session's last turn, in a line for the agent; or nothing.
         """
         self._begun[run.run] = asyncio.create_task(self._before(run))
         return self._begun[run.run]
@@ -105,7 +105,7 @@ class Snapshots:
             return ""
 
     async def after(self, run: str) -> None:
-        """Take the tree that a turn left, once, if there is one that it started from."""
+        """Take the tree that a turn left, once, if there is a tree that it started from."""
         if self._closed or not (before := self._begun.pop(run, None)):
             return
         taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -138,19 +138,19 @@ class Snapshots:
             self._gave_up(record, error)
 
     def find(self, run: str) -> Record:
-        """That turn, or the last one that is over if `run` is empty. Raises NoSnapshot."""
+        """That turn or, if `run` is empty, the last one that is over. Raises NoSnapshot."""
         if not shutil.which("git"):
             raise NoSnapshot(NO_GIT)
         over = [r for r in self.records if r.after or r.why]
         found = next((r for r in reversed(over) if run in ("", r.run)), None)
         if found is None:
-            raise NoSnapshot(f"there is no snapshot of turn {run}" if run else "there was no turn yet")
+            raise NoSnapshot(f"there is no snapshot of turn {run}" if run else "there has been no turn yet")
         if not found.after:
             raise NoSnapshot(f"there is no snapshot of that turn: {found.why}")
         return found
 
     async def close(self) -> None:
-        """End what goes on in the background, and begin nothing more."""
+        """End what runs in the background, and begin nothing more."""
         self._closed = True
         tasks: list[asyncio.Task[Any]] = [
             *self._begun.values(),
@@ -162,15 +162,15 @@ class Snapshots:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def save(self) -> None:
-        """Write down what is known of the turns. Raises OSError."""
+        """Write down what is known about the turns. Raises OSError."""
         async with self._saving:
             await asyncio.to_thread(self._write, msgspec.json.encode(self.records))
 
     async def _take(self) -> tuple[Tree, str]:
-        """The workspace's tree and head. What takes too long goes on in the background, so that the next is quick."""
+        """The workspace's tree and head. What takes too long continues in the background, so that the next is quick."""
         if not shutil.which("git"):
             raise NoTree(NO_GIT)
-        if len(self._works) > 1:  # one goes on for too long, and another waits for it
+        if len(self._works) > 1:  # one is taking too long, and another is waiting for it
             raise NoTree(_TOO_LONG)
         work = asyncio.create_task(self._look())
         self._works.add(work)
@@ -197,7 +197,7 @@ class Snapshots:
             return tree
 
     async def _mend(self) -> None:
-        """Something is wrong, perhaps with one file that is being written; what fails on and on is made anew."""
+        """Repair what is broken, perhaps only by a file being written; after repeated failures, start over."""
         if self._failures >= _MAX_FAILURES:
             await asyncio.to_thread(self.shadow.forget)
             for record in self.records:
@@ -223,7 +223,7 @@ class Snapshots:
         record.why = str(error)
 
     async def _keep(self, record: Record) -> None:
-        """Remember what is known of a turn, and forget the oldest ones."""
+        """Remember what is known about a turn, and forget the oldest ones."""
         forgotten = self.records[:-MAX_TURNS]
         del self.records[:-MAX_TURNS]
         await self.save()
@@ -254,7 +254,7 @@ class Snapshots:
         except FileNotFoundError:
             return []
         except (msgspec.MsgspecError, OSError) as error:
-            log.error("what was known of earlier turns cannot be read: %s", error)
+            log.error("the record of earlier turns cannot be read: %s", error)
             return []
         for record in records:
             if not record.after:

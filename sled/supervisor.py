@@ -24,11 +24,11 @@ from sled.protocol import Body, Cool, Decision, Finished, Forget, Note, Run, Ste
 
 log = logging.getLogger(__name__)
 
-#: Environment variable that runners and all they start inherit, so that a new sled finds what a killed one left.
+#: Environment variable that runners and all they start inherit, so that a new sled finds what a killed one left behind.
 MARK = "HUSKIES_SLED"
 #: Idle runners that stay warm; the one idle for longest goes first.
 MAX_WARM = 8
-#: Notes that go with the end of a run.
+#: Notes that may go with the end of a run.
 MAX_NOTES = 20
 #: What Python is told to run as a runner.
 RUNNER = ("-I", "-m", "sled.runner")
@@ -36,13 +36,13 @@ RUNNER = ("-I", "-m", "sled.runner")
 
 _CRASHED = Finished(ending="interrupted", reason="crashed")
 _STOPPED = Finished(ending="interrupted", reason="stopped")
-#: Seconds for the death of a runner's tree, and again for that of its orphans; together with the grace below 2.
+#: Seconds to end a runner's tree, and again to end its orphans; together with the grace period, less than 2.
 _KILL_S = 0.4
 
 
 class _Turn:
     """A run under way. `given`: the runner has it; `obeyed`: the agent ended it after a stop; `over`: its end is
-    journaled. `end`: what the agent says of its end, while files are sent; `hurry`: they are not waited for. `ahead`:
+    journaled. `end`: what the agent says about its end, while files are sent; `hurry`: do not wait for them. `ahead`:
     its agent was started before it."""
 
     def __init__(self, run: Run, *, ahead: bool) -> None:
@@ -59,7 +59,7 @@ class _Turn:
 
 
 class _Runner:
-    """The process of one session, and the run it is at."""
+    """The process of one session, and its current run."""
 
     def __init__(
         self, session: str, agent: str, process: asyncio.subprocess.Process, root: Process, channel: Channel
@@ -81,7 +81,7 @@ class _Runner:
 class Supervisor:
     """Holds the runners of one sled.
 
-    `publish` is told the id of a run that has a new event in the journal; `around` does what belongs before and after.
+    `publish` is told the id of a run that has a new event in the journal; `around` does the work before and after runs.
     """
 
     def __init__(
@@ -109,14 +109,14 @@ class Supervisor:
         return any(runner.turn is not None for runner in self._runners.values())
 
     async def recover(self) -> None:
-        """Bury what an earlier sled left: its processes first, then its runs."""
+        """End what an earlier sled left behind: its processes first, then its runs."""
         if survivors := await end_marked(MARK, self._journal.id):
-            log.error("left by an earlier sled, and not to be killed: %s", survivors)
+            log.error("left by an earlier sled, and could not be killed: %s", survivors)
         for run in self._journal.unfinished():
             self._record(run, msgspec.structs.replace(_CRASHED, survivors=survivors))
 
     async def start(self, run: Run) -> None:
-        """Journal the run, then hand it to its session's runner. A run that is known already is left alone."""
+        """Journal the run, then hand it to its session's runner. A run that is already known is left alone."""
         if run.run in self._journal:
             return
         try:
@@ -126,7 +126,7 @@ class Supervisor:
             self._record(run.run, Finished(ending="failed", error=f"the runner did not start: {error}"))
             return
         if runner.turn is not None:
-            self._record(run.run, Finished(ending="failed", error="its session has a run already"))
+            self._record(run.run, Finished(ending="failed", error="its session already has a run"))
             return
         if runner.expiry is not None:
             runner.expiry.cancel()
@@ -208,12 +208,12 @@ class Supervisor:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _prepare(self, runner: _Runner, turn: _Turn) -> None:
-        """Give the run to its runner with all that belongs to it; say when the agent may change files."""
+        """Give the run, with all that belongs to it, to its runner; say when the agent may change files."""
         before = self._around.begin(turn.run)
         try:
             run = await self._around.complete(turn.run, before)
         except Exception:
-            # What belongs to it is a help, and no reason to let a person wait for ever.
+            # Files and news are a help, and no reason to keep a person waiting for ever.
             log.exception("run %s: it starts without its files and news", turn.run.run)
             run = turn.run
         turn.given = True
@@ -272,7 +272,7 @@ class Supervisor:
             await self._finish(runner, runner.turn, frame)
 
     async def _finish(self, runner: _Runner, turn: _Turn, end: Finished) -> None:
-        """The agent says that its run is over; after a stop, see to it that what it started is too."""
+        """The agent says that its run is over; after a stop, make sure that what it started is over, too."""
         turn.end = end
         if turn.stopping:
             turn.obeyed.set()
@@ -286,7 +286,7 @@ class Supervisor:
                 await self._around.finish(turn.run, lambda body: self._record_for(turn, body), turn.hurry)
             except Exception:
                 # The run has to end, whatever goes wrong with what it left.
-                log.exception("run %s: what it left could not be looked after", turn.run.run)
+                log.exception("run %s: what it left could not be processed", turn.run.run)
         self._conclude(runner, turn, msgspec.structs.replace(end, notes=[*end.notes, *turn.notes][:MAX_NOTES]))
         if runner.ending is None:
             self._keep_warm(runner, turn.run.warm_s)
@@ -319,7 +319,7 @@ class Supervisor:
         return task
 
     def _end(self, runner: _Runner, end: Finished) -> asyncio.Future[None]:
-        """Begin the end of a runner, once; what is returned may be awaited. It takes no run any more from now on."""
+        """Begin to end a runner, once; the result may be awaited. From now on the runner takes no more runs."""
         if runner.ending is None:
             if self._runners.get(runner.session) is runner:
                 del self._runners[runner.session]
@@ -342,7 +342,7 @@ class Supervisor:
             self._conclude(runner, turn, msgspec.structs.replace(end, survivors=survivors))
 
     def _record_for(self, turn: _Turn, body: Body) -> None:
-        """Tell of something after the agent's own end; a note must be read with the answer, which replaces it."""
+        """Record something after the agent's own end; a note goes with the answer, which replaces live messages."""
         if turn.over.is_set():
             return
         if isinstance(body, Note):

@@ -1,4 +1,4 @@
-"""A run as its agent sees it: what it was told, whom it may ask, and where it says what happens."""
+"""A run as its agent sees it: what it was told, how it asks people, and where it reports what happens."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Emit = Callable[[Body], Awaitable[None]]
 
 #: Bytes of a question in JSON; the rest of the frame is for everything else.
 _QUESTION_BYTES = MAX_FRAME - 2**16
-#: What an agent is told whose question no card can show: it is asked in full or not at all.
+#: What an agent is told if its question is too long for a card: a question is asked in full or not at all.
 TOO_LONG = (
     "This is too long to be shown to a person in full, so nobody was asked. Do it in smaller parts: a large text in "
     "several steps, a long command as a script that is written first."
@@ -32,7 +32,7 @@ class Turn:
         self._ready = asyncio.Event()
 
     async def emit(self, body: Body) -> None:
-        """Tell of something that happened."""
+        """Report something that happened."""
         await self._emit(body)
 
     async def ready(self) -> None:
@@ -40,11 +40,11 @@ class Turn:
         await self._ready.wait()
 
     def let_change(self) -> None:
-        """The agent may change the workspace from now on."""
+        """Let the agent change the workspace from now on."""
         self._ready.set()
 
     async def ask(self, question: Question) -> Decision:
-        """Ask a person, and wait for as long as the gateway lets them think.
+        """Ask a person, and wait for as long as the gateway gives them.
 
         A caller that is cancelled withdraws its question. A question that cannot be shown in full is denied at once,
         with a text that tells the agent what to do (`TOO_LONG`).
@@ -64,13 +64,13 @@ class Turn:
             self._asked.pop(question.id, None)
 
     def decide(self, decision: Decision) -> None:
-        """A person's answer; one that nobody waits for, or a second one, changes nothing."""
+        """Take a person's answer; one that nobody waits for, or a second one, changes nothing."""
         answer = self._asked.get(decision.question)
         if decision.run == self.run.run and answer is not None and not answer.done():
             answer.set_result(decision)
 
     def close(self) -> None:
-        """The run is over: whoever still waits is denied, and nobody can be asked any more."""
+        """End the run: whoever still waits is denied, and nobody can be asked any more."""
         self._over = True
         self._ready.set()
         for question, answer in self._asked.items():
@@ -81,7 +81,7 @@ class Turn:
 def told(given: Any) -> str:
     """A tool's arguments as JSON for a person: indented, complete, and fit for a frame."""
     text = json.dumps(given, ensure_ascii=False, indent=2)
-    # Half of a surrogate pair has no UTF-8 form; as an escape it means the same.
+    # Half a surrogate pair has no UTF-8 form; as an escape it means the same.
     return text.encode(errors="backslashreplace").decode()
 
 
@@ -93,7 +93,7 @@ def chosen(queries: list[Query], decision: Decision) -> dict[str, str]:
 
 
 def _fits(question: Question) -> bool:
-    """Whether the wire takes the question whole."""
+    """Whether the wire takes the whole question."""
     try:
         text = encode(question)
         decode_body(text)

@@ -16,11 +16,11 @@ from sled.protocol import MAX_TEXT
 from sled.shadow import Change, Shadow, shown
 from sled.snapshots import NoSnapshot, Record, Snapshots
 
-#: Paths of each kind that are named if not all can be, and if not even those.
+#: How many paths of each kind are named if not all can be, and if even those are too many.
 _MAX_NAMED = (1000, 40)
 _LINK = stat.S_IFLNK
 _GITIGNORE = b".gitignore"
-_CHANGED = "it was changed since"
+_CHANGED = "it has changed since"
 _THERE = "something else is there now"
 _MAY_BE_OLDER = "git ignored it before this turn, so it may be older"
 
@@ -58,16 +58,16 @@ async def undo(snapshots: Snapshots, run: str) -> str:
 def _choose(snapshots: Snapshots, run: str) -> Record:
     if run:
         if (record := snapshots.find(run)).undone:
-            raise NoSnapshot(f"turn {run} is undone already")
+            raise NoSnapshot(f"turn {run} is already undone")
         return record
     snapshots.find("")
     # A turn that only talked leaves nothing to undo.
     for record in reversed(snapshots.records):
         if record.why:
-            raise NoSnapshot(f"there is no snapshot of the last turn that is not undone: {record.why}")
+            raise NoSnapshot(f"there is no snapshot of the turn that would be undone: {record.why}")
         if record.after and record.before != record.after and not record.undone:
             return record
-    raise NoSnapshot("no turn that is remembered changed any file that is not undone")
+    raise NoSnapshot("no remembered turn has file changes that are not undone yet")
 
 
 class _Undo:
@@ -89,7 +89,7 @@ class _Undo:
                 self._leave(change, _CHANGED)
             else:
                 free.append(change)
-        # What is ignored is decided by the files of before, so these come first.
+        # The ignore files from before decide what is ignored, so these come first.
         await self._put_back([change for change in free if _is_rule(change)])
         rest = await self._spare_older([change for change in free if not _is_rule(change)])
         await self._put_back(rest)
@@ -97,7 +97,7 @@ class _Undo:
         return self._made
 
     async def _spare_older(self, changes: list[Change]) -> list[Change]:
-        """Leave what seems to be new only because a turn changed what is ignored."""
+        """Leave alone what seems to be new only because a turn changed what is ignored."""
         added = [change.path for change in changes if not change.old_mode]
         ignored = set(added) if self._left_rules else await self._shadow.ignored(added)
         for change in changes:
@@ -107,7 +107,7 @@ class _Undo:
 
     async def _put_back(self, changes: Iterable[Change]) -> None:
         ordered = sorted(changes, key=lambda change: change.path)
-        for change in reversed(ordered):  # what is in a folder goes before what stands in its place
+        for change in reversed(ordered):  # a folder's content goes before the file that takes its place
             if not change.old_mode:
                 await self._try(change, b"")
         for change in ordered:
@@ -150,7 +150,7 @@ class _Undo:
                 raise
 
     def _exists(self, path: bytes) -> bool:
-        """Whether a file is there now that git does not see; a folder may be one that the turn made, and goes."""
+        """Whether there is a file now that git does not see; a folder does not count, as the turn may have made it."""
         *parents, name = _parts(path)
         try:
             with folder(self._shadow.workspace, *parents) as parent:
@@ -184,7 +184,7 @@ def _parts(path: bytes) -> list[str]:
 
 
 def _mode(parent: int, name: str, wanted: int) -> int:
-    """The bits of what is there now, but for whether it may be executed."""
+    """The mode of what is there now, except for whether it may be executed."""
     try:
         now = os.stat(name, dir_fd=parent, follow_symlinks=False)
     except OSError:
@@ -207,7 +207,7 @@ def _why(error: OSError) -> str:
 
 
 def _bounded(made: Undone) -> Undone:
-    """Name so many paths that the answer fits a frame."""
+    """Name only as many paths as fit into a frame."""
     for most in _MAX_NAMED:
         if len(msgspec.json.encode(made)) <= MAX_TEXT // 2:
             break

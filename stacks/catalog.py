@@ -1,4 +1,4 @@
-"""Which stacks there are: folders of data, those of this package and those that an operator adds."""
+"""The available stacks: folders of data, those of this package and those that an operator adds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FALLBACK = "minimal"
 FRAGMENT = "Dockerfile.fragment"
 #: The stacks that come with the package.
 BUILT_IN = Path(__file__).parent
-#: Means "let the files decide" where a stack is asked for, so no stack may have it.
+#: Where a stack is asked for, this means "let the files decide"; so no stack may have this name.
 AUTO = "auto"
 
 
@@ -27,8 +27,8 @@ AUTO = "auto"
 class Stack:
     """A toolchain. `markers` are the file names (or patterns of them) at the top of a source that ask for it.
 
-    `version` is the release line that it brings where nothing asks for another; empty for a stack without versions.
-    `built`: folders that tools make for one platform only, and the command that makes each anew.
+    `version` is the release line that it brings if nothing asks for another; empty for a stack without versions.
+    `built`: folders that tools make for one platform only, and the command that rebuilds each.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Stack:
         return (self.folder / FRAGMENT).is_file()
 
     def marker_among(self, names: Collection[str]) -> str:
-        """The file among these that asks for this stack, by the first marker that one meets; empty for none."""
+        """The file among these that asks for this stack, by the first marker that matches; empty for none."""
         for marker in self.markers:
             if marker in names:
                 return marker
@@ -58,9 +58,9 @@ class Stack:
 
 
 def catalog(*folders: Path) -> tuple[Stack, ...]:
-    """Every stack, the one that is primary where several match first: those of the package, then those of `folders`.
+    """Every stack of the package and of `folders`, by order: where several match, the first one is primary.
 
-    A later stack replaces an earlier one of the same name wholly. Raises UserError.
+    A later stack replaces an earlier one of the same name completely. Raises UserError.
     """
     stacks = dict(_built_in())
     for folder in folders:
@@ -76,8 +76,8 @@ def catalog(*folders: Path) -> tuple[Stack, ...]:
 def _same_order(stack: Stack, other: Stack, orders: Collection[int]) -> str:
     free = next(order for order in itertools.count(stack.order) if order not in orders)
     return (
-        f"{stack.folder / 'stack.toml'}: order {stack.order} is that of the stack {other.name} too "
-        f"({other.folder}), so it is not certain which is primary. Write another, for example `order = {free}`."
+        f"{stack.folder / 'stack.toml'}: the stack {other.name} ({other.folder}) has order {stack.order} too, so it is "
+        f"not clear which one is primary. Write another, for example `order = {free}`."
     )
 
 
@@ -87,7 +87,7 @@ def _built_in() -> Mapping[str, Stack]:
 
 
 def _read_folder(folder: Path) -> dict[str, Stack]:
-    # A name with an underscore is one of ours that is no stack: __pycache__, and in a wheel the assets.
+    # A name with an underscore is a folder of ours that is not a stack: __pycache__, and in a wheel the assets.
     places = [place for place in folder.glob("*") if place.is_dir() and place.name[0] not in "._"]
     return {place.name: _read_stack(place) for place in sorted(places)}
 
@@ -96,8 +96,8 @@ def _read_stack(folder: Path) -> Stack:
     name = folder.name
     if re.fullmatch(r"[a-z]([a-z0-9-]*[a-z0-9])?", name) is None or name == AUTO:
         raise UserError(
-            f"{folder}: {name} is no name for a stack. Rename the folder: small letters, digits and hyphens, "
-            f"a letter first, no hyphen last, and not {AUTO}."
+            f"{folder}: {name} is not a valid name for a stack. Rename the folder: lower-case letters, digits and "
+            f"hyphens, a letter first, no hyphen last, and not {AUTO}."
         )
     settings = read_settings(folder / "stack.toml")
     if (folder / FRAGMENT).is_file() and not (folder / "verify").is_file():
@@ -122,7 +122,7 @@ def _read_markers(file: Path) -> tuple[str, ...]:
         lines = [line.strip() for line in file.read_text().splitlines()]
     except (OSError, UnicodeDecodeError):
         raise UserError(
-            f"{file} cannot be read. Write into it the names of the files that ask for the stack, one a line, "
+            f"{file} cannot be read. List in it the names of the files that ask for the stack, one a line, "
             "for example `build.zig`; it may be empty."
         ) from None
     return tuple(line for line in lines if line and not line.startswith("#"))

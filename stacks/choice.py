@@ -14,9 +14,9 @@ from stacks.schema import Versions
 
 
 def choose(stack: Stack, versions: Versions, said: Sequence[Said]) -> str:
-    """The version to install: a release line, or one release where one is named; empty if all are too new.
+    """The version to install: a release line, or one release if one is named; empty if all are too new.
 
-    Raises UserError where no version meets all that was said.
+    Raises UserError if no version fits all that was said.
     """
     constraint = syntax.intersection(one.allows for one in said)
     if constraint.is_empty():
@@ -26,7 +26,7 @@ def choose(stack: Stack, versions: Versions, said: Sequence[Said]) -> str:
     if precise:
         return max(precise, key=_precision)
     packaged = [line for line in versions.lines if versions.is_packaged(line)]
-    # What gets installed is the newest release of a line, so a line whose newest is not allowed comes last.
+    # The newest release of a line gets installed, so a line whose newest is not allowed comes last.
     for fits in (syntax.allows_newest_of, syntax.allows_some_of):
         for line in (stack.version, *reversed(packaged), *reversed(versions.lines)):
             if fits(constraint, line):
@@ -35,14 +35,14 @@ def choose(stack: Stack, versions: Versions, said: Sequence[Said]) -> str:
 
 
 def _precision(version: str) -> int:
-    """How much a version settles: its parts; a preview or a name ("nightly") settles everything."""
+    """How precise a version is, by its parts; a preview or a name ("nightly") is as precise as can be."""
     return version.count(".") if re.fullmatch(r"[0-9.]+", version) else 99
 
 
 def _conflict(stack: Stack, versions: Versions, said: Sequence[Said]) -> str:
     culprits = _culprits(said)
     if len(culprits) == 1:
-        problem, remedy = f"{culprits[0]}, which no version of {versions.name} can be.", "Correct it"
+        problem, remedy = f"{culprits[0]}, but no version of {versions.name} can be that.", "Correct it"
     else:
         problem = f"No version of {versions.name} fits: {' and '.join(str(one) for one in culprits)}."
         remedy = "Set one of them to the other"
@@ -54,7 +54,7 @@ def _conflict(stack: Stack, versions: Versions, said: Sequence[Said]) -> str:
 
 
 def _culprits(said: Sequence[Said]) -> Sequence[Said]:
-    """The fewest of all that was said which already have no version in common."""
+    """The smallest set of statements that have no version in common."""
     for count in range(1, 3):
         for group in itertools.combinations(said, count):
             if syntax.intersection(one.allows for one in group).is_empty():

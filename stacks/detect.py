@@ -9,7 +9,7 @@ from stacks.catalog import FALLBACK, Stack
 from stacks.reading import place
 from stacks.tree import Tree
 
-#: Subfolders that hold no project of their own, or somebody else's.
+#: Subfolders that hold no project, or somebody else's.
 _NOT_PROJECTS = {"node_modules", "vendor", "target", "dist", "build", "docs", "examples", "tests"}
 #: Subfolders that are looked into, and that a warning names.
 _MAX_FOLDERS, _MAX_NAMED = 200, 8
@@ -37,9 +37,9 @@ def matches(tree: Tree, stacks: Sequence[Stack], folder: str = "") -> list[Match
 
 
 def find(tree: Tree, stacks: Sequence[Stack], asked: str = "") -> Found:
-    """The stacks that a source asks for at its top; if there is none, in its one subfolder that has some.
+    """The stacks that a source asks for at its top; if there are none, those of the one subfolder that has some.
 
-    With several such subfolders it is the one that asks for the stack `asked`; else none, and a warning says so.
+    With several such subfolders it is the one that asks for the stack `asked`; otherwise none, and a warning says so.
     """
     if top := matches(tree, stacks):
         return Found("", tuple(top))
@@ -49,7 +49,7 @@ def find(tree: Tree, stacks: Sequence[Stack], asked: str = "") -> Found:
         below = {folder: found for folder, found in below.items() if asked in {stack.name for stack, _ in found}}
     if len(below) == 1:
         ((folder, found),) = below.items()
-        sentence = f"Nothing at the top asks for a stack, but {found[0][1]} does: {folder} is taken for the project."
+        sentence = f"Nothing at the top asks for a stack, but {found[0][1]} does: {folder} is taken as the project."
         return Found(folder, found, (sentence,))
     return Found("", (), () if asked or not below else (_several(below),))
 
@@ -60,7 +60,7 @@ def _subfolders(tree: Tree) -> list[str]:
 
 
 def _is_ordinary(name: str) -> bool:
-    """Whether a name can be shown to people as it is; a name may hold line ends and bytes that are no text."""
+    """Whether a name can be shown to people as it is; names may hold line ends and bytes that are not text."""
     return name.isprintable() and len(name) <= _MAX_NAME
 
 
@@ -70,5 +70,5 @@ def _several(below: dict[str, tuple[Match, ...]]) -> str:
     primaries = dict.fromkeys(found[0][0].name for found in below.values())
     return (
         f"Nothing at the top asks for a stack, but several folders do: {', '.join(named[:_MAX_NAMED])}{more}. "
-        f"The base alone is used; type {' or '.join(f'`--stack {name}`' for name in primaries)} to choose one."
+        f"Only the base is used; type {' or '.join(f'`--stack {name}`' for name in primaries)} to choose one."
     )

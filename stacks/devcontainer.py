@@ -1,4 +1,4 @@
-"""A devcontainer.json, read for what a project's container can have of it; the rest is named, never dropped in silence.
+"""A devcontainer.json, read for what a project's container can use; the rest is named, never dropped silently.
 
 https://containers.dev/implementors/json_reference/ says what each property means.
 """
@@ -17,11 +17,11 @@ from stacks.tree import Tree
 
 _FOLDER = ".devcontainer"
 _NAME = "devcontainer.json"
-#: Folders that are looked into: their names reach people.
+#: Folders that are looked into; their names are shown to people.
 _PLAIN = re.compile(r"[A-Za-z0-9._-]{1,60}")
 _IMAGE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._/:@-]{0,254}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
-#: Variables that the sled, the SSH server, the agent or git live by.
+#: Variables that the sled, the SSH server, the agent or git depend on.
 _RESERVED = re.compile(
     r"(LD_|HUSKIES_|ANTHROPIC_|CLAUDE_|GIT_|SSH_|OPENSSL_|BASH_FUNC_).*|PATH|HOME|USER|LOGNAME|SHELL|BASH_ENV|ENV|IFS|"
     r"TMPDIR|SHELLOPTS|BASHOPTS|POSIXLY_CORRECT|GCONV_PATH|GLIBC_TUNABLES|LOCPATH|TERM|PWD|OLDPWD|SHLVL|HOSTNAME|_"
@@ -30,11 +30,11 @@ _MOST = 40  # entries of a list, and variables
 _LONGEST = 500  # characters of a value, and of a list
 _NOTES = 15
 #: A string, or what JSON does not have: comments, and commas before a closing bracket.
-# One that is never closed ends somewhere, too: else each of its characters would be tried as a beginning.
+# One that is never closed must end somewhere too: otherwise each of its characters would be tried as a beginning.
 _STRING = r'"(?:\\.|[^"\\\n])*(?:"|\\?(?=\n)|\\?\Z)'
 _COMMENT = re.compile(rf"({_STRING})|//[^\n]*|/\*[\s\S]*?(?:\*/|\Z)")
 _COMMA = re.compile(rf"({_STRING})|,(?=\s*[\]}}])")
-#: What says nothing to us, and what people would not miss.
+#: Properties that mean nothing here and that people would not miss.
 _SILENT = frozenset({"$schema", "name", "overrideCommand", "updateRemoteUserUID", "waitFor", "init"})
 _COMMANDS = ("onCreateCommand", "updateContentCommand", "postCreateCommand")
 _PRIVILEGE = frozenset({"privileged", "capAdd", "securityOpt", "runArgs", "mounts", "workspaceMount"})
@@ -42,7 +42,7 @@ _PRIVILEGE = frozenset({"privileged", "capAdd", "securityOpt", "runArgs", "mount
 
 @dataclass(slots=True)
 class Devcontainer:
-    """What of it can be had, and in `notes` what cannot, in sentences. `files`: where it was read."""
+    """The parts that can be used, and in `notes` those that cannot, in sentences. `files`: where it was read."""
 
     files: tuple[str, ...] = ()
     image: str = ""
@@ -53,14 +53,14 @@ class Devcontainer:
 
 
 def read_devcontainer(tree: Tree) -> Devcontainer:
-    """The one of a source; an empty one where there is none. What cannot be read is a note."""
+    """The devcontainer of a source; an empty one if there is none. What cannot be read becomes a note."""
     places = [path for path in (f"{_FOLDER}/{_NAME}", f".{_NAME}") if path.rpartition("/")[2] in _files_at(tree, path)]
     if not places:
         inner = sorted(name for name in tree.folders(_FOLDER) if _PLAIN.fullmatch(name))
         places = [f"{_FOLDER}/{folder}/{_NAME}" for folder in inner if _NAME in tree.files(f"{_FOLDER}/{folder}")]
         if len(places) > 1:
-            told = f"there are several devcontainers ({_listed(places)}), and huskies uses none of them"
-            return Devcontainer(notes=[f"{told}: leave one at {_FOLDER}/{_NAME}"])
+            told = f"there are several devcontainers ({_listed(places)}), so huskies uses none of them"
+            return Devcontainer(notes=[f"{told}: keep one at {_FOLDER}/{_NAME}"])
     if not places:
         return Devcontainer()
     found = Devcontainer(files=(places[0],))
@@ -104,13 +104,13 @@ def _take(found: Devcontainer, values: Mapping[str, Any], tree: Tree) -> None:
         **{key: _refusing(found, key) for key in _PRIVILEGE},
         **{key: lambda value: _take_commands(found, value) for key in _COMMANDS},
     }
-    # In the order in which they happen, whatever the file's.
+    # In the order in which they happen, whatever order the file has.
     order = [*(key for key in takers if key in values), *(key for key in rest if key not in takers)]
     unknown = [key for key in order if key not in takers or not takers[key](values[key])]
     if unknown:
         found.notes.append(f"{found.files[0]}: not translated: {_listed(unknown)}")
     if left := found.notes[_NOTES:]:
-        found.notes[_NOTES:] = [f"and {len(left)} more of that kind"]
+        found.notes[_NOTES:] = [f"and {len(left)} more like these"]
 
 
 def _take_image(found: Devcontainer, value: Any) -> bool:
@@ -128,21 +128,21 @@ def _take_build(found: Devcontainer, value: Any, tree: Tree) -> bool:
     text = tree.text(path) if path else None
     if text is None:
         found.notes.append(
-            f"{found.files[0]}: its Dockerfile {_short(value['dockerfile'])} is not there; it was not used"
+            f"{found.files[0]}: its Dockerfile {_short(value['dockerfile'])} does not exist; it was not used"
         )
         return True
     lines = text.replace("\r\n", "\n").splitlines()
     for number, line in enumerate(lines, 1):
         if re.match(r"\s*(ADD|COPY)\s+(?!.*--from=)", line, re.I):
-            why = "copies files of the source, and a build gets none of them"
+            why = "copies files of the source, but a build gets none of them"
         elif re.match(r"\s*VOLUME\b", line, re.I):
-            why = "has a VOLUME, and a project writes to its source and home only"
+            why = "has a VOLUME, but a project writes only to its source and home"
         else:
             continue
         found.notes.append(f"{path}, line {number} {why}; it was not used")
         return True
     while lines and (not lines[0].strip() or lines[0].lstrip().startswith("#")):
-        del lines[0]  # a comment at the very top may be an order to the builder: another parser, another escape
+        del lines[0]  # a comment at the very top may be a directive to the builder: another parser, another escape
     if not any(re.match(r"\s*FROM\s", line, re.I) for line in lines):
         return False
     arguments = value.get("args")
@@ -189,13 +189,13 @@ def _take_environment(found: Devcontainer, value: Any) -> bool:
             left.append(name)
     if left or len(value) > _MOST:
         found.notes.append(
-            f"{found.files[0]}: not set: {_listed(left)} (what the sled or the host has cannot be used or changed)"
+            f"{found.files[0]}: not set: {_listed(left)} (variables of the sled or the host cannot be used or changed)"
         )
     return True
 
 
 def _resolved(text: str) -> str | None:
-    """A value with the container's folder put in; None where it wants something of the host's."""
+    """A value with the container's folder filled in; None if it needs something from the host."""
     text = text.replace("${containerWorkspaceFolder}", "/workspace")
     text = text.replace("${containerWorkspaceFolderBasename}", "workspace")
     return None if "${" in text else text
@@ -236,22 +236,20 @@ def _name_features(found: Devcontainer, value: Any) -> bool:
     if isinstance(value, dict) and value:
         found.notes.append(
             f"{found.files[0]}: Features are not translated: {_listed(value)}. "
-            "A stack may bring the same (`stacks`), or .huskies/Dockerfile.fragment install it"
+            "A stack may bring the same (type `stacks`), or .huskies/Dockerfile.fragment can install it"
         )
     return isinstance(value, dict)
 
 
 def _name_ports(found: Devcontainer, value: Any) -> bool:
     if isinstance(value, list) and value:
-        found.notes.append(
-            f"{found.files[0]}: ports are forwarded by your editor, or `ssh -L`: {_listed(map(str, value))}"
-        )
+        found.notes.append(f"{found.files[0]}: your editor, or `ssh -L`, forwards ports: {_listed(map(str, value))}")
     return isinstance(value, list)
 
 
 def _name_user(found: Devcontainer, value: Any) -> bool:
     if isinstance(value, str) and value != "huskies":
-        found.notes.append(f"{found.files[0]}: {_short(value)}: everything runs as the project's own user, huskies")
+        found.notes.append(f"{found.files[0]}: not {_short(value)}: everything runs as the project's own user, huskies")
     return isinstance(value, str)
 
 

@@ -1,9 +1,9 @@
-"""What a project's image is made of, decided purely: layers, each a Dockerfile with its files and a tag of its content.
+"""What a project's image is made of: layers, each a Dockerfile with its files, and tagged by its content. Pure.
 
     base (Debian, git, OpenSSH, the sled's Python) <- a layer for each stack <- the project's own <- sled (what starts)
 
 A layer's tag is a hash of all that goes into it and of the tag below. So what is unchanged is never built again, and
-what changed always is; and since the sled comes last, a new version of it costs one small layer.
+what has changed always is; and since the sled comes last, a new version of it costs one small layer.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from stacks.catalog import FALLBACK, FRAGMENT, Stack
 from stacks.own import Own, instructions
 
 _HERE = Path(__file__).parent
-#: In a wheel the assets lie beside this file; in the source tree they are a folder at the top.
+#: In a wheel the assets are beside this file; in the source tree they are a folder at the top.
 _ASSETS = _HERE / "_docker" if (_HERE / "_docker").is_dir() else _HERE.parent / "docker"
 _SLED = _HERE.parent / "sled"
-#: Parts of a stack's folder that are no part of its image.
+#: Files of a stack's folder that do not go into its image.
 _NOT_IN_IMAGE = (FRAGMENT, "stack.toml", "markers", "verify")
 
 _NOTHING = Own()
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,40}")
 
-#: Build arguments that every engine knows and leaves out of an image: an address in them may hold a password.
+#: Build arguments that every engine knows and keeps out of images: an address in them may hold a password.
 PROXY_ARGUMENTS = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
 
 
@@ -80,7 +80,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """A stack to be layered, and the version that it is to bring; empty for one that has none."""
+    """A stack to be layered, and the version to install; empty for a stack without versions."""
 
     stack: Stack
     version: str = ""
@@ -88,7 +88,7 @@ class Overlay:
 
 @dataclass(frozen=True, slots=True)
 class ImagePlan:
-    """The layers of one image, the lowest first. `base_image` is what they begin with; empty where they build that too.
+    """The layers of one image, the lowest first. `base_image` is what they begin with; empty if they build that too.
 
     `stacks` are those that have a layer.
     """
@@ -109,10 +109,10 @@ class ImagePlan:
 
 
 def plan_image(inputs: BuildInputs, overlays: Sequence[Overlay], prefix: str, own: Own = _NOTHING) -> ImagePlan:
-    """The image of these stacks, layered in the order given; of none: the base and the sled alone.
+    """The image of these stacks, layered in the order given; without any: only the base and the sled.
 
-    `own` is what the project adds, once it is confirmed. `prefix` begins every tag, so that gateways which share an
-    engine do not remove each other's.
+    `own` is what the project adds, once it is confirmed. `prefix` begins every tag, so that gateways that share an
+    engine do not remove each other's images.
     """
     layers: list[Layer] = []
     base_image = own.image or inputs.base_image
@@ -144,7 +144,7 @@ def _overlay(inputs: BuildInputs, overlay: Overlay, prefix: str, below: str) -> 
     stack = overlay.stack
     files = {path: file for path, file in _read(stack.folder, "").items() if path not in _NOT_IN_IMAGE}
     if overlay.version and not _VERSION.fullmatch(overlay.version):
-        raise ValueError(f"a version of {stack.name} that is none would become an instruction")
+        raise ValueError(f"an invalid version of {stack.name} could become an instruction")
     # The version is part of the text: another one is another layer.
     version = f"ARG HUSKIES_VERSION={overlay.version}\n" if overlay.version else ""
     text = f"FROM {below}\n{version}{(stack.folder / FRAGMENT).read_text()}"
@@ -168,7 +168,7 @@ def _sled(inputs: BuildInputs, name: str, prefix: str, below: str, verify: Mappi
 
 
 def _devcontainer(inputs: BuildInputs, own: Own, prefix: str) -> Layer:
-    """A base of the source's own, with the company's authorities and package sources from its first instruction on."""
+    """The source's own base, with the company's authorities and package sources from its first instruction on."""
     arguments = _without_secrets(inputs.arguments)
     more, files = _names(arguments), {}
     if inputs.certificates or inputs.apt_sources:
@@ -186,12 +186,12 @@ def _setup(inputs: BuildInputs) -> dict[str, File]:
 
 
 def _without_secrets(arguments: Mapping[str, str]) -> dict[str, str]:
-    """The build arguments for instructions that are not ours: these could keep a proxy's password in the image."""
+    """The build arguments for instructions that are not ours: those could store a proxy's password in the image."""
     return {name: value for name, value in arguments.items() if not (is_proxy(name) and "@" in value)}
 
 
 def _declare(dockerfile: str, arguments: Mapping[str, str]) -> str:
-    """Have the operator's build arguments reach every instruction behind FROM."""
+    """A Dockerfile in which the operator's build arguments reach every instruction after FROM."""
     return _behind_from(dockerfile, _names(arguments))
 
 
@@ -200,7 +200,7 @@ def _names(arguments: Mapping[str, str]) -> list[str]:
 
 
 def _behind_from(dockerfile: str, more: Sequence[str]) -> str:
-    """A Dockerfile with instructions put behind each FROM of it."""
+    """A Dockerfile with instructions inserted after each FROM."""
     ends = {last for _, last, word in instructions(dockerfile) if word == "FROM"}
     lines: list[str] = []
     for number, line in enumerate(dockerfile.splitlines(), 1):
@@ -220,12 +220,12 @@ def _layer(name: str, prefix: str, dockerfile: str, files: Mapping[str, File], a
 
 @cache
 def read_tree(folder: Path, below: str) -> Mapping[str, File]:
-    """The files of a folder that changes with the gateway's own version only; see `_read`."""
+    """The files of a folder that changes only with the gateway's version; see `_read`."""
     return _read(folder, below)
 
 
 def _read(folder: Path, below: str) -> Mapping[str, File]:
-    """The files of a folder of ours, named by their place below `below`; what is executable stays so."""
+    """The files of one of our folders, named by their place below `below`; executables stay executable."""
     found = {}
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)

@@ -1,7 +1,7 @@
-"""What a project's source wants to add to its container. Nothing of it counts before an operator has seen all of it.
+"""What a project's source wants to add to its container. None of it counts before an operator has seen all of it.
 
-The reason: a layer's instructions run as root while the image is built, and there is no root inside to install with
-later. What an agent wrote into its source must not come to run there unseen.
+The reason: a layer's instructions run as root while the image is built, as there is no root inside to install with
+later. What an agent wrote into its source must not run there unseen.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from stacks.tree import Tree
 
 #: A project's own last layer: instructions of a Dockerfile, without FROM.
 OWN_FRAGMENT = ".huskies/Dockerfile.fragment"
-#: Characters that a question shows in full, in any chat.
+#: Characters that a question can show in full, in any chat.
 MOST = 3000
 _TAKEN = frozenset({"RUN", "ENV", "ARG", "LABEL", "SHELL"})
 _WHY_NOT = {
-    "FROM": "the layer stands on the project's stacks already",
+    "FROM": "the layer is already on top of the project's stacks",
     "COPY": "a build gets no files of the source; fetch with RUN",
     "ADD": "a build gets no files of the source; fetch with RUN",
     "USER": "the container always runs as the project's own user",
@@ -33,10 +33,10 @@ _WHY_NOT = {
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """A project's additions: a base of its own (the name of an image, or the text of a Dockerfile), a last layer,
-    variables of every session, and commands to run once when the container is new.
+    """A project's additions: its own base (the name of an image, or the text of a Dockerfile), a last layer, variables
+    for every session, and commands to run once when the container is new.
 
-    `files`: where they stand. `notes`: what stands there and cannot be had, in sentences.
+    `files`: where they come from. `notes`: what these ask for that is not possible, in sentences.
     """
 
     image: str = ""
@@ -48,7 +48,7 @@ class Own:
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     def lines(self) -> list[str]:
-        """As people are shown it."""
+        """The additions as people are shown them."""
         shown = [f"base image: {self.image}"] if self.image else []
         if self.dockerfile:
             shown += ["base image, built from:", *_indented(self.dockerfile)]
@@ -62,13 +62,13 @@ class Own:
 
 
 def difference(before: Own, after: Own) -> str:
-    """What changes from one to the other, line by line. Raises UserError where that is too long to be read."""
+    """What changes from one to the other, line by line. Raises UserError if that is too long to be read."""
     lines = difflib.unified_diff(before.lines(), after.lines(), lineterm="", n=2)
     text = "\n".join(line for line in lines if not line.startswith(("---", "+++", "@@")))
     if len(text) > MOST:
         raise UserError(
-            f"What {' and '.join(after.files or before.files)} changes has {len(text)} characters, and more than "
-            f"{MOST} cannot be shown in one message. Shorten it."
+            f"The changes in {' and '.join(after.files or before.files)} have {len(text)} characters, but one message "
+            f"can show only {MOST}. Shorten them."
         )
     return text
 
@@ -105,7 +105,7 @@ def read_fragment(tree: Tree) -> str:
         if re.search(r"\\\\\s*$|<<|^\s*RUN\s+--", line, re.I):
             raise UserError(
                 f"{OWN_FRAGMENT}, line {number}: a backslash before the last one, `<<` and options of RUN mean "
-                "different things to different builders. Write it without."
+                "different things to different builders. Write it without them."
             )
     for number, _, instruction in instructions(text):
         if instruction not in _TAKEN:
@@ -115,8 +115,8 @@ def read_fragment(tree: Tree) -> str:
 
 
 def check_readable(text: str, file: str) -> None:
-    """Raises UserError for text that may not be what it looks like: control characters, and letters that look like
-    others (but for those in comments)."""
+    """Raises UserError for text that may not be what it looks like: control characters, and (outside comments) letters
+    that look like others."""
     for number, line in enumerate(text.split("\n"), 1):
         comment = line.lstrip().startswith("#")
         for character in line:

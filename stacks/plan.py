@@ -18,13 +18,13 @@ from stacks.tree import Tree
 
 #: What decided a stack that a person typed.
 ASKED_FOR = "asked for"
-#: Sentences of a plan that warn; a source may give cause for thousands.
+#: How many warnings a plan may have; a source may give cause for thousands.
 _MAX_WARNINGS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What one file says about a version: its text as it stands there, and what that allows.
+    """What one file says about a version: its text as written there, and what that allows.
 
     `allows` is in one syntax for all ecosystems (see `stacks.versions`).
     """
@@ -38,8 +38,8 @@ class Asked:
 class Toolchain:
     """A stack that a project gets. `marker` is the file that asks for it; empty when it was asked for by name.
 
-    `version` is what its overlay is to install: a release line ("3.13") or one release ("20.11.1"); empty for a stack
-    that has no versions. `packaged`: Debian, PyPI or npm have it; else the tool's own upstream is tried.
+    `version` is what its overlay installs: a release line ("3.13") or one release ("20.11.1"); empty for a stack
+    without versions. `packaged`: Debian, PyPI or npm have it; otherwise the tool's own upstream is tried.
     """
 
     stack: str
@@ -52,7 +52,7 @@ class Toolchain:
 @dataclass(frozen=True, slots=True)
 class Plan:
     """All that was decided for a source. `stack` is the primary one, and `because` what decided it: a file, "asked
-    for", or empty where nothing matched. `folder` is the one subfolder that the markers are in; empty for the top.
+    for", or empty if nothing matched. `folder` is the one subfolder that the markers are in; empty for the top.
 
     `toolchains`: one for each overlay, in the catalog's order (none for the base alone). `warnings` are sentences for
     people.
@@ -68,7 +68,7 @@ class Plan:
 def make_plan(tree: Tree, stacks: Sequence[Stack], *, stack: str | None = None) -> Plan:
     """What a source gets. `stack` is the one that a person asks for.
 
-    It beats `.huskies/project.toml`, which beats the other files. Raises UserError for one that there is not, and where
+    It beats `.huskies/project.toml`, which beats the other files. Raises UserError if there is no such stack, or if
     files contradict each other.
     """
     names = {one.name for one in stacks}
@@ -95,13 +95,13 @@ def make_plan(tree: Tree, stacks: Sequence[Stack], *, stack: str | None = None) 
 
 
 def to_json(plan: Plan) -> dict[str, Any]:
-    """A plan as JSON can hold it, its keys in the order of the fields."""
+    """A plan as JSON values, its keys in the order of the fields."""
     values: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(plan))
     return values
 
 
 def _said(tree: Tree, folder: str, stack: Stack, project: ProjectFile) -> tuple[list[Said], list[str]]:
-    """All that counts of what is said about a stack's version."""
+    """What is said about a stack's version, as far as it counts."""
     if stack.versions is None:
         return [], []
     if stack.name in project.versions:
@@ -110,13 +110,13 @@ def _said(tree: Tree, folder: str, stack: Stack, project: ProjectFile) -> tuple[
 
 
 def _toolchain(stack: Stack, marker: str, said: Sequence[Said]) -> tuple[Toolchain, list[str]]:
-    """Raises UserError where no version meets all that was said."""
+    """Raises UserError if no version fits all that was said."""
     if stack.versions is None:
         return Toolchain(stack.name, marker, stack.version, True), []
     version, too_old = choose(stack, stack.versions, said), []
     if not version:
         version = stack.version
-        too_old = [f"{said[0]}: no known release of {stack.versions.name} is like that, so {version} is taken."]
+        too_old = [f"{said[0]}: no known release of {stack.versions.name} fits, so {version} is used."]
     asked = tuple(Asked(one.file, one.text, one.allows) for one in said)
     return Toolchain(stack.name, marker, version, stack.versions.is_packaged(version), asked), too_old
 
@@ -128,11 +128,11 @@ def _several(primary: str, because: str, found: Found) -> list[str]:
         return []
     *most, last = others
     names = f"{', '.join(most)} and {last}" if most else last
-    return [f"{primary} is the primary stack ({because}); {names} too: {'all' if most else 'both'} are taken."]
+    return [f"{primary} is the primary stack ({because}); {names} too: {'all' if most else 'both'} are installed."]
 
 
 def _unused(project: ProjectFile, stacks: Sequence[Stack]) -> list[str]:
-    """A sentence for each stack that has got a version but is no part of the plan."""
+    """A sentence for each stack that has a version but is not part of the plan."""
     unused = [name for name in project.versions if name not in {stack.name for stack in stacks}]
     return [f"There is a version for the stack {name}, but nothing asks for that stack." for name in unused]
 
@@ -146,12 +146,12 @@ def _built_elsewhere(tree: Tree, folder: str, stacks: Sequence[Stack]) -> list[s
             above, _, last = path.rpartition("/")
             if last in tree.folders(above):
                 warnings.append(
-                    f"{path} is there already: if it was made on another machine or platform, it may not work here. "
-                    f"`{command}` inside makes it anew; nothing was deleted."
+                    f"{path} already exists: if it was made on another machine or platform, it may not work here. "
+                    f"Run `{command}` inside to rebuild it; nothing was deleted."
                 )
     return warnings
 
 
 def _limited(warnings: Sequence[str]) -> tuple[str, ...]:
     left = len(warnings) - _MAX_WARNINGS
-    return (*warnings[:_MAX_WARNINGS], f"And {left} more of that kind.") if left > 0 else tuple(warnings)
+    return (*warnings[:_MAX_WARNINGS], f"And {left} more like these.") if left > 0 else tuple(warnings)

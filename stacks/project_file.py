@@ -9,9 +9,9 @@ from stacks.catalog import Stack
 from stacks.reading import PROJECT_FILE, Said, Unreadable, load_toml, quoted, said, shown, understand
 from stacks.tree import Tree
 
-#: What huskies itself writes down there of its last build.
+#: The key under which huskies itself records its last build there.
 RECORD_KEY = "chosen"
-#: How the file began that earlier versions wrote: what it says was found, and is no wish.
+#: How a file from earlier versions begins: what it says was found by huskies, and nobody asked for it.
 _SEEDED = "# What huskies found when the project was made."
 
 
@@ -25,14 +25,14 @@ class ProjectFile:
 
 
 def read_project_file(tree: Tree, stacks: Sequence[Stack]) -> ProjectFile:
-    """What the source itself asks for."""
+    """Read what the source itself asks for."""
     text = tree.text(PROJECT_FILE)
     if text is None:
         return ProjectFile()
     try:
         values = load_toml(text.removeprefix("\ufeff").replace("\r\n", "\n"))
     except Unreadable as error:
-        return ProjectFile(warnings=(f"{PROJECT_FILE} cannot be read ({error}): it was not looked at.",))
+        return ProjectFile(warnings=(f"{PROJECT_FILE} cannot be read ({error}): it was ignored.",))
     names = {stack.name for stack in stacks}
     warnings = []
     stack = values.pop("stack", "")
@@ -45,10 +45,10 @@ def read_project_file(tree: Tree, stacks: Sequence[Stack]) -> ProjectFile:
     values.pop(RECORD_KEY, None)
     table = values.pop("versions", {})
     if not isinstance(table, dict):
-        warnings.append(f"{said(PROJECT_FILE, 'versions', table)}, which is no table: it was not looked at.")
+        warnings.append(f"{said(PROJECT_FILE, 'versions', table)}, which is not a table: it was ignored.")
         table = {}
     versions, more = _read_versions(table, {stack.name: stack for stack in stacks})
-    unknown = [f"{PROJECT_FILE} has {quoted(key)}, which means nothing here: it was not looked at." for key in values]
+    unknown = [f"{PROJECT_FILE} has {quoted(key)}, which means nothing here: it was ignored." for key in values]
     return ProjectFile(stack, versions, (*warnings, *more, *unknown))
 
 
@@ -57,11 +57,11 @@ def _read_versions(table: Mapping[str, object], stacks: Mapping[str, Stack]) -> 
     for name, value in table.items():
         stack = stacks.get(name)
         if stack is None or stack.versions is None:
-            warnings.append(f"{PROJECT_FILE} has a version for {quoted(name)}, which is no stack with versions.")
+            warnings.append(f"{PROJECT_FILE} has a version for {quoted(name)}, which is not a stack with versions.")
             continue
         one = _understood(stack, value)
         if one is None:
-            problem = f"which is no version of {stack.versions.name}"
+            problem = f"which is not a version of {stack.versions.name}"
             example = f'{shown(name)} = "{stack.version}"'
             warnings.append(f"{said(PROJECT_FILE, name, value)}, {problem}: write, for example, `{example}`.")
         else:

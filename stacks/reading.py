@@ -1,4 +1,4 @@
-"""What the files of a source say about versions. A source is hostile: what cannot be read is named, never an error."""
+"""What the files of a source say about versions. A source may be hostile: unreadable files are named, not errors."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from stacks.tree import Tree
 PROJECT_FILE = ".huskies/project.toml"
 #: Characters of a foreign text that a warning shows.
 _SHOWN = 60
-#: Dots in a line of TOML. The parser takes memory with their square: 64 KiB of them would be gigabytes.
+#: Dots in a line of TOML. The parser's memory grows with their square: 64 KiB of them would take gigabytes.
 _MAX_DOTS = 300
 
 
 class Unreadable(ValueError):
-    """A text is not of its format."""
+    """A text is not in its format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Said:
 
 
 def said(file: str, key: str, value: object) -> str:
-    """How a sentence begins that tells what a file says. Values that may be endless are not written out."""
+    """The beginning of a sentence about what a file says. Values that may be endless are not written out."""
     if isinstance(value, str):
         what = quoted(value)
     elif isinstance(value, bool | float):
@@ -73,11 +73,11 @@ def load_toml(text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # also a number that is too long, or tables too deep
-        raise Unreadable("no TOML") from error
+        raise Unreadable("not TOML") from error
 
 
 def read_versions(tree: Tree, folder: str, versions: Versions) -> tuple[list[Said], list[str]]:
-    """What files say about the versions of a stack, and warnings about what of it cannot be read.
+    """What files say about the versions of a stack, and warnings about what cannot be read.
 
     A file that is not in the folder is looked for at the source's top, as version managers do.
     """
@@ -91,7 +91,7 @@ def read_versions(tree: Tree, folder: str, versions: Versions) -> tuple[list[Sai
         try:
             value = _value(tree, path, entry)
         except Unreadable as error:
-            warnings[f"{path} cannot be read ({error}): what it says about versions was not looked at."] = None
+            warnings[f"{path} cannot be read ({error}): what it says about versions was ignored."] = None
             continue
         if value is None or value == "" or isinstance(value, dict):  # as in `rust-version.workspace = true`
             continue
@@ -99,13 +99,13 @@ def read_versions(tree: Tree, folder: str, versions: Versions) -> tuple[list[Sai
         if one is not None:
             found[one] = None
         else:
-            sentence = f"{said(path, key, value)}, which is no version of {versions.name}: it was not looked at."
+            sentence = f"{said(path, key, value)}, which is not a version of {versions.name}: it was ignored."
             warnings[sentence] = None
     return list(found), list(warnings)
 
 
 def understand(file: str, key: str, value: object, kind: str, versions: Versions) -> Said | None:
-    """What a value says in a syntax; None if that is nothing. A number with a point has lost its zeros (3.10)."""
+    """What a value means in a syntax; None if nothing. A number with a point has lost its zeros (3.10)."""
     if not isinstance(value, str | int) or isinstance(value, bool):
         return None
     text = str(value) if isinstance(value, str) or abs(value) < 10**9 else ""
@@ -121,7 +121,7 @@ def _is_file(tree: Tree, path: str) -> bool:
 def _value(tree: Tree, path: str, entry: Read) -> object:
     text = tree.text(path)
     if text is None:
-        raise Unreadable("no short text in UTF-8")
+        raise Unreadable("not a short text in UTF-8")
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
     if entry.pattern is not None:
         match = entry.pattern.search(text)
@@ -138,4 +138,4 @@ def _load_json(text: str) -> object:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise Unreadable("no JSON") from error
+        raise Unreadable("not JSON") from error

@@ -1,4 +1,4 @@
-"""What a project's container is made of, as it is stored: decided, confirmed, and what came of it."""
+"""What a project's container is made of, as it is stored: what was decided, what was confirmed, what came of it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from stacks.versions import allows
 class Recipe:
     """See the module.
 
-    `accepted`: the versions, as `stack version`, that an operator has gone on without. `fresh`: when all that it is
-    made of was last fetched anew; empty where an image that was built at any time will do.
+    `accepted`: the versions, as `stack version`, that an operator agreed to do without. `fresh`: when everything in it
+    was last fetched again; empty if an image that was built at any time will do.
     """
 
     plan: Plan
@@ -28,14 +28,14 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Shortfall:
-    """A version that a source asks for and its image does not have. `accepted` has it as `key`."""
+    """A version that a source asks for but its image does not have. `key` is its form in `accepted`."""
 
     key: str
     why: str
 
 
 def shortfalls(plan: Plan, told: Mapping[str, Told]) -> list[Shortfall]:
-    """What a source asks for in its files, and an image has not; each names the file, and what there is instead."""
+    """What a source's files ask for but its image does not have; each names the file, and what there is instead."""
     found = []
     for toolchain in plan.toolchains:
         came = told.get(toolchain.stack, Told())

@@ -1,4 +1,4 @@
-"""A stack.toml, checked strictly: whoever adds a stack is told the file, the key and what to write there."""
+"""A stack.toml, strictly checked: whoever adds a stack is told the file, the key and what to write there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stacks import versions as syntax
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A place where a version is read: a file's first match of `pattern` (group 1), or its `key` (TOML or JSON)."""
+    """Where a version is read from: a file's first match of `pattern` (group 1), or its `key` (TOML or JSON)."""
 
     file: str
     syntax: str
@@ -25,9 +25,9 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """The versions of a stack. `name` is how people call what has them.
+    """The versions of a stack. `name` is what people call the tool.
 
-    `packaged`: what Debian, PyPI or npm give, "1.24" for the line as such, "1.24.*" for its releases too, "*" for all.
+    `packaged`: what Debian, PyPI or npm have, "1.24" for the line as such, "1.24.*" for its releases too, "*" for all.
     `lines`: release lines to choose from, the oldest first. `words` and `named`: see `stacks.versions.read`.
     """
 
@@ -39,7 +39,7 @@ class Versions:
     reads: tuple[Read, ...]
 
     def is_packaged(self, version: str) -> bool:
-        """Whether a line or a release can be had without its own upstream."""
+        """Whether a line or a release is available without its own upstream."""
         return any(
             entry in (syntax.ANY, version) or (entry.endswith(".*") and f"{version}.".startswith(entry[:-1]))
             for entry in self.packaged
@@ -48,7 +48,7 @@ class Versions:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What stands in a stack.toml."""
+    """The content of a stack.toml."""
 
     summary: str
     order: int
@@ -58,7 +58,7 @@ class Settings:
 
 
 class _Table:
-    """A table whose keys are taken one by one; what is left in the end is unknown."""
+    """A table whose keys are taken one by one; those left at the end are unknown."""
 
     def __init__(self, file: Path, name: str, values: Mapping[str, Any]) -> None:
         self._file, self._name, self._values = file, name, dict(values)
@@ -69,37 +69,37 @@ class _Table:
     def text(self, key: str, example: str, default: str | None = None) -> str:
         value = self._values.pop(key, default)
         if not isinstance(value, str) or (not value and default is None):
-            raise self.wrong(key, "is missing" if value is None else "is no text", example)
+            raise self.wrong(key, "is missing" if value is None else "is not a text", example)
         return value
 
     def whole(self, key: str, example: str) -> int:
         value = self._values.pop(key, None)
         if not isinstance(value, int) or isinstance(value, bool):
-            raise self.wrong(key, "is missing" if value is None else "is no whole number", example)
+            raise self.wrong(key, "is missing" if value is None else "is not a whole number", example)
         return value
 
     def texts(self, key: str, example: str, default: list[str]) -> tuple[str, ...]:
         value = self._values.pop(key, default)
         if not isinstance(value, list) or not value or not all(isinstance(one, str) and one for one in value):
-            raise self.wrong(key, "is no list of texts", example)
+            raise self.wrong(key, "is not a list of texts", example)
         return tuple(value)
 
     def mapping(self, key: str, example: str) -> Mapping[str, str]:
         value = self._values.pop(key, {})
         if not isinstance(value, dict) or not all(isinstance(one, str) and one for one in value.values()):
-            raise self.wrong(key, "is no table of texts", example)
+            raise self.wrong(key, "is not a table of texts", example)
         return value
 
     def table(self, key: str, example: str) -> _Table | None:
         value = self._values.pop(key, None)
         if value is not None and not isinstance(value, dict):
-            raise self.wrong(key, "is no table", example)
+            raise self.wrong(key, "is not a table", example)
         return None if value is None else _Table(self._file, f"{self._name}{key}.", value)
 
     def tables(self, key: str, example: str) -> list[_Table]:
         value = self._values.pop(key, [])
         if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
-            raise self.wrong(key, "is no list of tables", example)
+            raise self.wrong(key, "is not a list of tables", example)
         return [_Table(self._file, f"{self._name}{key}[{n}].", one) for n, one in enumerate(value, 1)]
 
     def pattern(self, key: str, example: str) -> re.Pattern[str] | None:
@@ -107,27 +107,27 @@ class _Table:
         try:
             return re.compile(text, re.MULTILINE) if text else None
         except re.error as error:
-            raise self.wrong(key, f"is no regular expression ({error})", example) from None
+            raise self.wrong(key, f"is not a regular expression ({error})", example) from None
 
     def end(self, known: str) -> None:
         for key in self._values:
-            raise UserError(f"{self._file}: {self._name}{key} is unknown. Remove it; there are: {known}.")
+            raise UserError(f"{self._file}: {self._name}{key} is unknown. Remove it; the keys are: {known}.")
 
 
 def read_settings(file: Path) -> Settings:
-    """What a stack.toml says. Raises UserError."""
+    """Read a stack.toml. Raises UserError."""
     try:
         values = tomllib.loads(file.read_text())
     except OSError as error:
         raise UserError(f"{file} cannot be read ({error.strerror}). Write one with `summary` and `order`.") from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{file} is no TOML ({error}). Correct it.") from None
+        raise UserError(f"{file} is not TOML ({error}). Correct it.") from None
     table = _Table(file, "", values)
     summary = table.text("summary", 'summary = "Zig with zls"')
     order = table.whole("order", "order = 15")
     version = table.text("version", 'version = "0.14"', "")
     if version and not syntax.INSTALLABLE.fullmatch(version):
-        raise table.wrong("version", "is no version", 'version = "0.14"')
+        raise table.wrong("version", "is not a version", 'version = "0.14"')
     built = table.mapping("built", '[built] node_modules = "npm install"')
     inner = table.table("versions", '[versions] lines = ["0.13", "0.14"]')
     versions = None if inner is None else _versions(table, inner, file.parent.name, version)
@@ -141,9 +141,9 @@ def _versions(outer: _Table, table: _Table, stack: str, version: str) -> Version
     example = 'lines = ["0.13", "0.14"]'
     lines = table.texts("lines", example, [version])
     if any(re.fullmatch(r"[0-9]+(\.[0-9]+)*", line) is None for line in (version, *lines)):
-        raise table.wrong("lines", "or version has what is no release line", example)
+        raise table.wrong("lines", "or version has something that is not a release line", example)
     if any(line.count(".") != version.count(".") for line in lines):
-        raise table.wrong("lines", f"have not as many parts as version, {version}", example)
+        raise table.wrong("lines", f"do not have as many parts as version, {version}", example)
     versions = Versions(
         name=table.text("name", 'name = "Zig"', stack),
         packaged=table.texts("packaged", 'packaged = ["0.14"]', [version]),
@@ -161,7 +161,7 @@ def _words(table: _Table, texts: Mapping[str, str]) -> Mapping[str, str]:
     for word, text in texts.items():
         meaning = syntax.read(text, "poetry", {})
         if meaning is None:
-            raise table.wrong("words", f"has {word}, which stands for no versions", f'"{word}" = ">=1.2,<2"')
+            raise table.wrong("words", f"has {word}, which stands for no known range", f'"{word}" = ">=1.2,<2"')
         words[word] = meaning.allows
     return words
 
@@ -169,20 +169,20 @@ def _words(table: _Table, texts: Mapping[str, str]) -> Mapping[str, str]:
 def _read(table: _Table) -> Read:
     file = table.text("file", 'file = ".zig-version"')
     if file.startswith("/") or ".." in PurePosixPath(file).parts:
-        raise table.wrong("file", "leads out of the source", 'file = ".zig-version"')
+        raise table.wrong("file", "leads outside the source", 'file = ".zig-version"')
     syntaxes = ", ".join(sorted(syntax.SYNTAXES))
     name = table.text("syntax", 'syntax = "exact"')
     if name not in syntax.SYNTAXES:
-        raise table.wrong("syntax", f"is none of {syntaxes}", 'syntax = "exact"')
+        raise table.wrong("syntax", f"is not one of {syntaxes}", 'syntax = "exact"')
     pattern = table.pattern("pattern", r"pattern = '^zig (\S+)'")
     if pattern is not None and not pattern.groups:
         raise table.wrong("pattern", "has no group, so it finds nothing", r"pattern = '^zig (\S+)'")
     dotted = table.text("key", 'key = "engines.node"', "")
     if (pattern is None) == (not dotted):
-        raise table.wrong("pattern", "or key, one of them, says where in the file", 'key = "engines.node"')
+        raise table.wrong("pattern", "or key must say where in the file, but not both", 'key = "engines.node"')
     key = _key(dotted) if dotted else ()
     if key is None:
-        raise table.wrong("key", "is no key of TOML", 'key = "engines.node"')
+        raise table.wrong("key", "is not a TOML key", 'key = "engines.node"')
     table.end("file, syntax, pattern, key")
     return Read(file, name, pattern, key)
 

@@ -1,20 +1,20 @@
-"""What an image has, told by itself: each overlay writes it down while it is built, the contract's check prints it.
+"""What an image has, in its own words: each overlay writes it down during the build, the contract's check prints it.
 
-A line is `told STACK KIND TEXT`. The kinds: `version` (of the stack's main tool), `tool` (another one's name and
-version), `instead` (a version that did not come, and why), `without` (a tool that did not come, and why).
+A line is `told STACK KIND TEXT`. The kinds: `version` (of the stack's main tool), `tool` (another tool's name and
+version), `instead` (a version that could not be installed, and why), `without` (a tool that could not, and why).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-#: Characters of a line that count. What tells may be an operator's own overlay, or a project's own layer.
+#: Characters of a line that count. It may come from an operator's own overlay, or a project's own layer.
 _MOST = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """One stack in an image. The pairs: a tool and its version; the version or tool that did not come, and why."""
+    """One stack in an image. The pairs: a tool and its version; or a version or tool that is missing, and why."""
 
     version: str = ""
     tools: tuple[tuple[str, str], ...] = ()
@@ -23,7 +23,7 @@ class Told:
 
 
 def read_told(output: str) -> dict[str, Told]:
-    """What the check printed, by stack; other lines are somebody else's."""
+    """What the check printed, by stack; other lines are ignored."""
     told: dict[str, Told] = {}
     for line in output.splitlines():
         word, _, rest = line.partition(" ")
@@ -46,4 +46,4 @@ def _with(told: Told, kind: str, text: str) -> Told:
             return replace(told, instead=(*told.instead, pair))
         case "without":
             return replace(told, without=(*told.without, pair))
-    return told  # a newer overlay's
+    return told  # a kind that only newer overlays know

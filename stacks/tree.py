@@ -11,13 +11,13 @@ class Tree(Protocol):
     """Paths are relative to the source's top and separated by slashes; "" is the top."""
 
     def files(self, folder: str = "") -> Set[str]:
-        """The names of the regular files in a folder; none where there is no such folder."""
+        """The names of the regular files in a folder; none if there is no such folder."""
 
     def folders(self, folder: str = "") -> Set[str]:
         """The names of the real folders (no links) in a folder."""
 
     def text(self, path: str) -> str | None:
-        """What stands in a file; None unless it is a regular, short one in UTF-8."""
+        """The text of a file; None unless it is a regular, short file in UTF-8."""
 
 
 class MemoryTree:

@@ -1,8 +1,8 @@
-"""What people write of versions, in the syntax of each tool, turned into one: that of poetry.
+"""How people write versions, in the syntax of each tool, translated into one: that of poetry.
 
-Everything here is a text from outside: short ones are looked at, and what cannot be read is None, never an error. What
-can be read has no other characters than versions and operators have. poetry-core does the arithmetic; it is imported in
-the functions, since that takes 25 ms.
+All text here comes from outside: only short texts are read, and what cannot be read is None, never an error. What can
+be read has only the characters of versions and operators. poetry-core does the arithmetic; it is imported in the
+functions, since that takes 25 ms.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from poetry.core.constraints.version import Version, VersionConstraint
 
-#: The constraint that every version meets.
+#: The constraint that every version satisfies.
 ANY = "*"
 #: What a version must look like to reach a Dockerfile.
 INSTALLABLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,40}")
-#: A longer text is no version.
+#: A longer text is not a version.
 _MAX_TEXT = 200
 #: Stands for the last release that a line will ever have.
 _LAST = 99999
@@ -46,7 +46,7 @@ _POETRY = {**_PEP440, "": "==", "=": "==", "^": "^", "~": "~"}
 class Reading:
     """What a text means. `allows` is a constraint in poetry's syntax.
 
-    `exact` is the version that it names, as it is to be installed; empty for a range.
+    `exact` is the version that it names, as it will be installed; empty for a range.
     """
 
     allows: str
@@ -57,7 +57,7 @@ def read(text: str, syntax: str, words: Mapping[str, str], named: re.Pattern[str
     """The meaning of a text; None if it has none. `syntax` is a key of SYNTAXES.
 
     `words` are names and the constraints they stand for; what `named` matches is a version without a number, which is
-    installed by that name.
+    installed under that name.
     """
     text = tidy(text)
     if not text or len(text) > _MAX_TEXT:
@@ -74,14 +74,14 @@ def read(text: str, syntax: str, words: Mapping[str, str], named: re.Pattern[str
 
 
 def tidy(text: str) -> str:
-    """A text on one line and without quotes, which are no part of a version."""
+    """A text on one line and without quotes, which are not part of a version."""
     return " ".join(text.replace('"', " ").replace("'", " ").split()).replace(" ,", ",")
 
 
 def allows(constraint: str, version: str) -> bool:
-    """Whether a constraint in poetry's syntax allows a whole version, as a tool reports it of itself.
+    """Whether a constraint in poetry's syntax allows a full version, as a tool reports its own.
 
-    False for anything that is none.
+    False for anything that is not a version.
     """
     number = re.match(r"[0-9]{1,9}(?:\.[0-9]{1,9})*", version)
     parsed = _parse(constraint)
@@ -94,7 +94,7 @@ def allows(constraint: str, version: str) -> bool:
 
 
 def intersection(constraints: Iterable[str]) -> VersionConstraint:
-    """What all constraints allow; `is_empty()` where there is no such version. Raises ValueError for one unreadable."""
+    """What all constraints allow; `is_empty()` if there is no such version. Raises ValueError for an unreadable one."""
     from poetry.core.constraints.version import VersionRange, parse_constraint
 
     common: VersionConstraint = VersionRange()
@@ -104,7 +104,7 @@ def intersection(constraints: Iterable[str]) -> VersionConstraint:
 
 
 def allows_newest_of(constraint: VersionConstraint, line: str) -> bool:
-    """Whether the newest release of a line ("3.13") is allowed, whichever that is: it is what gets installed."""
+    """Whether the newest release of a line ("3.13") is allowed, whichever it is: that one gets installed."""
     newest = _version(f"{line}.{_LAST}")
     return newest is not None and constraint.allows(newest)
 
@@ -161,7 +161,7 @@ def _minimum(text: str) -> Reading | None:
 
 
 def _range(clause: Callable[[re.Match[str]], str | None], alternatives: bool, text: str) -> Reading | None:
-    """Clauses that must all hold, in alternatives if the syntax has those; `clause` translates one."""
+    """Clauses that must all hold, with alternatives if the syntax has them; `clause` translates one."""
     groups = []
     for group in text.split("||") if alternatives else [text]:
         clauses = _clauses(clause, group.strip(" ,"))
@@ -189,18 +189,18 @@ def _clauses(clause: Callable[[re.Match[str]], str | None], group: str) -> list[
 
 
 def _single(constraint: VersionConstraint) -> str:
-    """The one release that a constraint allows ("==3.11" is 3.11.0, and no 3.11.4); empty if there are more."""
+    """The one release that a constraint allows ("==3.11" is 3.11.0, not 3.11.4); empty if there are more."""
     from poetry.core.constraints.version import Version
 
     if not isinstance(constraint, Version):
         return ""
     missing = 3 - constraint.precision
-    # What has a suffix, as "1+1", names one release already.
+    # With a suffix, as in "1+1", it already names one release.
     return constraint.text + ".0" * missing if re.fullmatch(r"[0-9.]+", constraint.text) else constraint.text
 
 
 def _plain(operators: Mapping[str, str], found: re.Match[str]) -> str | None:
-    """A clause whose operator means in poetry's syntax what the table says."""
+    """A clause whose operator the table translates into poetry's syntax."""
     if found["operator"] not in operators:
         return None
     if found["numbers"] in "xX*":
@@ -210,7 +210,7 @@ def _plain(operators: Mapping[str, str], found: re.Match[str]) -> str | None:
 
 
 def _npm(found: re.Match[str]) -> str | None:
-    """A comparison of npm's, where a version with parts left out stands for all that begin so."""
+    """One of npm's comparisons, where a version with parts left out stands for all that begin with it."""
     operator, numbers = found["operator"].replace("~>", "~"), found["numbers"]
     if operator not in {"", "=", "<", "<=", ">", ">=", "^", "~"} or (found["suffix"] and operator in {"", "="}):
         return None

@@ -10,7 +10,7 @@ from stacks.project_file import RECORD_KEY
 from stacks.recipe import Recipe
 from stacks.told import Told
 
-#: What stands behind this line is huskies' own, and made anew by each build.
+#: Everything below this line is huskies' own, and each build rewrites it. The line itself is a mark: never change it.
 RECORD = "# --- What huskies built last. It is written anew by every build: changes below this line are lost. ---"
 _HEAD = """\
 # What this project asks of huskies; `rebuild` takes it up. These keys count:
@@ -24,7 +24,7 @@ _HEAD = """\
 def stack_lines(plan: Plan, told: Mapping[str, Told], *, built: bool = True) -> list[str]:
     """The stacks of a project: each with its version, and where both were read.
 
-    `told` has every stack that has a layer. `built`: False where nothing is installed, and no version is anybody's.
+    `told` has every stack that has a layer. `built`: False if nothing is installed, so that no versions are shown.
     """
     if not plan.toolchains:
         return [f"stack: {plan.stack} ({_reason(plan.because)})"]
@@ -42,7 +42,7 @@ def _toolchain(plan: Plan, toolchain: Toolchain, told: Mapping[str, Told], *, bu
     reason = _reason(because)
     if toolchain.asked:
         reason += "; version: " + ", ".join(f"{asked.text} in {asked.file}" for asked in toolchain.asked)
-    lacks = "; it has no image: nothing of it is installed" if built and toolchain.stack not in told else ""
+    lacks = "; it has no image: none of it is installed" if built and toolchain.stack not in told else ""
     return f"{f'{toolchain.stack} {version}'.rstrip()} ({reason}){lacks}"
 
 
@@ -51,13 +51,13 @@ def _reason(because: str) -> str:
 
 
 def lacking(told: Mapping[str, Told]) -> list[str]:
-    """What did not come into an image, and what there is instead, a sentence each."""
+    """What an image lacks, and what it has instead, a sentence each."""
     lines = [f"not as asked: {stack} {what}: {why}" for stack, came in told.items() for what, why in came.instead]
     return lines + [f"without {what}: {why}" for came in told.values() for what, why in came.without]
 
 
 def head() -> str:
-    """What stands before the record in a file that is made anew."""
+    """What comes before the record in a new file."""
     return _HEAD
 
 
@@ -75,7 +75,7 @@ def record(recipe: Recipe) -> str:
         if toolchain.stack in recipe.told:
             lines.append(f"version = {_quoted(came.version or toolchain.version)}")
         else:
-            lines.append("# Nothing of it is installed by huskies.")
+            lines.append("# huskies installs none of it.")
         if toolchain.asked:
             asked = ", ".join(
                 f"{{ file = {_quoted(each.file)}, says = {_quoted(each.text)} }}" for each in toolchain.asked
@@ -93,5 +93,5 @@ def record(recipe: Recipe) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A TOML string. JSON's escapes are TOML's too, but for what stands outside of one character code."""
+    """A TOML string. JSON's escapes are TOML's too, except for characters that JSON splits into two codes."""
     return json.dumps("".join(c if c.isprintable() else "?" for c in text), ensure_ascii=False)

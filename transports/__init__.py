@@ -1,1 +1,1 @@
-"""The chat platforms: one file or folder each. They know `gateway.chat`, `gateway.errors` and their SDK, no more."""
+"""The chat platforms: one file or folder each. They know only `gateway.chat`, `gateway.errors` and their SDK."""

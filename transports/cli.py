@@ -1,7 +1,7 @@
 """The `huskies send` command as a chat: one message in, its replies out of the database.
 
-Delivery is the database itself: whoever sent the message reads the replies there once it is settled, also when they
-ask again after an interruption. So there is nothing to send, and nothing can be sent twice.
+The database itself is the delivery: whoever sent the message reads the replies there once it is settled, even when
+they ask again after an interruption. So there is nothing to send, and nothing can be sent twice.
 """
 
 from __future__ import annotations

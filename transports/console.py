@@ -1,8 +1,8 @@
 """The console: the terminal that the gateway runs in, or a pipe.
 
 On a terminal: line editing with history, formatted replies above the line being typed, live progress in a line below
-it. On a pipe: a message per line, replies in Markdown as they were said; at the end of input everything that is under
-way is waited for.
+it. On a pipe: a message per line, replies in Markdown as they were said; at the end of input it waits for everything
+that is under way.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _CHUNK = 2**16
-#: Seconds until a line that could not be committed is handed in again.
+#: Seconds before a line that could not be committed is handed in again.
 _RETRY_S = 1.0
 
 
@@ -112,7 +112,7 @@ class Console(WithoutFiles):
                 return
             except StateError as error:
                 if not told:
-                    log.warning("what you wrote is kept until it can be stored: %s", error)
+                    log.warning("your line is kept until it can be stored: %s", error)
                 told = True
                 await asyncio.sleep(_RETRY_S)
 
@@ -123,7 +123,7 @@ class Console(WithoutFiles):
             try:
                 text = line.decode().strip()
             except UnicodeDecodeError:
-                await self._accept(receiver, "", f"Line {number} is no UTF-8 text; nothing was done with it.")
+                await self._accept(receiver, "", f"Line {number} is not valid UTF-8 and was skipped.")
                 continue
             if text:
                 await self._accept(receiver, text)
@@ -136,7 +136,7 @@ class Console(WithoutFiles):
         self._session = PromptSession(
             history=FileHistory(str(self._history)), bottom_toolbar=lambda: self._status or None
         )
-        # Raw: the orders that it would take out are ours; what others write there, the log, has none.
+        # Raw: the escape sequences that it would remove are ours; what others write there, the log, has none.
         with patch_stdout(raw=True):
             while True:
                 try:
@@ -166,7 +166,7 @@ class Console(WithoutFiles):
 
 
 async def _lines(descriptor: int) -> AsyncIterator[bytes]:
-    """The lines of a pipe or a file; the last one need not end."""
+    """The lines of a pipe or a file; the last one may lack its line end."""
     rest = b""
     while chunk := await _aside(lambda: _read(descriptor)):
         *whole, rest = (rest + chunk).split(b"\n")
@@ -180,7 +180,7 @@ def _read(descriptor: int) -> bytes:
     try:
         return os.read(descriptor, _CHUNK)
     except OSError as error:
-        log.warning("the input cannot be read any more: %s", error.strerror)
+        log.warning("the input can no longer be read: %s", error.strerror)
         return b""
 
 
@@ -190,7 +190,7 @@ def _write(descriptor: int, data: bytes) -> None:
 
 
 async def _aside(call: Callable[[], T]) -> T:
-    """Do what may block for ever, and cannot be cancelled, in a thread that nobody waits for at the end."""
+    """Run a call that may block for ever, and cannot be cancelled, in a thread that nobody waits for at the end."""
     loop = asyncio.get_running_loop()
     found: asyncio.Future[T] = loop.create_future()
 

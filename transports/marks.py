@@ -1,4 +1,4 @@
-"""Reactions: fates, two at most on a message, and answers to tap; never taken back, never in the way of an answer."""
+"""Reactions: fates, at most two on a message, and answers to tap; never taken back, never in the way of an answer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ class Reacting(Protocol):
 
 
 class Marks:
-    """Marks that wait to be set, and those that were. `emojis`: what each fate looks like; one without stays unseen."""
+    """Marks that wait to be set, and those that were. `emojis`: what each fate looks like; a fate without one is not
+    shown."""
 
     def __init__(self, transport: str, emojis: Mapping[Fate, str]) -> None:
         self._transport = transport
@@ -38,7 +39,7 @@ class Marks:
         self._changed = asyncio.Event()
 
     def add(self, ref: MessageRef, fate: Fate) -> None:
-        """Show `fate` soon. A newer fate takes the place of one that waits; the first final one stays."""
+        """Show `fate` soon. A newer fate replaces one that is waiting; the first final one stays."""
         emojis, waiting = self._emojis, self._waiting.get(ref.external_id)
         latest = waiting[1] if waiting else self._set.get(ref.external_id)
         if fate not in emojis or (latest and (latest.final or emojis[latest] == emojis[fate])):

@@ -1,7 +1,7 @@
 """An agent's document on a terminal. Pure.
 
-What an agent says may come from anywhere: it is made inert first, so that the only orders to the terminal are ours.
-They change how letters look, and each ends with the letters that it is for: none moves the cursor.
+What an agent says may come from anywhere: it is made inert first, so that the only escape sequences are ours. They
+change how letters look, and each ends with the letters it is for: none moves the cursor.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ from gateway.chat.document import (
 )
 from gateway.chat.markdown import parse
 
-#: Of the control and formatting characters, those that give no orders: line break, tab, and the two joiners that
+#: The control and formatting characters that a terminal does not act on: line break, tab, and the two joiners that
 #: emoji and several scripts are written with.
 _HARMLESS = "\n\t\u200c\u200d"
 _BULLETS = ("•", "◦", "▪")
 #: How letters look, in the terminal's numbers.
 _BOLD, _DIM, _ITALIC, _STRUCK = "1", "2", "3", "9"
 _LONGEST_RULE = 40
-#: A space at which no line is broken; nothing inert has it.
+#: Stands for a space at which no line is broken; it never occurs in inert text.
 _KEPT = "\0"
 _LOOK = re.compile(r"\x1b\[[\d;]*m")
 
 
 def inert(text: str) -> str:
-    """Text that no terminal takes for an order: control and formatting characters become U+FFFD."""
+    """Text that no terminal acts on: control and formatting characters become U+FFFD."""
     return "".join(
         letter if letter in _HARMLESS or unicodedata.category(letter) not in ("Cc", "Cf", "Cs") else "\ufffd"
         for letter in text
@@ -57,10 +57,10 @@ def inert(text: str) -> str:
 
 
 def styled(text: str, columns: int) -> str:
-    """An agent's Markdown for a terminal of so many columns.
+    """An agent's Markdown for a terminal of that many columns.
 
-    Prose is broken between words. Code is not, nor is a word that is longer than a line: the terminal breaks these, and
-    what is copied from it is whole.
+    Prose is broken between words. Code is not, nor is a word that is longer than a line: the terminal wraps these, so
+    that they can be copied whole.
     """
     return _blocks(parse(inert(text)).blocks, columns, "\n\n")
 
@@ -73,7 +73,7 @@ def _blocks(blocks: Blocks, columns: int, between: str, depth: int = 0) -> str:
 
 
 def _block(block: Block, columns: int, depth: int) -> str:
-    """One block; `depth`: the lists that it stands in."""
+    """One block; `depth`: how many lists it is nested in."""
     match block:
         case Paragraph(spans):
             return _broken(_line(spans), columns)
@@ -113,7 +113,7 @@ def _table(table: Table, columns: int, depth: int) -> str:
 
 
 def _broken(text: str, columns: int) -> str:
-    """Lines of at most so many columns, where the words allow that."""
+    """Lines of at most that many columns, as far as the words allow."""
     lines: list[str] = []
     for line in text.split("\n"):
         first, *rest = line.split(" ")
@@ -134,7 +134,7 @@ def _width(word: str) -> int:
     return tables.width(_LOOK.sub("", word))
 
 
-# --- what stands in a line -------------------------------------------------------------------------------------------
+# --- within a line ---------------------------------------------------------------------------------------------------
 
 
 def _unbroken(spans: Spans, looks: tuple[str, ...]) -> str:
@@ -150,7 +150,7 @@ def _span(span: Span, looks: tuple[str, ...]) -> str:
         case Text(words):
             return _painted(words, looks)
         case Code(words):
-            # Both at once is neither on most terminals.
+            # Most terminals show neither where both are set.
             return _painted(words, looks if _BOLD in looks else (*looks, _DIM)).replace(" ", _KEPT)
         case Strong(spans):
             return _line(spans, (*looks, _BOLD))
@@ -166,6 +166,6 @@ def _span(span: Span, looks: tuple[str, ...]) -> str:
 
 
 def _painted(words: str, looks: tuple[str, ...]) -> str:
-    # An entity may have stood for what a terminal obeys.
+    # An entity may have stood for a character that a terminal acts on.
     shown = inert(words)
     return f"\x1b[{';'.join(sorted({*looks}))}m{shown}\x1b[0m" if looks and shown else shown

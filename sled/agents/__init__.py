@@ -1,7 +1,7 @@
 """Agents: what answers a prompt. A runner hosts one agent for one session, turn after turn.
 
 An agent is chosen by name from `AGENTS`; its module is imported only by the runner that hosts it. `acp:<command>` is
-whatever program speaks the Agent Client Protocol.
+any program that speaks the Agent Client Protocol.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ AGENTS = {
 
 
 class Agent(Protocol):
-    """One dialogue. Calls of one agent never overlap, but for `interrupt` and `steer` during `run`."""
+    """One dialogue. Calls to one agent never overlap, except `interrupt` and `steer` during `run`."""
 
     @property
     def pids(self) -> Collection[int]:
@@ -56,7 +56,7 @@ def allows(permissions: Literal["auto", "ask", "allow"], isolated: bool) -> bool
 
 
 def session_environment(session: str) -> dict[str, str]:
-    """Tells the gateway, by a header of each call of the model's API, which session it belongs to."""
+    """Makes each call to the model's API tell the gateway, in a header, which session it belongs to."""
     return {"ANTHROPIC_CUSTOM_HEADERS": f"{SESSION_HEADER}: {session}"}
 
 

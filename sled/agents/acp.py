@@ -35,11 +35,11 @@ _MISSING = (
 )
 _AUTH_REQUIRED = -32000
 _MAX_ERROR = 300
-#: How a turn ends that its agent ended otherwise than by being done.
+#: Why a turn failed that its agent ended without being done.
 _STOPS = {
-    "max_tokens": "the model's longest answer was reached",
-    "max_turn_requests": "the agent's limit of calls was reached",
-    "refusal": "the model refused to go on",
+    "max_tokens": "the answer reached the model's maximum length",
+    "max_turn_requests": "the agent reached its limit of calls",
+    "refusal": "the model refused to continue",
     "cancelled": "the agent gave up its turn",
 }
 _CANCELLED = RequestPermissionResponse(outcome=DeniedOutcome(outcome="cancelled"))
@@ -123,7 +123,7 @@ class AcpAgent:
             return self._updates.account(_failed(session or run.resume, self._complaint(error)), None)
 
     async def _connect(self, turn: Turn, words: list[str], notes: list[str]) -> AcpConnection:
-        """The warm process on the run's dialogue, or a new one; with the dialogue if that can be."""
+        """The warm process with the run's dialogue, or a new one; with that dialogue if possible."""
         run = turn.run
         self._updates = Updates(0.0)
         warm = self._connection
@@ -196,12 +196,12 @@ class AcpAgent:
             await done_or(asking, self._halt)
             return _CANCELLED if self._halt.is_set() else _answer(options, allow=asking.result().allow)
         finally:
-            asking.cancel()  # which withdraws the question, if it is not answered
+            asking.cancel()  # which withdraws the question if it has not been answered
             await asyncio.wait({asking})
 
     def _complaint(self, error: RequestError) -> str:
         if error.code == _AUTH_REQUIRED:
-            return f"`{self._command}` wants a login ({error}): open a shell in the project and log in there once"
+            return f"`{self._command}` asks for a login ({error}): open a shell in the project and log in there once"
         return str(error)
 
     async def _drop(self) -> None:

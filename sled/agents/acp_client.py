@@ -43,7 +43,7 @@ _CLOSE_S = 0.5
 #: Bytes of one line that are read at once.
 _LIMIT = 2**25
 _MAX_ID = 80
-_BABBLE = "it does not speak the Agent Client Protocol as it should"
+_BABBLE = "it does not speak the Agent Client Protocol correctly"
 _ME = Implementation(name="huskies", version="1")
 
 Heard = Callable[[object], Awaitable[None]]
@@ -56,11 +56,11 @@ class Died(Exception):
 
 
 class Lost(Exception):
-    """The dialogue that was asked for is not there any more, or this agent cannot go on with one."""
+    """The dialogue that was asked for no longer exists, or this agent cannot continue one."""
 
 
 class AcpConnection:
-    """An agent's process; `heard` gets the updates of its dialogue, `asked` what it wants to be allowed."""
+    """An agent's process; `heard` gets the updates of its dialogue, `asked` its requests for permission."""
 
     def __init__(self, command: list[str], workspace: Path, run: Run, heard: Heard, asked: Asked) -> None:
         self.telling = Telling()
@@ -76,7 +76,7 @@ class AcpConnection:
         self._wire: ClientSideConnection | None = None
         self._session = ""
         self._settings: _Settings = []
-        #: While an old dialogue is loaded, its updates are told again.
+        #: While an old dialogue is loaded, its updates are sent again.
         self._replaying = False
         self._stderr: deque[str] = deque(maxlen=5)
         self._errors: asyncio.Task[None] | None = None
@@ -95,7 +95,7 @@ class AcpConnection:
 
     @property
     def alive(self) -> bool:
-        """Whether the process runs, as the kernel says: that it ended may not have been heard of yet."""
+        """Whether the process runs, as the kernel sees it: news of its end may not have arrived yet."""
         if self._process is None or self._process.returncode is not None:
             return False
         try:
@@ -104,12 +104,12 @@ class AcpConnection:
             return False
 
     async def open(self, resume: str) -> None:
-        """Start the process, and go on with dialogue `resume`, or begin one if that is empty.
+        """Start the process, and continue dialogue `resume`, or begin a new one if that is empty.
 
         Raises:
             Died, OSError: it did not start.
             Lost: there is no such dialogue.
-            RequestError: it refused, for want of a login for instance.
+            RequestError: it refused, for instance because it needs a login.
         """
         self._process = await asyncio.create_subprocess_exec(
             *self._command,
@@ -136,7 +136,7 @@ class AcpConnection:
     async def _open(self, wire: ClientSideConnection, resume: str) -> None:
         met = await wire.initialize(PROTOCOL_VERSION, client_capabilities=ClientCapabilities(), client_info=_ME)
         if met.protocol_version != PROTOCOL_VERSION:
-            raise Died(f"it speaks version {met.protocol_version} of the protocol, and not {PROTOCOL_VERSION}")
+            raise Died(f"it speaks version {met.protocol_version} of the protocol, not {PROTOCOL_VERSION}")
         if not resume:
             begun = await wire.new_session(cwd=str(self._workspace), mcp_servers=[])
             self._session, self._settings = begun.session_id, list(begun.config_options or [])
@@ -151,7 +151,7 @@ class AcpConnection:
                 resumed = await wire.resume_session(cwd=str(self._workspace), session_id=resume, mcp_servers=[])
                 settings = resumed.config_options
             else:
-                raise Lost("this agent cannot go on with an earlier dialogue")
+                raise Lost("this agent cannot continue an earlier dialogue")
         except RequestError as error:
             raise Lost(str(error)) from error
         finally:
@@ -159,15 +159,15 @@ class AcpConnection:
         self._session, self._settings = resume, list(settings or [])
 
     async def choose_model(self) -> str:
-        """Have the agent use the model that was asked for; why it does not, if so. Raises Died."""
+        """Make the agent use the requested model; returns why it does not, or nothing. Raises Died."""
         setting = next((one for one in self._settings if getattr(one, "category", None) == "model"), None)
         if setting is None:
-            return "this agent does not let its model be chosen"
+            return "this agent does not let you choose its model"
         assert self._wire is not None
         try:
             await self._wire.set_config_option(setting.id, self._session, self.model)
         except RequestError as error:
-            return f"this agent does not take the model {self.model}: {error}"
+            return f"this agent does not accept the model {self.model}: {error}"
         except ConnectionError as error:
             raise await self._died(error) from error
         return ""
@@ -183,7 +183,7 @@ class AcpConnection:
             raise await self._died(error) from error
 
     async def cancel(self) -> None:
-        """Ask for the end of the turn; its response tells when it has come."""
+        """Ask for the end of the turn; its response says when that has come."""
         if self._wire is not None and self._session:
             with contextlib.suppress(ConnectionError):
                 await self._wire.cancel(self._session)
@@ -221,14 +221,14 @@ class AcpConnection:
                     self._stderr.append(text)
 
     async def _died(self, cause: Exception) -> Died:
-        """What the process said last; that comes by another pipe than its end."""
+        """What the process said last; that comes through another pipe than its end."""
         if self._errors is not None:
             await asyncio.wait({self._errors}, timeout=_CLOSE_S)
         return Died(self._stderr[-1] if self._stderr else f"it closed the connection ({cause})")
 
 
 async def _end(process: Process) -> None:
-    """End a process, sooner or later, and read its pipes to their end, unless others hold them."""
+    """End a process, by force if need be, and read its pipes to their end, unless others hold them."""
     assert process.stdin is not None and process.stdout is not None and process.stderr is not None
     process.stdin.close()
     for signal in (process.terminate, process.kill):

@@ -35,7 +35,7 @@ class Updates:
     def __init__(self, cost_before: float) -> None:
         self.cost = cost_before
         self._cost_before = cost_before
-        #: All that is known of each call of a tool, for those who are asked about it.
+        #: All that is known about each tool call, for the people who are asked about it.
         self._calls: dict[str, dict[str, Any]] = {}
         self._open: set[str] = set()
         self._tools: Counter[str] = Counter()
@@ -43,7 +43,7 @@ class Updates:
         self._said = [""]
 
     def read(self, update: object) -> list[Body]:
-        """The events that an update stands for; those of a kind that is not known mean nothing."""
+        """The events that an update stands for; updates of an unknown kind mean nothing."""
         match update:
             case AgentMessageChunk(content=TextContentBlock(text=text)) if text:
                 return self._text(text)
@@ -54,7 +54,7 @@ class Updates:
         return []
 
     def call(self, update: ToolCallUpdate) -> dict[str, Any]:
-        """All that is known of a tool's call, together with what comes with a request for permission."""
+        """All that is known about a tool call, together with what comes with a request for permission."""
         return {**self._calls.get(update.tool_call_id, {}), **_known(update)}
 
     def account(self, end: Finished, usage: Usage | None) -> Finished:
@@ -107,7 +107,7 @@ def tool_name(call: dict[str, Any]) -> str:
 
 
 def rule(call: dict[str, Any]) -> str:
-    """What "for this session" would allow from then on; empty where that cannot be said for certain."""
+    """What "for this session" would allow from then on; empty if that cannot be said for certain."""
     kind = call.get("kind")
     if kind in _EDITS:
         return "edit files"
@@ -122,7 +122,7 @@ def rule(call: dict[str, Any]) -> str:
 
 
 def choose(options: list[PermissionOption], allow: bool) -> str | None:
-    """The id of the option that means this once; None if the agent offers nothing of the kind."""
+    """The id of the option that means "this once"; None if the agent offers nothing of the kind."""
     wanted = ("allow_once", "allow_always") if allow else ("reject_once", "reject_always")
     found = {option.kind: option.option_id for option in reversed(options)}
     return next((found[kind] for kind in wanted if kind in found), None)

@@ -38,7 +38,7 @@ class ClaudeAgent:
     def __init__(self, workspace: Path) -> None:
         self._workspace = workspace
         self._connection: Connection | None = None
-        #: Set when the run has to end: because of a person (`_stopped`) or because it is in vain.
+        #: Set when the run has to end: because a person stopped it (`_stopped`) or because it cannot succeed.
         self._halt = asyncio.Event()
         self._stopped = False
         self._turn: Turn | None = None
@@ -89,7 +89,7 @@ class ClaudeAgent:
         await self._drop()
 
     async def _run(self, run: Run, live: Live) -> Finished:
-        """Try the ways to this dialogue in turn, each only if the one before ended before it began."""
+        """Try the ways to this dialogue in turn, each only if the one before failed before it began."""
         ways = [run.resume, ""]
         if self._connection and self._connection.fits(Setup.of(run), run.resume):
             ways.insert(0, run.resume)  # a warm client may have died since
@@ -112,14 +112,14 @@ class ClaudeAgent:
         return Finished(ending="failed", reason="crashed", error=clip(crash), agent_session=run.resume)
 
     async def _attempt(self, run: Run, resume: str, live: Live, first: list[Body]) -> Finished | None:
-        """One turn; None if stopped before it began. Raises Died if the CLI did not take the prompt."""
+        """Try one turn; None if stopped before it began. Raises Died if the CLI did not take the prompt."""
         if not self._connection:
             self._connection = Connection(self._workspace, Setup.of(run), resume, lambda: self._turn)
         connection = self._connection
         opening = asyncio.create_task(connection.open())
         await done_or(opening, self._halt)
         if self._halt.is_set():
-            opening.cancel()  # the client goes on starting; the next run, or close, takes it from there
+            opening.cancel()  # the client keeps starting; the next run, or close, takes it from there
             return None
         await opening
         reader = Reader(self._workspace, connection.cost, first)

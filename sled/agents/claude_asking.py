@@ -1,4 +1,4 @@
-"""What Claude asks people: whether it may use a tool, and questions of its own."""
+"""What Claude asks people: whether it may use a tool, and its own questions."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from sled.agents.claude_tools import PREFIX
 from sled.protocol import Option, Query, Question
 from sled.turn import TOO_LONG, Turn, chosen, told
 
-#: Characters of a rule; what is longer cannot be read on a button and is asked each time.
+#: Characters of a rule; a longer one cannot be read on a button, so that permission is asked each time.
 MAX_RULE = 500
-EXPIRED = "[expired] nobody answered in time; go on with your best judgement and say which you took"
+EXPIRED = "[expired] nobody answered in time; continue with your best judgement, and say what you chose"
 _DENIED = (
-    "{tool} was not allowed{why}. Do not try to get the same in another way: go on without it where that is possible, "
-    "and say what you wanted to do."
+    "{tool} was not allowed{why}. Do not try to achieve the same in another way: continue without it if possible, and "
+    "say what you wanted to do."
 )
 _EDITORS = frozenset({"Edit", "Write", "NotebookEdit", "MultiEdit"})
-#: A host that everybody reads alike: no user's name before it, no characters that programs disagree on.
+#: A host that everybody reads the same way: no user name before it, no characters that programs disagree on.
 _HOST = re.compile(r"https?://([a-z0-9.-]+)(?::\d{1,5})?(?:[/?#].*)?", re.IGNORECASE | re.DOTALL)
 
 
 def permission(allows: bool, turn: Callable[[], Turn | None]) -> CanUseTool:
-    """The SDK's callback. `allows`: tools need nobody's permission; `turn` is the run under way."""
+    """The SDK's callback. `allows`: tools need no permission; `turn` is the run under way."""
 
     async def decide(tool: str, given: dict[str, Any], _: ToolPermissionContext) -> PermissionResult:
         if not (now := turn()):
@@ -43,7 +43,7 @@ def permission(allows: bool, turn: Callable[[], Turn | None]) -> CanUseTool:
 
 
 def hold(turn: Callable[[], Turn | None]) -> HookCallback:
-    """The SDK's hook before each tool, also those that need no permission: none begins before the turn is ready."""
+    """The SDK's hook before each tool, even those that need no permission: none begins before the turn is ready."""
 
     async def wait(given: HookInput, tool_use_id: str | None, context: HookContext) -> HookJSONOutput:
         if now := turn():
@@ -54,7 +54,7 @@ def hold(turn: Callable[[], Turn | None]) -> HookCallback:
 
 
 def rule(tool: str, given: dict[str, Any]) -> str:
-    """What "for this session" would allow from then on; empty where there is no such thing."""
+    """What "for this session" would allow from then on; empty if there is no such thing."""
     match tool:
         case "Bash":
             wide = f"Bash: {given.get('command', '')}"
@@ -79,7 +79,7 @@ async def _permission(turn: Turn, tool: str, given: dict[str, Any]) -> Permissio
 
 
 async def _questions(turn: Turn, given: dict[str, Any]) -> PermissionResult:
-    """Ask what Claude's own tool for questions asks; the answers travel in its input."""
+    """Ask what Claude's own question tool asks; the answers go back in its input."""
     try:
         queries = [_query(asked) for asked in given["questions"]]
     except (KeyError, TypeError, AttributeError) as error:

@@ -1,4 +1,4 @@
-"""One connected CLI process: what the SDK's client does not keep track of itself."""
+"""One connected CLI process, with what the SDK's client does not keep track of."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from sled.turn import Turn
 
 log = logging.getLogger(__name__)
 
-#: Seconds that a client may take to end before it is left to the runner, whose end kills it.
+#: Seconds that a client may take to end; after that it is left to the runner, whose end kills it.
 _CLOSE_S = 2.0
 #: Seconds that it may take to confirm an interrupt before it is ended all the same.
 _INTERRUPT_S = 0.5
@@ -36,14 +36,14 @@ class Died(Exception):
 
 
 class _CostState(msgspec.Struct):
-    """The line of a transcript from which the CLI takes up its count of costs, USD."""
+    """The line of a transcript from which the CLI continues its count of costs, USD."""
 
     type: str = ""
     totalCostUSD: float = 0.0
 
 
 class Connection:
-    """A client on dialogue `resume`, or on a new one if that is empty. `turn` tells which run is under way."""
+    """A client with dialogue `resume`, or a new one if that is empty. `turn` returns the run under way."""
 
     def __init__(self, workspace: Path, setup: Setup, resume: str, turn: Callable[[], Turn | None]) -> None:
         #: The dialogue's id, known from the first result on; until then what was asked for.
@@ -70,7 +70,7 @@ class Connection:
         return bool(self._unanswered) and not self._dead
 
     def fits(self, setup: Setup, resume: str) -> bool:
-        """Whether a run with this setup can go on here; not in a turn that was left before its end."""
+        """Whether a run with this setup can continue here; not in a turn that was left before its end."""
         on_it = self.session == resume and (bool(resume) or not self._asked)
         return on_it and self._setup == setup and not self.under_way and not self._dead
 
@@ -109,7 +109,7 @@ class Connection:
         await self.send([{"type": "text", "text": part} for part in (*facts, text)] if facts else text)
 
     async def send(self, content: str | list[dict[str, str]]) -> None:
-        """Send a message; in a turn it is folded into that, or gets a turn of its own after. Raises Died."""
+        """Send a message; during a turn it joins that turn, or gets its own turn afterwards. Raises Died."""
         message_id = str(uuid.uuid4())
         self._asked = True
         self._unanswered.append(message_id)
@@ -146,7 +146,7 @@ class Connection:
         self._unanswered = [message for message in self._unanswered if message not in answered]
 
     async def interrupt(self) -> None:
-        """Ask the CLI to end its turn; its result tells when it has."""
+        """Ask the CLI to end its turn; its result says when it has."""
         try:
             await self._client.interrupt()
         except Exception as error:  # noqa: BLE001 - the SDK raises bare ones, and `messages` tells of a death

@@ -49,15 +49,15 @@ _PATHS = ("file_path", "notebook_path")
 
 
 class Reader:
-    """One run as it is told by the SDK's messages, in order.
+    """One run as the SDK's messages tell it, in order.
 
-    `cost_before` (USD) is what the dialogue had cost before this run, as results tell the total. `first` are
+    `cost_before` (USD) is what the dialogue had cost before this run, as results give the total. `first` are
     events that go out right after `Started`.
     """
 
     def __init__(self, workspace: Path, cost_before: float, first: list[Body] | None = None) -> None:
         self.session = ""
-        #: The model's API refused the credential: retrying, as the CLI does for three minutes, is in vain.
+        #: The model's API refused the credential: retrying, as the CLI does for three minutes, is pointless.
         self.key_refused = False
         self._workspace = workspace
         self._cost_before = cost_before
@@ -75,7 +75,7 @@ class Reader:
         self._limited = False
 
     def read(self, message: Message) -> list[Body]:
-        """The events that `message` stands for; messages of a kind that is not known mean nothing."""
+        """The events that `message` stands for; messages of an unknown kind mean nothing."""
         events = self._meet(message)
         match message:
             case StreamEvent(parent_tool_use_id=None):
@@ -132,7 +132,7 @@ class Reader:
         return "failed", "limit" if limited else "", self._complaint()
 
     def _complaint(self) -> str:
-        """The first line of what the CLI gave as its error."""
+        """The first line of the CLI's error."""
         if not self._last:
             return "Claude ended without an answer"
         told = self._last.result or "; ".join(self._last.errors or []) or self._last.subtype
@@ -222,13 +222,13 @@ class Reader:
 
 
 def answers_nobody(result: ResultMessage) -> bool:
-    """Whether this ends a turn that the CLI began by itself, as it does when a background task ends."""
+    """Whether this ends a turn that the CLI began on its own, as it does when a background task ends."""
     origin = result.origin
     return origin is not None and origin["kind"] != "human" and not result.user_message_uuids
 
 
 def tool_detail(name: str, given: dict[str, Any], workspace: Path) -> str:
-    """What a person wants to know of a tool's use: its command, file or pattern, else its description."""
+    """What a person wants to know about a tool's use: its command, file or pattern, else its description."""
     key = _TELLING.get(name, "description")
     value = given.get(key)
     if not isinstance(value, str):

@@ -51,7 +51,7 @@ class Setup:
 def options(
     setup: Setup, workspace: Path, resume: str, turn: Callable[[], Turn | None], stderr: Callable[[str], None]
 ) -> ClaudeAgentOptions:
-    """The SDK's options. `turn` tells which run is under way: outside of one nothing is allowed."""
+    """The SDK's options. `turn` returns the run under way; outside of a run nothing is allowed."""
     prompt = SystemPromptPreset(type="preset", preset="claude_code", snapshot=False)
     if memory := project_memory(workspace, trusted=setup.trusts_project):
         prompt["append"] = memory

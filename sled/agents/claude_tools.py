@@ -1,4 +1,4 @@
-"""The tools that Claude gets from us: ask people, and send them files."""
+"""The tools that we give Claude: ask people, and send them files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ASK = (
     "The result is their answer, or begins with [expired] if nobody answered in time."
 )
 _SEND = (
-    "Send a file of the workspace to the person you work for, into their chat: a picture, a report, a build's result. "
+    "Send a file from the workspace to the person you work for, into their chat: a picture, a report, a build result. "
     "It arrives with your answer."
 )
 _ASK_SCHEMA = {
@@ -44,7 +44,7 @@ _SEND_SCHEMA = {
     },
     "required": ["path"],
 }
-_EXPIRED = "[expired] nobody answered in time; go on with your best judgement, and say so"
+_EXPIRED = "[expired] nobody answered in time; continue with your best judgement, and say so"
 
 Result = dict[str, Any]
 
@@ -67,7 +67,7 @@ def server(workspace: Path, turn: Callable[[], Turn | None]) -> McpSdkServerConf
         return _result(f"{name} will be sent with your answer")
 
     made = create_sdk_mcp_server(SERVER, tools=[ask_operator, send_file])
-    # Else the model has to search for the tools before it can use them.
+    # Otherwise the model has to search for the tools before it can use them.
     return {**made, "alwaysLoad": True}  # type: ignore[typeddict-unknown-key]
 
 

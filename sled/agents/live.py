@@ -14,7 +14,7 @@ TEXT_EVERY_S = 0.1
 
 
 class Live:
-    """Emits events in order, text in pieces of `TEXT_EVERY_S` so that a fast stream is no flood."""
+    """Emits events in order, and text in pieces every `TEXT_EVERY_S`, so that a fast stream is not a flood."""
 
     def __init__(self, emit: Emit) -> None:
         self._emit = emit
@@ -24,7 +24,7 @@ class Live:
         self._order = asyncio.Lock()
 
     async def say(self, event: Body) -> None:
-        """Tell of an event, after all that was said before."""
+        """Emit an event, after everything that was said before."""
         if not isinstance(event, TextDelta):
             await self.flush()
             async with self._order:

@@ -18,10 +18,10 @@ _IMPORT = re.compile(r"(?:^|\s)@(?:\.{1,2}/)?AGENTS\.md\b")
 
 
 def project_memory(workspace: Path, *, trusted: bool) -> str:
-    """What an agent is told of the project's files besides what it reads itself.
+    """What an agent is told from the project's files besides what it reads itself.
 
-    Where the project is trusted, the CLI reads CLAUDE.md with all that this imports, or AGENTS.md in its place; told is
-    then only an AGENTS.md that CLAUDE.md keeps silent about. Links are not followed.
+    If the project is trusted, the CLI reads CLAUDE.md with everything that it imports, or else AGENTS.md; then only an
+    AGENTS.md that CLAUDE.md does not import is told. Links are not followed.
     """
     claude = _read(workspace, CLAUDE, MAX_MEMORY)
     room = MAX_MEMORY if trusted else max(0, MAX_MEMORY - len(claude.encode()))
@@ -34,7 +34,7 @@ def project_memory(workspace: Path, *, trusted: bool) -> str:
 
 
 def _reads_itself(workspace: Path) -> bool:
-    """Whether the CLI reads AGENTS.md: there is no CLAUDE.md, or that imports it, or is the same file."""
+    """Whether the CLI reads AGENTS.md itself: there is no CLAUDE.md, or it imports AGENTS.md, or is the same file."""
     texts = [_read_followed(workspace.joinpath(*parts)) for parts in _CLAUDES]
     there = [text for text in texts if text is not None]
     if not there or any(_IMPORT.search(text) for text in there):
@@ -56,9 +56,9 @@ def _read(workspace: Path, name: str, most: int) -> str:
             raw = file.read(most + 1)
     except OSError:
         return ""
-    # It travels as one argument, which must not grow: what is no UTF-8 takes more bytes afterwards.
+    # It is passed as one argument, which must not grow: bytes that are not UTF-8 become longer.
     text = raw[:most].decode(errors="replace").replace("\0", "").encode()[:most].decode(errors="ignore").strip()
-    return f"{text}\n[{name} goes on; read the file for the rest.]" if len(raw) > most else text
+    return f"{text}\n[{name} continues; read the file for the rest.]" if len(raw) > most else text
 
 
 def _read_followed(path: Path) -> str | None:

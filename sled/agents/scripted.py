@@ -158,7 +158,7 @@ class Scripted:
             case "context":
                 await self._say("\n".join(filter(None, (turn.run.context, turn.run.news))), turn)
             case _:
-                await self._say(f"I do not know the order @@{order}", turn)
+                await self._say(f"I don't know the order @@{order}", turn)
 
     async def _permission(self, wanted: str, turn: Turn) -> None:
         outcome = "allowed"
@@ -183,7 +183,7 @@ class Scripted:
     async def _shell(self, command: str, turn: Turn) -> None:
         tool = secrets.token_hex(4)
         await turn.emit(Tool(id=tool, name="Bash", detail=command[:200]))
-        # A file, no pipe: a daemon of its own session may hold that open for ever.
+        # A file, not a pipe: a daemon in its own session may hold a pipe open for ever.
         with tempfile.TemporaryFile() as output:
             process = await asyncio.create_subprocess_shell(
                 command,
@@ -196,7 +196,7 @@ class Scripted:
             try:
                 await process.wait()
             except asyncio.CancelledError:
-                # Not waited for; whatever is left, the sled ends.
+                # Do not wait; the sled ends whatever is left.
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 raise

@@ -1,4 +1,4 @@
-"""What an agent is told with a prompt: standing facts once, news when they happen."""
+"""What an agent is told with a prompt: standing facts once, news when it happens."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ class Telling:
         self._news: list[str] = []
 
     def parts(self, prompt: str, context: str, news: str) -> list[str]:
-        """The texts that make up the message: facts that it does not know stand before the prompt, apart from it.
+        """The texts that make up the message: facts that the agent does not know yet come before the prompt, apart.
 
-        A prompt with a leading slash is a command of the agent's and must stand alone to be one; the rest waits.
+        A prompt with a leading slash is one of the agent's commands, and must be alone to count as one; the rest waits.
         """
         self._news += [news] if news else []
         facts = [context] if context and context != self._context else []

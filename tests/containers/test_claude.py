@@ -107,7 +107,7 @@ async def test_it_asks_it_is_told_what_happened_and_it_is_undone(talk: Talk) -> 
     assert (talk.source / "other").read_text() == "new\n"
     assert not (talk.source / "made").exists()
     # The turn before that made `file`, which somebody has changed since: it stays, and is named.
-    assert "Left alone: `file` (it was changed since)" in await talk.says("undo")
+    assert "Left alone: `file` (it has changed since)" in await talk.says("undo")
     assert (talk.source / "file").read_text() == "one\ntwo\n"
 
     # A file comes out; its folder does not show in git.

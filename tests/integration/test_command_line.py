@@ -47,7 +47,7 @@ async def test_a_transcript_in_the_replies_out(huskies: Huskies) -> None:
 async def test_a_pipe_goes_on_behind_a_line_that_is_no_text(huskies: Huskies) -> None:
     done = await huskies("run", "--pipe", stdin=b"version\n\xff\xfe\n" + b"x" * 2**20 + b"\nwhoami\n")
     assert done.code == 0
-    assert "Line 2 is no UTF-8 text" in done.out
+    assert "Line 2 is not valid UTF-8" in done.out
     assert "1,048,576 characters; the most is" in done.out
     assert "operator" in done.out.splitlines()[-1]
 

@@ -85,7 +85,7 @@ async def test_a_conversation(tmp_path: Path) -> None:
         assert sent.media == (b"a,b\n", "text/plain; charset=utf-8", 'inline; filename="result.csv"')
 
         await phone.say("", MessageType="location", Latitude="48.1", Longitude="11.5")
-        await phone.reads("A location cannot be read here")
+        await phone.reads("I can't read locations here")
         stranger = "+15550001111"
         await phone.say("let me in", sender=stranger)
         await phone.say("marker")

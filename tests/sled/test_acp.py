@@ -150,12 +150,12 @@ async def test_the_model_is_chosen(talk: Conversation) -> None:
     assert (await talk.run("@@model", model="large")).text == "large"
     end = await talk.run("@@model", model="huge")
     assert end.text == "standard"
-    assert "does not take the model huge" in end.notes[0]
+    assert "does not accept the model huge" in end.notes[0]
 
 
 @pytest.mark.parametrize(
     ("prompt", "error"),
-    [("@@stop refusal", "the model refused"), ("@@stop max_tokens", "longest answer"), ("@@fail", "Internal error")],
+    [("@@stop refusal", "the model refused"), ("@@stop max_tokens", "maximum length"), ("@@fail", "Internal error")],
 )
 async def test_other_ends_are_failures(talk: Conversation, prompt: str, error: str) -> None:
     end = await talk.run(f"@@say so far\n{prompt}")
@@ -178,7 +178,7 @@ async def test_an_agent_that_is_not_there(tmp_path: Path, command: str, told: st
     assert told in end.error
 
 
-@pytest.mark.parametrize(("option", "told"), [("--login", "wants a login"), ("--babble", "closed the connection")])
+@pytest.mark.parametrize(("option", "told"), [("--login", "asks for a login"), ("--babble", "closed the connection")])
 async def test_an_agent_that_does_not_start(tmp_path: Path, option: str, told: str) -> None:
     talk = conversation(tmp_path, option)
     end = await talk.run("x")

@@ -203,7 +203,7 @@ async def test_a_file_is_put_into_the_outbox(talk: Conversation, api: ClaudeApi,
     assert (outbox / "plot.png").read_bytes() == b"picture"
     assert (outbox / ".plot.png.caption").read_text() == "As you wished"
     assert sorted(path.name for path in outbox.iterdir()) == [".gitignore", ".plot.png.caption", "plot.png"]
-    assert "only files of the workspace" in results(api) and "No such file" in results(api)
+    assert "only files in the workspace" in results(api) and "No such file" in results(api)
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,7 @@ async def test_nothing_that_came_along_is_started_or_followed(place: Place) -> N
         f"[credential]\n\thelper = {program}\n[submodule]\n\trecurse = true\n[protocol]\n\tallow = always\n"
     )
     place.trust()
-    assert "wants a login" in await place.failure(place.forge.url("x"), proxied=False)
+    assert "asks for a login" in await place.failure(place.forge.url("x"), proxied=False)
     assert not canary.exists()
 
     inner = await place.forge.repository("inner", {"secret.txt": "x"})
@@ -192,12 +192,12 @@ async def test_the_common_failures_say_what_to_do(place: Place) -> None:
     assert "has no certificate that is trusted" in await place.failure(url, proxied=False)
     place.trust()
     text = await place.failure(url, proxied=False)
-    assert f"{host} wants a login" in text
+    assert f"{host} asks for a login" in text
     assert f'[git] tokens = {{"{host}" = "..."}}' in text
     assert f"{host} has no such repository" in await place.failure(url)
     assert "cannot be reached" in await place.failure("https://localhost:1/x.git", proxied=False)
     assert "localhost:1 cannot be reached" in await place.failure("https://localhost:1/x.git")
-    assert "is not known here" in await place.failure("https://nowhere.invalid/x.git", proxied=False)
+    assert "nowhere.invalid was not found" in await place.failure("https://nowhere.invalid/x.git", proxied=False)
     assert "no token is set for nowhere.invalid" in await place.failure("https://nowhere.invalid/x.git")
     place.forge.token = ""
     assert f"{host} has no such repository" in await place.failure(url, proxied=False)
@@ -242,7 +242,7 @@ async def test_a_clone_that_breaks_off_leaves_nothing(place: Place) -> None:
     await until(lambda: any(place.workspace.iterdir()))
     assert place.forge._runner is not None
     await place.forge._runner.cleanup()
-    assert "broke off in the middle" in await asyncio.wait_for(cloning, 30)
+    assert "broke off the transfer" in await asyncio.wait_for(cloning, 30)
 
 
 async def test_a_sled_that_ends_ends_its_clone_and_leaves_nothing(place: Place) -> None:

@@ -40,11 +40,11 @@ def test_both_share_the_room_and_claude_md_comes_first(tmp_path: Path) -> None:
     agents.write_text("Agents.")
     assert told(tmp_path) == "The project's CLAUDE.md says:\n\nClaude.\n\nThe project's AGENTS.md says:\n\nAgents."
     agents.write_text("y" * MAX_MEMORY)
-    assert f"{'y' * (MAX_MEMORY - len('Claude.'))}\n[AGENTS.md goes on" in told(tmp_path)
+    assert f"{'y' * (MAX_MEMORY - len('Claude.'))}\n[AGENTS.md continues" in told(tmp_path)
     claude.write_text("x" * (MAX_MEMORY + 1))
     text = told(tmp_path)
-    assert f"{'x' * MAX_MEMORY}\n[CLAUDE.md goes on; read the file for the rest.]" in text
-    assert "yy" not in text and "The project's AGENTS.md says:\n\n\n[AGENTS.md goes on" in text
+    assert f"{'x' * MAX_MEMORY}\n[CLAUDE.md continues; read the file for the rest.]" in text
+    assert "yy" not in text and "The project's AGENTS.md says:\n\n\n[AGENTS.md continues" in text
 
 
 def test_what_claude_md_says_already_is_not_said_again(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ async def test_orders(talk: Conversation, tmp_path: Path) -> None:
         "a",
         "chunk 1",
         "chunk 2",
-        "I do not know the order @@dance",
+        "I don't know the order @@dance",
     ]
     assert end.cost_usd == 0.75
     assert (tmp_path / "f.txt").read_text() == "some text\n"

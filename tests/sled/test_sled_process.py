@@ -96,7 +96,7 @@ async def test_a_record_is_written_through_no_link(yard: Yard, tmp_path: Path) -
     await job(yard, "record", record="# mark\n")
     assert (outside / "project.toml").read_text() == "" and not (outside / "other").exists()
     (folder / "project.toml").write_text("[chosen]\nmine = 1\n")
-    with pytest.raises(SledRefused, match="has a table"):
+    with pytest.raises(SledRefused, match="has its own table"):
         await job(yard, "record", record="# mark\n")
     (folder / "project.toml").write_text("#" * (64 * 1024 + 1))
     with pytest.raises(SledRefused, match="more than 64 KiB"):
@@ -119,7 +119,7 @@ async def test_a_command_runs_in_the_workspace_to_its_end(yard: Yard) -> None:
     await job(yard, "run", command="sleep 600 & echo $! > left")
     left = int((yard.workspace / "left").read_text())
     assert psutil.pid_exists(left)
-    with pytest.raises(SledRefused, match="it took too long, and was ended: begun"):
+    with pytest.raises(SledRefused, match="it took too long and was stopped: begun"):
         await job(yard, "run", command="echo begun; sleep 600 & echo $! > child; wait", within_s="1")
     child = int((yard.workspace / "child").read_text())
     await until(lambda: not psutil.pid_exists(child))

@@ -89,7 +89,7 @@ async def test_diff_shows_what_the_last_turn_changed(yard: Yard) -> None:
 async def test_before_the_first_turn_there_is_nothing(yard: Yard) -> None:
     names: tuple[Literal["diff", "undo"], ...] = ("diff", "undo")
     for name in names:
-        with pytest.raises(SledRefused, match="there was no turn yet"):
+        with pytest.raises(SledRefused, match="there has been no turn yet"):
             await job(yard, name)
 
 
@@ -150,9 +150,9 @@ async def test_undo_brings_back_what_was(yard: Yard) -> None:
     assert not (ws / "new").exists()
     assert (ws / "kept.txt").stat().st_mode & 0o777 == 0o600
     assert "files that git ignores" in made["cannot"] and "commits" not in made["cannot"]
-    with pytest.raises(SledRefused, match="no turn that is remembered"):
+    with pytest.raises(SledRefused, match="no remembered turn"):
         await job(yard, "undo")
-    with pytest.raises(SledRefused, match="is undone already"):
+    with pytest.raises(SledRefused, match="is already undone"):
         await job(yard, "undo", run)
 
 
@@ -166,7 +166,7 @@ async def test_undo_leaves_alone_what_was_changed_since(yard: Yard) -> None:
     (ws / "d.txt").write_text("mine as well")
     made = await job(yard, "undo")
     assert {left["path"]: left["why"] for left in made["left"]} == dict.fromkeys(
-        ("a.txt", "c.txt", "d.txt"), "it was changed since"
+        ("a.txt", "c.txt", "d.txt"), "it has changed since"
     )
     assert (made["restored"], made["removed"]) == (["b.txt"], ["e.txt"])
     assert (ws / "a.txt").read_text() == "mine" and (ws / "c.txt").read_text() == "mine too"

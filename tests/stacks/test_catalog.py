@@ -169,46 +169,46 @@ def test_hidden_folders_and_plain_files_are_no_stacks(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("summary = ", ["is no TOML"]),
-        ("a = " + "[" * 5000, ["is no TOML"]),
+        ("summary = ", ["is not TOML"]),
+        ("a = " + "[" * 5000, ["is not TOML"]),
         ("order = 15", ["summary is missing", 'summary = "Zig']),
         ('summary = ""\norder = 15', ["summary", 'summary = "Zig']),
-        ("summary = 1\norder = 15", ["summary is no text"]),
+        ("summary = 1\norder = 15", ["summary is not a text"]),
         ('summary = "Zig"', ["order is missing", "order = 15"]),
-        ('summary = "Zig"\norder = "first"', ["order is no whole number", "order = 15"]),
-        ('summary = "Zig"\norder = true', ["order is no whole number"]),
-        ('summary = "Zig"\norder = 1.5', ["order is no whole number"]),
+        ('summary = "Zig"\norder = "first"', ["order is not a whole number", "order = 15"]),
+        ('summary = "Zig"\norder = true', ["order is not a whole number"]),
+        ('summary = "Zig"\norder = 1.5', ["order is not a whole number"]),
         ('summary = "Zig"\norder = 20', ["order 20", "the stack go", "order = 21"]),
         ('summary = "Zig"\norder = 10', ["order 10", "the stack rust", "order = 11"]),
         (f'{ZIG}colour = "red"', ["colour is unknown", "summary, order, version"]),
-        (f"{ZIG}version = 3", ["version is no text"]),
-        (f'{ZIG}version = "a b"', ["version is no version"]),
-        (f"{ZIG}built = 3", ["built is no table"]),
-        (f"{ZIG}[built]\nout = 3", ["built is no table of texts"]),
-        (f"{ZIG}versions = 3", ["versions is no table"]),
+        (f"{ZIG}version = 3", ["version is not a text"]),
+        (f'{ZIG}version = "a b"', ["version is not a version"]),
+        (f"{ZIG}built = 3", ["built is not a table"]),
+        (f"{ZIG}[built]\nout = 3", ["built is not a table of texts"]),
+        (f"{ZIG}versions = 3", ["versions is not a table"]),
         (f"{ZIG}[versions]", ["version is missing", 'version = "0.14"']),
         (f'{VERSIONS}line = ["1"]', ["versions.line is unknown", "lines"]),
-        (f"{VERSIONS}lines = []", ["versions.lines is no list"]),
-        (f"{VERSIONS}lines = [3]", ["versions.lines is no list of texts"]),
-        (f'{VERSIONS}lines = ["0.x"]', ["versions.lines", "no release line"]),
+        (f"{VERSIONS}lines = []", ["versions.lines is not a list"]),
+        (f"{VERSIONS}lines = [3]", ["versions.lines is not a list of texts"]),
+        (f'{VERSIONS}lines = ["0.x"]', ["versions.lines", "not a release line"]),
         (f'{VERSIONS}lines = ["0.13.1"]', ["versions.lines", "parts"]),
-        (f"{ZIG}version = 'new'\n[versions]", ["no release line"]),
-        (f"{VERSIONS}packaged = '*'", ["versions.packaged is no list"]),
-        (f"{VERSIONS}named = '('", ["versions.named is no regular expression"]),
+        (f"{ZIG}version = 'new'\n[versions]", ["not a release line"]),
+        (f"{VERSIONS}packaged = '*'", ["versions.packaged is not a list"]),
+        (f"{VERSIONS}named = '('", ["versions.named is not a regular expression"]),
         (f"{VERSIONS}[versions.words]\nnew = 'soon'", ["versions.words has new", ">=1.2"]),
-        (f"{VERSIONS}read = 3", ["versions.read is no list of tables"]),
+        (f"{VERSIONS}read = 3", ["versions.read is not a list of tables"]),
         (READ, ["versions.read[1].file is missing"]),
         (f"{READ}file = 'a'", ["versions.read[1].syntax is missing"]),
-        (f"{READ}file = 'a'\nsyntax = 'semver'\nkey = 'b'", ["syntax is none of exact, gem", "syntax ="]),
+        (f"{READ}file = 'a'\nsyntax = 'semver'\nkey = 'b'", ["syntax is not one of exact, gem", "syntax ="]),
         (f"{READ}file = 'a'\nsyntax = 'exact'", ["pattern or key", "key ="]),
         (f"{READ}file = 'a'\nsyntax = 'exact'\nkey = 'b'\npattern = '(c)'", ["pattern or key"]),
-        (f"{READ}file = 'a'\nsyntax = 'exact'\npattern = '('", ["pattern is no regular expression", "pattern ="]),
+        (f"{READ}file = 'a'\nsyntax = 'exact'\npattern = '('", ["pattern is not a regular expression", "pattern ="]),
         (f"{READ}file = 'a'\nsyntax = 'exact'\npattern = 'c'", ["pattern has no group"]),
-        (f"{READ}file = 'a'\nsyntax = 'exact'\nkey = 'b..c'", ["key is no key"]),
-        (f"{READ}file = 'a'\nsyntax = 'exact'\nkey = 'b = 1, c'", ["key is no key"]),
-        (f"{READ}file = 'a'\nsyntax = 'exact'\nkey = '''b = 1\nc'''", ["key is no key"]),
-        (f"{READ}file = '../a'\nsyntax = 'exact'\nkey = 'b'", ["file leads out"]),
-        (f"{READ}file = '/a'\nsyntax = 'exact'\nkey = 'b'", ["file leads out"]),
+        (f"{READ}file = 'a'\nsyntax = 'exact'\nkey = 'b..c'", ["key is not a TOML key"]),
+        (f"{READ}file = 'a'\nsyntax = 'exact'\nkey = 'b = 1, c'", ["key is not a TOML key"]),
+        (f"{READ}file = 'a'\nsyntax = 'exact'\nkey = '''b = 1\nc'''", ["key is not a TOML key"]),
+        (f"{READ}file = '../a'\nsyntax = 'exact'\nkey = 'b'", ["file leads outside"]),
+        (f"{READ}file = '/a'\nsyntax = 'exact'\nkey = 'b'", ["file leads outside"]),
         (f"{READ}file = 'a'\nsyntax = 'exact'\nkey = 'b'\nwhere = 1", ["versions.read[1].where is unknown"]),
     ],
 )
@@ -224,13 +224,13 @@ def test_a_mistake_is_named_with_its_file_its_key_and_what_to_write(text: str, s
 @pytest.mark.parametrize("name", ["Zig", "zig_lang", "9front", "auto", "zig lang", "-zig"])
 def test_a_name_that_nobody_could_type_is_refused(name: str, tmp_path: Path) -> None:
     make(tmp_path, name=name)
-    with pytest.raises(UserError, match=f"{re.escape(name)} is no name for a stack. Rename"):
+    with pytest.raises(UserError, match=f"{re.escape(name)} is not a valid name for a stack. Rename"):
         catalog(tmp_path)
 
 
 def test_a_stack_without_its_files_is_refused(tmp_path: Path) -> None:
     folder = make(tmp_path, markers=None)
-    with pytest.raises(UserError, match=r"markers cannot be read. Write into it"):
+    with pytest.raises(UserError, match=r"markers cannot be read. List in it"):
         catalog(tmp_path)
     (folder / "markers").write_bytes(b"\xff")
     with pytest.raises(UserError, match=r"markers cannot be read"):

@@ -108,5 +108,5 @@ def test_the_stack_that_is_asked_for_chooses_among_subfolders() -> None:
 def test_a_thousand_subfolders_make_a_short_warning() -> None:
     (warning,) = find(tree(*(f"p{n:04}/go.mod" for n in range(1000))), STACKS).warnings
     assert "p0007 (go) and 192 more." in warning
-    assert "h (go). The base" in find(tree(*(f"{name}/go.mod" for name in "abcdefgh")), STACKS).warnings[0]
+    assert "h (go). Only the base" in find(tree(*(f"{name}/go.mod" for name in "abcdefgh")), STACKS).warnings[0]
     assert len(warning) < 400

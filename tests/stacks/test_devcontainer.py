@@ -40,7 +40,7 @@ def test_comments_commas_and_a_byte_order_mark() -> None:
     text = '\ufeff{ // "image": "no",\n "image": "yes:1", /* , } */ "name": "a // b, ]", "forwardPorts": [3000,], }'
     found = read(text)
     assert found.image == "yes:1"
-    assert found.notes == [f"{FILE}: ports are forwarded by your editor, or `ssh -L`: 3000"]
+    assert found.notes == [f"{FILE}: your editor, or `ssh -L`, forwards ports: 3000"]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '"x"', "[" * 60_000, '{"image": ' + "9" * 10_000 + "}", "{'a': 1}"])
@@ -86,9 +86,9 @@ def test_a_dockerfile_with_its_arguments() -> None:
     [
         ("Dockerfile", "FROM debian\nCOPY . /x\n", ".devcontainer/Dockerfile, line 2 copies files of the source"),
         ("Dockerfile", "FROM debian\n add x /x\n", "line 2 copies files"),
-        ("../../outside", "FROM debian\n", "is not there"),
-        ("/etc/passwd", "FROM debian\n", "is not there"),
-        ("missing", "FROM debian\n", "missing is not there"),
+        ("../../outside", "FROM debian\n", "does not exist"),
+        ("/etc/passwd", "FROM debian\n", "does not exist"),
+        ("missing", "FROM debian\n", "missing does not exist"),
         ("Dockerfile", "RUN x\n", "not translated: build"),
     ],
 )

@@ -25,7 +25,7 @@ def test_a_layer_is_taken_as_it_stands() -> None:
     [
         ("RUN true\nCOPY . /x\n", "line 2: COPY cannot be used: a build gets no files of the source"),
         ("ADD https://example.org/x /x\n", "line 1: ADD cannot be used"),
-        ("from debian\n", "line 1: FROM cannot be used: the layer stands on the project's stacks"),
+        ("from debian\n", "line 1: FROM cannot be used: the layer is already on top of the project's stacks"),
         ("RUN a \\\n && b\nUSER root\n", "line 3: USER cannot be used"),
         ("RUN a\\\n\n# c\nCOPY x\n", "cannot be used"),
         ("HEALTHCHECK NONE\n", "line 1: HEALTHCHECK cannot be used: a layer takes ARG, ENV, LABEL, RUN, SHELL"),
@@ -78,7 +78,7 @@ def test_all_that_is_offered_is_shown() -> None:
 
 def test_what_cannot_be_shown_whole_cannot_be_confirmed() -> None:
     long = Own(fragment="".join(f"RUN step {number}\n" for number in range(MOST // 10)), files=(OWN_FRAGMENT,))
-    with pytest.raises(UserError, match=f"{OWN_FRAGMENT} changes has [0-9]+ characters"):
+    with pytest.raises(UserError, match=f"The changes in {OWN_FRAGMENT} have [0-9]+ characters"):
         difference(Own(), long)
 
 

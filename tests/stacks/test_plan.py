@@ -69,10 +69,11 @@ def test_who_beats_whom_in_the_choice_of_the_primary() -> None:
     for one in (of_files, of_project, asked):
         assert [toolchain.stack for toolchain in one.toolchains] == ["rust", "python", "node"], "the catalog's order"
     assert of_files.warnings == (
-        "rust is the primary stack (Cargo.toml); python (pyproject.toml) and node (package.json) too: all are taken.",
+        "rust is the primary stack (Cargo.toml); python (pyproject.toml) and node (package.json) too: "
+        "all are installed.",
     )
     assert of_project.warnings == (
-        f"node is the primary stack ({PROJECT}); rust (Cargo.toml) and python (pyproject.toml) too: all are taken.",
+        f"node is the primary stack ({PROJECT}); rust (Cargo.toml) and python (pyproject.toml) too: all are installed.",
     )
 
 
@@ -82,7 +83,7 @@ def test_a_stack_that_no_file_asks_for_is_installed_all_the_same() -> None:
         ("ruby", "", "3.2"),
         ("node", "package.json", "24"),
     ]
-    assert planned.warnings == ("ruby is the primary stack (asked for); node (package.json) too: both are taken.",)
+    assert planned.warnings == ("ruby is the primary stack (asked for); node (package.json) too: both are installed.",)
     assert plan({}, "jvm") == Plan("jvm", "asked for", "", (Toolchain("jvm", "", "21", True),))
 
 
@@ -230,8 +231,7 @@ def test_a_range_below_all_that_is_known_is_told() -> None:
     planned = plan(requires("<3"))
     assert planned.toolchains[0].version == "3.13"
     assert planned.warnings == (
-        'pyproject.toml says project.requires-python = "<3": no known release of Python is like that, '
-        "so 3.13 is taken.",
+        'pyproject.toml says project.requires-python = "<3": no known release of Python fits, so 3.13 is used.',
     )
 
 
@@ -257,7 +257,7 @@ def test_one_file_that_contradicts_itself() -> None:
     with pytest.raises(UserError) as caught:
         plan(engines(">=22 <20"))
     assert str(caught.value) == (
-        'package.json says engines.node = ">=22 <20", which no version of Node.js can be. Correct it, or write '
+        'package.json says engines.node = ">=22 <20", but no version of Node.js can be that. Correct it, or write '
         '`[versions]` and below it `node = "24"` into .huskies/project.toml.'
     )
 
@@ -324,29 +324,29 @@ def test_one_mistake_does_not_hide_what_stands_beside_it() -> None:
 def test_a_project_file_that_contradicts_itself() -> None:
     with pytest.raises(UserError) as caught:
         plan({"go.mod": "", PROJECT: '[versions]\ngo = ">=1.24,<1.20"'})
-    assert str(caught.value) == (f'{PROJECT} says go = ">=1.24,<1.20", which no version of Go can be. Correct it.')
+    assert str(caught.value) == (f'{PROJECT} says go = ">=1.24,<1.20", but no version of Go can be that. Correct it.')
 
 
 @pytest.mark.parametrize(
     ("text", "warnings"),
     [
-        ("stack = ", [f"{PROJECT} cannot be read (no TOML): it was not looked at."]),
+        ("stack = ", [f"{PROJECT} cannot be read (not TOML): it was ignored."]),
         ("stack = ''", []),
         ("\ufeff# nothing\r\n", []),
         ("stack = 3", [f"{PROJECT} says stack = a number, but there is no such stack."]),
         ("stack = ['go']", [f"{PROJECT} says stack = a list, but there is no such stack."]),
         ("stack = 'a\\nb'", [f'{PROJECT} says stack = "a\\nb", but there is no such stack.']),
-        ("versions = 'new'", [f'{PROJECT} says versions = "new", which is no table']),
+        ("versions = 'new'", [f'{PROJECT} says versions = "new", which is not a table']),
         (
             "[versions]\nrust = 'new'",
-            [f'{PROJECT} says rust = "new", which is no version of Rust: write, for example,'],
+            [f'{PROJECT} says rust = "new", which is not a version of Rust: write, for example,'],
         ),
-        ("[versions]\npython = 3.10", [f"{PROJECT} says python = 3.1, which is no version of Python: write, for"]),
-        ("[versions]\ngo = 0x" + "f" * 9000, [f"{PROJECT} says go = a number, which is no version of Go"]),
-        ("[versions]\ngo = true", [f"{PROJECT} says go = true, which is no version of Go"]),
-        ("[versions]\ngo = 1979-05-27", [f"{PROJECT} says go = something else, which is no version of Go"]),
-        ("[versions]\n'c\\nobol' = '1'", [f'{PROJECT} has a version for "c\\nobol", which is no stack']),
-        ("[versions]\nminimal = '1'", [f'{PROJECT} has a version for "minimal", which is no stack with versions']),
+        ("[versions]\npython = 3.10", [f"{PROJECT} says python = 3.1, which is not a version of Python: write, for"]),
+        ("[versions]\ngo = 0x" + "f" * 9000, [f"{PROJECT} says go = a number, which is not a version of Go"]),
+        ("[versions]\ngo = true", [f"{PROJECT} says go = true, which is not a version of Go"]),
+        ("[versions]\ngo = 1979-05-27", [f"{PROJECT} says go = something else, which is not a version of Go"]),
+        ("[versions]\n'c\\nobol' = '1'", [f'{PROJECT} has a version for "c\\nobol", which is not a stack']),
+        ("[versions]\nminimal = '1'", [f'{PROJECT} has a version for "minimal", which is not a stack with versions']),
         ("editor = 'vim'\n'' = 1", [f'{PROJECT} has "editor", which', f'{PROJECT} has "", which means nothing']),
     ],
 )
@@ -365,7 +365,7 @@ def test_a_text_that_is_no_version_is_told_and_not_looked_at() -> None:
     planned = plan({**engines("foo"), ".nvmrc": "v20\n"})
     assert planned.toolchains[0].version == "20"
     assert planned.warnings == (
-        'package.json says engines.node = "foo", which is no version of Node.js: it was not looked at.',
+        'package.json says engines.node = "foo", which is not a version of Node.js: it was ignored.',
     )
 
 
@@ -384,7 +384,7 @@ def test_a_text_that_is_no_version_is_told_and_not_looked_at() -> None:
 )
 def test_a_foreign_text_is_shown_short_and_plain(value: object, shown: str) -> None:
     (warning,) = plan({"package.json": json.dumps({"engines": {"node": value}})}).warnings
-    assert warning == f"package.json says engines.node = {shown}, which is no version of Node.js: it was not looked at."
+    assert warning == f"package.json says engines.node = {shown}, which is not a version of Node.js: it was ignored."
     assert warning.isprintable()
 
 
@@ -402,13 +402,11 @@ def test_a_file_of_another_shape_says_nothing(text: str) -> None:
 def test_a_file_that_is_not_of_its_format_is_told_once() -> None:
     for text in ("{", "[" * 60_000, '{"a": ' + "9" * 60_000 + "}"):
         planned = plan({"package.json": text})
-        assert planned.warnings == (
-            "package.json cannot be read (no JSON): what it says about versions was not looked at.",
-        )
+        assert planned.warnings == ("package.json cannot be read (not JSON): what it says about versions was ignored.",)
     for text in ("[", "a = " + "[" * 60_000, "a = " + "9" * 60_000, "a = 1\na = 2"):
         planned = plan({"pyproject.toml": text})
         assert planned.warnings == (
-            "pyproject.toml cannot be read (no TOML): what it says about versions was not looked at.",
+            "pyproject.toml cannot be read (not TOML): what it says about versions was ignored.",
         )
 
 
@@ -419,7 +417,7 @@ def test_a_file_that_is_too_long_or_no_text_is_told() -> None:
 
     planned = make_plan(Unreadable({"package.json": "", PROJECT: ""}), STACKS)
     assert planned.warnings == (
-        "package.json cannot be read (no short text in UTF-8): what it says about versions was not looked at.",
+        "package.json cannot be read (not a short text in UTF-8): what it says about versions was ignored.",
     )
 
 
@@ -441,20 +439,20 @@ def test_warnings_do_not_flood() -> None:
     warnings = plan({"go.mod": "", PROJECT: keys}).warnings
     assert len(warnings) == 21
     assert len(plan({"go.mod": "", PROJECT: "\n".join(keys.split("\n")[:20])}).warnings) == 20
-    assert warnings[-1] == "And 980 more of that kind."
+    assert warnings[-1] == "And 980 more like these."
 
 
 def test_what_was_built_elsewhere_is_told() -> None:
     files = {"Gemfile": "", "package.json": "{}", "node_modules/x/y.js": "", "vendor/bundle/z.rb": "", ".venv/cfg": ""}
     warnings = plan(files).warnings[1:]
     assert warnings == (
-        "vendor/bundle is there already: if it was made on another machine or platform, it may not work here. "
-        "`bundle install --redownload` inside makes it anew; nothing was deleted.",
-        "node_modules is there already: if it was made on another machine or platform, it may not work here. "
-        "`npm install` inside makes it anew; nothing was deleted.",
+        "vendor/bundle already exists: if it was made on another machine or platform, it may not work here. "
+        "Run `bundle install --redownload` inside to rebuild it; nothing was deleted.",
+        "node_modules already exists: if it was made on another machine or platform, it may not work here. "
+        "Run `npm install` inside to rebuild it; nothing was deleted.",
     )
     (one, built) = plan({"app/package.json": "{}", "app/node_modules/x": "", "node_modules/x": ""}).warnings
-    assert one.startswith("Nothing at the top") and built.startswith("app/node_modules is there")
+    assert one.startswith("Nothing at the top") and built.startswith("app/node_modules already exists")
     assert plan({"package.json": "{}", "node_modules": "a file"}).warnings == ()
 
 

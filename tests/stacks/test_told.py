@@ -77,7 +77,7 @@ def test_people_are_told_each_stack_and_where_it_was_read() -> None:
     assert stack_lines(Plan("minimal", "", "", ()), {}) == ["stack: minimal (no marker found)"]
     asked = Plan("node", "asked for", "", (NODE, RUBY))
     assert stack_lines(asked, TOLD)[0] == "stack: node 24.19.0 (asked for)"
-    assert stack_lines(asked, {})[0] == "stack: node (asked for); it has no image: nothing of it is installed"
+    assert stack_lines(asked, {})[0] == "stack: node (asked for); it has no image: none of it is installed"
     assert lacking(TOLD) == [
         "not as asked: ruby 3.2.2: upstream.example.org did not answer; Debian's 3.3.8 is installed",
         "without ruby-lsp: it did not come; typeprof --lsp --stdio answers",

@@ -109,8 +109,8 @@ async def test_bytes_that_are_no_text_are_named_and_the_rest_goes_on(pipe: Pipe)
     problems = [(message.text, message.problem) for message in pipe.accepted]
     assert problems == [
         ("one", ""),
-        ("", "Line 2 is no UTF-8 text; nothing was done with it."),
-        ("", "Line 3 is no UTF-8 text; nothing was done with it."),
+        ("", "Line 2 is not valid UTF-8 and was skipped."),
+        ("", "Line 3 is not valid UTF-8 and was skipped."),
         ("four", ""),
     ]
 

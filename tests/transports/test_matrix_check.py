@@ -114,7 +114,7 @@ async def test_a_device_that_strict_clients_will_not_trust(world: World) -> None
     await bot.start()
     told = await device(bot, lambda told: "no keys yet" not in told.text)
     assert told.verdict is Verdict.HINT
-    assert "is not signed by the signing identity" in told.text
+    assert "'s signing identity, which another client may have made" in told.text
     assert "verify it from that client" in told.text
 
 
@@ -132,7 +132,7 @@ async def test_a_web_page_in_the_homeservers_place(tmp_path: Path) -> None:
         told = await found(url, ANYBODY, tmp_path)
     assert list(told) == ["matrix.homeserver"], "the account is not asked about"
     assert told["matrix.homeserver"].broken
-    assert "is no homeserver: a web page answers there (200)" in told["matrix.homeserver"].text
+    assert "is not a homeserver: a web page answers there (200)" in told["matrix.homeserver"].text
 
 
 async def test_what_is_no_homeserver_gets_no_token(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ async def test_what_is_no_homeserver_gets_no_token(tmp_path: Path) -> None:
 
     async with other_server(curious) as url:
         told = await found(url, ANYBODY, tmp_path)
-    assert "is no homeserver: something else answers there (200)" in told["matrix.homeserver"].text
+    assert "is not a homeserver: something else answers there (200)" in told["matrix.homeserver"].text
     assert seen
     assert "canary" not in str(seen)
 

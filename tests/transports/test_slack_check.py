@@ -85,7 +85,7 @@ async def test_a_scope_that_is_only_wanted_is_a_hint(server: SlackServer) -> Non
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        ("not_allowed_token_type", "another kind of token"),
+        ("not_allowed_token_type", "the wrong kind of token"),
         ("missing_scope", "lacks the scope connections:write"),
         ("socket_mode_not_enabled", "Socket Mode is switched off"),
         ("invalid_auth", "Slack refuses app_token (invalid_auth)"),

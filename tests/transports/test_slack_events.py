@@ -108,7 +108,8 @@ def test_files() -> None:
     message = said("", subtype="file_share", files=[whole, {"id": "F2", "mode": "tombstone"}, "?"])
     assert [(file.name, file.mime, file.size) for file in message.files] == [("a.txt", "text/plain", 3)]
     assert message.problem == ""
-    assert "Send it again" in said("", subtype="file_share", files=[{"id": "F2", "mode": "hidden_by_limit"}]).problem
+    hidden = said("", subtype="file_share", files=[{"id": "F2", "mode": "hidden_by_limit"}])
+    assert "Please send it again" in hidden.problem
     odd = said("", files=[{"id": "F3", "size": "many", "name": None}]).files[0]
     assert (odd.name, odd.mime, odd.size) == ("file", "application/octet-stream", 0)
 

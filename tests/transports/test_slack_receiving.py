@@ -308,7 +308,7 @@ async def test_a_missing_scope_is_named_at_the_start(server: SlackServer) -> Non
 async def test_a_wanted_scope_is_only_warned_of(server: SlackServer, caplog: pytest.LogCaptureFixture) -> None:
     server.scopes = server.scopes.replace("reactions:write,", "")
     async with SlackBot(server):
-        assert "without the scope reactions:write" in caplog.text
+        assert "the scope reactions:write is missing" in caplog.text
 
 
 async def test_slack_is_away_when_we_start(server: SlackServer, caplog: pytest.LogCaptureFixture) -> None:

@@ -329,7 +329,7 @@ async def test_a_file_that_is_only_named(bot: SlackBot, tmp_path: Path) -> None:
 async def test_a_file_that_lies_elsewhere(bot: SlackBot, tmp_path: Path, url: str) -> None:
     """FAULTS 31: the token is shown to Slack alone."""
     file = await received(bot, url_private=url, url_private_download=url)
-    with pytest.raises(DeliveryRefused, match="does not lie at Slack"):
+    with pytest.raises(DeliveryRefused, match="is not stored at Slack"):
         await bot.transport.fetch(file, tmp_path / "not", 100)
 
 

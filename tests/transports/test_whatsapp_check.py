@@ -71,7 +71,7 @@ async def test_a_clock_that_is_off(server: TwilioServer) -> None:
     [
         ("https://else.example.org/hook?key=canary", Verdict.BROKEN, "posts elsewhere: POST https://else.example.org"),
         ("", Verdict.BROKEN, "posts nowhere"),
-        (HOOK, Verdict.HINT, "while the gateway restarts is lost"),
+        (HOOK, Verdict.HINT, "during a restart of the gateway are lost"),
     ],
 )
 async def test_a_sender_that_does_not_post_to_us(
@@ -101,7 +101,7 @@ async def test_a_number_that_is_none_of_the_accounts(server: TwilioServer) -> No
     server.senders = [sender("+4915199999999", WHOLE)]
     told = (await found(server))["whatsapp.sender"]
     assert told.broken
-    assert f"{OURS} is no WhatsApp sender of this account, which has: +4915199999999" in told.text
+    assert f"{OURS} is not a WhatsApp sender of this account, which has: +4915199999999" in told.text
 
 
 async def test_a_sender_on_the_third_page(server: TwilioServer) -> None:
@@ -127,7 +127,7 @@ async def test_a_list_that_is_not_to_be_had(server: TwilioServer) -> None:
 @pytest.mark.parametrize(
     ("status", "words"),
     [
-        ("unsubmitted", "never sent to WhatsApp for approval"),
+        ("unsubmitted", "never submitted to WhatsApp for approval"),
         ("pending", "has not approved it yet (pending)"),
         ("rejected", "is rejected (INVALID_FORMAT)"),
     ],
@@ -141,8 +141,8 @@ async def test_a_template_that_is_not_approved(server: TwilioServer, status: str
 
 async def test_templates_that_are_not_there_or_have_no_buttons(server: TwilioServer) -> None:
     told = await found(server, template_sid=TEMPLATE, quick_replies={"1, 2": BUTTONS})
-    assert f"{TEMPLATE} is not there (Twilio said: 404" in told["whatsapp.template_sid"].text
-    assert f"{BUTTONS}: not there" in told["whatsapp.quick_replies"].text
+    assert f"{TEMPLATE} does not exist (Twilio said: 404" in told["whatsapp.template_sid"].text
+    assert f"{BUTTONS}: does not exist" in told["whatsapp.quick_replies"].text
     server.templates = {BUTTONS: ("approved", "twilio/text")}
     told = await found(server, quick_replies={"1, 2": BUTTONS})
     assert "has no buttons" in told["whatsapp.quick_replies"].text

@@ -1,4 +1,4 @@
-"""Waiting between two tries."""
+"""Waiting between tries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may send now. Homeservers limit a whole account, so one live reply could hold up every answer.
+"""What may be sent now. Homeservers limit a whole account, so one live reply could hold up every answer.
 
 Until the server complains, everything goes out at once. After that, edits and marks wait until the pause is
 over and then take at most half of the rate that the server showed; answers only wait for the pause.
@@ -24,7 +24,7 @@ class Budget:
         self._last_small = float("-inf")
 
     def limited(self, retry_after_s: float) -> None:
-        """The server refused a request for its rate and wants `retry_after_s` of rest."""
+        """The server refused a request because of its rate limit, and asks for `retry_after_s` of rest."""
         now = self._clock()
         if now - self._limited_at > _FORGET_S:
             self._spacing_s = 0.0

@@ -1,6 +1,6 @@
 """Live checks of a Matrix account: its homeserver, its login and its device. The key store stays closed.
 
-A running gateway holds that store locked, and what it says is the same as what the homeserver says of the device.
+A running gateway has that store locked, and the homeserver says the same about the device.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _VERSIONS, _POINTER = "/_matrix/client/versions", "/.well-known/matrix/client"
 
 
 async def check(config: MatrixConfig, now: Callable[[], float] = time.time) -> list[Finding]:
-    """Ask the homeserver; about the account only when it is one, as no token goes to anybody else."""
+    """Ask the homeserver; about the account only if it really is a homeserver, as no token goes to anything else."""
     homeserver = await _homeserver(config, now)
     if any(finding.broken for finding in homeserver):
         return homeserver
@@ -49,7 +49,7 @@ async def check(config: MatrixConfig, now: Callable[[], float] = time.time) -> l
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What some server said: decoded, None for what is no JSON object. Status 0: nothing came."""
+    """What some server said, decoded; None where it is not a JSON object. Status 0: nothing came."""
 
     status: int = 0
     body: Mapping[str, Any] | None = None
@@ -69,18 +69,18 @@ async def _homeserver(config: MatrixConfig, now: Callable[[], float]) -> list[Fi
     answer = await _get(f"{config.homeserver.rstrip('/')}{_VERSIONS}", _HOMESERVER_S)
     ours = now()
     if answer.body is not None and isinstance(answer.body.get("versions"), list):
-        return [ok(name, f"{base} is one"), *clock("matrix.clock", "the homeserver", answer.headers, ours)]
+        return [ok(name, f"{base} answers"), *clock("matrix.clock", "the homeserver", answer.headers, ours)]
     if answer.problem:
         told = f"nothing answers at {base} ({answer.problem})"
     elif answer.body is None:
-        told = f"{base} is no homeserver: a web page answers there ({answer.status})"
+        told = f"{base} is not a homeserver: a web page answers there ({answer.status})"
     else:
-        told = f"{base} is no homeserver: something else answers there ({answer.status})"
+        told = f"{base} is not a homeserver: something else answers there ({answer.status})"
     return [broken(name, f"{told}; {await _elsewhere(config, base)}")]
 
 
 async def _elsewhere(config: MatrixConfig, base: URL) -> str:
-    """Which address to write instead, as the domain tells its clients."""
+    """Which address to set instead, as the domain tells its clients."""
     domains = [str(base.origin())]
     if ":" in config.user_id:
         domains.append(f"https://{config.user_id.partition(':')[2]}")
@@ -89,7 +89,7 @@ async def _elsewhere(config: MatrixConfig, base: URL) -> str:
         told = (answer.body or {}).get("m.homeserver")
         address = told.get("base_url") if isinstance(told, dict) else None
         if isinstance(address, str) and address.rstrip("/") != config.homeserver.rstrip("/"):
-            return f'{domain} names another one: set transports.matrix.homeserver = "{address[:200].rstrip("/")}"'
+            return f'{domain} names another address: set transports.matrix.homeserver = "{address[:200].rstrip("/")}"'
     return "correct transports.matrix.homeserver; your account's settings in a Matrix client show it"
 
 
@@ -104,7 +104,7 @@ async def _get(url: str, seconds: float) -> _Answer:
             text = await response.content.read(_MOST_ANSWER)
             return _Answer(response.status, _object(text), response.headers)
     except aiohttp.ClientConnectorCertificateError:
-        return _Answer(problem="its certificate is not good")
+        return _Answer(problem="its certificate is not valid")
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
         return _Answer(problem="no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
 
@@ -136,9 +136,9 @@ async def _account(name: str, config: MatrixConfig) -> list[Finding]:
 
 
 async def _password(name: str, config: MatrixConfig) -> Finding:
-    """Log in with the password, and out again: nothing of it stays, neither here nor there."""
+    """Log in with the password, and out again: nothing of that stays, neither here nor there."""
     if not config.user_id:
-        return broken(name, "set transports.matrix.user_id: a password alone names no account")
+        return broken(name, "set transports.matrix.user_id: a password alone does not name an account")
     client = Client(config.homeserver, config.user_id)
     try:
         await client.call(client.login(config.password, device_name=f"{config.bot_name} (check)"))
@@ -184,8 +184,8 @@ async def _device(config: MatrixConfig, session: Session) -> Finding:
     if _part(told, "master_keys", me):
         return hint(
             name,
-            f"device {session.device_id} is not signed by the signing identity that {me} has, which another client may "
-            "have made. Clients that talk only to signed devices will not send it keys: verify it from that client",
+            f"device {session.device_id} is not signed by {me}'s signing identity, which another client may have made. "
+            "Clients that talk only to signed devices will not send it keys: verify it from that client",
         )
     mend = "the next start signs it" if config.password else "set transports.matrix.password once"
     return hint(
@@ -196,7 +196,7 @@ async def _device(config: MatrixConfig, session: Session) -> Finding:
 
 
 def _part(whole: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
-    """An object deep inside of an answer; empty where there is none."""
+    """An object deep inside an answer; empty where there is none."""
     found: Any = whole
     for key in path:
         found = found.get(key) if isinstance(found, dict) else None

@@ -78,7 +78,7 @@ class Client(AsyncClient):  # type: ignore[misc]  # the SDK is untyped
     async def raw(
         self, method: str, path: str, body: Mapping[str, Any], deadline_s: float = DEADLINE_S
     ) -> tuple[int, Any, Any]:
-        """Status, decoded body (None where it is no JSON) and response of a request, whatever it answers."""
+        """Status, decoded body (None where it is not JSON) and response of a request, whatever it answers."""
         headers = {"Authorization": f"Bearer {self.access_token}", "Content-Type": "application/json"}
         data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode() if method != "GET" else None
         with errors.translated():
@@ -113,7 +113,7 @@ class Client(AsyncClient):  # type: ignore[misc]  # the SDK is untyped
         }
 
     async def receive_response(self, response: Any) -> None:
-        """Let the SDK digest an answer, but no failure: it takes a key share that failed for a logout."""
+        """Let the SDK digest answers, but not failures: it takes a key share that failed for a logout."""
         if not isinstance(response, ErrorResponse):
             await super().receive_response(response)
 

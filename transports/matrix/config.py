@@ -42,12 +42,12 @@ class MatrixConfig:
     Attributes:
         homeserver: base URL of the client API, e.g. `https://matrix.example.org`.
         user_id: the bot's account, `@huskies:example.org`; may be empty with an access token.
-        access_token: of a device made for the bot. Comes before `password`.
+        access_token: of a device made for the bot. Used before `password`.
         password: used to log in once; the session is then kept in `store`.
         device_id: only for access tokens whose server does not name their device.
         encryption: take part in encrypted rooms.
-        store: a folder of this transport's own: session, keys, lock.
-        bot_name: a name that people may call the bot by, besides its own.
+        store: this transport's own folder: session, keys, lock.
+        bot_name: another name that people may call the bot by.
         hold_s: seconds that a message without its key waits for it.
         poll_s: seconds that one request for news may stay open.
     """

@@ -57,7 +57,7 @@ class Connection:
         """Receive until cancelled.
 
         Raises:
-            TransportRefused: the account is no good, or another process uses the store.
+            TransportRefused: the account cannot be used, or another process uses the store.
         """
         quiet_sdk()
         with self._vault.locked():

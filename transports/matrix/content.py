@@ -25,7 +25,7 @@ def message(text: str, *, thread: str = "", reply_to: str | None = None) -> dict
 
 
 def related(content: dict[str, Any], *, thread: str = "", reply_to: str | None = None) -> dict[str, Any]:
-    """The content of a message, put into its thread, and below what it answers."""
+    """The content of a message, put into its thread and below the message it answers."""
     relation: dict[str, Any] = {}
     if reply_to:
         relation["m.in_reply_to"] = {"event_id": reply_to}
@@ -38,7 +38,7 @@ def related(content: dict[str, Any], *, thread: str = "", reply_to: str | None =
 
 
 def replacement(text: str, event_id: str) -> dict[str, Any]:
-    """A message that takes the place of `event_id`."""
+    """A message that replaces `event_id`."""
     shown = render.plain(text)
     short = shown if len(shown) <= _FALLBACK else shown[:_FALLBACK] + "…"
     return {

@@ -25,9 +25,9 @@ from gateway.errors import (
 log = logging.getLogger(__name__)
 
 _TOKEN = frozenset({"M_UNKNOWN_TOKEN", "M_MISSING_TOKEN"})
-#: The account is no good, whatever the token: only a person can help.
+#: The account cannot be used, whatever the token: only a person can help.
 _ACCOUNT = frozenset({"M_USER_DEACTIVATED", "M_USER_LOCKED", "M_USER_SUSPENDED"})
-#: The server says so itself: later.
+#: The server itself asks us to try later.
 _LATER = frozenset({"M_LIMIT_EXCEEDED", "M_RESOURCE_LIMIT_EXCEEDED"})
 #: Will fail again in the same way, whatever the HTTP status.
 _NEVER = frozenset({"M_TOO_LARGE", "M_FORBIDDEN", "M_BAD_JSON", "M_NOT_JSON", "M_INVALID_PARAM", "M_NOT_FOUND"})

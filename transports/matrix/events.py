@@ -11,12 +11,12 @@ from gateway.chat import Conversation, Incoming, Message, Withdrawal
 from transports.matrix import media, taps
 from transports.matrix.config import NAME
 
-NO_FILES = "This file cannot be read: its message does not say where it is. Send it again."
+NO_FILES = "I can't read this file: its message does not say where it is. Please send it again."
 NO_KEY = (
-    "I could not decrypt your message: its key did not reach me. Please send it again; "
-    "if that keeps happening, log out and in again in your client."
+    "I couldn't decrypt your message: its key did not reach me. Please send it again. "
+    "If that keeps happening, log out of your client and back in."
 )
-NO_SUCH_KIND = "This kind of message cannot be taken; send text."
+NO_SUCH_KIND = "I can't read this kind of message. Please send text."
 
 _TEXTS = ("m.text", "m.emote")
 _FILES = ("m.image", "m.file", "m.audio", "m.video")
@@ -25,7 +25,7 @@ _QUOTE = re.compile(r"> (?:\* )?<@[^>\n]+>[^\n]*(?:\n>[^\n]*)*\n\n?")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an event stood, as it was when the event came."""
+    """The room of an event, as it was when the event came."""
 
     room_id: str
     direct: bool
@@ -59,7 +59,7 @@ def relation(event: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def replied_to(event: Mapping[str, Any]) -> str:
-    """The id of the event that this one answers, or nothing; threads quote one just for old clients."""
+    """The id of the event that this one answers, or nothing. Threads also quote one, but only for old clients."""
     relates = relation(event)
     if relates.get("rel_type") == "m.thread" and relates.get("is_falling_back"):
         return ""
@@ -67,7 +67,7 @@ def replied_to(event: Mapping[str, Any]) -> str:
 
 
 def tapped(event: Mapping[str, Any]) -> str:
-    """The id of the event that this one answers by a tap, or nothing."""
+    """The id of the event that this one answers with a tap, or nothing."""
     relates = relation(event)
     if event.get("type") != "m.reaction" or relates.get("rel_type") != "m.annotation":
         return ""
@@ -75,14 +75,14 @@ def tapped(event: Mapping[str, Any]) -> str:
 
 
 def predecessor(event: Mapping[str, Any]) -> str:
-    """The room that an `m.room.create` says its room takes the place of, or nothing."""
+    """The room that this one replaces, as its `m.room.create` says; or nothing."""
     if event.get("type") != "m.room.create":
         return ""
     return _string(mapping(mapping(event.get("content")).get("predecessor")).get("room_id"))
 
 
 def successor(event: Mapping[str, Any]) -> str:
-    """The room that takes the place of a tombstone's, or nothing."""
+    """The room that replaces this one, as its tombstone says; or nothing."""
     if event.get("type") != "m.room.tombstone" or event.get("state_key") != "":
         return ""
     return _string(mapping(event.get("content")).get("replacement_room"))
@@ -94,7 +94,7 @@ def undecryptable(event: Mapping[str, Any], place: Place) -> Message:
 
 
 def incoming(event: Mapping[str, Any], place: Place, me: Me, ours: Callable[[str], bool]) -> Incoming | None:
-    """What a person did, or None for an event that is none of our business.
+    """What a person did, or None for an event that does not concern us.
 
     Args:
         event: with its content in the clear.
@@ -197,5 +197,5 @@ def _sender(event: Mapping[str, Any]) -> str:
 
 
 def _string(value: object) -> str:
-    """An id; halves of surrogate pairs, which no database takes, are none."""
+    """A text as an id; halves of surrogate pairs, which no database takes, are replaced."""
     return value.encode(errors="replace").decode() if isinstance(value, str) else ""

@@ -1,4 +1,4 @@
-"""What to click and what to paste, for an account of the bot's own. docs/matrix.md says it at more length."""
+"""What to click and what to paste, for the bot's own account. docs/matrix.md has the long version."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GUIDE = Guide(
         ),
         Step("The bot's own account.", key="user_id", question="user_id, e.g. @huskies:example.org"),
         Step(
-            "Its password; it is used once, and the session is kept. With an access token instead, press Enter.",
+            "Its password. It is used once, and the session is kept. To use an access token instead, press Enter.",
             key="password",
             question="password",
             secret=True,
@@ -26,7 +26,7 @@ GUIDE = Guide(
         ),
         Step(
             "The access token: in the bot's client, All settings, Help & About, Access Token. Use that session for "
-            "nothing else: do not log it out, as that ends the token.",
+            "nothing else, and don't log it out: that ends the token.",
             key="access_token",
             question="access_token",
             secret=True,

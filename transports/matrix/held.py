@@ -1,7 +1,7 @@
 """Messages whose key is not here yet, and what their senders wrote after them.
 
-A message without its key makes a lane of its sender in its room; later ones queue up in that lane, so that
-each person's messages stay in order and nobody else waits. A lane moves on when the key comes or time is up.
+A message without its key opens a lane for its sender in its room; that person's later messages queue up in the lane,
+so that they stay in order and nobody else waits. A lane moves on when the key comes or time is up.
 """
 
 from __future__ import annotations
@@ -68,10 +68,10 @@ class Held:
             )
 
     def release(self, opened: Callable[[Sealed], list[Incoming] | None]) -> Iterator[Incoming]:
-        """Take out whatever need not wait any longer, in order.
+        """Take out whatever no longer has to wait, in order.
 
         Args:
-            opened: what an event turned into, which may be nothing; None while it has to wait.
+            opened: what an event turned into, perhaps nothing; None while it has to wait.
         """
         for key, lane in list(self._lanes.items()):
             while lane:
@@ -94,6 +94,6 @@ class Held:
         return min((sealed.until for sealed in self.sealed()), default=None)
 
     def cursor(self, newest: str) -> str:
-        """The token to commit instead of `newest`: where a new process finds again what is held only here."""
+        """The token to commit instead of `newest`: from there, a new process finds again what is held only here."""
         oldest = min((w for lane in self._lanes.values() for w in lane), key=lambda w: w.serial, default=None)
         return newest if oldest is None else oldest.since

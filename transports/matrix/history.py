@@ -1,4 +1,4 @@
-"""What a sync left out: a server sends only the newest events of a long gap."""
+"""What a sync left out: of a long gap, a server sends only the newest events."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SEARCH = 2000
 async def complete(client: Client, room_id: str, timeline: Any, since: str) -> tuple[list[Any], int]:
     """All events of a room after `since`, oldest first, and the index of the first that is meant for the bot.
 
-    Where the bot came in after `since`, that is everything since its invitation, which may be older.
+    If the bot joined after `since`, that is everything since its invitation, which may be older.
 
     Args:
         client: asked for the rest of a gap.
@@ -45,7 +45,7 @@ async def complete(client: Client, room_id: str, timeline: Any, since: str) -> t
 
 
 async def _since_invitation(client: Client, room_id: str, timeline: Any, since: str) -> list[Any]:
-    """The events of a room back to the bot's invitation; nothing where it came in without one."""
+    """The events of a room back to the bot's invitation; nothing where it joined without one."""
     events, page = list(timeline.events), timeline.prev_batch
     while page and len(events) < _SEARCH and arrival(events, client.user_id)[0] is None:
         older, page = await _page(client, room_id, page, None)

@@ -1,7 +1,7 @@
 """From one sync response to what the gateway commits.
 
-First everything is fetched that the network may refuse; a failure there changes nothing and the step is
-repeated. Only then do members, lanes and messages move.
+Everything that the network may refuse is fetched first; a failure there changes nothing and the step is repeated.
+Only then do members, lanes and messages move.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class _Heard:
     """One event of a room's timeline.
 
     Attributes:
-        meant: for the bot; not where the event is from before its time in the room.
+        meant: for the bot; False for an event from before its time in the room.
         clear: None while it cannot be decrypted.
     """
 
@@ -63,7 +63,7 @@ class Intake:
         self.fresh: list[MegolmEvent] = []
 
     async def take(self, response: Any, since: str | None) -> Batch:
-        """What a sync response brings, together with what need not be held any longer.
+        """What a sync response brings, together with what no longer has to be held.
 
         Args:
             response: the SDK's, already digested by it.
@@ -99,7 +99,7 @@ class Intake:
         return min(max(wait_s, 0.1), self._config.poll_s)
 
     async def _move_to(self, room_id: str, info: Any) -> Move | None:
-        """What a room that takes the place of another one means; both must say so."""
+        """What it means that a room replaces another one; both must say so."""
         sources = (event.source for event in (*info.state, *info.timeline.events))
         old = next(filter(None, map(events.predecessor, sources)), "")
         if not old:
@@ -167,7 +167,7 @@ class Intake:
         return Batch(incoming, self._held.cursor(newest))
 
     def _pass(self, heard: _Heard, now: float, since: str) -> list[Incoming]:
-        """What of one event can be handed on at once; the rest is held."""
+        """The part of one event that can be handed on at once; the rest is held."""
         room_id, source = heard.room_id, heard.event.source
         self._members.apply(room_id, source)
         if not heard.meant:

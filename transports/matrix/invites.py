@@ -1,4 +1,4 @@
-"""Invitations: accepted from people who may, declined from everybody else. A room that is upgraded invites, too."""
+"""Invitations: accepted from people who may invite, declined from everybody else. An upgraded room invites, too."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class _Invitation:
     Attributes:
         due: when to try, on the monotonic clock.
         patience_s: seconds to wait after the next failure.
-        upgrade: nobody invited; the inviter made this room of one that the bot is in.
+        upgrade: nobody sent an invitation; the inviter upgraded a room that the bot is in to this one.
     """
 
     inviter: str
@@ -56,7 +56,7 @@ class Invites:
         self._changed = asyncio.Event()
 
     def see(self, response: Any) -> None:
-        """Take note of the invitations in a sync response, and of rooms where there is none any more."""
+        """Take note of the invitations in a sync response, and of rooms that no longer have one."""
         for room_id in (*response.rooms.join, *response.rooms.leave):
             self._open.pop(room_id, None)
         for info in response.rooms.join.values():
@@ -72,7 +72,7 @@ class Invites:
         room_id, by = events.successor(event), event.get("sender")
         if not room_id or room_id in self._client.rooms or room_id in self._open or not isinstance(by, str):
             return
-        if self._may_invite(f"{NAME}:{by}"):  # else somebody who may will invite us
+        if self._may_invite(f"{NAME}:{by}"):  # else somebody who may invite us will
             self._open[room_id] = _Invitation(by, time.monotonic(), _FIRST_RETRY_S, upgrade=True)
 
     def _note(self, room_id: str, whom: object, inviter: object) -> None:
@@ -83,7 +83,7 @@ class Invites:
             self._open[room_id] = _Invitation(inviter, time.monotonic(), _FIRST_RETRY_S)
 
     async def _rescan(self) -> None:
-        """Find the invitations from before this start: a sync that goes on from a token leaves them out."""
+        """Find the invitations from before this start: a sync that continues from a token leaves them out."""
         # The homeserver keeps answers for a while: a filter that was never asked before gets a fresh one.
         kinds = {"timeline": _NOTHING, "state": _NOTHING, "ephemeral": _NOTHING, "account_data": _NOTHING}
         room = kinds | {"not_rooms": [f"!{secrets.token_hex(8)}:invalid"]}
@@ -99,7 +99,7 @@ class Invites:
         """Answer invitations until cancelled.
 
         Raises:
-            TransportRefused: the account is no good.
+            TransportRefused: the account cannot be used.
         """
         await self._changed.wait()  # the first sync, so that what is said after joining counts
         try:
@@ -127,7 +127,7 @@ class Invites:
                 self._open[room_id] = again
 
     async def _try(self, room_id: str, invitation: _Invitation) -> _Invitation | None:
-        """Answer an invitation; the same for later where that failed for now."""
+        """Answer an invitation; if that fails for now, return it to be tried again later."""
         inviter = invitation.inviter
         try:
             if self._may_invite(f"{NAME}:{inviter}"):
@@ -146,7 +146,7 @@ class Invites:
         return None
 
     async def _join(self, room_id: str, inviter: str) -> None:
-        # Ids of rooms need not name a server any more, so the request does.
+        # Room ids no longer have to name a server, so the request does.
         server = quote(inviter.partition(":")[2])
         path = f"/_matrix/client/v3/join/{quote(room_id)}?via={server}&server_name={server}"
         await self._client.api("POST", path, {}, deadline_s=_JOIN_S)

@@ -1,7 +1,7 @@
-"""End-to-end encryption around the SDK's Olm machine: upkeep, room keys for others, encrypting what we send.
+"""End-to-end encryption around the SDK's Olm machine: upkeep of keys, room keys for others, encrypting what we send.
 
 Devices are trusted on first use. A room key that did not reach everybody is thrown away: the SDK marks it as
-shared even where the request failed, and the people left out could never read the message.
+shared even if the request failed, and the people left out could never read the message.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Keys:
         try:
             answer = await self._client.api("POST", "/_matrix/client/v3/keys/query", {"device_keys": {me: [device]}})
         except DeliveryRefused as error:
-            raise TransportRefused(f"the homeserver does not tell which keys it knows: {error}") from error
+            raise TransportRefused(f"the homeserver does not say which keys it knows: {error}") from error
         known = answer.get("device_keys", {}).get(me, {}).get(device, {}).get("keys", {})
         ours = self._olm.account.identity_keys
         if known and known.get(f"ed25519:{device}") != ours["ed25519"]:

@@ -19,7 +19,7 @@ async def sign_in(config: MatrixConfig, vault: Vault) -> Session:
 
     Raises:
         TransportDown: the homeserver does not answer.
-        TransportRefused: no token or password of ours is good; the text says which setting to correct.
+        TransportRefused: none of our tokens or passwords works; the text says which setting to correct.
     """
     for session in known(config, vault):
         try:
@@ -39,7 +39,7 @@ async def sign_in(config: MatrixConfig, vault: Vault) -> Session:
 async def log_in(config: MatrixConfig, vault: Vault) -> Session:
     """Log in with the password as a new device, and keep the session. Raises as `sign_in` does."""
     if not config.user_id:
-        raise TransportRefused("set transports.matrix.user_id: a password alone names no account")
+        raise TransportRefused("set transports.matrix.user_id: a password alone does not name an account")
     client = Client(config.homeserver, config.user_id)
     try:
         answer = await client.call(client.login(config.password, device_name=config.bot_name))
@@ -62,7 +62,7 @@ async def log_in(config: MatrixConfig, vault: Vault) -> Session:
 
 
 def known(config: MatrixConfig, vault: Vault) -> Iterator[Session]:
-    """The sessions that we may have already, best first."""
+    """The sessions that we may already have, best first."""
     kept = vault.session()
     if (
         kept is not None

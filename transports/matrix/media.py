@@ -20,16 +20,16 @@ from transports.matrix.client import Client
 
 #: Seconds for one file.
 TRANSFER_S = 120.0
-#: Bytes, where the homeserver does not say what it takes.
+#: Bytes; used where the homeserver does not name its limit.
 _USUAL_LIMIT = 50 * 2**20
 _KINDS = {"image": "m.image", "audio": "m.audio", "video": "m.video"}
-#: Since when media are only for those who are logged in, and before.
+#: Since downloads require a login, and before.
 _DOWNLOAD = ("/_matrix/client/v1/media/download/{}", "/_matrix/media/v3/download/{}")
 _CONFIG = ("/_matrix/client/v1/media/config", "/_matrix/media/v3/config")
 
 
 async def upload(client: Client, file: OutgoingFile, caption: str, *, encrypted: bool) -> dict[str, Any]:
-    """Put a file into the media repository; the content of the message that shows it.
+    """Put a file into the media repository; returns the content of the message that shows it.
 
     Raises:
         TransportDown: not now.
@@ -37,7 +37,7 @@ async def upload(client: Client, file: OutgoingFile, caption: str, *, encrypted:
     """
     limit = await _limit(client)
     if file.size > limit:
-        raise DeliveryRefused(f"{file.name} has {file.size:,} bytes; the homeserver takes {limit:,}")
+        raise DeliveryRefused(f"{file.name} has {file.size:,} bytes; the homeserver takes at most {limit:,}")
     data, keys = await asyncio.to_thread(_read, file.path, encrypted)
     kind = "application/octet-stream" if encrypted else file.mime
     name = "" if encrypted else f"?filename={quote(file.name)}"
@@ -53,7 +53,7 @@ async def upload(client: Client, file: OutgoingFile, caption: str, *, encrypted:
 
 
 async def download(client: Client, file: Attachment, into: Path, most: int) -> None:
-    """Write what an `Attachment` of `found` stands for to `into`.
+    """Write the file that an `Attachment` made by `found` stands for to `into`.
 
     Raises:
         TransportDown: not now.
@@ -71,7 +71,7 @@ async def download(client: Client, file: Attachment, into: Path, most: int) -> N
 
 
 def found(content: Mapping[str, Any]) -> Attachment | None:
-    """The file that a message's content names; None where it names none that could be had."""
+    """The file that a message's content names; None where it names none that could be fetched."""
     sealed, info = content.get("file"), content.get("info")
     info = info if isinstance(info, dict) else {}
     told: dict[str, Any] = {"url": content.get("url")}
@@ -147,7 +147,7 @@ async def _body(response: Any, most: int) -> bytes:
 
 
 async def _told(response: Any) -> object:
-    """The JSON of a response; None where it is none: a proxy in front of the homeserver speaks HTML."""
+    """The JSON of a response; None where it is not JSON: a proxy in front of the homeserver speaks HTML."""
     try:
         return json.loads(await response.text(errors="replace"))
     except ValueError:

@@ -51,7 +51,7 @@ class Outgoing:
         await media.download(self._client, file, into, most)
 
     async def edit(self, ref: MessageRef, reply: Reply, key: str) -> None:
-        """Replace a message of ours: an answer as soon as a send could go, live text when the budget allows.
+        """Replace a message of ours: an answer as soon as a new message could go out, live text when the budget allows.
 
         Raises as `Transport.send`.
         """
@@ -75,7 +75,7 @@ class Outgoing:
         """What the SDK knows of a room. Raises TransportDown while that is nothing."""
         room = self._client.rooms.get(room_id)
         if room is None:
-            # Where the bot is not, the question is refused; otherwise it came in just now.
+            # If the bot is not in the room, this is refused; otherwise it joined just now.
             await self._client.call(self._client.joined_members(room_id))
             raise TransportDown(f"the state of {room_id} is not here yet")
         return room

@@ -39,7 +39,7 @@ from gateway.chat.text import plain
 
 __all__ = ["html", "plain", "written"]
 
-#: What Matrix clients render; no images, which would be fetched from places that an agent names.
+#: What Matrix clients render. No images: they would be fetched from places that an agent names.
 _TAGS = {
     *("h1", "h2", "h3", "h4", "h5", "h6", "p", "br", "hr", "blockquote", "pre", "code", "ul", "ol", "li"),
     *("strong", "em", "s", "a", "table", "thead", "tbody", "tr", "th", "td"),
@@ -52,7 +52,7 @@ _PILL = re.compile(r"(?:https?://)?(?:www\.)?matrix\.to/|matrix:", re.IGNORECASE
 
 def html(text: str) -> str:
     """The HTML of an agent's Markdown; raw HTML in it shows as text."""
-    # The last guard: what is written has nothing that this would change.
+    # The last guard: there should be nothing for it to change.
     return nh3.clean(
         written(text),
         tags=_TAGS,
@@ -69,7 +69,7 @@ def written(text: str) -> str:
 
 
 def _attribute(tag: str, name: str, value: str) -> str | None:
-    """Keep an attribute, or not: a link to a person's address would show as a mention."""
+    """Decide whether to keep an attribute: a link to a person's address would show as a mention."""
     if tag == "a" and name == "href" and _PILL.match(value):
         return None
     if tag == "code" and not re.fullmatch(r"language-[\w+#.-]+", value):
@@ -117,7 +117,7 @@ def _row(cells: Iterable[Sequence[Span]], tag: str) -> str:
     return "<tr>\n" + "".join(f"<{tag}>{_line(cell)}</{tag}>\n" for cell in cells) + "</tr>\n"
 
 
-# --- what stands in a line -------------------------------------------------------------------------------------------
+# --- within a line ---------------------------------------------------------------------------------------------------
 
 
 def _line(spans: Iterable[Span]) -> str:
@@ -143,7 +143,7 @@ def _span(span: Span) -> str:
 
 
 def _link(link: Link) -> str:
-    """Words never hide where they lead: what no client opens, or what they deny, is told beside them."""
+    """Words never hide where they lead: an address that no client opens, or that they contradict, is shown too."""
     if not opens(link.address) or _PILL.match(link.address):
         shown = f"<code>{_escaped(link.address)}</code>"  # in code, no client makes a mention of it
         return shown if says_itself(link) else f"{_line(link.spans)} ({shown})"

@@ -9,13 +9,13 @@ from transports.matrix.events import Place, mapping
 
 
 class Members:
-    """Joined and invited people of each room, with the names that they show."""
+    """Joined and invited people of each room, with the names they go by there."""
 
     def __init__(self) -> None:
         self._rooms: dict[str, dict[str, str]] = {}
 
     def apply(self, room_id: str, event: Mapping[str, Any]) -> None:
-        """Follow one event of a room; other events than membership change nothing."""
+        """Follow one event of a room; events other than membership change nothing."""
         if event.get("type") != "m.room.member" or not isinstance(event.get("state_key"), str):
             return
         content = mapping(event.get("content"))
@@ -31,7 +31,7 @@ class Members:
         self._rooms.pop(room_id, None)
 
     def name(self, room_id: str, user_id: str) -> str:
-        """The name that somebody shows in a room, or nothing."""
+        """The name that somebody goes by in a room, or nothing."""
         return self._rooms.get(room_id, {}).get(user_id, "")
 
     def place(self, room_id: str, sender: str) -> Place:
@@ -41,7 +41,7 @@ class Members:
 
 
 def arrival(events: Sequence[Any], me: str) -> tuple[int | None, int | None]:
-    """Where the bot was last invited and where it last came in, as indexes of `events`.
+    """Where the bot was last invited and where it last joined, as indexes of `events`.
 
     What was said in a room before that is not meant for the bot.
     """

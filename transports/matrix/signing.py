@@ -50,7 +50,7 @@ class Signing:
         self._settled = False
 
     async def ensure(self, client: Client) -> None:
-        """Sign our device once it is known to the server; does nothing when that is settled.
+        """Sign our device once it is known to the server; do nothing when that is settled.
 
         A refusal is logged and final until the next start: unsigned, the bot still works with most clients.
 
@@ -115,7 +115,7 @@ class Signing:
             return
         if status == 401 and isinstance(question, dict) and "session" in question:
             if not self._password:
-                raise DeliveryRefused("the homeserver wants the password: set transports.matrix.password once")
+                raise DeliveryRefused("the homeserver asks for the password: set transports.matrix.password once")
             body["auth"] = {
                 "type": "m.login.password",
                 "identifier": {"type": "m.id.user", "user": me},

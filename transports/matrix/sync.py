@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-#: Read receipts and presence are none of our business.
+#: Read receipts and presence do not concern us.
 _FILTER = {
     "room": {"timeline": {"limit": 20}, "ephemeral": {"types": ["m.typing"]}, "account_data": {"types": []}},
     "presence": {"types": []},
@@ -51,7 +51,7 @@ class SyncLoop:
         keys: Keys | None,
         serving: Callable[[bool], None],
     ) -> None:
-        """`serving` is told after each step whether the homeserver and the gateway's store answer."""
+        """`serving` is told after each step whether both the homeserver and the gateway's store answer."""
         self._client = client
         self._receiver = receiver
         self._intake = intake
@@ -82,7 +82,7 @@ class SyncLoop:
             await self._tend()
 
     async def _sync(self, since: str | None, full: bool) -> Any:
-        # The SDK would skip an answer that ends where it believes to be, though after a start it has all the rooms.
+        # The SDK would skip an answer that ends where it believes it is, though after a start that has all the rooms.
         self._client.next_batch = ""
         wait_s = 0.0 if full else self._intake.poll_s()
         if not self._tended:
@@ -97,7 +97,7 @@ class SyncLoop:
         return await insist(step, failed=partial(self._serving, False))
 
     async def _tend(self) -> None:
-        """Look after the keys; what fails now is tried again after the next sync, which then comes soon."""
+        """Look after the keys; what fails now is tried again after the next sync, which then comes sooner."""
         if self._keys is None:
             return
         try:
@@ -106,7 +106,7 @@ class SyncLoop:
                 await self._keys.request(event)
             self._tended = True
         except (TransportDown, DeliveryRefused) as error:
-            log.warning("matrix: the keys could not be looked after: %s", error)
+            log.warning("matrix: the upkeep of the keys failed: %s", error)
             self._tended = False
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-#: What each choice looks like; of several for one word the first is what the bot offers.
+#: What each choice looks like; where a word has several, the bot offers the first.
 _EMOJI = {
     "allow": ("✅", "👍"),
     "allow session": ("🔁",),

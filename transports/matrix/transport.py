@@ -48,10 +48,10 @@ class MatrixTransport:
         """Receive until cancelled, recovering from outages by itself.
 
         Raises:
-            TransportRefused: the account is no good, or another process uses the store.
+            TransportRefused: the account cannot be used, or another process uses the store.
         """
         if self._connection is not None:
-            raise RuntimeError("this transport runs already")
+            raise RuntimeError("this transport is already running")
         from transports.matrix.connection import Connection
 
         self._connection = Connection(self._config, self._may_invite, receiver)
@@ -65,7 +65,7 @@ class MatrixTransport:
 
         Raises:
             TransportDown: not now. Another try with the same key is harmless, whatever became of this one.
-            DeliveryRefused, TransportRefused: not ever.
+            DeliveryRefused, TransportRefused: never.
         """
         running = self._running()
         ref = await running.outgoing.send(conversation, reply, key)

@@ -69,7 +69,7 @@ class Vault:
             os.close(handle)
 
     def session(self) -> Session | None:
-        """The login that was kept, if any."""
+        """The login that was kept, if any. Raises TransportRefused."""
         path = self._root / "session.json"
         try:
             return Session(**json.loads(path.read_text()))
@@ -87,7 +87,7 @@ class Vault:
         path = self._root / "pickle.key"
         if not path.exists():
             self.write(path, secrets.token_urlsafe(32))
-        # The SDK chooses this name, and would create the file readable for everybody.
+        # The SDK chooses this name, and would make the file readable for everybody.
         database = self._crypto / f"{session.user_id}_{session.device_id}.db"
         os.close(os.open(database, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
         database.chmod(0o600)

@@ -1,4 +1,4 @@
-"""The Web API, narrowed to what the bot does. It never repeats a request: that is up to whoever holds the message."""
+"""The Web API, narrowed to what the bot does. It never repeats a request: whoever holds the message decides that."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _sdk_log.setLevel(logging.WARNING)
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Who the token belongs to, and Slack's clock (seconds since 1970; 0 where it was not told)."""
+    """Who the token belongs to, and Slack's clock (seconds since 1970; 0 if Slack did not say)."""
 
     me: Me
     clock: float
@@ -42,25 +42,25 @@ class Api:
     def __init__(
         self, config: SlackConfig, session: aiohttp.ClientSession, refused: Callable[[TransportRefused], None]
     ) -> None:
-        """`refused` hears of a token that Slack does not take (any more)."""
+        """`refused` is told of a token that Slack does not accept (any more)."""
         self._config = config
         self._refused = refused
         self.session = session
-        #: Set when Slack could not be reached: somebody should look.
+        #: Set when Slack could not be reached: the token should be checked.
         self.doubts = asyncio.Event()
         self.client = AsyncWebClient(
             token=config.bot_token,
             base_url=config.api_base_url,
             session=session,
             logger=_sdk_log,
-            retry_handlers=[],  # its own ones post again after a lost connection
+            retry_handlers=[],  # the SDK's own handlers post again after a lost connection
         )
-        self.client.proxy = None  # the session knows the proxies of the environment, and whom not to use them for
+        self.client.proxy = None  # the session knows the environment's proxies, and when not to use them
 
     async def call(
         self, request: Awaitable[AsyncSlackResponse], deadline_s: float = DEADLINE_S
     ) -> tuple[dict[str, Any], Mapping[str, str]]:
-        """Await a request of the SDK's: the decoded answer and its headers.
+        """Await a request of the SDK; returns the decoded answer and its headers.
 
         Raises:
             TransportDown, DeliveryRefused, TransportRefused: what went wrong.
@@ -73,7 +73,7 @@ class Api:
             self._refused(error)
             raise
         except TransportDown as error:
-            if error.retry_after_s is None:  # else it is there, and busy
+            if error.retry_after_s is None:  # otherwise it is there, and busy
                 self.doubts.set()
             raise
         if not isinstance(response.data, dict):
@@ -81,11 +81,11 @@ class Api:
         return response.data, response.headers
 
     async def log_in(self) -> Login:
-        """Check the token. Raises as `call` does; TransportRefused also where the app is not what we can serve."""
+        """Check the token. Raises as `call` does; TransportRefused also for an app that we cannot serve."""
         data, headers = await self.call(self.client.auth_test())
         if data.get("is_enterprise_install"):
             raise TransportRefused(
-                "this Slack app is installed for a whole organisation, and only one workspace is supported; "
+                "this Slack app is installed for a whole organisation, but only one workspace is supported; "
                 "install it into one workspace and use that bot token"
             )
         _check_scopes(headers)
@@ -97,19 +97,19 @@ class Api:
         return Login(me, _clock(headers))
 
     async def open_socket(self) -> str:
-        """A fresh address for one socket. Raises as `call` does."""
+        """Get a fresh address for one socket. Raises as `call` does."""
         data, _ = await self.call(self.client.apps_connections_open(app_token=self._config.app_token))
         return str(data.get("url", ""))
 
 
 def granted(headers: Mapping[str, str]) -> set[str] | None:
-    """The scopes of the token that an answer is for; None where Slack does not tell."""
+    """The scopes of the token that an answer is for; None if Slack does not say."""
     told = next((value for name, value in headers.items() if name.lower() == "x-oauth-scopes"), None)
     return None if told is None else {scope.strip() for scope in told.split(",")}
 
 
 def _check_scopes(headers: Mapping[str, str]) -> None:
-    """Say what the app lacks, as far as Slack tells. Raises TransportRefused."""
+    """Say which scopes the app lacks, if Slack tells. Raises TransportRefused."""
     has = granted(headers)
     if has is None:
         return
@@ -120,7 +120,7 @@ def _check_scopes(headers: Mapping[str, str]) -> None:
         )
     for scope, use in WANTED.items():
         if scope not in has:
-            log.warning("slack: without the scope %s the bot does without: %s", scope, use)
+            log.warning("slack: the scope %s is missing, so the bot does without: %s", scope, use)
 
 
 def _clock(headers: Mapping[str, str]) -> float:

@@ -1,7 +1,7 @@
-"""What people do in Slack besides writing: commands, shortcuts, buttons. Bolt knows what Slack wants to hear of each.
+"""What people do in Slack besides writing: commands, shortcuts, buttons. Bolt knows how Slack wants each answered.
 
 What such a thing means to a conversation is committed before Bolt begins, in the order in which it came; so whatever
-Bolt answers is an acknowledgement. What people write is not worth that way: Slack wants to hear nothing of it.
+Bolt answers is an acknowledgement. Plain messages do not go through Bolt: Slack expects no answer to them.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from transports.slack.files import is_slacks
 from transports.slack.intake import Payload
 
 log = logging.getLogger(__name__)
-# Bolt logs what it was given, whose words are nobody's business but the conversation's.
+# Bolt logs what it is given, and those words belong to the conversation alone.
 _bolt_log = logging.getLogger("slack_bolt.quiet")
 _bolt_log.setLevel(logging.CRITICAL)
 
 _ANY = re.compile("")
-#: Seconds for a word to somebody that only they see.
+#: Seconds for a message that only one person sees.
 _ANSWER_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
-    """What Slack is told of a payload; most often nothing."""
+    """What Slack is told about a payload; usually nothing."""
 
     body: Mapping[str, Any] | None = None
 
@@ -64,7 +64,7 @@ class App:
             client=api.client,
             authorize=authorize,
             process_before_response=True,
-            # The doors have looked already: at the signature, at who sent it, and whether it is new.
+            # Already checked at the door: the signature, who sent it, and whether it is new.
             request_verification_enabled=False,
             ssl_check_enabled=False,
             url_verification_enabled=False,
@@ -79,11 +79,11 @@ class App:
         self._bolt.options(_ANY)(self._options)
 
     async def acknowledge(self, payload: Payload, committed: asyncio.Future[str]) -> Acknowledgement:
-        """What Slack is to hear, once what `payload` says is committed.
+        """What to answer Slack, once what `payload` says is committed.
 
         Args:
             payload: as Slack sent it.
-            committed: why nothing comes of it, for whoever did it; empty when it was taken.
+            committed: why nothing comes of it, for the person who did it; empty when it was taken.
 
         Raises StateError: it could not be committed, and must not be acknowledged.
         """
@@ -109,7 +109,7 @@ class App:
         if context["why"]:
             await ack(context["why"], response_type="ephemeral")
         elif self._may_speak(f"{NAME}:{context.user_id}"):
-            # Slack hides what was typed, unless told otherwise: the answer would stand there without its question.
+            # Slack hides what was typed, unless told otherwise: the answer would appear without its question.
             await ack({"response_type": "in_channel"})
         else:
             await ack()
@@ -134,13 +134,13 @@ class App:
 
 
 async def _whisper(respond: AsyncRespond, text: str) -> None:
-    """Tell whoever asked, and nobody else."""
+    """Tell the person who asked, and nobody else."""
     try:
         with errors.translated():
             async with asyncio.timeout(_ANSWER_S):
                 await respond(text, response_type="ephemeral")
     except TransportError as error:
-        log.warning("slack: somebody could not be told why nothing comes of their shortcut: %s", error)
+        log.warning("slack: somebody could not be told why their shortcut does nothing: %s", error)
 
 
 def _body(said: str) -> Mapping[str, Any] | None:

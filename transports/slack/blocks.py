@@ -1,4 +1,4 @@
-"""What a message of ours consists of: sections, buttons, and the key that makes it recognisable. Pure."""
+"""What our messages consist of: sections, buttons, and the key by which we recognise them. Pure."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def bare(text: str, most: int) -> dict[str, Any]:
 
 
 def metadata(key: str) -> dict[str, Any]:
-    """What a post carries unseen."""
+    """What a post carries invisibly."""
     return {"event_type": _KIND, "event_payload": {"key": key}}
 
 

@@ -23,9 +23,9 @@ _APP_TOKEN = (
     "make one under Basic Information, App-Level Tokens, with the scope connections:write, and put it (xapp-...) into "
     "transports.slack.app_token"
 )
-#: What Slack calls it when the socket cannot be had, and what to do.
+#: Slack's codes for a socket that it does not give, and what to do.
 _SOCKET_REFUSALS = {
-    "not_allowed_token_type": f"app_token is another kind of token: {_APP_TOKEN}",
+    "not_allowed_token_type": f"app_token is the wrong kind of token: {_APP_TOKEN}",
     "missing_scope": f"app_token lacks the scope connections:write: {_APP_TOKEN}",
     "no_permission": f"app_token lacks the scope connections:write: {_APP_TOKEN}",
     "socket_mode_not_enabled": (
@@ -33,14 +33,14 @@ _SOCKET_REFUSALS = {
         'transports.slack.mode = "http"'
     ),
 }
-#: Refusals of a token that a new one mends.
+#: Refusals that a new token would fix.
 _TOKEN_REFUSALS = frozenset(
     {"account_inactive", "invalid_auth", "not_allowed_token_type", "not_authed", "token_expired", "token_revoked"}
 )
 
 
 async def check(config: SlackConfig, now: Callable[[], float] = time.time) -> list[Finding]:
-    """Ask Slack what it makes of our tokens."""
+    """Ask Slack about our tokens."""
     timeout = aiohttp.ClientTimeout(total=LOOK_S)
     async with aiohttp.ClientSession(trust_env=True, timeout=timeout) as session:
         api = Api(config, session, lambda _: None)
@@ -71,7 +71,7 @@ def _account(name: str, data: Mapping[str, Any]) -> Finding:
     if data.get("is_enterprise_install"):
         return broken(
             name,
-            "this Slack app is installed for a whole organisation, and only one workspace is supported; "
+            "this Slack app is installed for a whole organisation, but only one workspace is supported; "
             "install it into one workspace and use that bot token",
         )
     if not data.get("bot_id"):
@@ -80,7 +80,7 @@ def _account(name: str, data: Mapping[str, Any]) -> Finding:
 
 
 def _scopes(headers: Mapping[str, str]) -> list[Finding]:
-    """One finding for each scope that is missing; none where Slack does not tell which there are."""
+    """One finding for each missing scope; none if Slack does not say which there are."""
     has = granted(headers)
     if has is None:
         return []
@@ -95,7 +95,7 @@ def _scopes(headers: Mapping[str, str]) -> list[Finding]:
 
 
 async def _socket(api: Api, config: SlackConfig) -> list[Finding]:
-    """Ask for the address of a socket, and leave it at that."""
+    """Ask for the address of a socket, without opening it."""
     name = "slack.app_token"
     try:
         await api.call(api.client.apps_connections_open(app_token=config.app_token), LOOK_S)

@@ -9,7 +9,7 @@ from gateway.chat import Capabilities, Fate
 
 NAME = "slack"
 
-#: Characters of Markdown. Escaped and in blocks, even the worst of them stays below what Slack takes (see `render`).
+#: Characters of Markdown. Even escaped and in blocks, the worst of them stay below what Slack takes (see `render`).
 MAX_TEXT = 3_000
 
 CAPABILITIES = Capabilities(
@@ -39,14 +39,14 @@ class SlackConfig:
     """One Slack app, installed into one workspace.
 
     Attributes:
-        mode: how events come: `socket` (we dial Slack) or `http` (Slack posts to `/webhooks/slack`).
+        mode: how events arrive: `socket` (we connect to Slack) or `http` (Slack posts to `/webhooks/slack`).
         bot_token: `xoxb-...`, for everything the bot does.
         app_token: `xapp-...`, opens the socket; only with `socket`.
         signing_secret: proves that a request is Slack's; only with `http`.
         api_base_url: where the Web API is.
-        bot_name: a name that people may call the bot by, besides a mention.
+        bot_name: a name that people may use instead of a mention.
         ping_s: seconds between two pings on the socket; a peer that leaves one unanswered for half of that is gone.
-        check_s: seconds between two looks whether Slack still takes the token, where no socket would tell.
+        check_s: seconds between two checks that Slack still accepts the token, where no socket would tell.
     """
 
     mode: Literal["socket", "http"]

@@ -61,7 +61,7 @@ class Connection:
         return self._connected and self._stored
 
     def mark(self, ref: MessageRef, fate: Fate) -> None:
-        """Show a fate, where there is a message to show it on: a press, or a command, is none."""
+        """Show a fate, if there is a message to show it on: a press or a command has none."""
         if place(ref.external_id)[1]:
             self.marks.add(ref, fate)
 
@@ -80,7 +80,7 @@ class Connection:
         """Receive until cancelled.
 
         Raises:
-            TransportRefused: the app or its tokens are no good.
+            TransportRefused: Slack does not accept the app or its tokens.
         """
         timeout = aiohttp.ClientTimeout(total=None, connect=10)
         async with aiohttp.ClientSession(trust_env=True, timeout=timeout) as session:
@@ -130,7 +130,7 @@ class Connection:
             pause_s = min(2 * pause_s, _PAUSE_S[1])
 
     def _refuse(self, error: TransportRefused) -> None:
-        """End the run: Slack does not take the token any more."""
+        """End the run: Slack no longer accepts the token."""
         if not self._refused.done():
             self._refused.set_exception(error)
             self._refused.exception()
@@ -144,7 +144,7 @@ class Connection:
         self._connected = now
 
     def _set_stored(self, now: bool) -> None:
-        # Over HTTP nothing comes again to show that the store has recovered.
+        # Over HTTP nothing is sent again that would show that the store has recovered.
         self._stored = now or self._webhook is not None
 
 

@@ -15,7 +15,7 @@ from gateway.errors import DeliveryRefused, HuskiesError, TransportDown, Transpo
 
 log = logging.getLogger(__name__)
 
-#: The token is no good, or the workspace wants no bot: only a person can help.
+#: The token is not valid, or the workspace does not allow the bot: only a person can help.
 _ACCOUNT = frozenset(
     {
         "account_inactive",
@@ -32,7 +32,7 @@ _ACCOUNT = frozenset(
         "two_factor_setup_required",
     }
 )
-#: Slack says so itself: later.
+#: Slack itself asks us to try later.
 _LATER = frozenset(
     {
         "accesslimited",
@@ -56,27 +56,27 @@ _HINTS = {
 
 
 class BlocksRefused(DeliveryRefused):
-    """Slack does not like how a message is laid out; its words alone it may take."""
+    """Slack rejects the layout of a message; it may still take the words alone."""
 
 
 class AccountRefused(TransportRefused):
-    """Slack does not take this token (any more)."""
+    """Slack does not accept this token (any more)."""
 
 
 class Undone(TransportDown):
-    """Slack has surely not done what it was asked; another try cannot repeat anything."""
+    """Slack has certainly not done what it was asked; another try cannot repeat anything."""
 
 
 def from_answer(data: Mapping[str, Any], status: int, headers: Mapping[str, str]) -> TransportError:
-    """The error that an answer of Slack's means. The caller raises it."""
+    """The error that an answer from Slack means. The caller raises it."""
     code = data.get("error")
     code = code if isinstance(code, str) else ""
     if code in _ACCOUNT:
-        return AccountRefused(f"Slack refuses the token: {code}; look at bot_token and app_token in transports.slack")
+        return AccountRefused(f"Slack refuses the token: {code}; check bot_token and app_token in transports.slack")
     if code in ("missing_scope", "no_permission"):
         return TransportRefused(_missing(data))
     if status == 429 or code in ("ratelimited", "rate_limited"):
-        return Undone(f"Slack wants a pause ({code or status})", retry_after_s=_retry_after_s(headers))
+        return Undone(f"Slack asks for a pause ({code or status})", retry_after_s=_retry_after_s(headers))
     if status >= 500 or code in _LATER or not code:
         return TransportDown(f"Slack cannot answer now ({code or status})")
     hint = _HINTS.get(code)
@@ -85,7 +85,7 @@ def from_answer(data: Mapping[str, Any], status: int, headers: Mapping[str, str]
 
 
 def code_of(error: TransportError) -> str:
-    """Slack's own word for what it refused; empty where it gave none."""
+    """Slack's own code for a refusal; empty if it gave none."""
     cause = error.__cause__
     data = getattr(getattr(cause, "response", None), "data", None)
     code = data.get("error") if isinstance(data, dict) else None
@@ -99,7 +99,7 @@ def _missing(data: Mapping[str, Any]) -> str:
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float:
-    """Seconds that Slack asks for; where it does not say, a second."""
+    """Seconds that Slack asks us to wait; one if it does not say."""
     for name, value in headers.items():
         if name.lower() == "retry-after":
             try:
@@ -129,9 +129,9 @@ def from_exception(error: Exception) -> HuskiesError:
     if isinstance(error, TimeoutError):
         return TransportDown("Slack did not answer in time")
     if isinstance(error, slack_errors.SlackRequestError | slack_errors.SlackObjectFormationError):
-        return DeliveryRefused(f"Slack did not take it: {type(error).__name__}")
+        return DeliveryRefused(f"Slack did not accept it: {type(error).__name__}")
     if isinstance(error, slack_errors.BotUserAccessError | slack_errors.SlackTokenRotationError):
-        return AccountRefused("Slack wants another kind of token: bot_token must begin with xoxb-")
+        return AccountRefused("Slack needs another kind of token: bot_token must begin with xoxb-")
     if isinstance(
         error, aiohttp.ClientError | OSError | json.JSONDecodeError | UnicodeDecodeError | slack_errors.SlackClientError
     ):

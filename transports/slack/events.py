@@ -1,7 +1,7 @@
 """Slack's payloads as the nouns of chat. Pure: payloads are plain dictionaries, whichever way they came.
 
-A person's message has the id `<channel>:<ts>`: the `message` and the `app_mention` that Slack sends for one and the
-same text are one. What stands for something that was done (a press, a command, a shortcut) has an id of its own.
+A person's message has the id `<channel>:<ts>`, so the `message` and the `app_mention` that Slack sends for the same
+text count as one. What stands for an action (a press, a command, a shortcut) has its own id.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ SHORTCUT = "send_to_huskies"
 #: What the `action_id`s of our buttons begin with.
 CHOICE = "choice-"
 
-NO_FILES = "This file cannot be had from Slack (it is gone, or hidden by the workspace's limit). Send it again."
+NO_FILES = "I can't get this file from Slack (it is gone, or hidden by the workspace's limit). Please send it again."
 
-#: A message of a person's has no subtype, or one of these.
+#: A person's message has no subtype, or one of these.
 _TEXTS = ("", "file_share", "thread_broadcast", "me_message")
-#: Members of Slack's own.
+#: Slack's own members.
 _SLACK = ("USLACKBOT",)
 
 Names = Callable[[str], str]
@@ -46,7 +46,7 @@ class Me:
         return next(iter(self.names), self.user_id)
 
     def unaddressed(self, raw: str) -> tuple[str, bool]:
-        """A text without the mention, or "huskies:", at its beginning, or the mention at its end; whether it names us.
+        """A text without a mention or "huskies:" at its beginning, or a mention at its end; and whether it names us.
 
         Mentions elsewhere stay in the text.
         """
@@ -72,7 +72,7 @@ def mapping(value: object) -> Mapping[str, Any]:
 
 
 def string(value: object) -> str:
-    """`value` where it is a text, else nothing."""
+    """`value` where it is a text, else an empty one."""
     return value if isinstance(value, str) else ""
 
 
@@ -86,7 +86,7 @@ def is_ours(payload: Mapping[str, Any], me: Me) -> bool:
 
 
 def people(payload: Mapping[str, Any]) -> list[str]:
-    """The ids of those whose names reading a payload needs: whoever did it, first."""
+    """The ids of the people whose names a payload needs; the person who did it comes first."""
     event = mapping(payload.get("event"))
     event = mapping(event.get("message")) or event
     doer = string(event.get("user")) or string(mapping(payload.get("user")).get("id")) or string(payload.get("user_id"))
@@ -97,7 +97,7 @@ def people(payload: Mapping[str, Any]) -> list[str]:
 
 
 def read(payload: Mapping[str, Any], me: Me, name: Names) -> list[Incoming]:
-    """What people did, in order; nothing for a payload that is none of our business.
+    """What people did, in order; nothing for a payload that does not concern us.
 
     Args:
         payload: an event callback, an interaction or a slash command.
@@ -117,7 +117,7 @@ def read(payload: Mapping[str, Any], me: Me, name: Names) -> list[Incoming]:
 def asked_from(payload: Mapping[str, Any]) -> str:
     """The channel of a command or a shortcut; empty for anything else.
 
-    These come from anywhere in the workspace, also from where the bot is not.
+    These come from anywhere in the workspace, even from where the bot is not.
     """
     if payload.get("type") == "message_action" and payload.get("callback_id") == SHORTCUT:
         return string(mapping(payload.get("channel")).get("id"))
@@ -138,7 +138,7 @@ def _event(event: Mapping[str, Any], me: Me, name: Names) -> list[Incoming]:
 
 
 def _changed(event: Mapping[str, Any], me: Me, name: Names) -> list[Incoming]:
-    """An edit; or a previewed link, a first reply, a deleted head of a thread, which come in the same guise."""
+    """An edit. A link preview, a thread's first reply and its deleted head look the same, and are not edits."""
     now, before = mapping(event.get("message")), mapping(event.get("previous_message"))
     ts = string(now.get("ts"))
     if now.get("subtype") == "tombstone":
@@ -167,7 +167,7 @@ def _by_person(message: Mapping[str, Any], me: Me) -> bool:
 
 
 def _message(event: Mapping[str, Any], said: Mapping[str, Any], me: Me, name: Names, *, named: bool = False) -> Message:
-    """One text of a person's. `said` is the message, `event` what brought it."""
+    """One text from a person. `said` is the message, `event` what brought it."""
     channel, ts, user = string(event.get("channel")), string(said.get("ts")), string(said.get("user"))
     direct = _is_direct(channel, event)
     raw, addressed = me.unaddressed(string(said.get("text")))
@@ -196,7 +196,7 @@ def _is_direct(channel: str, event: Mapping[str, Any]) -> bool:
 
 
 def _forwarded(said: Mapping[str, Any], name: Names) -> list[str]:
-    """The words of messages that were forwarded along."""
+    """The words of forwarded messages."""
     shared = said.get("attachments")
     found = []
     for one in shared if isinstance(shared, list) else []:
@@ -208,7 +208,7 @@ def _forwarded(said: Mapping[str, Any], name: Names) -> list[str]:
 
 
 def _files(said: Mapping[str, Any]) -> tuple[tuple[Attachment, ...], bool]:
-    """The files that can be had, and whether there are others."""
+    """The files that can be fetched, and whether there are others."""
     listed = said.get("files")
     found, lost = [], False
     for one in listed if isinstance(listed, list) else []:
@@ -260,7 +260,7 @@ def _presses(payload: Mapping[str, Any], name: Names) -> list[Incoming]:
 
 
 def _shortcut(payload: Mapping[str, Any], me: Me, name: Names) -> list[Incoming]:
-    """A message that somebody sends on to us: their word, whoever wrote it."""
+    """A message that somebody sends to us: it counts as theirs, whoever wrote it."""
     said = mapping(payload.get("message"))
     channel, user = string(mapping(payload.get("channel")).get("id")), string(mapping(payload.get("user")).get("id"))
     ts = string(said.get("ts")) or string(payload.get("message_ts"))

@@ -1,4 +1,4 @@
-"""Files, both ways: those of people are fetched with the bot's token, and only from Slack."""
+"""Files, both ways: people's files are fetched with the bot's token, and only from Slack."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ TRANSFER_S = 120.0
 
 
 async def download(api: Api, config: SlackConfig, file: Attachment, into: Path, most: int) -> None:
-    """Write what an `Attachment` of `events` stands for to `into`.
+    """Write the file that an `Attachment` made by `events` stands for to `into`.
 
     Raises:
         TransportDown: not now.
-        DeliveryRefused: it is gone, has more than `most` bytes, or does not lie at Slack.
+        DeliveryRefused: it is gone, has more than `most` bytes, or is not stored at Slack.
     """
     url = await _address(api, file)
     if not is_slacks(url, config.api_base_url):
-        raise DeliveryRefused("it does not lie at Slack")
+        raise DeliveryRefused("it is not stored at Slack")
     if file.size > most:
         raise DeliveryRefused(f"it has more than {most // 2**20} MiB")
     headers = {"Authorization": f"Bearer {config.bot_token}"}
@@ -50,7 +50,7 @@ async def download(api: Api, config: SlackConfig, file: Attachment, into: Path, 
 
 
 async def upload(api: Api, file: OutgoingFile) -> str:
-    """Bring a file to Slack, where nobody sees it yet; its id.
+    """Upload a file to Slack, where nobody sees it yet; returns its id.
 
     Raises:
         TransportDown: not now.
@@ -70,9 +70,9 @@ async def upload(api: Api, file: OutgoingFile) -> str:
             ):
                 status = response.status
     if status == 429 or status >= 500:
-        raise TransportDown(f"Slack's files cannot be brought there now ({status})")
+        raise TransportDown(f"Slack cannot take files now ({status})")
     if status != 200:
-        raise DeliveryRefused(f"Slack does not take {file.name} ({status})")
+        raise DeliveryRefused(f"Slack does not accept {file.name} ({status})")
     return string(data.get("file_id"))
 
 
@@ -100,10 +100,10 @@ async def _address(api: Api, file: Attachment) -> str:
 
 def _check(response: aiohttp.ClientResponse, file: Attachment) -> None:
     if response.status == 429 or response.status >= 500:
-        raise TransportDown(f"Slack's files cannot be had now ({response.status})")
+        raise TransportDown(f"Slack cannot give out files now ({response.status})")
     if response.status in (301, 302, 303, 307, 308):
-        raise DeliveryRefused("Slack sends us elsewhere for it; does the app have the scope files:read?")
+        raise DeliveryRefused("Slack redirects us elsewhere; does the app have the scope files:read?")
     if response.status != 200:
-        raise DeliveryRefused(f"Slack does not hand it out ({response.status})")
+        raise DeliveryRefused(f"Slack does not give it out ({response.status})")
     if response.content_type == "text/html" and "html" not in file.mime:
-        raise DeliveryRefused("Slack wants a login for it; does the app have the scope files:read?")
+        raise DeliveryRefused("Slack asks for a login; does the app have the scope files:read?")

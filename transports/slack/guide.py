@@ -1,4 +1,4 @@
-"""What to click and what to paste, from a new Slack app to a bot that answers. docs/slack.md says it at more length."""
+"""What to click and what to paste, from a new Slack app to a bot that answers. docs/slack.md has the long version."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ GUIDE = Guide(
     title="Slack",
     steps=(
         Step(
-            "How shall events come? socket: the gateway dials Slack, nothing has to be reachable from outside. "
-            "http: Slack posts to an address of yours.",
+            "How should events arrive? socket: the gateway connects to Slack, and nothing has to be reachable from "
+            "outside. http: Slack posts to an address of yours.",
             key="mode",
             question="socket or http",
             choices=("socket", "http"),
         ),
         Step(
             "Open https://api.slack.com/apps: Create New App, From a manifest, your workspace, the JSON tab. "
-            "Replace what is there by the manifest.",
+            "Replace what is there with the manifest.",
             shows=(manifest.text, "slack-manifest.json"),
         ),
         Step(
@@ -66,7 +66,7 @@ GUIDE = Guide(
     ),
     stand_ins={"bot_token": "xoxb-", "app_token": "xapp-", "signing_secret": "-"},
     operator=Operator(
-        "Your own member id: in Slack, your picture, Profile, the three dots, Copy member ID.",
+        "Your own member id: in Slack, click your picture, Profile, the three dots, Copy member ID.",
         re.compile(r"[UW][A-Z0-9]{2,}"),
         "U012ABCDEF",
     ),

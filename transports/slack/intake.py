@@ -1,4 +1,4 @@
-"""From payloads to the gateway's inbox: in the order in which they came, committed before anybody acknowledges them."""
+"""From payloads to the gateway's inbox: in order of arrival, and committed before anybody acknowledges them."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Reader(Protocol):
     """Knows what a payload says."""
 
     def prepare(self, payload: Payload) -> Awaitable[str] | None:
-        """Find out what reading it needs; None when that is known. Its result: why nothing shall come of it.
+        """Find out what reading it needs; None if that is known. Its result: why the payload is to be ignored.
 
-        Must not take long: everything behind it waits.
+        It must not take long: everything behind it waits.
         """
 
     def read(self, payload: Payload) -> Sequence[Incoming]:
@@ -36,7 +36,7 @@ class Reader(Protocol):
 
 @contextlib.contextmanager
 def _set_aside(payload: Payload) -> Iterator[None]:
-    """Go on without a payload that nobody can read: it would be the same each time that it came."""
+    """Continue without a payload that cannot be read: it would fail again each time it came."""
     try:
         yield
     except Exception as error:
@@ -67,15 +67,15 @@ class Intake:
     async def offer(self, payload: Payload) -> asyncio.Future[str]:
         """Put a payload in line, waiting while the line is full; the future is done once it is committed.
 
-        Its result: why nothing came of it, for whoever did it; empty when something did. It fails with StateError
-        where it could not be committed.
+        Its result: why nothing came of it, for the person who did it; empty if something did. It fails with StateError
+        if it could not be committed.
         """
         done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         await self._queue.put((payload, done))
         return done
 
     async def run(self) -> None:
-        """Commit until cancelled; who still waits then hears that nothing was committed."""
+        """Commit until cancelled; whoever still waits then is told that nothing was committed."""
         batch: list[_Waiting] = []
         try:
             while True:

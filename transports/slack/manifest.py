@@ -1,4 +1,4 @@
-"""The Slack app that we want: what people paste when they make it. docs/slack.md shows the same; a test compares."""
+"""The Slack app that we need: what people paste when they make it. docs/slack.md shows the same; a test compares."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 from transports.slack.events import SHORTCUT
 
-#: Without these the bot hears nothing, can say nothing, or cannot look whether it has said it already.
+#: Without these the bot hears nothing, can say nothing, or cannot check whether it has already said it.
 NEEDED = (
     *("app_mentions:read", "chat:write"),
     *("channels:history", "groups:history", "im:history", "mpim:history"),
 )
-#: Without these something is missing: what.
+#: Scopes that are optional, and what is missing without each.
 WANTED = {
     "channels:read": "slash commands and shortcuts in channels",
     "commands": "`/huskies` and *Send to huskies*",
@@ -20,7 +20,7 @@ WANTED = {
     "files:write": "files that agents send",
     "groups:read": "slash commands and shortcuts in private channels",
     "im:read": "slash commands in direct messages",
-    "mpim:read": "slash commands in direct messages of several people",
+    "mpim:read": "slash commands in group direct messages",
     "reactions:write": "fates as reactions",
     "users:read": "people's names",
 }

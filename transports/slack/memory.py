@@ -1,9 +1,9 @@
-"""What was posted under which key, so that no key is posted twice, also not by two lives of the gateway.
+"""What was posted under which key, so that no key is posted twice, even across restarts of the gateway.
 
-Slack has no such promise of its own; our posts carry their key as metadata. A history is looked through before a post
+Slack itself gives no such guarantee; our posts carry their key as metadata. The history is searched before a post
 
 - when this process has not looked into that conversation yet: an earlier one may have posted there and died before
-  it could record that. Not for a thread that began after this process did: nobody posted there before.
+  it could record that. Not for a thread that is younger than this process: nobody posted there before.
 - when an earlier try of this process had an unknown outcome.
 
 Within one process a key that was posted is known without looking.
@@ -21,7 +21,7 @@ _SKEW_S = 5.0
 
 
 class Memory:
-    """Lives as long as the process, over all connections."""
+    """Lives as long as the process, across all connections."""
 
     def __init__(self) -> None:
         #: When this process began, on Slack's clock, in seconds since 1970; 0 while that is not known.
@@ -35,7 +35,7 @@ class Memory:
         return self._posted.get((str(conversation), key))
 
     def must_look(self, conversation: Conversation, key: str) -> bool:
-        """Whether `key` may stand in the conversation without our knowing."""
+        """Whether `key` may already be in the conversation without our knowing."""
         if (str(conversation), key) in self._doubtful:
             return True
         return conversation not in self._looked and not self._is_younger(conversation)
@@ -47,11 +47,11 @@ class Memory:
             return False
 
     def doubt(self, conversation: Conversation, key: str) -> None:
-        """Whether `key` was posted is not known."""
+        """Note that it is not known whether `key` was posted."""
         self._doubtful.add((str(conversation), key))
 
     def looked(self, conversation: Conversation, key: str) -> None:
-        """The history was looked through for `key`.
+        """Note that the history was searched for `key`.
 
         An earlier process can have left only one post unrecorded there, its last; the outbox begins with that one.
         """
@@ -61,7 +61,7 @@ class Memory:
             self._looked.popitem(last=False)
 
     def keep(self, conversation: Conversation, key: str, external_id: str) -> None:
-        """`key` was posted."""
+        """Note that `key` was posted."""
         self._doubtful.discard((str(conversation), key))
         self._posted[(str(conversation), key)] = external_id
         while len(self._posted) > _POSTS:

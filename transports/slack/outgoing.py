@@ -19,7 +19,7 @@ from transports.slack.memory import Memory
 
 log = logging.getLogger(__name__)
 
-#: Seconds that a post is looked for back in time: the outbox gives up after a day.
+#: Seconds back in time in which a post is looked for: the outbox gives up after a day.
 _BACK_S = 25 * 3600.0
 _PAGE, _PAGES = 200, 5
 #: Bytes of a file.
@@ -67,7 +67,7 @@ class Outgoing:
     async def send_file(self, conversation: Conversation, file: OutgoingFile, reply: Reply, key: str) -> MessageRef:
         """Post a file. Raises as `Transport.send`."""
         if file.size > _MOST_FILE:
-            raise DeliveryRefused(f"{file.name} has {file.size:,} bytes; the most is {_MOST_FILE:,}")
+            raise DeliveryRefused(f"{file.name} has {file.size:,} bytes; Slack takes at most {_MOST_FILE:,}")
         if (known := await self._known(conversation, key)) is not None:
             return known
         file_id = await upload(self._api, file)
@@ -103,7 +103,7 @@ class Outgoing:
                 thread_ts=conversation.thread or None,
                 metadata=blocks.metadata(key),
                 link_names=False,
-                # What an agent links to is fetched by nobody unasked.
+                # No link of an agent's is fetched without anybody asking.
                 unfurl_links=False,
                 unfurl_media=False,
                 **content,
@@ -120,7 +120,7 @@ class Outgoing:
         return MessageRef(conversation, external_id)
 
     async def _known(self, conversation: Conversation, key: str) -> MessageRef | None:
-        """What was posted with this key already, here or by an earlier process."""
+        """What was already posted with this key, here or by an earlier process."""
         if (external_id := self._memory.posted(conversation, key)) is not None:
             return MessageRef(conversation, external_id)
         if not self._memory.must_look(conversation, key):

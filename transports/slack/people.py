@@ -14,7 +14,7 @@ from transports.slack.events import mapping, string
 
 log = logging.getLogger(__name__)
 
-#: Seconds that a name is believed, or that a failed look is not repeated.
+#: Seconds that a name is kept, or that a failed lookup is not repeated.
 _FRESH_S, _PAUSE_S = 3600.0, 60.0
 #: Seconds that a message may be held up by looking for names; Slack wants its answer within three.
 _WITHIN_S = 1.0
@@ -31,16 +31,16 @@ class People:
         self._names: OrderedDict[str, tuple[str, float]] = OrderedDict()
 
     def name(self, user_id: str) -> str:
-        """What somebody is called; their id where that is not known."""
+        """What somebody is called; their id if that is not known."""
         return self._names.get(user_id, ("", 0.0))[0] or user_id
 
     def unknown(self, user_ids: Sequence[str]) -> list[str]:
-        """Whom to look up."""
+        """Those of the ids that have to be looked up."""
         now = time.monotonic()
         return [one for one in user_ids[:_MOST] if self._names.get(one, ("", 0.0))[1] <= now]
 
     async def learn(self, unknown: Sequence[str]) -> None:
-        """Look people up, as far as there is time for that. Never fails: a name is only for display."""
+        """Look people up, as far as time allows. Never fails: a name is only for display."""
         try:
             async with asyncio.timeout(_WITHIN_S):
                 await asyncio.gather(*(self._look_up(one) for one in unknown))
@@ -53,7 +53,7 @@ class People:
         try:
             data, _ = await self._api.call(self._api.client.users_info(user=user_id))
         except TransportError as error:
-            log.info("slack: the name of %s could not be had: %s", user_id, error)
+            log.info("slack: the name of %s could not be looked up: %s", user_id, error)
             self._remember(user_id, self._names.get(user_id, ("", 0.0))[0], _PAUSE_S)
             return
         user = mapping(data.get("user"))

@@ -1,4 +1,4 @@
-"""What a payload says, with what Slack has to be asked for that. Strangers cost us no request."""
+"""What a payload says, asking Slack for what that needs. Strangers cost us no request."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class PayloadReader:
         self._strange: set[str] = set()
 
     def prepare(self, payload: Payload) -> Awaitable[str] | None:
-        """Names, and whether the bot can answer there, where these are not known yet."""
+        """Look up names, and whether the bot can answer there, unless these are known."""
         channel = events.asked_from(payload)
         doer, *others = events.people(payload) or [""]
         if not doer or not self._may_speak(f"{NAME}:{doer}") or not events.is_ours(payload, self._me):

@@ -1,7 +1,7 @@
 """An agent's document as Slack's mrkdwn, in pieces that fit a section block. Pure.
 
 What an agent says may come from anywhere: `&`, `<` and `>` are escaped wherever they stand, so nothing in it mentions
-anybody or fakes a link, and Slack is told to look for no mentions in the rest (`verbatim`).
+anybody or fakes a link, and Slack is told not to look for mentions in the rest (`verbatim`).
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ _ENTITY = re.compile(r"&(?=(?:lt|gt|amp);)")
 
 
 def pieces(text: str) -> list[tuple[str, bool]]:
-    """The mrkdwn of a text, cut to sections; each with whether it goes on within the paragraph before it.
+    """The mrkdwn of a text, cut to sections; each with whether it continues the paragraph before it.
 
-    A text whose mrkdwn would be too long for one message is given as plain, escaped text.
+    A text whose mrkdwn would be too long for one message becomes plain, escaped text.
     """
     shown = plain(text)
     for chunks in (_chunks(shown), [escape(shown)], [_barely_escaped(shown)]):
@@ -70,7 +70,7 @@ def pieces(text: str) -> list[tuple[str, bool]]:
 
 
 def summary(text: str, most: int = 3_000) -> str:
-    """What notifications, searches and screen readers get: plain and escaped, at most `most` bytes."""
+    """The text for notifications, searches and screen readers: plain and escaped, at most `most` bytes."""
     escaped = escape(plain(text)).encode()
     if len(escaped) <= most:
         return escaped.decode()
@@ -79,12 +79,12 @@ def summary(text: str, most: int = 3_000) -> str:
 
 
 def escape(text: str) -> str:
-    """Text in which nothing is markup of Slack's but its `*_~` and backticks."""
+    """Text in which none of Slack's markup is left but `*_~` and backticks."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _barely_escaped(text: str) -> str:
-    """At most four times as long: only what would be read as markup is escaped."""
+    """Escape only what would be read as markup; the result is at most four times as long."""
     return _ENTITY.sub("&amp;", text).replace("<", "&lt;").replace(">", "&gt;")
 
 
@@ -101,7 +101,7 @@ def _chunks(text: str) -> list[str]:
 
 
 def _block(block: Block, depth: int) -> str:
-    """One block; `depth`: the lists that it stands in."""
+    """One block; `depth`: how many lists it is nested in."""
     match block:
         case Paragraph(spans):
             return _line(spans)
@@ -129,7 +129,7 @@ def _item(blocks: Blocks, at: int, first: int | None, depth: int) -> str:
     for number, block in enumerate(blocks):
         shown = _block(block, depth + 1)
         if shown.startswith(_FENCE) or isinstance(block, ListBlock | Table):
-            lines.append(shown)  # a fence must stand at the beginning of its line; lists are indented already
+            lines.append(shown)  # a fence must be at the beginning of its line; lists are already indented
         elif number:
             lines.append(inner + shown.replace("\n", f"\n{inner}"))
         else:
@@ -142,18 +142,18 @@ def _code(text: str) -> str:
     return f"{_FENCE}{body}\n```"
 
 
-# --- what stands in a line -------------------------------------------------------------------------------------------
+# --- within a line ---------------------------------------------------------------------------------------------------
 
 
 def _line(spans: Spans, within: str = "") -> str:
-    """What stands in a line; `within`: the marks around it."""
+    """The text of a line; `within`: the marks around it."""
     parts: list[str] = []
     for at, span in enumerate(spans):
         match span:
             case Text(words):
                 parts.append(escape(literal(words, within)))
             case Code(words):
-                # Slack has no way to put a backtick into such code.
+                # Slack cannot show a backtick inside such code.
                 parts.append(f"`{escape(words).replace('`', 'ˋ')}`")
             case Break():
                 parts.append("\n")
@@ -162,13 +162,13 @@ def _line(spans: Spans, within: str = "") -> str:
             case Strong() | Emphasis() | Struck():
                 before, after = touches_word(spans, at)
                 shown = _marked(span.spans, _MARKS[type(span)], within)
-                # Marks count at the edge of a word only; one without width is an edge, too.
+                # Marks count only at the edge of a word; a space without width is an edge too.
                 parts += ["\u200b" if before else "", shown, "\u200b" if after else ""]
     return "".join(parts)
 
 
 def _marked(spans: Spans, mark: str, within: str) -> str:
-    """What stands between marks, which end with their line."""
+    """Text between marks, which end with their line."""
     if mark in within:
         return _line(spans, within)
     lines = _line(spans, within + mark).split("\n")
@@ -176,7 +176,7 @@ def _marked(spans: Spans, mark: str, within: str) -> str:
 
 
 def _link(link: Link, within: str) -> str:
-    """A link whose words do not hide where it leads when they look like another address."""
+    """A link; words that look like another address do not hide where it leads."""
     target, words = escape(link.address), _line(link.spans, within)
     kept = len(target) <= _LONGEST_LINK
     if not opens(link.address):
@@ -200,7 +200,7 @@ def _label(words: str) -> str:
 
 
 def _packed(chunks: Sequence[str]) -> list[tuple[str, bool]]:
-    """Chunks as sections: as many in one as fit, and what is too long in several."""
+    """Chunks as sections: as many in one as fit; a chunk that is too long becomes several."""
     sections: list[tuple[str, bool]] = []
     for chunk in chunks:
         last, goes_on = sections[-1] if sections else ("", False)

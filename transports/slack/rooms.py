@@ -1,4 +1,4 @@
-"""Where commands and shortcuts come from: they reach us also from where the bot cannot answer."""
+"""Where commands and shortcuts come from: they reach us even from where the bot cannot answer."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from transports.slack.events import mapping
 log = logging.getLogger(__name__)
 
 _TOLD = (
-    "I am not in this conversation, so I could not answer here. Invite me first (`/invite @{name}`), "
-    "or write to me directly. Nothing was done."
+    "I'm not in this conversation, so I can't answer here. Nothing was done. Invite me first (`/invite @{name}`), "
+    "or write to me directly."
 )
 _WITHIN_S = 1.5
 
@@ -27,7 +27,7 @@ class Rooms:
         self._in: set[str] = set()
 
     async def refusal(self, channel: str) -> str:
-        """Why the bot can say nothing there, for whoever asked it to; empty where it can, or that cannot be learnt."""
+        """Why the bot can say nothing there, for the person who asked; empty if it can, or if nobody knows."""
         return "" if channel in self._in or await self._can_answer(channel) else _TOLD.format(name=self._name)
 
     async def _can_answer(self, channel: str) -> bool:
@@ -37,7 +37,7 @@ class Rooms:
         except DeliveryRefused:
             return False
         except (TransportError, TimeoutError) as error:
-            log.info("slack: it could not be learnt whether the bot is in %s: %s", channel, error)
+            log.info("slack: could not find out whether the bot is in %s: %s", channel, error)
             return True
         found = mapping(data.get("channel"))
         there = bool(found.get("is_member") or found.get("is_im") or found.get("is_mpim"))

@@ -1,7 +1,7 @@
-"""Socket Mode: we dial Slack, and acknowledge an envelope once what is in it is committed.
+"""Socket Mode: we connect to Slack, and acknowledge an envelope once what is in it is committed.
 
 The SDK's own client starts a task per envelope, so that two messages may overtake each other, and keeps a dead
-connection for long. Here one reader puts envelopes in line, and a ping without an answer ends the connection.
+connection for a long time. Here one reader puts envelopes in line, and a ping without an answer ends the connection.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from transports.slack.intake import Intake
 
 log = logging.getLogger(__name__)
 
-#: Seconds until a new connection must have said hello.
+#: Seconds within which a new connection must have said hello.
 _HELLO_S = 10.0
-#: Seconds that a connection which Slack closes in good order waits for what is still to be acknowledged.
+#: Seconds that a connection which Slack closes properly waits for what still has to be acknowledged.
 _LAST_ACKS_S = 5.0
 _PAUSE_S = (0.2, 5.0)
 #: Seconds after which a connection counts as one that worked.
@@ -52,7 +52,7 @@ class Socket:
         """Receive until cancelled.
 
         Raises:
-            TransportRefused: Slack does not take the token, or has Socket Mode switched off.
+            TransportRefused: Slack does not accept the token, or Socket Mode is switched off.
         """
         pause_s = _PAUSE_S[0]
         while True:
@@ -83,7 +83,7 @@ class Socket:
                 async with asyncio.timeout(_HELLO_S):
                     frame = await web.receive()
                 if frame.type is not aiohttp.WSMsgType.TEXT:
-                    raise TransportDown("Slack opened a socket, and closed it at once")
+                    raise TransportDown("Slack opened a socket and closed it at once")
                 self._connected(True)
                 while await self._take(web, frame, acks):
                     frame = await web.receive()
@@ -153,7 +153,7 @@ async def _acknowledge(
         told["payload"] = acknowledgement.body
     try:
         await web.send_str(json.dumps(told))
-    except (aiohttp.ClientError, OSError) as error:  # it comes again, and is known then
+    except (aiohttp.ClientError, OSError) as error:  # it comes again, and is recognised then
         log.info("slack: an envelope could not be acknowledged: %s", type(error).__name__)
 
 
@@ -169,12 +169,12 @@ def _decoded(data: object) -> Mapping[str, Any]:
     try:
         return mapping(json.loads(data)) if isinstance(data, str) else {}
     except (ValueError, RecursionError):
-        log.warning("slack: a frame that is no JSON was skipped")
+        log.warning("slack: a frame that is not JSON was skipped")
         return {}
 
 
 def _proxy(url: str) -> str | None:
-    """The proxy of the environment for a socket: that of https, for `wss` has no variable of its own."""
+    """The environment's proxy for a socket: that of https, as `wss` has no variable of its own."""
     host = urlsplit(url).hostname or ""
     if not url.startswith("wss:") or urllib.request.proxy_bypass(host):
         return None

@@ -18,7 +18,7 @@ def plain(raw: str, name: Callable[[str], str]) -> str:
     """What a person wrote, as they saw it: escapes undone, mentions and links in words.
 
     Args:
-        raw: a text of Slack's.
+        raw: a text from Slack.
         name: what somebody with a given id is called.
     """
     parts: list[str] = []

@@ -26,7 +26,7 @@ class SlackTransport:
 
         Args:
             config: mode and tokens.
-            may_speak: whether the access lists know `slack:U...`; the bot looks nothing up for anybody else.
+            may_speak: whether the access lists know `slack:U...`; for anybody else the bot looks nothing up.
         """
         self._config = config
         self._may_speak = may_speak
@@ -46,7 +46,7 @@ class SlackTransport:
 
     @property
     def serving(self) -> bool:
-        """True while events can come: the socket is open, or the token was taken and Slack may post."""
+        """True while events can come: the socket is open, or the token was accepted and Slack may post."""
         return self._connection is not None and self._connection.serving
 
     def routes(self) -> list[web.RouteDef]:
@@ -57,10 +57,10 @@ class SlackTransport:
         """Receive until cancelled, recovering from outages by itself.
 
         Raises:
-            TransportRefused: the app or its tokens are no good.
+            TransportRefused: Slack does not accept the app or its tokens.
         """
         if self._connection is not None:
-            raise RuntimeError("this transport runs already")
+            raise RuntimeError("this transport is already running")
         from transports.slack.connection import Connection
 
         self._connection = Connection(
@@ -76,7 +76,7 @@ class SlackTransport:
 
         Raises:
             TransportDown: not now. Another try with the same key is harmless, whatever became of this one.
-            DeliveryRefused, TransportRefused: not ever.
+            DeliveryRefused, TransportRefused: never.
         """
         return await self._running().outgoing.send(conversation, reply, key)
 

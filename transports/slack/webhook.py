@@ -28,7 +28,7 @@ PATH = "/webhooks/slack"
 MOST_BYTES = 2**20
 #: Seconds that a request's body may take, and that our clock and Slack's may differ.
 BODY_S, SKEW_S = 10.0, 300
-#: Seconds until Slack hears that we have not committed; it gives up after three.
+#: Seconds after which we tell Slack that we have not committed; it gives up after three.
 _COMMIT_S = 2.8
 _FIELDS = 50
 _DIGITS = 12
@@ -37,7 +37,7 @@ _QUIET_S = 60.0
 
 
 class Webhook:
-    """The route; `open` is there while the transport runs."""
+    """The route; `open` is set while the transport runs."""
 
     def __init__(self, signing_secret: str, clock: Callable[[], float] = time.time, body_s: float = BODY_S) -> None:
         self._secret = signing_secret.encode()
@@ -51,7 +51,7 @@ class Webhook:
         return [web.post(PATH, self.handle)]
 
     async def handle(self, request: web.Request) -> web.Response:
-        """Answer one request of Slack's, or of somebody who would like to be Slack."""
+        """Answer one request from Slack, or from somebody who pretends to be Slack."""
         stamp, signature = _header(request, "X-Slack-Request-Timestamp"), _header(request, "X-Slack-Signature")
         if not stamp.isdigit() or len(stamp) > _DIGITS or not signature:
             return _no(401)
@@ -60,7 +60,7 @@ class Webhook:
         if (request.content_length or 0) > MOST_BYTES:
             return _no(413)
         try:
-            # A body that is here already, as nearly all are, needs no deadline.
+            # A body that has already arrived, as nearly all have, needs no deadline.
             async with asyncio.timeout(None if request.content.is_eof() else self._body_s):
                 body = await _read(request)
         except TimeoutError:
@@ -75,7 +75,7 @@ class Webhook:
         if abs(self._clock() - int(stamp)) > SKEW_S:
             self._warn(
                 f"a signed request is {self._clock() - int(stamp):.0f} s old and was refused: "
-                "is this host's clock right? If it is, somebody replays requests"
+                "is this host's clock right? If it is, somebody is replaying requests"
             )
             return _no(401)
         payload = _parsed(request.content_type, body)
@@ -87,7 +87,7 @@ class Webhook:
         return hmac.compare_digest(b"v0=" + made.encode(), signature)
 
     def _warn(self, told: str) -> None:
-        """A line a minute: strangers must not fill the log."""
+        """Log a line a minute at most: strangers must not fill the log."""
         if self._clock() - self._warned > _QUIET_S:
             self._warned = self._clock()
             log.warning("slack: %s", told)
@@ -102,7 +102,7 @@ class Webhook:
         intake, app = self.open
         try:
             async with asyncio.timeout(_COMMIT_S):
-                # What is in line stays there when this request ends: Slack sends it again, and the inbox knows it then.
+                # What is in line stays there when this request ends: Slack sends it again, and the inbox recognises it.
                 committed = asyncio.shield(await intake.offer(payload))
                 acknowledgement = await app.acknowledge(payload, committed)
         except (StateError, TimeoutError):

@@ -1,4 +1,4 @@
-"""Twilio's REST API, as far as we need it. Each request has a deadline of its own and is made once."""
+"""Twilio's REST API, as far as we need it. Each request has its own deadline and is made once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Api:
         self._api = URL(config.api_base_url)
 
     async def __aenter__(self) -> Self:
-        # A connection that was kept may be dead, and then nobody knows whether a post was taken: none is kept.
+        # A kept connection may be dead, and then nobody knows whether a post was taken: so none is kept.
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(force_close=True),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -50,12 +50,12 @@ class Api:
 
         Raises:
             TransportDown: Twilio does not answer.
-            TransportRefused: the account is unknown, its token is wrong, or it is not active.
+            TransportRefused: the account is unknown or not active, or its token is wrong.
         """
         await self.account()
 
     async def account(self) -> tuple[dict[str, Any], Mapping[str, str]]:
-        """What Twilio tells of the account, and the headers of its answer. Raises as `check` does."""
+        """What Twilio says about the account, and the headers of its answer. Raises as `check` does."""
         try:
             account, headers = await self._exchange("GET", f"{self._config.account_url}.json")
         except DeliveryRefused as error:
@@ -65,20 +65,20 @@ class Api:
         return account, headers
 
     async def look(self, url: str) -> dict[str, Any]:
-        """A resource of the account's, at an address of Twilio's own.
+        """A resource of the account, at an address of Twilio's.
 
         Raises:
             TransportDown: not now.
-            DeliveryRefused: there is none, or it is not to be had.
-            TransportRefused: the account or its token is no good.
+            DeliveryRefused: there is none, or it is not available.
+            TransportRefused: Twilio does not accept the account or its token.
         """
         return await self._call("GET", url)
 
     async def send(self, fields: Mapping[str, str]) -> str:
-        """Send one message; its SID.
+        """Send one message; returns its SID.
 
         Raises:
-            TransportDown: surely not sent; another try is safe.
+            TransportDown: certainly not sent; another try is safe.
             OutcomeUnknown, DeliveryRefused, DeliveryHeld, TransportRefused.
         """
         sender = f"whatsapp:{self._config.from_number}"
@@ -93,15 +93,15 @@ class Api:
         await self._call("POST", self._config.typing_url, {"messageId": message_sid, "channel": "whatsapp"})
 
     async def download(self, file: Attachment, into: Path, most: int) -> None:
-        """Write a medium of the account's to `into`.
+        """Write a media file of the account to `into`.
 
         Raises:
             TransportDown: not now.
-            DeliveryRefused: it is gone, lies elsewhere, has more than `most` bytes, or is of another type.
+            DeliveryRefused: it is gone, is stored elsewhere, has more than `most` bytes, or is of another type.
         """
         url = _url(file.ref)
         if url is None or not self._is_ours(url):
-            raise DeliveryRefused("its address is not one of the Twilio account's")
+            raise DeliveryRefused("its address does not belong to the Twilio account")
         with errors.translated(posted=False):
             async with asyncio.timeout(_DOWNLOAD_S):
                 for _ in range(_HOPS + 1):
@@ -128,7 +128,7 @@ class Api:
         """The decoded body of an answer, and its headers."""
         posted = method == "POST"
         with errors.translated(posted=posted):
-            # The client's own time-outs begin anew with each part of an answer.
+            # The client's own time-outs start again with each part of an answer.
             async with (
                 asyncio.timeout(self._config.request_s),
                 self._session.request(method, url, data=fields, headers=self._auth, allow_redirects=False) as answer,
@@ -148,7 +148,7 @@ class Api:
 
 
 def _url(text: str, base: URL | None = None) -> URL | None:
-    """An address of a server's; None for what is none."""
+    """The address of a server; None if it is not one."""
     try:
         url = URL(text) if base is None else base.join(URL(text))
         return url if url.scheme in ("http", "https") and url.host else None
@@ -171,7 +171,7 @@ async def _save(answer: aiohttp.ClientResponse, mime: str, into: Path, most: int
     if answer.status != 200:
         raise DeliveryRefused(f"Twilio does not have it: {answer.status}")
     if answer.content_type.lower() != mime.partition(";")[0].strip().lower():
-        raise DeliveryRefused(f"it is {answer.content_type[:60]}, and its message says {mime[:60]}")
+        raise DeliveryRefused(f"it is {answer.content_type[:60]}, but its message says {mime[:60]}")
     size = answer.content_length or 0
     with await asyncio.to_thread(into.open, "wb") as target:
         if size <= most:

@@ -1,4 +1,4 @@
-"""Live checks of a Twilio account: that it is active, that its sender posts to us, that its templates are there."""
+"""Live checks of a Twilio account: that it is active, that its sender posts to us, that its templates exist."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from transports.whatsapp.webhook import OVERRIDES, PATH
 
 #: The number of Twilio's sandbox, which no account owns.
 SANDBOX = "+14155238886"
-#: Senders of one page of the list, and pages that are read. An answer is read up to 64 KiB.
+#: Senders on one page of the list, and pages that are read. An answer is read up to 64 KiB.
 _PAGE, _PAGES = 20, 10
 _TEMPLATES = "Content Template Builder in Twilio's console"
 
 
 async def check(config: WhatsAppConfig, now: Callable[[], float] = time.time) -> list[Finding]:
-    """Ask Twilio about the account, and, where that is good, about what it has."""
+    """Ask Twilio about the account and, if that is in order, about what it has."""
     config = dataclasses.replace(config, request_s=LOOK_S / 2)
     async with Api(config) as api:
         try:
@@ -45,8 +45,8 @@ def _account(account: Mapping[str, Any]) -> Finding:
     if str(account.get("type", "")).lower() == "trial":
         return hint(
             name,
-            "active, but a trial account: it can only write to numbers that you verified, or that joined the sandbox; "
-            "upgrade it in Twilio's console for others",
+            "active, but a trial account: it can write only to numbers that you verified, or that joined the sandbox; "
+            "to write to others, upgrade it in Twilio's console",
         )
     return ok(name, "active")
 
@@ -57,13 +57,13 @@ def _account(account: Mapping[str, Any]) -> Finding:
 async def _sender(api: Api, config: WhatsAppConfig) -> Finding:
     name = "whatsapp.sender"
     address = f"{config.public_url}{PATH}{OVERRIDES}"
-    look = f'look there whether "When a message comes in" is a POST to {address}'
+    look = f'check there that "When a message comes in" is {address}, method POST'
     if not config.public_url:
-        return hint(name, "could not be checked: gateway.public_url is not set, and that is where it has to post to")
+        return hint(name, "could not be checked: gateway.public_url is not set; the sender has to post there")
     if config.from_number == SANDBOX:
         return hint(
             name,
-            "could not be checked: Twilio does not tell about its sandbox. At Messaging, Try it out, Send a WhatsApp "
+            "could not be checked: Twilio does not show its sandbox. At Messaging, Try it out, Send a WhatsApp "
             f"message, Sandbox settings, {look}",
         )
     try:
@@ -77,7 +77,7 @@ async def _sender(api: Api, config: WhatsAppConfig) -> Finding:
         there = ", ".join(sorted(number.removeprefix("whatsapp:") for number in senders)[:5]) or "none"
         return broken(
             name,
-            f"{config.from_number} is no WhatsApp sender of this account, which has: {there}; correct "
+            f"{config.from_number} is not a WhatsApp sender of this account, which has: {there}; correct "
             "transports.whatsapp.from_number, or make the sender at Messaging, Senders, WhatsApp senders",
         )
     return _online(name, sender, address)
@@ -101,7 +101,7 @@ async def _senders(api: Api, config: WhatsAppConfig) -> dict[str, Mapping[str, A
 
 
 def _online(name: str, sender: Mapping[str, Any], address: str) -> Finding:
-    """What a sender that is ours says of itself."""
+    """What our sender says about itself."""
     status = str(sender.get("status", ""))
     if not status.startswith("ONLINE"):
         return broken(
@@ -110,34 +110,34 @@ def _online(name: str, sender: Mapping[str, Any], address: str) -> Finding:
     webhook = _mapping(sender.get("webhook"))
     told, method = str(webhook.get("callback_url") or ""), str(webhook.get("callback_method") or "POST")
     wanted = address.removesuffix(OVERRIDES)
-    set_it = f'in Twilio\'s console, at the sender, let "When a message comes in" be a POST to {address}'
+    set_it = f'in Twilio\'s console, at the sender, set "When a message comes in" to {address}, method POST'
     if not told:
         return broken(name, f"the sender posts nowhere; {set_it}")
     if told.partition("#")[0] != wanted or method != "POST":
         return broken(name, f"the sender posts elsewhere: {method} {_shown(told)}; {set_it}")
     if not told.endswith(OVERRIDES):
-        return hint(name, f"without {OVERRIDES} behind it, what comes while the gateway restarts is lost; {set_it}")
+        return hint(name, f"without {OVERRIDES} after it, messages during a restart of the gateway are lost; {set_it}")
     return ok(name, f"posts to {wanted}")
 
 
 def _shown(url: str) -> str:
-    """An address without what may be a secret of somebody's."""
+    """An address without the parts that may hold a secret."""
     try:
         return str(URL(url).with_query(None).with_fragment(None).with_user(None))
     except ValueError:
-        return "what is no address"
+        return "something that is not an address"
 
 
 # --- templates -------------------------------------------------------------------------------------------------------
 
 
 async def _template(api: Api, config: WhatsAppConfig) -> Finding:
-    """The template that asks a person to write goes out after the 24 hours, so WhatsApp must have approved it."""
+    """The template that asks a person to write is sent after the 24 hours, so WhatsApp must have approved it."""
     name = "whatsapp.template_sid"
     try:
         told = await api.look(f"{config.content_url(config.template_sid)}/ApprovalRequests")
     except DeliveryRefused as error:
-        return broken(name, f"{config.template_sid} is not there ({error}); correct it, or look at the {_TEMPLATES}")
+        return broken(name, f"{config.template_sid} does not exist ({error}); correct it, or look in the {_TEMPLATES}")
     except TransportError as error:
         return hint(name, f"could not be checked: {error}")
     approval = _mapping(told.get("whatsapp"))
@@ -145,7 +145,7 @@ async def _template(api: Api, config: WhatsAppConfig) -> Finding:
         case "approved":
             return ok(name, "approved")
         case "unsubmitted":
-            return broken(name, f"was never sent to WhatsApp for approval; do that in the {_TEMPLATES}")
+            return broken(name, f"was never submitted to WhatsApp for approval; do that in the {_TEMPLATES}")
         case "received" | "pending" as status:
             return broken(name, f"WhatsApp has not approved it yet ({status}); until then nobody is asked to write")
         case status:
@@ -154,7 +154,7 @@ async def _template(api: Api, config: WhatsAppConfig) -> Finding:
 
 
 async def _quick_replies(api: Api, config: WhatsAppConfig) -> Finding:
-    """Buttons go out within the 24 hours, where no approval is needed: the templates must be there, that is all."""
+    """Buttons are sent within the 24 hours, where no approval is needed: the templates only have to exist."""
     name = "whatsapp.quick_replies"
     sids = sorted(set(config.quick_replies.values()))
     found = await asyncio.gather(*(api.look(config.content_url(sid)) for sid in sids), return_exceptions=True)
@@ -168,7 +168,7 @@ async def _quick_replies(api: Api, config: WhatsAppConfig) -> Finding:
         if isinstance(told, BaseException) and not isinstance(told, TransportError):
             raise told
     if missing:
-        return broken(name, f"{', '.join(missing)}: not there; correct it, or look at the {_TEMPLATES}")
+        return broken(name, f"{', '.join(missing)}: does not exist; correct it, or look in the {_TEMPLATES}")
     if plain:
         return broken(name, f"{', '.join(plain)} has no buttons; make a Quick reply template in the {_TEMPLATES}")
     if failed := [str(told) for told in found if isinstance(told, TransportError)]:

@@ -9,7 +9,7 @@ from gateway.chat import Capabilities
 
 NAME = "whatsapp"
 
-#: Twilio's limit of one message.
+#: Twilio's limit for one message.
 MAX_TEXT = 1_600
 
 CAPABILITIES = Capabilities(
@@ -17,7 +17,7 @@ CAPABILITIES = Capabilities(
     edits=False,
     edit_interval_s=0.0,
     idempotent=False,
-    marks=True,  # of all fates only a run under way is shown: as typing
+    marks=True,  # only one fate is shown, a run under way: as typing
     files=True,
 )
 
@@ -28,18 +28,18 @@ class WhatsAppConfig:
 
     Attributes:
         account_sid: the Twilio account, `AC...`.
-        auth_token: its token; it signs what Twilio posts to us, too.
+        auth_token: its token; it also signs what Twilio posts to us.
         from_number: the bot's own number, `+14155238886`.
         public_url: where Twilio reaches the gateway's listener, without a slash at its end.
         api_base_url: Twilio's REST API.
         template_sid: an approved content template, `HX...`, that asks a person to write; empty: nobody is asked.
-        quick_replies: content templates with buttons, by the words on these: `{"allow, deny": "HX..."}`. Each takes
+        quick_replies: content templates with buttons, by the words on them: `{"allow, deny": "HX..."}`. Each takes
             the text as its variable 1.
-        media_origins: where media of Twilio's lie; it redirects there. No credentials go to these.
+        media_origins: where Twilio stores media; it redirects there. No credentials go to these.
         request_s: seconds for one request to Twilio.
         body_s: seconds that a request's body may take to come in.
         media_s: seconds for which a file that we send can be fetched.
-        check_s: seconds between two looks at the account.
+        check_s: seconds between two checks of the account.
     """
 
     account_sid: str
@@ -70,7 +70,7 @@ class WhatsAppConfig:
 
     @property
     def typing_url(self) -> str:
-        """Where typing is shown; it has a host of its own beside `api.`."""
+        """Where typing is shown; it has its own host beside `api.`."""
         return f"{self._beside('messaging')}/v2/Indicators/Typing.json"
 
     @property

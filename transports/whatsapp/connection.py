@@ -1,4 +1,4 @@
-"""The parts of a running transport, and what Twilio is answered."""
+"""The parts of a running transport, and the answers to what Twilio posts."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ log = logging.getLogger(__name__)
 _COMMIT_S, _START_S = 10.0, 3.0
 #: Seconds between two tries while Twilio is away.
 _BACK_OFF_S = (0.5, 30.0)
-#: A status may come before the answer to the post that it is about was recorded: looked for again after so long.
+#: A status may come before the answer to its post was recorded: seconds after which that is looked for again.
 _PATIENCE_S = (0.2, 1.0, 3.0)
 _ARRIVED = frozenset({"sent", "delivered", "read"})
 _LOST = frozenset({"failed", "undelivered"})
 
 
 class Connection:
-    """See `WhatsAppTransport`. It outlives a run: what people write is taken also while the account is refused."""
+    """See `WhatsAppTransport`. It outlives a run: messages are taken even while the account is refused."""
 
     def __init__(self, config: WhatsAppConfig, deliveries: Deliveries | None) -> None:
         self._config = config
@@ -67,7 +67,7 @@ class Connection:
     async def run(self, receiver: Receiver) -> None:
         """See `WhatsAppTransport.run`."""
         if self.outgoing.api is not None:
-            raise RuntimeError("this transport runs already")
+            raise RuntimeError("this transport is already running")
         try:
             async with Api(self._config) as api, contextlib.aclosing(Typing(api)) as typing:
                 self._typing, self.outgoing.api = typing, api
@@ -80,7 +80,7 @@ class Connection:
             self.serving, self._typing, self.outgoing.api = False, None, None
 
     async def _watch(self, api: Api, receiver: Receiver) -> None:
-        """Look at the account, now and then, and whenever a send failed."""
+        """Check the account now and then, and whenever a send failed."""
         pause_s = _BACK_OFF_S[0]
         while True:
             try:
@@ -116,7 +116,7 @@ class Connection:
         """Commit a message, if it is one for us."""
         message = events.read(form, self._config)
         if message is None:
-            log.info("whatsapp: a request that is no message to %s was ignored", self._config.from_number)
+            log.info("whatsapp: a request that is not a message to %s was ignored", self._config.from_number)
             return
         try:
             if not self._ready.is_set():
@@ -156,7 +156,7 @@ class Connection:
         again = late or self.outgoing.without_buttons(key)
         noted = await self._report(key, sid, Outcome.AGAIN if again else Outcome.LOST, why)
         here = Conversation(NAME, form.get("To", "").removeprefix(f"{NAME}:"))
-        if noted == "kept" and late:  # else it is of an earlier try, and the window may be open now
+        if noted == "kept" and late:  # otherwise it belongs to an earlier try, and the window may be open now
             await self.outgoing.close_window(here)
         if noted == "kept" and self._deliveries is not None:
             self._deliveries.wake(here)
@@ -173,5 +173,5 @@ class Connection:
 
 
 def _taken() -> web.Response:
-    """TwiML that says nothing: what there is to say goes out by the API."""
+    """TwiML that says nothing: replies go out through the API."""
     return web.Response(text='<?xml version="1.0" encoding="UTF-8"?><Response/>', content_type="text/xml")

@@ -20,11 +20,11 @@ from gateway.errors import (
 
 log = logging.getLogger(__name__)
 
-#: The person wrote last more than 24 hours ago.
+#: The person's last message is more than 24 hours old.
 WINDOW = 63016
 #: Not taken because of a limit, so another try is safe.
 _LATER = frozenset({14107, 20429, 21611, 30001, 63018, 63038})
-#: The account, its token or the number is no good: only a person can help.
+#: The account, its token or the number cannot be used: only a person can help.
 _ACCOUNT = frozenset({20003, 20005, 21212, 21606, 21660, 63007})
 
 #: Raised before anything was sent.
@@ -39,9 +39,9 @@ def from_answer(status: int, code: int, said: str, *, retry_after_s: float | Non
 
     Args:
         status: of HTTP.
-        code: Twilio's own, 0 where it gave none.
+        code: Twilio's own; 0 if it gave none.
         said: its words.
-        retry_after_s: the pause that it asks for.
+        retry_after_s: the pause that Twilio asks for.
         posted: the request, had it been processed, would have sent something.
     """
     told = f"Twilio said: {status} {code or ''} {said[:200]}".strip()

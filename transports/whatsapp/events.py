@@ -9,19 +9,19 @@ from collections.abc import Mapping
 from gateway.chat import Attachment, Conversation, Message
 from transports.whatsapp.config import NAME, WhatsAppConfig
 
-#: A message's id, or a medium's.
+#: The id of a message, or of a media file.
 SID = re.compile(r"[A-Z]{2}[0-9a-fA-F]{32}")
 _PERSON = re.compile(r"whatsapp:(\+?[\w.-]{3,80})")
 _MOST_FILES = 10
 #: What people call files of kinds that have several suffixes.
 _SUFFIXES = {"audio/ogg": ".ogg", "image/jpeg": ".jpg"}
 
-LOCATION = "A location cannot be read here. Write what you mean as text."
-OTHER_KIND = "That kind of message cannot be read here. Write it as text, or send a file."
+LOCATION = "I can't read locations here. Please write what you mean as text."
+OTHER_KIND = "I can't read that kind of message here. Write it as text, or send a file."
 
 
 def read(form: Mapping[str, str], config: WhatsAppConfig) -> Message | None:
-    """A person's message to the bot; None for what is none: of our own, of another channel, to another number."""
+    """A person's message to the bot; None for anything else: our own, from another channel, to another number."""
     person, sid = _PERSON.fullmatch(form.get("From", "")), form.get("MessageSid", "")
     if person is None or not SID.fullmatch(sid):
         return None
@@ -47,7 +47,7 @@ def read(form: Mapping[str, str], config: WhatsAppConfig) -> Message | None:
 
 
 def _words(form: Mapping[str, str]) -> tuple[str, str]:
-    """What was written or pressed, and the message of ours whose button it was."""
+    """What was written or pressed and, for a button, the message of ours that has it."""
     pressed = form.get("ButtonPayload") or form.get("ButtonText") or form.get("ListId")
     if not pressed:
         return form.get("Body", ""), ""
@@ -69,7 +69,7 @@ def _files(form: Mapping[str, str]) -> tuple[Attachment, ...]:
 
 
 def _name(mime: str, number: int) -> str:
-    """Twilio does not tell a file's name."""
+    """A name for a file: Twilio does not pass on the original."""
     kind = mime.partition("/")[0]
     kind = kind if kind in ("image", "audio", "video") else "file"
     suffix = _SUFFIXES.get(mime) or mimetypes.guess_extension(mime) or ""

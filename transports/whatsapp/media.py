@@ -1,4 +1,4 @@
-"""Files that we send: WhatsApp fetches them from us, at addresses that are signed and end."""
+"""Files that we send: WhatsApp fetches them from us, at addresses that are signed and expire."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from gateway.errors import DeliveryRefused
 
 PATH = "/media/"
 
-#: Bytes that WhatsApp takes; of pictures less.
+#: Bytes that WhatsApp takes; fewer for pictures.
 MOST, MOST_IMAGE = 16 * 2**20, 5 * 2**20
 _TOKEN = re.compile(r"([0-9a-f]{32})\.(\d{1,12})\.([0-9a-f]{64})")
-#: Text by another name.
+#: Text under other names.
 _TEXTS = frozenset({"application/json", "application/xml", "application/toml", "application/yaml", "application/x-sh"})
 _OFFICE = frozenset({"text/vcard", "text/x-vcard"})
 
 
 class Shelf:
-    """The files that can be fetched now: those that were lent and whose time is not over."""
+    """The files that can be fetched now: those that were lent and have not expired."""
 
     def __init__(self, auth_token: str, public_url: str, lend_s: float, clock: Callable[[], float] = time.time) -> None:
         self._key = hmac.digest(auth_token.encode(), b"huskies media", "sha256")
@@ -41,7 +41,7 @@ class Shelf:
         """
         limit = MOST_IMAGE if file.mime.startswith("image/") else MOST
         if file.size > limit:
-            raise DeliveryRefused(f"{file.name} has {file.size:,} bytes; WhatsApp takes {limit:,}")
+            raise DeliveryRefused(f"{file.name} has {file.size:,} bytes; WhatsApp takes at most {limit:,}")
         now = self._clock()
         self._lent = {key: lent for key, lent in self._lent.items() if lent[0] > now}
         name, until = secrets.token_hex(16), int(now + self._lend_s) + 1
@@ -71,14 +71,14 @@ class Shelf:
 
 
 def _served_as(mime: str) -> str:
-    """The type that Twilio is told: sources and data are plain text to it, and nothing runs in a browser."""
+    """The type that Twilio is told: source code and data count as plain text, and nothing runs in a browser."""
     if (mime.startswith("text/") and mime not in _OFFICE) or mime in _TEXTS:
         return "text/plain; charset=utf-8"
     return mime
 
 
 def _ascii(name: str) -> str:
-    """A file's name as the header takes it, short: WhatsApp shows it."""
+    """A file's name, fit for a header and short, as WhatsApp shows it."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("_") or "file"
     stem, dot, suffix = name.rpartition(".")
     return f"{stem[: 40 - len(suffix)]}{dot}{suffix}" if dot and len(suffix) < 12 else name[:40]

@@ -20,7 +20,7 @@ from transports.whatsapp.window import Window
 
 log = logging.getLogger(__name__)
 
-#: Characters of a message with buttons.
+#: Characters that a message with buttons may have.
 _MOST_WITH_BUTTONS = 1_024
 #: Messages with buttons that are remembered.
 _REMEMBERED = 1_000
@@ -36,7 +36,7 @@ class Outgoing:
         self._templates = {_words(words.split(",")): sid for words, sid in config.quick_replies.items()}
         self._with_buttons: dict[str, bool] = {}
         self.api: Api | None = None
-        #: Set when the account refused us, or Twilio was away: somebody should look.
+        #: Set when the account refused us, or Twilio was away: the account should be checked.
         self.doubts = asyncio.Event()
 
     async def send(self, conversation: Conversation, reply: Reply, key: str) -> MessageRef:
@@ -48,7 +48,7 @@ class Outgoing:
             fields = {"ContentSid": template, "ContentVariables": json.dumps({"1": text})}
             try:
                 return await self._post(conversation, fields, key)
-            except DeliveryRefused as error:  # never processed; and the text names the words, too
+            except DeliveryRefused as error:  # never processed, and the text names the words too
                 log.warning("whatsapp: a question is sent without buttons: %s", error)
         return await self._post(conversation, {"Body": text}, key)
 
@@ -109,6 +109,6 @@ class Outgoing:
 
 
 def _words(words: object) -> str:
-    """Choices as a key: their order counts, space around them does not."""
+    """Choices as a key: their order counts, the space around them does not."""
     assert isinstance(words, list | tuple)
     return ",".join(re.sub(r"\s+", " ", str(word)).strip().lower() for word in words)

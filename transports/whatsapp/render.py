@@ -1,6 +1,6 @@
 """An agent's document as WhatsApp's formatting. Pure.
 
-WhatsApp knows `*bold*`, `_italic_`, `~struck~`, backticks, quotes and no escapes. What an agent says may come from
+WhatsApp has `*bold*`, `_italic_`, `~struck~`, backticks, quotes and no escapes. What an agent says may come from
 anywhere: nothing in it acts on a screen, and what is only text stays text.
 """
 
@@ -38,12 +38,12 @@ _RULE = "———"
 #: Columns above which a table is a list: a phone would wrap its lines.
 _WIDEST = 36
 _MARKS = {Strong: "*", Emphasis: "_", Struck: "~"}
-#: How each was written, for where WhatsApp knows no formatting.
+#: How each was written, for places where WhatsApp has no formatting.
 _SAID = {Strong: "**", Emphasis: "*", Struck: "~~"}
 
 
 def formatted(text: str, most: int) -> str:
-    """The text for WhatsApp, in at most `most` characters where `text` has no more.
+    """The text for WhatsApp, in at most `most` characters if `text` has no more.
 
     Text whose formatting would make it too long is sent as it is.
     """
@@ -59,7 +59,7 @@ def _blocks(blocks: Blocks, depth: int = 0, between: str = "\n\n") -> str:
 
 
 def _block(block: Block, depth: int) -> str:
-    """One block; `depth`: the lists that it stands in."""
+    """One block; `depth`: how many lists it is nested in."""
     match block:
         case Paragraph(spans):
             return _line(spans)
@@ -92,7 +92,7 @@ def _code(content: str) -> str:
 
 
 def _line(spans: Spans, within: str = "") -> str:
-    """What stands in a line; `within`: the marks around it."""
+    """The text of a line; `within`: the marks around it."""
     parts: list[str] = []
     for at, span in enumerate(spans):
         match span:
@@ -106,7 +106,7 @@ def _line(spans: Spans, within: str = "") -> str:
                 parts.append(_link(span, within))
             case Strong() | Emphasis() | Struck():
                 said = _SAID[type(span)]
-                # In a word WhatsApp knows no formatting.
+                # Inside a word WhatsApp has no formatting.
                 in_word = any(touches_word(spans, at))
                 shown = f"{said}{_line(span.spans, within)}{said}" if in_word else ""
                 parts.append(shown or _marked(span.spans, _MARKS[type(span)], within))
@@ -114,7 +114,7 @@ def _line(spans: Spans, within: str = "") -> str:
 
 
 def _marked(spans: Spans, mark: str, within: str) -> str:
-    """What stands between marks, which end with their line."""
+    """Text between marks, which end with their line."""
     if mark in within:
         return _line(spans, within)
     lines = _line(spans, within + mark).split("\n")

@@ -45,7 +45,7 @@ class WhatsAppTransport:
 
     @property
     def serving(self) -> bool:
-        """True while the account was good when we looked last."""
+        """True while the account was in order at the last check."""
         return self._connection is not None and self._connection.serving
 
     def routes(self) -> list[web.RouteDef]:
@@ -56,7 +56,7 @@ class WhatsAppTransport:
         """Receive until cancelled, recovering from outages by itself.
 
         Raises:
-            TransportRefused: the account is no good. What people write is taken all the same.
+            TransportRefused: the account cannot be used. What people write is taken all the same.
         """
         await self._made().run(receiver)
 
@@ -64,10 +64,10 @@ class WhatsAppTransport:
         """Post `reply`.
 
         Raises:
-            TransportDown: not now, and surely not sent.
+            TransportDown: not now, and certainly not sent.
             DeliveryHeld: not before the person writes again.
-            OutcomeUnknown: perhaps. Twilio cannot be asked; its status callback may tell.
-            DeliveryRefused, TransportRefused: not ever.
+            OutcomeUnknown: perhaps sent. Twilio cannot be asked; its status callback may tell.
+            DeliveryRefused, TransportRefused: never.
         """
         return await self._made().outgoing.send(conversation, reply, key)
 

@@ -1,4 +1,4 @@
-"""Typing, while a run is under way. Best effort: a service that Twilio calls a beta, and nothing depends on it."""
+"""Typing, while a run is under way. Best effort: Twilio calls the service a beta, and nothing depends on it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from transports.whatsapp.api import Api
 
 log = logging.getLogger(__name__)
 
-#: Typing answers a text or a medium, says Twilio's description of its API; another id would be refused.
+#: Typing answers a text or media message, says Twilio's description of its API; any other id would be refused.
 _TYPED = re.compile("(?:SM|MM)[0-9a-f]{32}")
 #: WhatsApp shows it for 25 seconds.
 _EVERY_S = 20.0

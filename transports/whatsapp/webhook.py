@@ -1,4 +1,4 @@
-"""What Twilio posts to us: read within bounds, and believed only with its signature over our configured address."""
+"""What Twilio posts to us: read within limits, and believed only with its signature over our configured address."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ STATUS_PATH = f"{PATH}/status"
 
 #: Bytes and fields of a request; Twilio sends about thirty fields, and 4,096 characters of text at most.
 MOST_BYTES, MOST_FIELDS = 2**16, 200
-#: What docs/whatsapp.md has people put behind the address, so that Twilio tries again after any failure. It is never
-#: sent to us, and may be part of what is signed.
+#: What docs/whatsapp.md tells people to put after the address, so that Twilio tries again after any failure. It is
+#: never sent to us, and may be part of what is signed.
 OVERRIDES = "#rc=5&rp=all"
 _SIGNATURE = re.compile(r"[A-Za-z0-9+/]{27}=")
 
@@ -44,10 +44,10 @@ class Doorkeeper:
         self._validator = RequestValidator(config.auth_token)
 
     async def admit(self, request: web.Request, path: str) -> Form:
-        """The fields of a request of Twilio's to `path`.
+        """The fields of a request from Twilio to `path`.
 
         Raises:
-            Refused: it is not signed (403), too large (413), too slow (408), packed (415) or no form (400).
+            Refused: it is not signed (403), too large (413), too slow (408), compressed (415) or not a form (400).
         """
         signature = request.headers.get("X-Twilio-Signature", "")
         if not _SIGNATURE.fullmatch(signature):
@@ -73,7 +73,7 @@ class Doorkeeper:
         # Never the address that the request names: a proxy, or a stranger, decides that one.
         url = self._config.public_url.rstrip("/") + path + (f"?{query}" if query else "")
         try:
-            # The address as it is configured first: nearly always this one is meant, and each other one costs as much.
+            # The address as configured comes first: it is nearly always the right one, and each try costs as much.
             if compare(self._validator.compute_signature(url, form), signature):
                 return True
             return any(self._validator.validate(url + ending, form, signature) for ending in ("", OVERRIDES))
@@ -85,7 +85,7 @@ class Doorkeeper:
             raise Refused(413)
         body = bytearray()
         try:
-            # A body that is here already, as nearly all are, needs no deadline.
+            # A body that has already arrived, as nearly all have, needs no deadline.
             async with asyncio.timeout(None if request.content.is_eof() else self._config.body_s):
                 while chunk := await request.content.readany():
                     body += chunk

@@ -1,7 +1,7 @@
 """The 24 hours after a person's last message, in which WhatsApp lets us write to them.
 
-Outside of them replies are held by the outbox, and the person is asked once, by a template, to write. What is known of
-that outlives the process: it is this transport's cursor.
+Outside the 24 hours the outbox holds replies, and a template asks the person, once, to write. What is known of that
+outlives the process: it is this transport's cursor.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from transports.whatsapp.config import NAME
 
 log = logging.getLogger(__name__)
 
-#: Seconds after a person's message in which we write to them; a little less than WhatsApp's, whose clock is another.
+#: Seconds after a person's message in which we write to them; a little less than WhatsApp's, as clocks differ.
 OPEN_S = 24 * 3600 - 120.0
 
 Heard = Callable[[Conversation], Awaitable[float]]
@@ -37,17 +37,17 @@ class Window:
         self.heard: Heard | None = None
 
     async def load(self, receiver: Receiver) -> None:
-        """Take up what was known. Raises StateError."""
+        """Load what an earlier process knew. Raises StateError."""
         stored = json.loads(await receiver.cursor(NAME) or "{}")
         self._closed = {str(room): float(at) for room, at in stored.items()}
         self._receiver = receiver
 
     def wrote(self, room: str) -> None:
-        """A person wrote, it seems: the database knows better, as Twilio may tell us of old messages again."""
+        """A person seems to have written; ask the database, as Twilio may report old messages again."""
         self._heard.pop(room, None)
 
     async def pass_through(self, conversation: Conversation, ask: Callable[[], Awaitable[None]]) -> None:
-        """Return where we may write; else have the person asked to, once, and raise.
+        """Return if we may write; otherwise ask the person to write, once, and raise.
 
         Raises:
             DeliveryHeld: not before they write.
@@ -75,7 +75,7 @@ class Window:
             before = self._closed.get(room)
             if before is not None and before >= heard:
                 return
-            # Before the question: what is asked twice is worse than what is not asked.
+            # Before the question: asking twice is worse than not asking.
             await self._note(room, self._clock())
             try:
                 await ask()

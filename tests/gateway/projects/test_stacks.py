@@ -75,7 +75,7 @@ async def test_the_reply_says_each_stack_its_version_and_where_that_was_read(pla
     assert "- stack: python 3.13.5 (read from requirements.txt; version: 3.13 in .python-version)" in reply
     assert "- also: node 24 (read from package.json; version: >=20 in package.json)" in reply
     assert "- without tool: it did not come; use another" in reply
-    assert "- python is the primary stack (requirements.txt); node (package.json) too: both are taken." in reply
+    assert "- python is the primary stack (requirements.txt); node (package.json) too: both are installed." in reply
     assert place.engine.prepared == ["python-node"]
     status = await place.home.ask("status demo")
     assert "- stack: python 3.13.5 (read from requirements.txt; version: 3.13 in .python-version)" in status
@@ -240,7 +240,7 @@ async def test_whatever_a_source_offers_a_project_that_is_ready_is_told_of(place
     place.write_file(".devcontainer/devcontainer.json", '{"build": {"dockerfile": "a\\u0000b\\ud800"}}')
     (place.source / ".devcontainer" / os.fsdecode(b"\xff")).mkdir()
     reply = await place.make()
-    assert "is not there; it was not used" in reply
+    assert "does not exist; it was not used" in reply
     assert "hello" in await place.home.ask("hello")
     await place.home.ask("rebuild demo", contains="fresh container")
 
@@ -287,7 +287,7 @@ async def test_a_stack_without_an_image_is_not_said_to_be_there(place: Place) ->
     (folder / "stack.toml").write_text('summary = "Zig"\norder = 15\nversion = "0.14"\n')
     (folder / "markers").write_text("build.zig\n")
     place.write(build_zig="")
-    assert "stack: zig (read from build.zig); it has no image: nothing of it is installed" in await place.make()
+    assert "stack: zig (read from build.zig); it has no image: none of it is installed" in await place.make()
 
 
 async def test_where_nothing_is_installed_no_version_is_claimed(tmp_path: Path) -> None:
