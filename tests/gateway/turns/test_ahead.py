@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from gateway.chat import Conversation, Fate
-from gateway.store import turns
+from gateway.store import messages
 from sled.protocol import Cool, Run, Warm
 from tests.conftest import World
 
@@ -77,7 +77,7 @@ async def test_stop_in_the_window_ends_what_was_started(world: World, project: i
 async def test_what_is_withdrawn_in_the_window_ends_what_was_started(world: World, project: int) -> None:
     await world.say("first", "m1")
     await until_told(world, Warm)
-    await world.store.write(lambda c: turns.messages.set_fate(c, [world.accepted[0].id], Fate.DISCARDED))
+    await world.store.write(lambda c: messages.set_fate(c, [world.accepted[0].id], Fate.DISCARDED))
     world.dispatcher.typing(ROOM, ["fake:ana"])
     world.dispatcher.typing(ROOM, [])
     await until_told(world, Cool)
