@@ -91,7 +91,7 @@ async def test_allowed_denied_and_for_the_session(talk: Talk) -> None:
     assert await replies(asking) == ["third"], "the same command was not asked for again"
     assert (talk.source / "written").read_text() == "one\nthree\nthree\n"
     assert "1. `Bash: echo three >> written`" in "\n".join(await talk.says("permissions", "a4"))
-    assert "Not allowed any more" in (await talk.says("revoke 1", "a5"))[0]
+    assert "No longer allowed" in (await talk.says("revoke 1", "a5"))[0]
     asking = talk.prompt(write("three"), {"text": "fourth"}, name="m4")
     await talk.gateway.card()
     assert "1. Bash" in (await talk.says("questions", "a6"))[0]

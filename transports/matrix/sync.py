@@ -64,7 +64,7 @@ class SyncLoop:
         """Receive until cancelled.
 
         Raises:
-            TransportRefused: the account is no good.
+            TransportRefused: the account cannot be used.
         """
         token = await self._insist(partial(self._receiver.cursor, NAME))
         committed, full = token, True
