@@ -10,6 +10,9 @@ alternate, and all three clocks end when the same kind of request is complete at
     cold    from right before the process is started: `claude -p`, with its own home, straight to the stub
     turn    from when the run's frame is handed to the sled
     whole   from right before `Inbox.accept`, with a coalesce window of 0
+
+Then a gateway with the window that people have: each message is the first of its session, whose agent is started while
+the window is open. Measured is how long after the window's end the model is asked, as if it had been warm.
 """
 
 from __future__ import annotations
@@ -40,6 +43,9 @@ from tests.support.claude_api import ClaudeApi
 
 #: A follow-up takes at most this share of a cold start.
 BOUND = 1 / 5
+#: Milliseconds after the end of its window that a cold session asks the model.
+AHEAD_MS = 80.0
+WINDOW_MS = 1500
 BRIEF = {"rounds": 1}
 CLI = Path(claude_agent_sdk.__file__).parent / "_bundled" / "claude"
 
@@ -67,27 +73,31 @@ class Room:
         with patch.object(self._app.sleds, "send", timed):
             yield
 
-    async def say(self, text: str) -> None:
+    async def say(self, text: str, room: str = "room") -> None:
         """A message, once it is accepted."""
-        conversation = Conversation("fake", "room")
+        conversation = Conversation("fake", room)
         await self._app.inbox.accept("fake", [Message(conversation, str(next(self._numbers)), "fake:ana", text)], None)
 
-    async def prompt(self, text: str) -> tuple[float, float]:
+    async def prompt(self, text: str, room: str = "room") -> tuple[float, float]:
         """Seconds from the run's frame, and from the message, until the model was asked; returns after the answer."""
         began = time.monotonic()
-        await self.say(text)
+        await self.say(text, room)
         asked = await self._api.arrived(lambda request: request.main and text in request.prompt)
         await asyncio.wait_for(self._app.fates.all_settled(), 30)
         return asked.at - self._run_sent_at, asked.at - began
 
+    async def settled(self) -> None:
+        """Wait until nothing is under way."""
+        await asyncio.wait_for(self._app.fates.all_settled(), 30)
+
 
 @contextlib.asynccontextmanager
-async def gateway(folder: Path, api: ClaudeApi) -> AsyncIterator[Room]:
+async def gateway(folder: Path, api: ClaudeApi, window_ms: int = 0) -> AsyncIterator[Room]:
     """A gateway whose project's session is warm."""
     settings = Settings(
         gateway={"state_dir": folder / "state", "listen": "127.0.0.1:0"},
         projects={"root": folder / "projects"},
-        dispatcher={"coalesce_window_ms": 0},
+        dispatcher={"coalesce_window_ms": window_ms},
         access={"operators": ["fake:ana"]},
         agent={"kind": "claude", "api_key": "sk-benchmark", "api_base_url": api.base_url},
         engine={"kind": "process", "allow_unsandboxed": True},
@@ -155,11 +165,25 @@ async def run(rounds: int, folder: Path) -> list[Row]:
             turn, whole = await room.prompt(f"warm question {number}.")
             turns.append(turn * 1000)
             wholes.append(whole * 1000)
-    bare = statistics.median(colds)
+    bare, ahead = statistics.median(colds), await started_ahead(rounds, folder / "ahead")
     return [
         Row("turns", "run frame to the model, beside a cold claude -p", statistics.median(turns), "ms", bare, BOUND),
         Row("turns", "message to the model, the same", statistics.median(wholes), "ms", bare),
+        Row("turns", "a window's end to the model, cold", statistics.median(ahead), "ms", bound=AHEAD_MS),
     ]
+
+
+async def started_ahead(rounds: int, folder: Path) -> list[float]:
+    """Milliseconds from the end of the window to the model's first call, each in a session that is cold."""
+    taken = []
+    async with ClaudeApi() as api, gateway(folder, api, WINDOW_MS) as room:
+        for number in range(rounds):
+            here = f"room{number}"
+            await room.say("switch demo", here)
+            await room.settled()
+            _, whole = await room.prompt(f"first question {number}.", here)
+            taken.append(whole * 1000 - WINDOW_MS)
+    return taken
 
 
 def measure(given: argparse.Namespace) -> list[Row]:
