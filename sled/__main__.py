@@ -152,7 +152,8 @@ class Sled:
             await self._children.close()
 
     async def _welcomed(self, welcome: Welcome) -> None:
-        """Send git through the relay, for the hosts that the gateway has a token for."""
+        """Send git through the relay, for the hosts that the gateway has a token for; have a runner stand by."""
+        self._supervisor.stand_by(welcome.agent)
         if welcome.git_hosts == self._git_hosts:
             return
         if not welcome.git_hosts and not git_way.file_of(self._config.home).exists():

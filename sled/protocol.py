@@ -228,11 +228,13 @@ FromSled = Hello | Event | Said | Answer
 class Welcome(Frame, frozen=True, tag="welcome"):
     """Replay each run after the event given here; runs that are missing here, from the start.
 
-    `git_hosts`: hosts that the gateway has a token for; git reaches them through the relay.
+    `git_hosts`: hosts that the gateway has a token for; git reaches them through the relay. `agent`: the one that the
+    project's runs name, so that a runner can load it before anybody writes.
     """
 
     seen: dict[str, int] = {}
     git_hosts: list[str] = []
+    agent: str = ""
 
 
 class Attached(Struct, frozen=True, kw_only=True):

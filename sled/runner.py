@@ -131,6 +131,8 @@ async def main() -> None:
     die_with(int(sys.argv[1]))
     become_subreaper()
     _go_first_when_memory_ends()
+    with contextlib.suppress(KeyError, ImportError):  # the run meets it again, and tells
+        agents.load(sys.argv[2])
     sock = socket.socket(fileno=int(os.environ.pop(FD_VARIABLE)))
     sock.set_inheritable(False)
     reaper = asyncio.create_task(Reaper().run())

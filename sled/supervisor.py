@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import psutil
 
+from sled import agents
 from sled.around import Around
 from sled.channel import FD_VARIABLE, Baseline, Channel, FromRunner, Ready, fit
 from sled.children import Children
@@ -26,6 +27,9 @@ log = logging.getLogger(__name__)
 
 #: Idle runners that stay warm; the one idle for longest goes first.
 MAX_WARM = 8
+#: Seconds that a runner stands by for a session that is cold: a working day, so that a morning's first turn is quick
+#: too where somebody worked the evening before, and a project that nobody uses holds no memory for it.
+STAND_BY_S = 16 * 3600.0
 #: Notes that may go with the end of a run.
 MAX_NOTES = 20
 #: What Python is told to run as a runner.
@@ -99,6 +103,10 @@ class Supervisor:
         self._children = children
         self._around = around
         self._runners: dict[str, _Runner] = {}
+        #: A runner that has loaded its agent and waits for a session that is cold.
+        self._by: _Runner | None = None
+        self._one_by = asyncio.Lock()
+        self._closing = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -112,6 +120,11 @@ class Supervisor:
             log.error("left by an earlier sled, and could not be killed: %s", survivors)
         for run in self._journal.unfinished():
             self._record(run, msgspec.structs.replace(_CRASHED, survivors=survivors))
+
+    def stand_by(self, agent: str) -> None:
+        """Have a runner load an agent now, if that takes long, so that the next cold session need not wait for it."""
+        if agents.takes_long_to_load(agent):
+            self._in_background(self._stand_by(agent))
 
     async def start(self, run: Run) -> None:
         """Journal the run, then hand it to its session's runner. A run that is already known is left alone."""
@@ -198,7 +211,8 @@ class Supervisor:
 
     async def close(self) -> None:
         """End everything; runs under way are interrupted."""
-        for runner in list(self._runners.values()):
+        self._closing = True
+        for runner in [*self._runners.values(), *([self._by] if self._by is not None else [])]:
             self._end(runner, _STOPPED)
         # A runner's end closes its channel, and that ends its listener.
         await self._around.close()
@@ -231,11 +245,43 @@ class Supervisor:
             await self._end(runner, _CRASHED)
         return await self._open(session, agent)
 
+    async def _stand_by(self, agent: str) -> None:
+        async with self._one_by:
+            if self._by is None or self._by.agent != agent or not is_alive(self._by.root):
+                if self._by is not None:
+                    self._end(self._by, _STOPPED)
+                try:
+                    self._by = await self._spawn(agent)
+                except OSError as error:
+                    log.warning("no runner stands by: %s", error)
+                    return
+            if self._closing:
+                self._end(self._by, _STOPPED)
+                return
+            if self._by.expiry is not None:
+                self._by.expiry.cancel()
+            self._by.expiry = asyncio.get_running_loop().call_later(STAND_BY_S, self._end, self._by, _STOPPED)
+
     async def _open(self, session: str, agent: str) -> _Runner:
+        """A runner for a session that is cold: the one that stands by, if it has this agent. Raises OSError."""
+        runner, self._by = self._by, None
+        if runner is not None and (runner.agent != agent or not is_alive(runner.root)):
+            self._end(runner, _STOPPED)
+            runner = None
+        if runner is None:
+            runner = await self._spawn(agent)
+        elif runner.expiry is not None:
+            runner.expiry.cancel()
+        runner.session = session
+        self._runners[session] = runner
+        return runner
+
+    async def _spawn(self, agent: str) -> _Runner:
+        """A new runner, of no session yet. Raises OSError."""
         ours, theirs = socket.socketpair()
         with theirs:
             process = await self.spawn(
-                *(sys.executable, *RUNNER, str(os.getpid())),
+                *(sys.executable, *RUNNER, str(os.getpid()), agent),
                 cwd=self._workspace,
                 env={**self._environment, FD_VARIABLE: str(theirs.fileno())},
                 pass_fds=(theirs.fileno(),),
@@ -248,7 +294,7 @@ class Supervisor:
         except psutil.NoSuchProcess as error:
             ours.close()
             raise OSError("it ended at once") from error
-        runner = self._runners[session] = _Runner(session, agent, process, root, await Channel.open(ours))
+        runner = _Runner("", agent, process, root, await Channel.open(ours))
         self._in_background(self._listen(runner))
         return runner
 
@@ -299,6 +345,7 @@ class Supervisor:
             self._record(turn.run.run, end)
             turn.over.set()
             self._in_background(self._around.left(turn.run))
+            self.stand_by(turn.run.agent)
 
     def _keep_warm(self, runner: _Runner, seconds: float) -> None:
         loop = asyncio.get_running_loop()
@@ -321,6 +368,8 @@ class Supervisor:
         if runner.ending is None:
             if self._runners.get(runner.session) is runner:
                 del self._runners[runner.session]
+            if self._by is runner:
+                self._by = None
             if runner.expiry is not None:
                 runner.expiry.cancel()
             runner.ending = self._in_background(self._kill(runner, end))

@@ -206,7 +206,7 @@ class Runs:
         for run, state in held.items():
             if run not in self._open:
                 then.append(Ack(run=run) if state.finished else Stop(run=run, grace_s=GRACE_S))
-        return Welcome(seen=seen), then
+        return Welcome(seen=seen, agent=self._run_settings(project_id).agent), then
 
     async def on_event(self, project_id: int, event: Event) -> None:
         """An event of a run; known ones are skipped, for a sled replays what it is not sure of."""

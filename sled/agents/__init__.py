@@ -10,7 +10,7 @@ import importlib
 import importlib.util
 from collections.abc import Collection
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from sled.protocol import Finished, Warm
 from sled.turn import Turn
@@ -65,12 +65,22 @@ def available() -> list[str]:
     return [name for name, (_, needs) in AGENTS.items() if not needs or importlib.util.find_spec(needs)]
 
 
-def create(name: str, workspace: Path) -> Agent:
-    """A fresh agent working in `workspace`. Raises KeyError (unknown name), ImportError (its SDK is missing)."""
+def takes_long_to_load(name: str) -> bool:
+    """Whether an agent's package is worth loading before anybody writes; False for a name that is unknown."""
+    return bool(AGENTS.get(name.partition(":")[0], ("", ""))[1])
+
+
+def load(name: str) -> Any:
+    """An agent's module: seconds, where its SDK is large. Raises KeyError (unknown name), ImportError (no SDK)."""
     kind, _, command = name.partition(":")
     if bool(command.strip()) is not (kind == "acp"):
         raise KeyError(name)
-    module, _ = AGENTS[kind]
-    made = importlib.import_module(module)
+    return importlib.import_module(AGENTS[kind][0])
+
+
+def create(name: str, workspace: Path) -> Agent:
+    """A fresh agent working in `workspace`. Raises KeyError (unknown name), ImportError (its SDK is missing)."""
+    made = load(name)
+    command = name.partition(":")[2]
     agent: Agent = made.create(workspace, command) if command else made.create(workspace)
     return agent

@@ -413,3 +413,37 @@ async def test_a_sled_that_does_not_know_it_is_not_told(yard: Yard, sled: psutil
     connected.features = ()
     assert not await yard.send(Warm(session="s", agent="scripted"))
     assert (await yard.answer("@@say one")).text == "one"
+
+
+async def test_a_runner_stands_by_for_the_next_cold_session(yard: Yard, odd: psutil.Process) -> None:
+    await yard.answer("@@run echo $PPID > first", agent="large", session="a")
+    first = psutil.Process(yard.pid("first"))
+    [by] = await until(lambda: [runner for runner in yard.runners(odd) if runner != first])
+    assert (await yard.answer("@@run echo $PPID > parent\n@@say two", agent="large", session="b")).text == "two"
+    assert yard.pid("parent") == by.pid
+    assert len(await until(lambda: set(yard.runners(odd)) - {first, by})) == 1, "and another, for the one after it"
+
+
+async def test_a_runner_stands_by_before_anybody_wrote_and_goes_with_its_sled(yard: Yard) -> None:
+    yard.gateway.agent = "large"
+    sled = yard.sled(program=ODD)
+    [by] = await until(lambda: yard.runners(sled))
+    await yard.gateway.close()
+    await yard.gateway.open()
+    await yard.arrival()
+    assert (await yard.answer("@@run echo $PPID > parent\n@@say one", agent="large")).text == "one"
+    assert yard.pid("parent") == by.pid
+    [other] = await until(lambda: [runner for runner in yard.runners(sled) if runner != by])
+    other.kill()
+    assert (await yard.answer("@@say two", agent="large", session="other")).text == "two", "one that died is replaced"
+    sled.terminate()
+    await until(lambda: not alive(sled.pid))
+    assert not alive(by.pid)
+
+
+async def test_what_stands_by_has_the_agent_that_is_asked_for(yard: Yard) -> None:
+    yard.gateway.agent = "large"
+    sled = yard.sled(program=ODD)
+    [by] = await until(lambda: yard.runners(sled))
+    assert (await yard.answer("@@say one", agent="scripted")).text == "one"
+    await until(lambda: not alive(by.pid))

@@ -93,6 +93,7 @@ def create(workspace: Path) -> Odd:
 KIND = ""
 if __name__ == "__main__":
     here = str(Path(__file__))
+    agents.AGENTS["large"] = ("sled.agents.scripted", "psutil")
     if sys.argv[1:2] == ["runner"]:
         del sys.argv[1]
         real_create = agents.create

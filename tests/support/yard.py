@@ -36,6 +36,7 @@ class Gateway:
         self.hellos: list[Hello] = []
         self.events: list[Event] = []
         self.seen: dict[str, int] = {}
+        self.agent = ""
         self.then: list[Frame] = []
         self.replayed: list[Event] = []
 
@@ -51,7 +52,7 @@ class Gateway:
 
     def on_hello(self, project_id: int, hello: Hello) -> tuple[Welcome, list[Frame]]:
         self.hellos.append(hello)
-        return Welcome(seen=dict(self.seen)), self.then
+        return Welcome(seen=dict(self.seen), agent=self.agent), self.then
 
     def on_connected(self, project_id: int) -> None:
         pass
