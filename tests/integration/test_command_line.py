@@ -48,7 +48,7 @@ async def test_a_pipe_goes_on_behind_a_line_that_is_no_text(huskies: Huskies) ->
     done = await huskies("run", "--pipe", stdin=b"version\n\xff\xfe\n" + b"x" * 2**20 + b"\nwhoami\n")
     assert done.code == 0
     assert "Line 2 is not valid UTF-8" in done.out
-    assert "1,048,576 characters; the most is" in done.out
+    assert "1,048,576 characters; the limit is" in done.out
     assert "operator" in done.out.splitlines()[-1]
 
 

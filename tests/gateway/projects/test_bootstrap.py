@@ -105,7 +105,7 @@ async def test_git_wants_an_empty_folder(isolated: House) -> None:
         ("file:///etc", "A folder of the host cannot be cloned"),
         ("/etc", "A folder of the host cannot be cloned"),
         ("ext::sh", "URLs with :: start programs"),
-        ("--upload-pack=x", "--git wants a value"),
+        ("--upload-pack=x", "--git needs a value"),
         ("git@github.com:you/repo.git", "https://github.com/you/repo.git"),
         ("http://git.example.org/a.git", "is not encrypted"),
         ("https://ana:canary@git.example.org/a.git", "holds a user name or a token"),
@@ -391,7 +391,7 @@ async def test_the_project_that_one_came_from_is_gone_meanwhile(gated: House) ->
     gate(gated).open.set()
     await gated.transport.until(lambda texts: any("Creating beta failed at" in text for text in texts))
     assert gated.app.projects.all() == []
-    assert "No project is active" in await gated.ask("status") or "There is no project yet" in gated.transport.texts[-1]
+    assert "No project is active" in await gated.ask("status") or "No projects yet" in gated.transport.texts[-1]
     gate(gated).fails = False
     await gated.ask("new project beta", contains="is ready")
 
