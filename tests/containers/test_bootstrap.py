@@ -140,7 +140,7 @@ async def test_killed_behind_a_clone_it_converges_too(tmp_path: Path, engine: No
             folder.mkdir(parents=True)
             os.chown(folder, 1000, 1000)
             told = await gateway.said(f"new project demo --path {folder} --git https://{git.host}/not-there.git", "n")
-            assert "failed at: clone https://" in told
+            assert "failed at this step: clone https://" in told
             assert "Nothing was left behind" in told
             assert list(folder.iterdir()) == []
             assert token not in told

@@ -110,7 +110,7 @@ async def test_prompt_sends_what_looks_like_a_command(home: House) -> None:
 )
 async def test_bad_names_are_refused_with_the_rule(home: House, name: str, tmp_path: Path) -> None:
     told = await home.ask(f"new project {name}")
-    assert "small letters" in told
+    assert "lower-case letters" in told
     assert "new project my-app" in told
     assert home.app.projects.all() == []
     assert not (tmp_path / "projects").exists()
@@ -127,7 +127,7 @@ async def test_bad_paths_are_refused_with_the_reason(home: House, tmp_path: Path
         ("/does/not/exist", "not inside an allowed folder"),
         (f"{root}/../elsewhere", "not inside an allowed folder"),
         (f"{root}/out", "not inside an allowed folder"),
-        ("relative/path", "wants a whole path"),
+        ("relative/path", "needs a full path"),
         (str(state), "not inside an allowed folder"),
         (f"{root}/full", "--adopt"),
     ]:

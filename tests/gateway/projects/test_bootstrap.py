@@ -529,6 +529,6 @@ async def test_a_project_that_nobody_was_told_of_yet_is_not_taken_for_unfinished
     stored = await gated.app.store.read(lambda c: rows.by_name(c, "demo"))
     assert stored is not None
     await projects.reconciler.finish(replace(stored, ready_at=None))
-    assert "There is a project demo already" in await gated.ask("new project demo", room="other")
+    assert "There is already a project demo" in await gated.ask("new project demo", room="other")
     projects.begin(made.project)
     assert projects.state(projects.get("demo")) == "ready"

@@ -266,7 +266,7 @@ async def test_a_container_that_does_not_come_up_gives_way_to_the_one_before(pla
     before = place.home.app.projects.get("demo")
     place.engine.fail_image = "rust-go"
     told = await place.home.ask("rebuild demo --stack rust", contains="did not come up")
-    assert "So demo runs in a container like the one that it had." in told
+    assert "So demo is back in a container like the one it had." in told
     after = place.home.app.projects.get("demo")
     assert (after.image, after.layers, after.stack, after.wanted) == (before.image, before.layers, "go", "")
     assert "hello" in await place.home.ask("hello")
