@@ -108,12 +108,12 @@ async def test_git_wants_an_empty_folder(isolated: House) -> None:
         ("--upload-pack=x", "--git needs a value"),
         ("git@github.com:you/repo.git", "https://github.com/you/repo.git"),
         ("http://git.example.org/a.git", "is not encrypted"),
-        ("https://ana:canary@git.example.org/a.git", "holds a user name or a token"),
-        ("https://git.example.org/../../etc", "cannot hold . or .."),
-        ("https://git.example.org/a.git?x=$(id)", "no ? and no #"),
+        ("https://ana:canary@git.example.org/a.git", "contains a user name or a token"),
+        ("https://git.example.org/../../etc", "cannot contain . or .."),
+        ("https://git.example.org/a.git?x=$(id)", "no ? or #"),
         ("https://git.example.org/a b", "no spaces"),
         ("https://gıthub.com/a.git", "plain letters"),
-        ("https://", "a host must come"),
+        ("https://", "A host must follow https:"),
     ],
 )
 async def test_a_url_that_is_none_leaves_nothing(isolated: House, url: str, told: str) -> None:
