@@ -52,7 +52,7 @@ async def _bounded(name: str, looking: Awaitable[list[Finding]]) -> list[Finding
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{type(error).__name__} in {Path(place.filename).name}, line {place.lineno}"
         log.error("the check of %s failed: %s", name, where)
-        return [broken(name, f"the check itself failed, by a defect of huskies: {where}")]
+        return [broken(name, f"the check itself failed, because of a defect of huskies: {where}")]
 
 
 async def _address(settings: Settings, life: str | None) -> list[Finding]:
@@ -60,7 +60,7 @@ async def _address(settings: Settings, life: str | None) -> list[Finding]:
     if gateway.public_url:
         return [await public_url.check(gateway.public_url, gateway.listen, life)]
     if slack is not None and slack.enabled and slack.mode == "http":
-        told = "not set, so nobody can tell whether Slack reaches us; set gateway.public_url to the https:// address"
+        told = "not set, so whether Slack reaches us is not known; set gateway.public_url to the https:// address"
         return [hint(public_url.NAME, told)]
     return []
 

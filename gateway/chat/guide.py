@@ -1,4 +1,4 @@
-"""What a platform has people click and paste: the nouns of `huskies init`; each transport has a guide."""
+"""What people have to click and paste on a platform: the nouns of `huskies init`; each transport has a guide."""
 
 from __future__ import annotations
 
