@@ -123,8 +123,9 @@ class Worker:
                 self._news.clear()
                 self._held = False
                 try:
-                    while not self._held and (row := await self._store.read(self._next)):
-                        await self._deliver(row)
+                    row = await self._store.read(self._next)
+                    while row is not None and not self._held:
+                        row = await self._deliver(row)
                     await self._edit_live()
                 except StateError:
                     # Nothing is lost: the row is as it was. Try again when the disk may have recovered.
@@ -141,10 +142,10 @@ class Worker:
     def _next(self, connection: Connection) -> Outgoing | None:
         return rows.next_pending(connection, self.conversation)
 
-    async def _deliver(self, row: Outgoing) -> None:
+    async def _deliver(self, row: Outgoing) -> Outgoing | None:
+        """Try to send a row; the one that comes next then, which may be the same one. Raises StateError."""
         if row.state == "sending":
-            await self._settle(row, "unknown", error="the gateway ended while this was being sent")
-            return
+            return await self._settle(row, "unknown", error="the gateway ended while this was being sent")
         if not self._transport.capabilities.idempotent:
             await self._settle(row, "sending")
         try:
@@ -152,32 +153,33 @@ class Worker:
                 ref = await self._hand_over(row)
         except DeliveryRefused as error:
             log.warning("%s refused message %s: %s", self._transport.name, row.id, error)
-            await self._refused(row, str(error))
+            return await self._refused(row, str(error))
         except OutcomeUnknown as error:
             log.warning("%s may have taken message %s: %s", self._transport.name, row.id, error)
-            await self._settle(row, "unknown", error=str(error))
+            return await self._settle(row, "unknown", error=str(error))
         except DeliveryHeld as error:  # until somebody writes there; then we are woken
             self._held = True
             why = str(error)
             await self._store.write(lambda c: rows.hold(c, row.id, why))
+            return None
         except StateError:
             raise
         except (TransportDown, TransportRefused) as error:
             if await self._too_old(row):
-                await self._settle(row, "failed", error=str(error))
-                return
+                return await self._settle(row, "failed", error=str(error))
             await self._settle(row, "pending", error=str(error))
             await self._back_off(error)
+            return await self._store.read(self._next)  # much may have come in the meantime
         except Exception as error:
             # A defect: it would fail again each time, and hold up whatever comes behind it.
             log.exception("%s stumbled over message %s", self._transport.name, row.id)
-            await self._settle(row, "unknown", error=f"{type(error).__name__}: {error}")
+            return await self._settle(row, "unknown", error=f"{type(error).__name__}: {error}")
         else:
             kill_points.reach("outbox.sent")
             self._failures = 0
             self.sent += 1
             self._refs[row.id] = ref
-            await self._settle(row, "sent", external_id=ref.external_id)
+            return await self._settle(row, "sent", external_id=ref.external_id)
 
     async def _hand_over(self, row: Outgoing) -> MessageRef:
         choices = decode_choices(row.choices)
@@ -252,15 +254,26 @@ class Worker:
             self._pace.pause(pause)
         await asyncio.sleep(pause)
 
-    async def _refused(self, row: Outgoing, why: str) -> None:
-        """A row will never arrive; of a file people are told that, and where it lies."""
+    async def _refused(self, row: Outgoing, why: str) -> Outgoing | None:
+        """A row will never arrive; of a file people are told that, and where it lies. What comes next."""
         most = self._transport.capabilities.max_text
-        await self._store.write(lambda c: fail(c, row, why, most))
+
+        def unit(connection: Connection) -> Outgoing | None:
+            fail(connection, row, why, most)
+            return self._next(connection)
+
+        return await self._store.write(unit)
 
     async def _settle(
         self, row: Outgoing, state: rows.State, *, external_id: str | None = None, error: str = ""
-    ) -> None:
-        await self._store.write(lambda c: rows.set_state(c, row.id, state, external_id=external_id, error=error))
+    ) -> Outgoing | None:
+        """Record how a row stands; what comes next, as is known in the same transaction."""
+
+        def unit(connection: Connection) -> Outgoing | None:
+            rows.set_state(connection, row.id, state, external_id=external_id, error=error)
+            return self._next(connection)
+
+        return await self._store.write(unit)
 
 
 def fail(connection: Connection, row: Outgoing, why: str, most: int) -> None:

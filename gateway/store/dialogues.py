@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
+from gateway.store.prepared import Prepared
 from gateway.store.tables import dialogues, sessions
 from gateway.store.turns import SessionKey
 
@@ -34,9 +35,7 @@ def note(connection: Connection, session_id: int, *, agent: str, agent_session: 
         "began_at": now,
         "last_at": now,
     }
-    insert = upsert(dialogues).values(**values)
-    known = ["session_id", "agent_session"]
-    connection.execute(insert.on_conflict_do_update(index_elements=known, set_={"last_at": now}))
+    _NOTE.run(connection, values)
 
 
 def of_session(connection: Connection, key: SessionKey, limit: int) -> list[Dialogue]:
@@ -51,3 +50,10 @@ def of_session(connection: Connection, key: SessionKey, limit: int) -> list[Dial
     return [
         Dialogue(row.agent, row.agent_session, row.title, row.last_at, row.agent_session == row.current) for row in rows
     ]
+
+
+_new = upsert(dialogues)
+_NOTE = Prepared(
+    _new.on_conflict_do_update(index_elements=["session_id", "agent_session"], set_={"last_at": _new.excluded.last_at}),
+    *("session_id", "agent", "agent_session", "title", "began_at", "last_at"),
+)

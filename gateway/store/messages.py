@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, Select, bindparam, func, select, true, update
+from sqlalchemy import Connection, Select, bindparam, func, select, true, update
 from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.exc import NoResultFound
 
 from gateway.chat import Attachment, Conversation, Fate, Message, MessageRef
 from gateway.store.conversations import Destination
@@ -134,7 +136,10 @@ def withdraw(connection: Connection, transport: str, external_id: str, sender: s
 
 def by_id(connection: Connection, message_id: int) -> StoredMessage:
     """The message with this id."""
-    return _message(connection.execute(_select().where(messages.c.id == message_id)).one())
+    found = _BY_ID.first(connection, {"message": message_id})
+    if found is None:
+        raise NoResultFound(f"message {message_id}")
+    return _message(found)
 
 
 def of_event(connection: Connection, event: Message) -> StoredMessage:
@@ -156,7 +161,7 @@ def queued(
 
     Both oldest first.
     """
-    rows = connection.execute(_QUEUED, {"project": project_id, "conversation": conversation_id})
+    rows = _QUEUED.all(connection, {"project": project_id, "conversation": conversation_id})
     found = [_message(row) for row in rows]
     alone = next((at for at, message in enumerate(found) if message.text == COMPACT), len(found))
     alone = max(1, alone)
@@ -170,7 +175,7 @@ def enqueue(connection: Connection, message_id: int, key: tuple[int, int], limit
     """
     project_id, conversation_id = key
     values = {"message": message_id, "project": project_id, "conversation": conversation_id, "most": limit}
-    return connection.execute(_ENQUEUE, values).rowcount == 1
+    return _ENQUEUE.run(connection, values) == 1
 
 
 def begin_command(connection: Connection, message_id: int) -> bool:
@@ -185,15 +190,18 @@ def begin_command(connection: Connection, message_id: int) -> bool:
 
 def of_turn(connection: Connection, turn_id: int) -> list[StoredMessage]:
     """The batch of a turn, oldest first."""
-    return _all(connection, _select().where(messages.c.turn_id == turn_id))
+    return [_message(row) for row in _OF_TURN.all(connection, {"turn": turn_id})]
 
 
 def set_fate(connection: Connection, ids: Collection[int], fate: Fate, *, turn_id: int | None = None) -> None:
     """Give messages a fate, and the turn that takes them when there is one."""
     values: dict[str, object] = {"fate": fate, "settled_at": time.time() if fate.final else None}
+    statement = _SET_FATE
     if turn_id is not None:
         values["turn_id"] = turn_id
-    connection.execute(update(messages).where(messages.c.id.in_(ids)).values(**values))
+        statement = _TAKE
+    for message_id in ids:
+        statement.run(connection, {"message": message_id, **values})
 
 
 def last_received_at(connection: Connection, conversation: Conversation) -> float:
@@ -220,11 +228,10 @@ def _select() -> Select[tuple[object, ...]]:
 
 
 def _all(connection: Connection, statement: Select[tuple[object, ...]]) -> list[StoredMessage]:
-    rows: Sequence[Row[tuple[object, ...]]] = connection.execute(statement.order_by(messages.c.id)).all()
-    return [_message(row) for row in rows]
+    return [_message(row) for row in connection.execute(statement.order_by(messages.c.id)).all()]
 
 
-def _message(row: Row[tuple[object, ...]]) -> StoredMessage:
+def _message(row: Any) -> StoredMessage:
     return StoredMessage(
         id=row.id,
         conversation_id=row.conversation_id,
@@ -256,7 +263,11 @@ _IN_SESSION = (
     & (messages.c.fate == Fate.QUEUED)
     & messages.c.settled_at.is_(None)  # lets the partial index be used: history costs nothing
 )
-_QUEUED = _select().where(_IN_SESSION).order_by(messages.c.id)
+_QUEUED = Prepared(_select().where(_IN_SESSION).order_by(messages.c.id))
+_BY_ID = Prepared(_select().where(messages.c.id == bindparam("message")))
+_OF_TURN = Prepared(_select().where(messages.c.turn_id == bindparam("turn")).order_by(messages.c.id))
+_SET_FATE = Prepared(update(messages).where(messages.c.id == bindparam("message")), "fate", "settled_at")
+_TAKE = Prepared(update(messages).where(messages.c.id == bindparam("message")), "fate", "settled_at", "turn_id")
 _others = messages.alias("others")
 _WAITING_BESIDE = (
     (_others.c.project_id == bindparam("project"))
@@ -264,7 +275,7 @@ _WAITING_BESIDE = (
     & (_others.c.fate == Fate.QUEUED)
     & _others.c.settled_at.is_(None)
 )
-_ENQUEUE = (
+_ENQUEUE = Prepared(
     update(messages)
     .where(
         messages.c.id == bindparam("message"),

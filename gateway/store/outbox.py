@@ -7,11 +7,12 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, Select, func, insert, select, text, update
+from sqlalchemy import Connection, Select, bindparam, func, insert, select, text, update
 
 from gateway.chat import Conversation
+from gateway.store.prepared import Prepared
 from gateway.store.tables import conversations, outbox
 
 # Spelled out as in the partial indexes: with bound parameters SQLite could not use these.
@@ -63,31 +64,26 @@ def add(
     file: str = "",
 ) -> list[int]:
     """Store what shall be sent; the first part takes the place of row `replaces`, the last offers the `choices`."""
-    ids = []
+    ids: list[int] = []
     for number, part in enumerate(parts):
         first = number == 0
-        ids.append(
-            connection.scalar(
-                insert(outbox)
-                .values(
-                    conversation_id=conversation_id,
-                    message_id=message_id,
-                    turn_id=turn_id,
-                    kind=kind,
-                    text=part,
-                    choices=choices if number == len(parts) - 1 else "",
-                    file=file,
-                    reply_to=reply_to if first else "",
-                    replaces=replaces if first else None,
-                    state="pending",
-                    created_at=time.time(),
-                )
-                .returning(outbox.c.id)
-            )
-        )
+        values = {
+            "conversation_id": conversation_id,
+            "message_id": message_id,
+            "turn_id": turn_id,
+            "kind": kind,
+            "text": part,
+            "choices": choices if number == len(parts) - 1 else "",
+            "file": file,
+            "reply_to": reply_to if first else "",
+            "replaces": replaces if first else None,
+            "state": "pending",
+            "created_at": time.time(),
+        }
+        ids.append(int(_ADD.scalar(connection, values) or 0))
     if replaces is not None:
         drop_unsent(connection, replaces)
-    return [row for row in ids if row is not None]
+    return ids
 
 
 def encode_choices(words: Sequence[str]) -> str:
@@ -107,17 +103,8 @@ def drop_unsent(connection: Connection, row_id: int) -> None:
 
 def next_pending(connection: Connection, conversation: Conversation) -> Outgoing | None:
     """The oldest row of a conversation that is not sent yet."""
-    row = connection.execute(
-        _select()
-        .where(
-            conversations.c.transport == conversation.transport,
-            conversations.c.room == conversation.room,
-            conversations.c.thread == conversation.thread,
-            _UNSENT,
-        )
-        .order_by(outbox.c.id)
-        .limit(1)
-    ).one_or_none()
+    values = {"transport": conversation.transport, "room": conversation.room, "thread": conversation.thread}
+    row = _NEXT.first(connection, values)
     return None if row is None else _outgoing(row)
 
 
@@ -155,12 +142,9 @@ def set_state(
     connection: Connection, row_id: int, state: State, *, external_id: str | None = None, error: str = ""
 ) -> None:
     """Record how a delivery stands."""
-    values: dict[str, object] = {"state": state, "error": error}
-    if state == "sent":
-        values["sent_at"] = time.time()
-    if external_id is not None:
-        values["external_id"] = external_id
-    connection.execute(update(outbox).where(outbox.c.id == row_id).values(**values))
+    sent_at = time.time() if state == "sent" else None
+    values = {"row": row_id, "how": state, "why": error, "at": sent_at, "theirs": external_id}
+    _SET_STATE.run(connection, values)
 
 
 def hold(connection: Connection, row_id: int, error: str) -> None:
@@ -212,7 +196,7 @@ def _select() -> Select[tuple[object, ...]]:
     )
 
 
-def _outgoing(row: Row[tuple[object, ...]]) -> Outgoing:
+def _outgoing(row: Any) -> Outgoing:
     return Outgoing(
         id=row.id,
         conversation=Conversation(row.transport, row.room, row.thread),
@@ -228,3 +212,32 @@ def _outgoing(row: Row[tuple[object, ...]]) -> Outgoing:
         created_at=row.created_at,
         held=bool(row.held),
     )
+
+
+# What every reply runs is built once: building a statement costs as much as running it.
+_ADD = Prepared(
+    insert(outbox).returning(outbox.c.id),
+    *("conversation_id", "message_id", "turn_id", "kind", "text", "choices", "file", "reply_to", "replaces", "state"),
+    "created_at",
+)
+_NEXT = Prepared(
+    _select()
+    .where(
+        conversations.c.transport == bindparam("transport"),
+        conversations.c.room == bindparam("room"),
+        conversations.c.thread == bindparam("thread"),
+        _UNSENT,
+    )
+    .order_by(outbox.c.id)
+    .limit(1)
+)
+_SET_STATE = Prepared(
+    update(outbox)
+    .where(outbox.c.id == bindparam("row"))
+    .values(
+        state=bindparam("how"),
+        error=bindparam("why"),
+        sent_at=func.coalesce(bindparam("at"), outbox.c.sent_at),
+        external_id=func.coalesce(bindparam("theirs"), outbox.c.external_id),
+    )
+)

@@ -6,14 +6,15 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import Connection, Row, Select, delete, func, select, text, update
+from sqlalchemy import Connection, Select, bindparam, delete, func, select, text, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from gateway.chat import Conversation
 from gateway.store.conversations import Destination
+from gateway.store.prepared import Prepared
 from gateway.store.tables import conversations, questions, rules, sessions, turns
 from sled.protocol import Question
 
@@ -110,8 +111,7 @@ def all_open(connection: Connection) -> list[Asked]:
 
 def open_of_turn(connection: Connection, turn_id: int) -> list[Asked]:
     """What a turn waits for, oldest first."""
-    where = (questions.c.turn_id == turn_id, _OPEN)
-    return [_asked(row) for row in connection.execute(_select().where(*where).order_by(questions.c.id))]
+    return [_asked(row) for row in _OPEN_OF_TURN.all(connection, {"turn": turn_id})]
 
 
 def settled_of_open_turns(connection: Connection) -> list[Asked]:
@@ -244,7 +244,7 @@ def _select() -> Select[tuple[object, ...]]:
     )
 
 
-def _asked(row: Row[tuple[object, ...]]) -> Asked:
+def _asked(row: Any) -> Asked:
     return Asked(
         id=row.id,
         turn_id=row.turn_id,
@@ -263,3 +263,7 @@ def _asked(row: Row[tuple[object, ...]]) -> Asked:
         answers=tuple(tuple(answer) for answer in json.loads(row.answer or "[]")),
         answered_by=row.answered_by,
     )
+
+
+# Every turn asks this when it ends: building the statement costs as much as running it.
+_OPEN_OF_TURN = Prepared(_select().where(questions.c.turn_id == bindparam("turn"), _OPEN).order_by(questions.c.id))

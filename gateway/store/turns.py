@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, func, insert, select, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    bindparam,
+    func,
+    insert,
+    null,
+    select,
+    update,
+)
 
 from gateway.chat import Attachment, Fate
 from gateway.store import messages, usage
 from gateway.store.messages import StoredMessage
+from gateway.store.prepared import Prepared
 from gateway.store.tables import dialogues, sessions, turns
 from gateway.store.tables import messages as messages_table
 from sled.protocol import Finished
@@ -73,13 +86,13 @@ def claim(  # the whole of "a turn begins", in one transaction
         return None
     session = _session(connection, key)
     commands = commands_since(connection, session.id, key.conversation_id)
-    taken = set(connection.scalars(_TAKEN, {"project": key.project_id}))
+    taken = {row.slot for row in _TAKEN.all(connection, {"project": key.project_id})}
     slot = next((slot for slot in range(slots) if slot not in taken), None)
     if slot is None:
         raise NoFreeSlot
     started_at, requested_by = time.time(), batch[0].sender
-    turn_id = connection.scalar(
-        _BEGIN,
+    turn_id = _BEGIN.scalar(
+        connection,
         {
             "run": run,
             "session_id": session.id,
@@ -122,25 +135,15 @@ def dialogue(connection: Connection, key: SessionKey, agent: str) -> tuple[str, 
 
 def commands_since(connection: Connection, session_id: int, conversation_id: int) -> tuple[str, ...]:
     """What people typed in a conversation, of what is no prompt, since the last turn of a session; oldest first."""
-    return tuple(connection.scalars(_COMMANDS, {"session": session_id, "conversation": conversation_id}))
+    found = _COMMANDS.all(connection, {"session": session_id, "conversation": conversation_id})
+    return tuple(row.text for row in found)
 
 
 def finish(connection: Connection, turn: Turn, end: Finished, fate: Fate) -> float | None:
     """Record how a turn ended and give its messages their fate; what the run cost, USD, or None if that is done."""
     now = time.time()
-    result = connection.execute(
-        update(turns)
-        .where(turns.c.id == turn.id, turns.c.ended_at.is_(None))
-        .values(
-            ended_at=now,
-            waited_s=_waited(now),
-            ending=end.ending,
-            reason=end.reason,
-            error=end.error,
-            parked_until=None,
-        )
-    )
-    if result.rowcount == 0:
+    values = {"turn": turn.id, "now": now, "how": end.ending, "why": end.reason, "told": end.error}
+    if _FINISH.run(connection, values) == 0:
         return None
     cost = usage.told_by_agent(connection, turn.id, end)
     batch = messages.of_turn(connection, turn.id)
@@ -169,7 +172,7 @@ def go_on(connection: Connection, turn_id: int, *, journal: str) -> None:
     connection.execute(update(turns).where(turns.c.id == turn_id).values(**values))
 
 
-def _waited(now: float) -> ColumnElement[float]:
+def _waited(now: float | BindParameter[float]) -> ColumnElement[float]:
     """How long a turn waited, if it waits no longer: until when it was to be parked is counted already."""
     return turns.c.waited_s + (now - func.coalesce(turns.c.parked_until, now))
 
@@ -234,23 +237,21 @@ def set_progress(connection: Connection, turn_id: int, outbox_id: int) -> None:
 def set_agent_session(connection: Connection, key: SessionKey, generation: str, agent_session: str) -> None:
     """Remember how to resume a dialogue, unless it was reset since (`generation` is the wire's session name)."""
     session_id, _, number = generation.partition("-")
-    connection.execute(
-        update(sessions)
-        .where(
-            sessions.c.id == int(session_id.removeprefix("s")),
-            sessions.c.project_id == key.project_id,
-            sessions.c.generation == int(number),
-        )
-        .values(agent_session=agent_session)
+    _RESUME.run(
+        connection,
+        {
+            "session": int(session_id.removeprefix("s")),
+            "project": key.project_id,
+            "number": int(number),
+            "agent_session": agent_session,
+        },
     )
 
 
-def _of_agent(connection: Connection, session: Row[tuple[object, ...]], agent: str) -> str:
+def _of_agent(connection: Connection, session: Any, agent: str) -> str:
     """What this agent resumes; another one's dialogue means nothing to it."""
-    theirs = select(dialogues.c.agent).where(
-        dialogues.c.session_id == session.id, dialogues.c.agent_session == session.agent_session
-    )
-    return str(session.agent_session) if connection.scalar(theirs) in (agent, None) else ""
+    whose = _WHOSE.scalar(connection, {"session": session.id, "dialogue": session.agent_session})
+    return str(session.agent_session) if whose in (agent, None) else ""
 
 
 def reset(connection: Connection, key: SessionKey, agent_session: str = "") -> str:
@@ -279,12 +280,12 @@ def take(connection: Connection, turn: Turn, message_id: int) -> bool:
     return result.rowcount == 1
 
 
-def _session(connection: Connection, key: SessionKey) -> Row[tuple[object, ...]]:
+def _session(connection: Connection, key: SessionKey) -> Any:
     values = {"project": key.project_id, "conversation": key.conversation_id}
-    row = connection.execute(_SESSION, values).one_or_none()
+    row = _SESSION.first(connection, values)
     if row is None:
         connection.execute(insert(sessions).values(**key._asdict()))
-        row = connection.execute(_SESSION, values).one()
+        row = _SESSION.first(connection, values)
     return row
 
 
@@ -318,13 +319,43 @@ def _turn(connection: Connection, row: Row[tuple[object, ...]]) -> Turn:
 
 
 # What every turn runs is built once: building a statement costs as much as running it.
-_SESSION = select(sessions).where(
-    sessions.c.project_id == bindparam("project"), sessions.c.conversation_id == bindparam("conversation")
+_SESSION = Prepared(
+    select(sessions).where(
+        sessions.c.project_id == bindparam("project"), sessions.c.conversation_id == bindparam("conversation")
+    )
 )
-_TAKEN = select(turns.c.slot).where(turns.c.project_id == bindparam("project"), turns.c.ended_at.is_(None))
-_BEGIN = insert(turns).returning(turns.c.id)
+_WHOSE = Prepared(
+    select(dialogues.c.agent).where(
+        dialogues.c.session_id == bindparam("session"), dialogues.c.agent_session == bindparam("dialogue")
+    )
+)
+_TAKEN = Prepared(select(turns.c.slot).where(turns.c.project_id == bindparam("project"), turns.c.ended_at.is_(None)))
+_BEGIN = Prepared(
+    insert(turns).returning(turns.c.id),
+    *("run", "session_id", "project_id", "slot", "agent", "journal", "requested_by", "started_at"),
+)
+_FINISH = Prepared(
+    update(turns)
+    .where(turns.c.id == bindparam("turn"), turns.c.ended_at.is_(None))
+    .values(
+        ended_at=bindparam("now"),
+        waited_s=_waited(bindparam("now")),
+        ending=bindparam("how"),
+        reason=bindparam("why"),
+        error=bindparam("told"),
+        parked_until=null(),
+    )
+)
+_RESUME = Prepared(
+    update(sessions).where(
+        sessions.c.id == bindparam("session"),
+        sessions.c.project_id == bindparam("project"),
+        sessions.c.generation == bindparam("number"),
+    ),
+    "agent_session",
+)
 _last_turn = select(turns.c.id).where(turns.c.session_id == bindparam("session")).order_by(turns.c.id.desc()).limit(1)
-_COMMANDS = (
+_COMMANDS = Prepared(
     select(messages_table.c.text)
     .where(
         messages_table.c.conversation_id == bindparam("conversation"),

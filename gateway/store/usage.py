@@ -6,9 +6,11 @@ import json
 import re
 from collections import Counter
 from dataclasses import astuple, dataclass
+from typing import Any
 
-from sqlalchemy import Connection, Row, and_, case, func, literal, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, case, func, literal, or_, select, update
 
+from gateway.store.prepared import Prepared
 from gateway.store.tables import projects, turns
 from sled.protocol import Finished
 
@@ -64,6 +66,7 @@ def add(connection: Connection, project_id: int, session: str, used: Used) -> bo
 #: What a token of each kind costs, as a multiple of an uncached input token: the same for all models of a family.
 _WEIGHTS = {"input_tokens": 1.0, "output_tokens": 5.0, "cache_read_tokens": 0.1, "cache_write_tokens": 1.25}
 _LATELY = 50
+_TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
 
 
 def told_by_agent(connection: Connection, turn_id: int, end: Finished) -> float:
@@ -72,23 +75,22 @@ def told_by_agent(connection: Connection, turn_id: int, end: Finished) -> float:
     An agent that was killed tells no cost. Then it is estimated from what the same tokens cost lately with this model,
     so that a budget is not got round by `stop`.
     """
-    row = connection.execute(select(turns).where(turns.c.id == turn_id)).one()
+    row = _OF_TURN.first(connection, {"turn": turn_id})
+    assert row is not None
     tools = Counter(json.loads(row.tools or "{}"))
     tools.update(end.tools)
     cost = end.cost_usd
     if not cost and row.calls and not row.cost_usd:
         cost = _weight(row) * _lately(connection, row.model)
-    values: dict[str, object] = {"cost_usd": row.cost_usd + cost, "model": row.model or end.model}
-    if tools:
-        values["tools"] = json.dumps(dict(tools))
-    if not row.calls:
-        for name in ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens"):
-            values[name] = getattr(row, name) + getattr(end, name)
-    connection.execute(update(turns).where(turns.c.id == turn_id).values(**values))
+    values = {"cost_usd": row.cost_usd + cost, "model": row.model or end.model}
+    values["tools"] = json.dumps(dict(tools)) if tools else row.tools
+    for name in _TOKENS:  # the proxy's own account is better than the agent's
+        values[name] = getattr(row, name) + (0 if row.calls else getattr(end, name))
+    _TELL.run(connection, {"turn": turn_id, **values})
     return cost
 
 
-def _weight(row: Row[tuple[object, ...]]) -> float:
+def _weight(row: Any) -> float:
     """A turn's tokens, as uncached input tokens of the same cost."""
     return sum(float(getattr(row, name)) * weight for name, weight in _WEIGHTS.items())
 
@@ -171,3 +173,8 @@ def _turn_of(connection: Connection, project_id: int, session: str) -> int | Non
                 return int(row.id)
     row = connection.execute(newest).one_or_none()
     return None if row is None else int(row.id)
+
+
+# Every turn runs these when it ends: building a statement costs as much as running it.
+_OF_TURN = Prepared(select(turns).where(turns.c.id == bindparam("turn")))
+_TELL = Prepared(update(turns).where(turns.c.id == bindparam("turn")), "cost_usd", "model", "tools", *_TOKENS)

@@ -66,6 +66,9 @@ class Running:
     parked_at: float = 0.0  # on the event loop's clock; 0: the run is at work
     timer: asyncio.TimerHandle | None = None
     over: asyncio.Event = field(default_factory=asyncio.Event)
+    #: The dialogue that the run told first, until that is committed.
+    noting: asyncio.Future[None] | None = None
+    dialogue: str = ""
 
 
 @dataclass(frozen=True, slots=True)

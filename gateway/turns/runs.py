@@ -226,7 +226,11 @@ class Runs:
         turn = running.turn
         match body:
             case Started(agent_session=session):
-                await self._store.write(lambda c: _note_dialogue(c, turn, session))
+                running.dialogue = session
+                # Handed in, and not waited for: what comes of the run is written after it. A run that is over at once
+                # shares its transaction.
+                running.noting = self._store.write(lambda c: _note_dialogue(c, turn, session))
+                running.noting.add_done_callback(partial(_noted, running))
             case Steered(message=message_id):
                 if await self._store.write(lambda c: turns.take(c, turn, message_id)):
                     message = await self._store.read(lambda c: messages.by_id(c, message_id))
@@ -284,6 +288,8 @@ class Runs:
         def unit(connection: Connection) -> tuple[float, tuple[StoredMessage, ...]]:
             cost = turns.finish(connection, turn, end, fate)
             if cost is not None:
+                if running.dialogue:  # its own note was refused
+                    _note_dialogue(connection, turn, running.dialogue)
                 self._questions.close(connection, turn.id)
                 if end.agent_session:
                     turns.set_agent_session(connection, turn.key, turn.session, end.agent_session)
@@ -422,6 +428,16 @@ class Runs:
         for running in self._open.values():
             if running.timer is not None:
                 running.timer.cancel()
+
+
+def _noted(running: Running, noting: asyncio.Future[None]) -> None:
+    """A dialogue is committed; one that was refused is noted with the end of its turn."""
+    if noting.cancelled():
+        return
+    if (error := noting.exception()) is None:
+        running.dialogue = ""
+    else:
+        log.error("the dialogue of turn %s is noted later: %s", running.turn.id, error)
 
 
 def _note_dialogue(connection: Connection, turn: Turn, agent_session: str) -> None:

@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -389,10 +389,17 @@ def test_the_migrations_make_the_tables_of_the_code(empty_database: Path) -> Non
     ],
 )
 def test_what_every_message_asks_does_not_walk_the_history(
-    empty_database: Path, make: Callable[[], tuple[Any, ...]]
+    empty_database: Path, make: Callable[[], tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SQLite's own plan: no table is scanned, and none by an index over what is settled."""
-    statements: list[tuple[str, tuple[object, ...]]] = []
+    statements: list[tuple[str, Any]] = []
+    run = Prepared._run
+
+    def noted(prepared: Prepared, connection: Connection, values: Mapping[str, Any]) -> sqlite3.Cursor:
+        statements.append((prepared._sql, {**prepared._constants, **values}))
+        return run(prepared, connection, values)
+
+    monkeypatch.setattr(Prepared, "_run", noted)
     engine = connect(empty_database)
     with engine.connect() as connection:
         event.listen(connection, "before_cursor_execute", lambda *a: statements.append((a[2], a[3])))
