@@ -262,5 +262,5 @@ async def test_a_project_that_was_made_without_a_container_moves_into_one(gatewa
         await shell("chown", "-R", "1000:1000", str(source))
         assert "runs in a fresh container" in await gateway.said("rebuild demo", "r2")
         assert await gateway.logs_in("demo", "cat file ~/in-home; echo more >> ~/in-home") == "kept\nkept\n"
-        assert await gateway.said("@@run id -un > who", "m2") == "(The agent ended without a word.)"
+        assert await gateway.said("@@run id -un > who", "m2") == "(The agent finished without saying anything.)"
         assert (source / "who").read_text() == "huskies\n"

@@ -550,7 +550,7 @@ async def test_a_project_that_is_away_holds_up_nobody_behind_it(world: World) ->
     await world.activate(other, room="elsewhere")
     world.sleds.disconnect(away)
     await world.say("one", "m1")
-    await world.transport.until(lambda texts: any("Waiting for the project to be up" in text for text in texts))
+    await world.transport.until(lambda texts: any("Waiting for the project to come up" in text for text in texts))
     await world.say("two", "m2", room="elsewhere")
     assert (await world.next_run())[0] == other
     world.sleds.connect(away)
