@@ -181,7 +181,7 @@ class App:
     # --- at work -----------------------------------------------------------------------------------------------------
 
     async def _keep_going(self, name: str, loop: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run a part that never ends by itself, a transport or a loop; its trouble is reported, and stays its own."""
+        """Run a part that never ends by itself, a transport or a loop; its trouble is reported, and harms no other."""
         while True:
             try:
                 await loop()

@@ -60,7 +60,7 @@ async def _address(settings: Settings, life: str | None) -> list[Finding]:
     if gateway.public_url:
         return [await public_url.check(gateway.public_url, gateway.listen, life)]
     if slack is not None and slack.enabled and slack.mode == "http":
-        told = "not set, so whether Slack reaches us is not known; set gateway.public_url to the https:// address"
+        told = "not set, so nobody can tell whether Slack reaches us; set gateway.public_url to the https:// address"
         return [hint(public_url.NAME, told)]
     return []
 

@@ -88,7 +88,7 @@ class Answers:
             raise UserError("No question of that kind is open here. Type `questions` to see what is asked.")
         if len(found) > 1:
             listed = "\n".join(f"{asked.number}. {cards.summary(asked.body)}" for asked in found)
-            raise UserError(f"Several are open. Add the number of yours (`allow 2`, `deny 2`):\n{listed}")
+            raise UserError(f"Several are open. Add the number of one (`allow 2`, `deny 2`):\n{listed}")
         return found[0]
 
     def _check(self, asked: Asked, message: StoredMessage, role: Role) -> None:

@@ -42,7 +42,7 @@ def card(asked: Asked, *, who: str, several_open: bool, attached: bool = False) 
         told = f"❓ {_query(body.queries[at], at + 1, len(body.queries))}"
         if several_open:
             told += f"\n\nTo answer this one: `answer {asked.number} …`"
-    return f"{told}\n_{who} can answer, within {within}._"
+    return f"{told}\n_{who} can answer within {within}._"
 
 
 def choices(asked: Asked) -> tuple[str, ...]:

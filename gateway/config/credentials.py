@@ -36,7 +36,7 @@ class Credential:
 
 
 class Credentials:
-    """Looks them up, each time again: a secret that is set is used at once. Projects go by their names."""
+    """Looks them up afresh each time: a secret that is set is used at once. Projects go by their names."""
 
     def __init__(self, agent: AgentSection, secrets: Secrets) -> None:
         self._agent = agent

@@ -24,7 +24,7 @@ _SCOPE = re.compile(r"[a-z][a-z0-9-]{0,38}[a-z0-9]", re.ASCII)
 
 
 class Secrets:
-    """The secrets in `file`. What changes is on disk before a call returns; then listeners are told."""
+    """The secrets in `file`. Before a call returns, a change is on disk, and listeners are told."""
 
     def __init__(self, file: Path, events: Events | None = None) -> None:
         self._file = file

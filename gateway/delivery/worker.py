@@ -289,7 +289,7 @@ def _instead(told: dict[str, Any], why: str) -> str:
     if told["mime"] in ("text/markdown", "text/plain") and told["size"] <= _READABLE:
         with contextlib.suppress(OSError, UnicodeDecodeError):
             text = path.read_text(encoding="utf-8")
-            return f"{head}\nIt says:\n\n" + (text if told["name"].endswith(".md") else fenced(text.rstrip("\n")))
+            return f"{head}\nIts content:\n\n" + (text if told["name"].endswith(".md") else fenced(text.rstrip("\n")))
     return f"{head}\nIt is on the gateway's host: `{path}`"
 
 

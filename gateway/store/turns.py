@@ -134,7 +134,7 @@ def dialogue(connection: Connection, key: SessionKey, agent: str) -> tuple[str, 
 
 
 def commands_since(connection: Connection, session_id: int, conversation_id: int) -> tuple[str, ...]:
-    """What people typed in a conversation that is not a prompt, since the last turn of a session; oldest first."""
+    """What people typed in a conversation since a session's last turn, without the prompts; oldest first."""
     found = _COMMANDS.all(connection, {"session": session_id, "conversation": conversation_id})
     return tuple(row.text for row in found)
 

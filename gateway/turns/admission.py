@@ -53,7 +53,7 @@ class Admission:
     questions: Questions
     budget_usd: float
     events: Events
-    #: Until when the provider serves a project no more, seconds since the epoch; and what is wrong with its key.
+    #: Until when the provider does not serve a project, seconds since the epoch; and what is wrong with its key.
     limit_of: Callable[[int], float | None] = lambda _: None
     refusal: Callable[[int], str] = lambda _: ""
     #: What is awaited when an operator refuses a project more budget; named in `recover`, as the dispatcher, which

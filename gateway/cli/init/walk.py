@@ -27,7 +27,7 @@ _BEGIN = """
 This writes {file}. Enter takes what is in brackets; `skip` leaves a part out; Ctrl-C ends it. Nothing is written
 before the last question.
 
-Where should people write to the bot? On slack, whatsapp, matrix, or several of them; none is this terminal alone."""
+Where should people write to the bot? On slack, whatsapp, matrix, or several of them; none means only this terminal."""
 _GIT = """
 Git
   Commits in projects carry a name and an email address."""
