@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import sys
@@ -127,6 +128,7 @@ def _version(_: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    gc.disable()  # until the gateway is ready: nothing that is loaded goes away again
     from gateway.app.build import serve
     from gateway.config import log, settings
 

@@ -29,7 +29,7 @@ from sled.files import Files
 from sled.jobs import JobFailed, Jobs
 from sled.journal import Journal
 from sled.link import Link, Refused
-from sled.processes import Reaper, become_subreaper
+from sled.processes import MARK, Reaper, become_subreaper
 from sled.protocol import (
     WARM,
     Ack,
@@ -48,7 +48,7 @@ from sled.protocol import (
 )
 from sled.relay import Relay
 from sled.snapshots import Snapshots
-from sled.supervisor import MARK, Supervisor
+from sled.supervisor import Supervisor
 
 log = logging.getLogger("sled")
 

@@ -16,6 +16,8 @@ from collections.abc import Collection, Iterable
 
 import psutil
 
+#: Environment variable that runners and all they start inherit, so that a new sled finds what a killed one left behind.
+MARK = "HUSKIES_SLED"
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None, use_errno=True)

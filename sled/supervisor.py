@@ -19,13 +19,11 @@ from sled.around import Around
 from sled.channel import FD_VARIABLE, Baseline, Channel, FromRunner, Ready, fit
 from sled.children import Children
 from sled.journal import Journal
-from sled.processes import Process, descendants, end_descendants, end_marked, end_tree, is_alive
+from sled.processes import MARK, Process, descendants, end_descendants, end_marked, end_tree, is_alive
 from sled.protocol import Body, Cool, Decision, Finished, Forget, Note, Run, Steer, Stop, Warm
 
 log = logging.getLogger(__name__)
 
-#: Environment variable that runners and all they start inherit, so that a new sled finds what a killed one left behind.
-MARK = "HUSKIES_SLED"
 #: Idle runners that stay warm; the one idle for longest goes first.
 MAX_WARM = 8
 #: Notes that may go with the end of a run.

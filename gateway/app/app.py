@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
@@ -34,7 +34,9 @@ from gateway.web.servers import Servers
 from gateway.web.webhooks import Webhooks
 from gateway.wire import Accounts, FileRoutes, GitProxy, ModelProxy, Sleds
 from transports.cli import Cli
-from transports.console import Console
+
+if TYPE_CHECKING:
+    from transports.console import Console
 
 log = logging.getLogger(__name__)
 

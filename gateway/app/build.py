@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import getpass
 import logging
 import os
@@ -10,6 +11,7 @@ import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from commands.table import ALIASES, COMMANDS, worth_telling
 from gateway.app.app import App
@@ -31,7 +33,9 @@ from gateway.turns import Admission, Around, Dispatcher, Limits
 from gateway.wire import Accounts, Bodies, FileRoutes, GitProxy, Keys, ModelProxy, Pushes, Sleds
 from stacks.images import BuildInputs
 from transports.cli import Cli
-from transports.console import Console
+
+if TYPE_CHECKING:
+    from transports.console import Console
 
 log = logging.getLogger(__name__)
 
@@ -206,6 +210,8 @@ def make_limits(settings: Settings) -> Limits:
 def _console(settings: Settings, user: str, *, pipe: bool, terminal: bool) -> Console | None:
     if not settings.transports.console.enabled or not (pipe or terminal):
         return None
+    from transports.console import Console  # a service has no terminal
+
     return Console(user, pipe=pipe, history=settings.gateway.state_dir / ".gateway" / "history")
 
 
@@ -255,6 +261,9 @@ async def serve(settings: Settings, config_file: Path | None, *, pipe: bool, ter
 
 async def _announce(app: App, began: float) -> None:
     await app.started.wait()
+    # What is there by now stays; the collector, off during the start, need not look through it again and again.
+    gc.freeze()
+    gc.enable()
     settings = app.settings
     log.info(
         "huskies is ready after %.2f s on http://%s, state in %s, engine %s%s. %s",

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from gateway.chat import Deliveries, Transport
 from gateway.chat.finding import Finding
-from gateway.chat.guide import Guide
 from gateway.config import Access, Settings
 
 if TYPE_CHECKING:
+    from gateway.chat.guide import Guide
     from transports.matrix import MatrixConfig
     from transports.slack import SlackConfig
     from transports.whatsapp import WhatsAppConfig

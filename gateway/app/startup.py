@@ -10,7 +10,6 @@ from gateway.config.state_dir import cli_socket, instance
 from gateway.engine import Engine, docker
 from gateway.engine.build_times import BuildTimes
 from gateway.engine.container import Resources
-from gateway.engine.process import ProcessEngine
 from gateway.errors import ConfigError
 from gateway.store import Store, projects
 from gateway.wire import MAX_SOCKET_PATH
@@ -50,6 +49,8 @@ async def choose_engine(settings: Settings, store: Store) -> Engine:
             f"the process engine has no isolation, and {', '.join(remote)} lets people elsewhere use it. "
             "Start Docker (`systemctl start docker`), or set engine.allow_unsandboxed = true if that is what you want"
         )
+    from gateway.engine.process import ProcessEngine  # where there is Docker, nobody needs it
+
     return ProcessEngine(host_environment())
 
 

@@ -6,9 +6,7 @@ nearest known one: a typo must not silently mean the default.
 
 from __future__ import annotations
 
-import difflib
 import os
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +94,8 @@ def load(file: Path | None) -> Settings:
     where = str(file) if file else "the environment"
     values: dict[str, Any] = {}
     if file is not None:
+        import tomllib  # not needed for the defaults
+
         try:
             values = tomllib.loads(file.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -124,6 +124,8 @@ def _check_environment() -> None:
     for name in sorted(os.environ):
         section = name.removeprefix("HUSKIES_").partition("__")[0].lower()
         if name.startswith("HUSKIES_") and "__" in name and section not in Settings.model_fields:
+            import difflib  # only for whoever mistyped
+
             near = difflib.get_close_matches(section, Settings.model_fields, 1, 0.5)
             hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(Settings.model_fields)}"
             raise ConfigError(f"the environment: unknown section {section} in {name}; {hint}")
@@ -144,6 +146,8 @@ def _names_a_secret(values: dict[str, Any]) -> bool:
 
 
 def _explain(error: ValidationError) -> str:
+    import difflib  # only for a mistake in the file
+
     problems = []
     for detail in error.errors(include_input=False, include_url=False):
         path = [str(part) for part in detail["loc"]]

@@ -12,5 +12,6 @@ __all__ = [
     "build_times",
     "container",
     "docker",
+    "log_file",
     "process",
 ]

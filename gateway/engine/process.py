@@ -19,16 +19,15 @@ from pathlib import Path
 import psutil
 
 from gateway.engine.engine import LogOf, Prepared
+from gateway.engine.log_file import LOG_BYTES, tail
 from gateway.engine.spec import SledSpec, sled_environment
 from gateway.errors import EngineError
-from sled.processes import Process, descendants, end_marked, end_tree, gone
-from sled.supervisor import MARK
+from sled.processes import MARK, Process, descendants, end_marked, end_tree, gone
 from stacks.images import ImagePlan
 
 #: Seconds that a sled gets to end its runs by itself.
 _TERM_S = 4.0
 _KILL_S = 2.0
-_LOG_BYTES = 2**20
 #: The kernel's `struct flock`: type, whence, start, length, pid (and padding).
 _FLOCK = struct.Struct("hhqqi4x")
 
@@ -164,19 +163,8 @@ def _holder(lock: Path) -> int:
     return 0 if kind == fcntl.F_UNLCK else int(pid)
 
 
-def tail(path: Path, lines: int) -> str:
-    """The last lines of a log; empty when there is none."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - _LOG_BYTES))
-            text = file.read().decode(errors="replace")
-    except OSError:
-        return ""
-    return "\n".join(text.splitlines()[-lines:])
-
-
 def _rotate(log: Path) -> None:
     """Keep one older log once the current one is large."""
     with contextlib.suppress(FileNotFoundError):
-        if log.stat().st_size > 8 * _LOG_BYTES:
+        if log.stat().st_size > 8 * LOG_BYTES:
             log.replace(log.with_suffix(".log.1"))

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Callable
 
 from gateway.engine import LogOf
-from gateway.engine.process import ProcessEngine, tail
+from gateway.engine.log_file import tail
 from gateway.errors import EngineError, SledAway, SledError, UserError
 from gateway.projects import ssh
 from gateway.projects.places import Source, choose_owner
@@ -105,6 +105,8 @@ class Containers:
 
     async def leave_the_host(self, project: Project) -> None:
         """End what a project without a container left running on this host, where an engine isolates now."""
+        from gateway.engine.process import ProcessEngine  # seldom needed, and slow to import
+
         try:
             await ProcessEngine({}).stop(self._registry.spec(project))
         except EngineError as error:

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import aiohttp
-import psutil
 from aiohttp import web
 from yarl import URL
 
@@ -163,5 +162,7 @@ async def _is_here(host: str) -> bool:
         found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError:
         return False
+    import psutil  # only a question about the public address needs it, and a start waits for it
+
     ours = {address.address for addresses in psutil.net_if_addrs().values() for address in addresses}
     return any(told[4][0] in ours or str(told[4][0]).startswith("127.") for told in found)

@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from gateway.errors import SledRefused
+from sled.processes import MARK
 from sled.protocol import Call, Finished, Frame, Hello, Job, Run, Started, Stop, Welcome
-from sled.supervisor import MARK
 from tests.support.processes import alive, until
 from tests.support.yard import PROJECT, TOKEN, Yard, make_yard
 

@@ -20,7 +20,7 @@ import psutil
 
 from gateway import kill_points
 from gateway.engine.process import find
-from sled.supervisor import MARK
+from sled.processes import MARK
 
 
 class GatewayProcess:

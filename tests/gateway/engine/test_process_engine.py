@@ -16,7 +16,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gateway.engine.process import ProcessEngine, environment, find, tail
+from gateway.engine.log_file import tail
+from gateway.engine.process import ProcessEngine, environment, find
 from gateway.engine.spec import ProjectPaths, SledSpec
 from gateway.errors import EngineError
 from sled.protocol import Run

@@ -396,7 +396,8 @@ def test_what_every_message_asks_does_not_walk_the_history(
     run = Prepared._run
 
     def noted(prepared: Prepared, connection: Connection, values: Mapping[str, Any]) -> sqlite3.Cursor:
-        statements.append((prepared._sql, {**prepared._constants, **values}))
+        text, constants, _ = prepared.compiled
+        statements.append((text, {**constants, **values}))
         return run(prepared, connection, values)
 
     monkeypatch.setattr(Prepared, "_run", noted)
