@@ -35,7 +35,7 @@ def main() -> None:
         code = 130
     except Exception:
         # Through the log, which blots out secrets; a traceback of Python's own would not.
-        log.exception("huskies ended by a defect of its own")
+        log.exception("huskies ended because of a defect of its own")
         code = 1
     sys.exit(code)
 
@@ -45,12 +45,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="huskies", description="Text your sandboxed coding agents.")
     parser.add_argument("--config", type=Path, help="configuration file; else ./config.toml, ~/.huskies/config.toml")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    # The same option behind the subcommand; left out there, it keeps what was said before it.
+    # The same option after the subcommand; left out there, it keeps what was said before it.
     config = argparse.ArgumentParser(add_help=False)
     config.add_argument("--config", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
     run = commands.add_parser("run", parents=[config], help="start the gateway")
-    run.add_argument("--pipe", action="store_true", help="a message per line of stdin; ends when all is answered")
+    run.add_argument("--pipe", action="store_true", help="one message per line of stdin; ends when all are answered")
     run.set_defaults(act=_run)
 
     init = commands.add_parser(
@@ -102,7 +102,7 @@ def make_parser() -> argparse.ArgumentParser:
     doctor.set_defaults(act=_doctor)
 
     _add_secrets(
-        commands.add_parser("secrets", parents=[config], help="keep the model's keys; values come on stdin"), config
+        commands.add_parser("secrets", parents=[config], help="keep the model's keys; values come from stdin"), config
     )
 
     version = commands.add_parser("version", help="print the version")
@@ -112,7 +112,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _add_secrets(parser: argparse.ArgumentParser, config: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(required=True, metavar="ACTION", dest="act_on")
-    of = "a project's name, or `all` (also `-`): every one without a key of its own"
+    of = "a project's name, or `all` (also `-`): every one without its own key"
     for name, help_text in (("set", "read a value from stdin and keep it"), ("delete", "forget a value")):
         action = actions.add_parser(name, parents=[config], help=help_text)
         action.add_argument("project", metavar="PROJECT", help=of)

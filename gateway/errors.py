@@ -5,7 +5,7 @@ The tree::
     HuskiesError
     ├── UserError              its text is shown to the person who caused it
     │   ├── ConfigError        one line at start-up: what is wrong and what to type
-    │   └── VersionMissing     a version that a source asks for is not to be had; a person may go on without it
+    │   └── VersionMissing     a version that a source asks for is not available; a person may do without it
     ├── StateError             the state directory cannot be used
     │   ├── StateLocked        another gateway holds it
     │   └── StateTooNew        its database was written by a newer version
@@ -14,7 +14,7 @@ The tree::
     │   ├── DeliveryRefused    the platform will never take this message
     │   ├── DeliveryHeld       the platform takes it once its person has written again
     │   ├── OutcomeUnknown     the platform may or may not have taken it
-    │   └── TransportRefused   the account or its token is no good: a person must act
+    │   └── TransportRefused   the account or its token cannot be used: a person must act
     ├── EngineError            the engine that runs sleds
     │   ├── EngineDown         it does not answer
     │   └── BuildFailed        an image could not be built, or is not what it must be
@@ -49,11 +49,11 @@ class ConfigError(UserError):
 
 
 class VersionMissing(UserError):
-    """A version that the source asks for is not to be had."""
+    """A version that the source asks for is not available."""
 
     def __init__(self, message: str | None = None, *, keys: tuple[str, ...] = ()) -> None:
         super().__init__(message)
-        #: What a person who goes on accepts: `stack version`, each.
+        #: What a person who continues accepts: `stack version`, each.
         self.keys = keys
 
 

@@ -1,6 +1,6 @@
 """What happened, told once it is committed: typed, few, to listeners that were named when the gateway was built.
 
-A part that has something to tell is given `Events`; who hears of what stands in one place, where the gateway is built.
+A part that has something to tell is given `Events`; who hears of what is said in one place, where the gateway is built.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class SecretsChanged:
 
 @dataclass(frozen=True, slots=True)
 class KeyRefused:
-    """The provider refuses a model key; `told` says whose, and what to type. Once for each time that it begins."""
+    """The provider refuses a model key; `told` says whose, and what to type. Told once each time that it begins."""
 
     told: str
 
@@ -45,7 +45,7 @@ Event = MayBegin | SecretsChanged | KeyRefused | KeyWorks | ProviderLimited
 
 
 class Events:
-    """Tells each listener of each event, at once. One that fails is logged, and harms nobody else."""
+    """Tells each listener of each event, at once. One that fails is logged, and does not affect the others."""
 
     def __init__(self, *listeners: Callable[[Event], None]) -> None:
         self._listeners = listeners

@@ -12,12 +12,12 @@ from gateway.errors import StateError
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-#: Seconds between two tries to write what the database refused.
+#: Seconds between tries to write what the database refused.
 RETRY_S = 1.0
 
 
 class Tasks:
-    """The background work of one part of the gateway. `what` is said in the log of a task that failed unforeseen."""
+    """The background work of one part of the gateway. `what` is said in the log of a task that failed unexpectedly."""
 
     def __init__(self, what: str) -> None:
         self._what = what
@@ -31,7 +31,7 @@ class Tasks:
         return task
 
     async def close(self) -> None:
-        """Cut off what is at work."""
+        """Cut off what is running."""
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)

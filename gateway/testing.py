@@ -216,7 +216,7 @@ class InMemoryEngine:
         return []
 
     async def close(self) -> None:
-        """There is nothing to let go of."""
+        """There is nothing to release."""
 
     async def start(self, spec: SledSpec) -> None:
         if self.fail_start is not None:

@@ -183,7 +183,7 @@ class App:
     # --- at work -----------------------------------------------------------------------------------------------------
 
     async def _keep_going(self, name: str, loop: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run a part that never ends by itself, a transport or a loop; its trouble is told, and is not the others'."""
+        """Run a part that never ends by itself, a transport or a loop; its trouble is reported, and harms no other."""
         while True:
             try:
                 await loop()
@@ -209,9 +209,9 @@ class App:
         await _cancel(waits)
         self.draining = True
         if self.store.ended.is_set():
-            raise StateError(f"the gateway ends, as nothing can be written any more: {self.store.problem}")
+            raise StateError(f"the gateway ends: nothing can be written any more: {self.store.problem}")
         if not await self.outbox.drain(DRAIN_S):
-            log.warning("some replies are not sent yet; the next start sends them")
+            log.warning("some replies have not been sent; the next start sends them")
 
     async def _console_ended(self) -> None:
         assert self.console is not None

@@ -52,7 +52,7 @@ async def _bounded(name: str, looking: Awaitable[list[Finding]]) -> list[Finding
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{type(error).__name__} in {Path(place.filename).name}, line {place.lineno}"
         log.error("the check of %s failed: %s", name, where)
-        return [broken(name, f"the check itself failed, by a defect of huskies: {where}")]
+        return [broken(name, f"the check itself failed, because of a defect of huskies: {where}")]
 
 
 async def _address(settings: Settings, life: str | None) -> list[Finding]:

@@ -1,6 +1,6 @@
 """The platforms that people elsewhere can reach: a row for each, by the name of its section in `[transports]`.
 
-A transport's module is imported here and only then, so a gateway without it needs none of its packages.
+A transport's module is imported only here, when needed, so a gateway without it needs none of its packages.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Platform:
     Attributes:
         make: the transport, of the configuration, of who may speak, and of where it tells what became of messages.
         check: looks live whether the platform takes what the configuration says.
-        guide: what `huskies init` has people click and paste.
+        guide: what people click and paste during `huskies init`.
     """
 
     make: Callable[[Settings, Access, Deliveries], Transport]

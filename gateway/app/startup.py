@@ -47,7 +47,7 @@ async def choose_engine(settings: Settings, store: Store) -> Engine:
     if remote and not settings.engine.allow_unsandboxed:
         raise ConfigError(
             f"the process engine has no isolation, and {', '.join(remote)} lets people elsewhere use it. "
-            "Start Docker (`systemctl start docker`), or set engine.allow_unsandboxed = true if you mean that"
+            "Start Docker (`systemctl start docker`), or set engine.allow_unsandboxed = true if that is what you want"
         )
     from gateway.engine.process import ProcessEngine  # where there is Docker, nobody needs it
 

@@ -1,4 +1,4 @@
-"""What people say to questions: words, commands and presses; who may say it, and which question is meant."""
+"""What people answer to questions: words, commands and presses; who may answer, and which question is meant."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Answers:
     people: Mapping[str, Person]
 
     async def take(self, message: StoredMessage, role: Role) -> str | None:
-        """Take a message that is no command, if it answers what is asked in its conversation.
+        """Take a message that is not a command, if it answers what is asked in its conversation.
 
-        None: it is meant for the agent, as everything is that comes with a file.
+        None: it is meant for the agent, like everything that comes with a file.
         """
         if message.files:
             return None
@@ -37,7 +37,7 @@ class Answers:
                 return await self.allow(message, role, None, session=False)
             if (no := cards.NO.fullmatch(text)) is not None:
                 number, why = no["number"], (no["why"] or "").strip()
-                if number and len(self._asked(message, "permission")) < 2:  # "no 3 tests fail": nothing has a number
+                if number and len(self._asked(message, "permission")) < 2:  # "no 3 tests fail": nothing is numbered
                     number, why = None, f"{number} {why}".strip()
                 return await self.deny(message, role, int(number) if number else None, why)
         queries = [asked for asked in mine if asked.body.kind == "query"]
@@ -66,7 +66,7 @@ class Answers:
         return ""
 
     async def allow(self, message: StoredMessage, role: Role, number: int | None, *, session: bool) -> str:
-        """Give a permission, for once or for the session."""
+        """Give a permission, once or for the session."""
         return await self._decide(self._find(message, "permission", number), message, role, "allowed", session=session)
 
     async def deny(self, message: StoredMessage, role: Role, number: int | None, why: str) -> str:
@@ -85,10 +85,10 @@ class Answers:
     def _find(self, message: StoredMessage, kind: str, number: int | None) -> Asked:
         found = [asked for asked in self._asked(message, kind) if number in (None, asked.number)]
         if not found:
-            raise UserError("Nothing of that kind is asked here now. `questions` lists what was.")
+            raise UserError("No question of that kind is open here. Type `questions` to see what is asked.")
         if len(found) > 1:
             listed = "\n".join(f"{asked.number}. {cards.summary(asked.body)}" for asked in found)
-            raise UserError(f"Several are open; put the number behind your word (`allow 2`, `deny 2`):\n{listed}")
+            raise UserError(f"Several are open. Add the number of one (`allow 2`, `deny 2`):\n{listed}")
         return found[0]
 
     def _check(self, asked: Asked, message: StoredMessage, role: Role) -> None:
@@ -117,7 +117,7 @@ class Answers:
 
     async def _answer(self, asked: Asked, message: StoredMessage, text: str) -> str:
         if asked.turn_id is None and not cards.decides(text):
-            raise UserError("That is no answer to it; reply with a number, `yes`, `no`, or an amount like `+5`.")
+            raise UserError("That doesn't answer it. Reply with a number, `yes`, `no`, or an amount like `+5`.")
         answer = cards.read_answer(asked.body.queries[len(asked.answers)], text)
         if len(asked.answers) + 1 < len(asked.body.queries):
             return await self.questions.next_query(asked, answer, message)

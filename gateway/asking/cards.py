@@ -1,4 +1,4 @@
-"""Cards: how a question of an agent's reads, what may be answered to it, and what the card says in the end. Pure."""
+"""Cards: how an agent's question reads, which answers it takes, and what its card says in the end. Pure."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from gateway.errors import UserError
 from gateway.store.questions import Asked, Outcome
 from sled.protocol import Query, Question
 
-#: What answers a permission besides the commands, while one is asked; what follows a no is the reason.
+#: What answers a permission besides the commands, while one is asked; what follows a no is its reason.
 YES = frozenset({"y", "yes", "ok", "okay", "allow"})
 NO = re.compile(r"(?:n|no|nope|deny)(?:\s+(?P<number>\d{1,2}))?(?:[\s,.:;!–-]+(?P<why>.*))?", re.IGNORECASE | re.DOTALL)
 #: Which of several questions is meant.
 ANSWER = re.compile(r"answer\s+(?P<number>\d{1,2})\s+(?P<words>\S.*)", re.IGNORECASE | re.DOTALL)
 
-#: What answers a question about a budget: an amount, or yes or no with a word or a reason behind it.
+#: What answers a question about a budget: an amount, or yes or no, followed by a word or a reason.
 AMOUNT = re.compile(r"\+?\s*(\d{1,6}(?:\.\d+)?)\s*(?:usd|\$)?", re.IGNORECASE)
 _CONSENT = re.compile(r"(?:(?P<yes>y|yes|ok|okay)|n|no|nope)(?:\s+\w+)?\s*(?:[,.:;!–-].*)?", re.IGNORECASE | re.DOTALL)
-#: Lines of one text times those of the other that are compared; what takes longer would hold up everybody.
+#: The most that is compared: lines of one text times lines of the other. More would hold up everybody.
 _MAX_COMPARED = 250_000
 
 
 def card(asked: Asked, *, who: str, several_open: bool, attached: bool = False) -> str:
-    """The question, for people; `who` may answer it. `attached`: its arguments are in a file that stands above it."""
+    """The question, for people; `who` may answer it. `attached`: its arguments are in a file above it."""
     body = asked.body
     number = f" {asked.number}" if several_open else ""
     within = seconds(asked.deadline - asked.asked_at)
@@ -42,7 +42,7 @@ def card(asked: Asked, *, who: str, several_open: bool, attached: bool = False) 
         told = f"❓ {_query(body.queries[at], at + 1, len(body.queries))}"
         if several_open:
             told += f"\n\nTo answer this one: `answer {asked.number} …`"
-    return f"{told}\n_{who} can answer, within {within}._"
+    return f"{told}\n_{who} can answer within {within}._"
 
 
 def choices(asked: Asked) -> tuple[str, ...]:
@@ -55,7 +55,7 @@ def choices(asked: Asked) -> tuple[str, ...]:
 
 
 def arguments(body: Question) -> str:
-    """What the tool would be used with, all of it."""
+    """All that the tool would be called with."""
     try:
         given = json.loads(body.arguments) if body.arguments else {}
     except ValueError:
@@ -105,7 +105,7 @@ def summary(body: Question, limit: int = 100) -> str:
 
 
 def outcome(asked: Asked, result: Outcome, *, by: str = "", word: str = "") -> str:
-    """What stands where the card stood."""
+    """What takes the card's place."""
     what = summary(asked.body)
     icon = "🔐" if asked.body.kind == "permission" else "❓"
     match result:
@@ -116,14 +116,14 @@ def outcome(asked: Asked, result: Outcome, *, by: str = "", word: str = "") -> s
         case "answered":
             return f"{icon} {what}\n✅ {by}: {'; '.join(visible(', '.join(answer)) for answer in asked.answers)}"
         case "expired":
-            rest = "denied" if asked.body.kind == "permission" else "the agent goes on without an answer"
+            rest = "denied" if asked.body.kind == "permission" else "the agent continues without an answer"
             return f"{icon} {what}\n⌛ Nobody answered in time: {rest}."
         case "closed":
-            return f"{icon} {what}\n✖ Closed: the agent waits no longer."
+            return f"{icon} {what}\n✖ Closed: the agent is no longer waiting."
 
 
 def could_answer(body: Question, text: str) -> bool:
-    """Whether words that were not addressed to the bot are an answer for certain: one of those that the card names."""
+    """Whether words that were not addressed to the bot are certainly an answer: one of those that the card names."""
     word = text.strip().lower().rstrip(".!")
     if body.kind == "permission":
         return (
@@ -136,10 +136,10 @@ def could_answer(body: Question, text: str) -> bool:
 
 
 def read_answer(query: Query, text: str) -> list[str]:
-    """What a person's words answer: options by their number or their label, else the words themselves.
+    """What a person's words answer: options by their number or label, or else the words themselves.
 
     Raises:
-        UserError: there is no option of that number.
+        UserError: there is no option with that number.
     """
     text = text.strip()
     labels = {option.label.strip().lower(): option.label for option in query.options}

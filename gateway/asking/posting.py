@@ -1,4 +1,4 @@
-"""Putting questions into conversations: the card, the file that it may need, and what stands there in the end."""
+"""Putting questions into conversations: the card, the file that it may need, and its outcome."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from sled.protocol import Question
 
 log = logging.getLogger(__name__)
 
-#: Characters of a card; a longer one could not be read, so it is not put to anybody.
+#: Characters of a card; a longer one could not be read, so nobody is asked.
 MAX_CARD = 12_000
 #: Characters of JSON that may become a card of that length: a diff has common lines once, and escapes are undone.
 _MAX_ARGUMENTS = 4 * MAX_CARD
-#: Characters of a card beside its arguments: the words to reply with, and what a session would allow.
+#: Characters of a card besides its arguments: the words to reply with, and what a session would allow.
 _AROUND = 1500
 
 
@@ -39,7 +39,7 @@ class Posting:
         return large and self.outbox.can_send_files(conversation)
 
     async def attachment(self, question: Question) -> OutgoingFile | None:
-        """The file of arguments that are too long for a card; None where none is needed, or none can be had."""
+        """The file of arguments that are too long for a card; None if none is needed, or none can be made."""
         return await asyncio.to_thread(self._make_attachment, question)
 
     def _make_attachment(self, question: Question) -> OutgoingFile | None:
@@ -55,7 +55,7 @@ class Posting:
     def post(
         self, connection: Connection, asked: Asked, who: str, reply_to: str, attached: OutgoingFile | None = None
     ) -> bool:
-        """Put the card into the conversation, behind the file that it needs; False when it is too long to be read."""
+        """Put the card into the conversation, below the file that it needs; False if it is too long to be read."""
         if attached is None and not _readable(asked):
             return False
         text = cards.card(asked, who=who, several_open=asked.number > 1, attached=attached is not None)
@@ -91,7 +91,7 @@ def _is_long(question: Question) -> bool:
 def _readable(asked: Asked) -> bool:
     """Whether people can be shown all of a question: each of its cards."""
     if asked.body.kind == "permission":
-        # Before its card is made: that takes long, and reads at most so much shorter than the JSON.
+        # Before its card is made: that is slow, and a card is at most this much shorter than its JSON.
         return len(asked.body.arguments) <= _MAX_ARGUMENTS
     later = (replace(asked, answers=((),) * number) for number in range(1, len(asked.body.queries)))
     return bool(asked.body.queries) and all(len(cards.card(a, who="", several_open=True)) < MAX_CARD for a in later)

@@ -1,6 +1,6 @@
 """What agents ask of people: a card in the conversation, one outcome, one effect.
 
-The sled only waits. Until when, and what became of it is decided here and stored before it has any effect, so that
+The sled only waits. How long, and what comes of it, is decided here and stored before it has any effect, so that
 neither a restart nor a second answer changes an outcome. A decision is sent again after each hello of the sled until
 the turn ends. What people say to a question is understood in `gateway.asking.answers`.
 """
@@ -37,10 +37,10 @@ log = logging.getLogger(__name__)
 AFTER_RESTART_S = 60.0
 #: Questions of one turn that may be open at once.
 MAX_OPEN = 20
-#: Why a question is put to nobody, for the agent.
+#: Why nobody is asked a question, for the agent.
 _UNASKED = {
     "length": f"it is too long to be shown to a person (at most {MAX_CARD} characters); do it in smaller parts",
-    "number": f"{MAX_OPEN} questions wait for an answer already; ask one after another",
+    "number": f"{MAX_OPEN} questions are already waiting for an answer; ask one after another",
 }
 _OPERATOR = "An operator"
 
@@ -56,7 +56,7 @@ class _Open:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is to become of a question, and who says so."""
+    """The outcome that a question is to have, and who gave it."""
 
     outcome: Outcome
     by: str = ""
@@ -94,7 +94,7 @@ class Questions:
     async def permission(self, turn: Turn, *, tool: str, arguments: str, rule: str) -> bool:
         """Ask for something that only the gateway can do, for a turn; whether it was allowed.
 
-        Whoever is cancelled here leaves a question that has no effect any more. Raises StateError.
+        If this is cancelled, the question that is left no longer has any effect. Raises StateError.
         """
         name = f"{rows.OWN}{secrets.token_hex(8)}"
         question = Question(id=name, kind="permission", tool=tool, arguments=arguments, rule=rule)
@@ -113,7 +113,7 @@ class Questions:
                 await self.withdrawn(turn, Withdrawn(question=question.id))
 
     async def asked(self, turn: Turn, question: Question, then: Then | None = None) -> bool:
-        """An agent asks; False if that is nothing new, or too late. `then` hears of the outcome.
+        """An agent asks; False if that is not new, or too late. `then` hears of the outcome.
 
         Raises StateError: nothing was stored, the sled will say it again.
         """
@@ -206,7 +206,7 @@ class Questions:
         self.waits.forget(turn.id)
 
     async def forget(self, project_id: int) -> None:
-        """A project is deleted: what the gateway itself asked about it is not to be answered any more."""
+        """A project is deleted: what the gateway itself asked about it can no longer be answered."""
         for waiting in list(self._open.values()):
             if waiting.asked.turn_id is None and waiting.asked.project_id == project_id:
                 await self.settle(waiting.asked, Answer("closed"))
@@ -239,7 +239,7 @@ class Questions:
         return asked.id in self._open and self._open[asked.id].asked is not asked
 
     async def next_query(self, asked: Asked, answer: list[str], message: StoredMessage) -> str:
-        """Take the answer to one of several queries: the card tells that, and the next one is asked."""
+        """Take the answer to one of several queries: the card shows it, and the next one is asked."""
         told = f"❓ {visible(asked.body.queries[len(asked.answers)].text)}\n✅ {visible(', '.join(answer))}"
         waiting = self._open[asked.id]
 
@@ -282,7 +282,7 @@ class Questions:
         settled = await self.store.write(unit)
         self._drop(asked.id)
         if settled is None:
-            return "That question is answered already."
+            return "That question has already been answered."
         self.outbox.wake(asked.conversation)
         why = answer.word if answer.outcome == "denied" else ""
         if answer.outcome == "expired":

@@ -1,4 +1,4 @@
-"""How long turns wait for people: a wait is not on a turn's clock, and is no silence of its agent."""
+"""How long turns wait for people: a wait is not on a turn's clock, and does not count as silence of its agent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a platform has people click and paste: the nouns of `huskies init`, of which each transport has a guide."""
+"""What people have to click and paste on a platform: the nouns of `huskies init`; each transport has a guide."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Step:
         text: one or more lines.
         key: of the section, that the answer is for; empty: there is nothing to paste.
         question: what is asked for.
-        choices: the only answers there are; the first one is meant by Enter.
+        choices: the only possible answers; Enter means the first one.
         shows: a text that people may need to paste elsewhere, and the name of a file for it.
-        needed: whether this step is for who answered so.
+        needed: whether this step is for someone who answered so.
     """
 
     text: str

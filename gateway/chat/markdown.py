@@ -1,6 +1,6 @@
 """Markdown becomes a document: the only place that knows how Markdown is read. Pure.
 
-Raw HTML is words, and so are definitions and comments, which Markdown would hide. What is left out: what stands behind
+Raw HTML is words, and so are definitions and comments, which Markdown would hide. What is left out: whatever follows
 the opening of a fence but a language, the title of a link, where an image within a link leads, and cells beyond the
 last column of a table.
 """
@@ -51,7 +51,7 @@ _DEEPEST = 30
 
 _ALIGNED: dict[str, Align] = {f"text-align:{side}": side for side in ("left", "center", "right")}
 _LANGUAGE = re.compile(r"[\w+#.-]+")
-#: Behind it, a star is a sign: 2*3*4, /*code*/; as it is before a dot: *.py.
+#: After it, a star is a sign: 2*3*4, /*code*/; as it is before a dot: *.py.
 _BEFORE_SIGN = re.compile(r"[0-9A-Za-z/]")
 _MARKS: dict[str, type[Strong] | type[Emphasis] | type[Struck]] = {"strong": Strong, "em": Emphasis, "s": Struck}
 #: What follows `http` or `https` in an address without brackets around it; square ones may be the end of a label.

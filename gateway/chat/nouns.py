@@ -97,7 +97,7 @@ class Withdrawal:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A room goes on as another one (an upgrade): what was agreed in it holds there."""
+    """A room continues as another one (an upgrade): what was agreed in it holds there."""
 
     conversation: Conversation
     to: Conversation
@@ -108,7 +108,7 @@ Incoming = Message | Withdrawal | Move
 
 @dataclass(frozen=True, slots=True)
 class MessageRef:
-    """A message that stands on its platform: ours after a send, or a person's."""
+    """A message that is on its platform: ours after a send, or a person's."""
 
     conversation: Conversation
     external_id: str

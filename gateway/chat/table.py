@@ -1,4 +1,4 @@
-"""A table for platforms that have none: as aligned lines where it fits, else as a list of its rows. Pure."""
+"""A table for platforms that have none: as aligned lines if it fits, else as a list of its rows. Pure."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def lines(table: Table, most: int) -> list[str]:
 
 
 def as_list(table: Table) -> Blocks:
-    """The rows one below the other, for where the table is too wide: what is in the first column names each."""
+    """The rows one below the other, for a table that is too wide: the first column names each."""
     if not table.rows:
         return (Paragraph(_apart([spans for spans in table.head if spans])),)
     return (ListBlock(tuple((Paragraph(_row(table.head, row)),) for row in table.rows)),)

@@ -74,7 +74,7 @@ def seconds(value: float) -> str:
 
 
 def unfenced(text: str) -> str:
-    """A text that ends no code block which it is put into."""
+    """A text that cannot end a code block that it is put into."""
     return re.sub("`{3,}", lambda found: " ".join(found[0]), text)
 
 

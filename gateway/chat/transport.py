@@ -20,7 +20,7 @@ from gateway.errors import DeliveryRefused
 class Reply:
     """Text for a conversation, in Markdown. It already fits the transport's `max_text`.
 
-    `live` text will be replaced soon: a transport that has a better place for such may show it there. `choices` are
+    `live` text will be replaced soon: a transport that has a better place for such text may use it. `choices` are
     words that may be offered as buttons; the text names them too.
     """
 
@@ -58,11 +58,11 @@ class Outcome(StrEnum):
 
     ARRIVED = "arrived"
     LOST = "lost"  # and will not arrive
-    AGAIN = "again"  # it did not arrive, and shall be sent again
+    AGAIN = "again"  # it did not arrive, and is to be sent again
 
 
-#: kept: it is news, and recorded. known: it is not, or of no message of ours. early: the message is being sent just
-#: now; say it again soon.
+#: kept: it is news, and recorded. known: it is not news, or not about a message of ours. early: the message is still
+#: being sent; say it again soon.
 Noted = Literal["kept", "known", "early"]
 
 
@@ -98,7 +98,7 @@ class Receiver(Protocol):
         """The cursor last committed for `transport`."""
 
     def typing(self, conversation: Conversation, senders: Collection[str]) -> None:
-        """Those of a room that are typing now, for platforms that tell. Nothing is committed for it."""
+        """The people who are typing in a room now, on platforms that tell. Nothing is committed."""
 
 
 class Transport(Protocol):
@@ -115,7 +115,7 @@ class Transport(Protocol):
         """Receive until cancelled, recovering from outages by itself.
 
         Raises:
-            TransportRefused: the account is no good; run again only after a pause.
+            TransportRefused: the account cannot be used; run again only after a pause.
         """
 
     @property
@@ -152,4 +152,4 @@ class WithoutFiles:
         raise DeliveryRefused("files cannot be sent there")
 
     async def fetch(self, file: Attachment, into: Path, most: int) -> None:
-        raise DeliveryRefused("files cannot be had from there")
+        raise DeliveryRefused("files cannot be fetched from there")

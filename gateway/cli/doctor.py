@@ -50,7 +50,7 @@ async def _running(settings: Settings) -> list[Finding]:
     """What the running gateway knows, and what it finds now. Raises NotRunning, UserError."""
     parts, findings = await asyncio.gather(_asked(settings, "/doctor"), _asked(settings, "/checks"))
     if parts is None or findings is None:
-        silent = broken("gateway", f"it runs, and has not told all within {_PATIENCE_S:g} s; its log may say why")
+        silent = broken("gateway", f"it runs, but did not report everything within {_PATIENCE_S:g} s; see its log")
         parts, findings = [*(parts or []), silent], findings or []
     return [*parts, *findings]
 

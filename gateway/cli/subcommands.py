@@ -58,7 +58,7 @@ async def projects(settings: Settings, arguments: argparse.Namespace, say: Say) 
     for project in found:
         say(f"{project['name']:<24} {project['state']:<10} {project['stack']:<10} {project['path']}")
     if not found:
-        say("There is no project yet; type: huskies send 'new project demo'")
+        say("No projects yet; type: huskies send 'new project demo'")
     return 0
 
 
@@ -113,7 +113,7 @@ async def ssh_config(settings: Settings, _: argparse.Namespace, say: Say) -> int
     try:
         say(file.read_text())
     except FileNotFoundError:
-        raise UserError("there is no project with SSH yet; type: huskies send 'new project demo'") from None
+        raise UserError("no project has SSH yet; type: huskies send 'new project demo'") from None
     return 0
 
 
@@ -123,7 +123,7 @@ async def secrets_command(settings: Settings, arguments: argparse.Namespace, say
     if arguments.act_on == "list":
         shown = await _names(settings)
         lines = [f"{name}: {', '.join(keys)}" for name, keys in shown.items() if scope in ("", name)]
-        say("\n".join(lines) or f"None is set{f' for {scope}' if scope else ''}; type: huskies secrets set all api_key")
+        say("\n".join(lines) or f"None set{f' for {scope}' if scope else ''}; type: huskies secrets set all api_key")
         return 0
     key = check_key(arguments.key)
     if arguments.act_on == "delete":
@@ -138,11 +138,11 @@ async def secrets_command(settings: Settings, arguments: argparse.Namespace, say
     check_value(key, value)
     try:
         await call(settings, "PUT", "/secrets", {"scope": scope, "key": key, "value": value})
-        say(f"{key} of {scope} is set; it holds from the next call on.")
+        say(f"{key} of {scope} is set; it is used from the next call on.")
     except NotRunning:
         with lock_state(settings.gateway.state_dir):
             Secrets(secrets_file(settings.gateway.state_dir)).set(scope, key, value)
-        say(f"{key} of {scope} is set; no gateway is running here, so it holds from the next start on.")
+        say(f"{key} of {scope} is set; no gateway is running here, so it is used from the next start on.")
     return 0
 
 
@@ -166,13 +166,13 @@ def _utf8(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise UserError("that is no UTF-8 text; nothing was sent") from None
+        raise UserError("that is not valid UTF-8; nothing was sent") from None
     return text
 
 
 def _one_name(name: str) -> str:
     if not name.replace("-", "").isalnum() or not name.isascii():
-        raise UserError(f"{name} is no project's name; `huskies projects` lists them")
+        raise UserError(f"{name} is not a project's name; `huskies projects` lists them")
     return name
 
 

@@ -1,4 +1,4 @@
-"""Who may do what. Decided from the configuration alone; whoever is not named is nobody."""
+"""Who may do what. Decided from the configuration alone; whoever is not named may do nothing."""
 
 from __future__ import annotations
 

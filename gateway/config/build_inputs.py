@@ -23,7 +23,7 @@ def read(section: BuildSection) -> BuildInputs:
 
 
 def _certificates(place: str) -> dict[str, bytes]:
-    """One file for each authority: `update-ca-certificates` reads the first of a file only."""
+    """One file for each authority: `update-ca-certificates` reads only the first one in a file."""
     if not place:
         return {}
     path = _path(place, "build.ca_certificates")
@@ -39,12 +39,12 @@ def _apt_sources(place: str) -> dict[str, bytes]:
         return {}
     path = _path(place, "build.apt_sources")
     if path.suffix not in {".sources", ".list"}:
-        raise ConfigError(f"build.apt_sources: {path} must end in .sources or .list, as apt wants it")
+        raise ConfigError(f"build.apt_sources: {path} must end in .sources or .list, as apt requires")
     found = _read(path, "build.apt_sources")
     if has_credentials(found.decode("utf-8", "replace")):
         raise ConfigError(
             f"build.apt_sources: {path} has a URL with a password or token, and it stays readable in the image; "
-            "leave out what stands before the @"
+            "leave out what comes before the @"
         )
     return {f"huskies{path.suffix}": found}
 

@@ -9,7 +9,7 @@ from multidict import CIMultiDict
 from gateway.config.secrets import ALL, KEYS, Secrets
 from gateway.config.sections import AgentSection
 
-#: Has the provider take a bearer token of a subscription. What is in a container may be of another kind than the key
+#: Makes the provider accept a subscription's bearer token. What is in a container may be of another kind than the key
 #: that the gateway has by now, so the gateway sees to it.
 _OAUTH_BETA = "oauth-2025-04-20"
 
@@ -36,7 +36,7 @@ class Credential:
 
 
 class Credentials:
-    """Looks them up, anew each time: a secret that is set holds at once. Projects go by their names."""
+    """Looks them up afresh each time: a secret that is set is used at once. Projects go by their names."""
 
     def __init__(self, agent: AgentSection, secrets: Secrets) -> None:
         self._agent = agent

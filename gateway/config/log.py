@@ -53,7 +53,7 @@ class Redactor(logging.Filter):
 
 
 class TextFormatter(logging.Formatter):
-    """A line per event. What a message quotes can neither begin a line of its own nor give a terminal orders."""
+    """A line per event. What a message quotes can neither begin a line of its own nor give orders to a terminal."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         record.message = record.message.replace("\n", "\\n")

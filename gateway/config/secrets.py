@@ -17,14 +17,14 @@ from gateway.events import Events, SecretsChanged
 
 #: The scope of what holds for every project that has nothing of its own; `-` is the same.
 ALL = "all"
-#: The keys there are. Within a scope there is one of them: each says how the model's provider is to be paid.
+#: The keys that exist. A scope has one of them: each says how the model's provider is to be paid.
 KEYS = ("api_key", "oauth_token")
 _MAX_VALUE = 8192
 _SCOPE = re.compile(r"[a-z][a-z0-9-]{0,38}[a-z0-9]", re.ASCII)
 
 
 class Secrets:
-    """The secrets in `file`. What changes is on disk before a call returns, and told then to who is to hear of it."""
+    """The secrets in `file`. Before a call returns, a change is on disk, and listeners are told."""
 
     def __init__(self, file: Path, events: Events | None = None) -> None:
         self._file = file
@@ -52,7 +52,7 @@ class Secrets:
         """Forget a secret. Raises UserError when there is none, StateError."""
         scope = check_scope(scope)
         if not self.get(scope, check_key(key)):
-            raise UserError(f"there is no {key} for {scope}; `huskies secrets list` shows what there is")
+            raise UserError(f"there is no {key} for {scope}; `huskies secrets list` shows what is set")
         kept = {name: value for name, value in self._values[scope].items() if name != key}
         others = {name: keys for name, keys in self._values.items() if name != scope}
         self._save({**others, **({scope: kept} if kept else {})})
@@ -81,12 +81,12 @@ def check_scope(scope: str) -> str:
     if scope in ("-", ALL):
         return ALL
     if _SCOPE.fullmatch(scope) is None:
-        raise UserError("that is no project's name; `huskies projects` lists them, and `all` means every one of them")
+        raise UserError("that is not a project's name; `huskies projects` lists them, and `all` means all of them")
     return scope
 
 
 def check_key(key: str) -> str:
-    """A key that there is. Raises UserError."""
+    """A key that exists. Raises UserError."""
     if key not in KEYS:
         raise UserError(f"there is no such key; the keys are {' and '.join(KEYS)}")
     return key
@@ -95,9 +95,9 @@ def check_key(key: str) -> str:
 def check_value(key: str, value: str) -> None:
     """Refuse what cannot be a credential; its text is never repeated. Raises UserError."""
     if not value:
-        raise UserError("nothing came on stdin; pipe the value in, or type it when you are asked")
+        raise UserError("nothing came on stdin; pipe the value in, or type it when asked")
     if len(value) > _MAX_VALUE or not value.isascii() or not value.isprintable() or " " in value:
-        raise UserError("that is no key: it has spaces, line breaks or odd characters in it; copy it once more")
+        raise UserError("that is not a key: it has spaces, line breaks or odd characters in it; copy it again")
     for prefix, belongs in (("sk-ant-api", "api_key"), ("sk-ant-oat", "oauth_token")):
         if value.startswith(prefix) and key != belongs:
             raise UserError(f"a value that begins with {prefix} is an {belongs}; name that as the key")

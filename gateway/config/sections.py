@@ -39,7 +39,7 @@ def _public_url(value: str) -> str:
         parts = urlsplit(value)
         plain = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
         whole = bool(parts.hostname) and parts.port != 0 and not (parts.query or parts.fragment or parts.username)
-    except ValueError:  # a port that is none
+    except ValueError:  # a port that is not one
         plain = whole = False
     if not plain or not whole or not value.isascii():
         raise ValueError("must be an https:// address without a query, e.g. https://bot.example.org")
@@ -67,7 +67,7 @@ def _content_sid(value: str) -> str:
 def _phone_number(value: object) -> object:
     number = re.sub(r"[\s()-]", "", str(value)).removeprefix("whatsapp:")
     if not re.fullmatch(r"\+[1-9]\d{5,14}", number):
-        raise ValueError("must be a phone number with its country, e.g. +14155238886")
+        raise ValueError("must be a phone number with its country code, e.g. +14155238886")
     return number
 
 
@@ -79,7 +79,7 @@ def _path(value: Path) -> Path:
 
 
 def is_git_host(text: str) -> bool:
-    """Whether `text` is a host in small letters, with a port or without: `localhost:8443`."""
+    """Whether `text` is a host in lower case, with or without a port: `localhost:8443`."""
     match = _HOST.fullmatch(text)
     return match is not None and len(text) <= 253 and int(match[1] or 1) <= 65535
 
@@ -87,7 +87,7 @@ def is_git_host(text: str) -> bool:
 def _git_hosts(value: Any) -> Any:
     # What is wrong is not repeated: it may be a token that was written in the host's place.
     if isinstance(value, dict) and not all(isinstance(key, str) and is_git_host(key) for key in value):
-        raise ValueError('each key must be a host in small letters, without https://, e.g. "git.example.org"')
+        raise ValueError('each key must be a host in lower case, without https://, e.g. "git.example.org"')
     return value
 
 
@@ -108,7 +108,7 @@ def _ports(value: object) -> object:
 
 def _build_argument(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-        raise ValueError("must be named as a variable is, e.g. PIP_INDEX_URL")
+        raise ValueError("must be a variable's name, e.g. PIP_INDEX_URL")
     if re.search(r"token|secret|password|passwd|credential|api_?key", name, re.IGNORECASE):
         raise ValueError(f"{name} looks like a secret, and a build argument stays readable in the image; leave it out")
     return name
@@ -148,7 +148,7 @@ class DispatcherSection(Section):
 
 
 class AccessSection(Section):
-    """Who may speak to the bot. An empty list is nobody."""
+    """Who may speak to the bot. An empty list means nobody."""
 
     operators: list[Sender] = []
     members: list[Sender] = []
@@ -190,7 +190,7 @@ def has_credentials(text: str) -> bool:
 
 
 class BuildSection(Section):
-    """What every image build gets. A path that is empty is none."""
+    """What every image build gets. An empty path means none."""
 
     base_image: str = Field("debian:trixie-slim", min_length=1)
     ca_certificates: str = ""

@@ -115,7 +115,7 @@ def validated(values: dict[str, Any], where: str) -> Settings:
         return Settings(**values)
     except ValidationError as error:
         raise ConfigError(f"{where}: {_explain(error)}") from error
-    except ValueError as error:  # pydantic-settings: an environment variable that is no JSON
+    except ValueError as error:  # pydantic-settings: an environment variable that is not JSON
         raise ConfigError(f"the environment: {error}") from error
 
 

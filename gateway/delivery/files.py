@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 #: Days that a file is kept after it was written, sent or not: longer than a platform may be down.
 KEEP_DAYS = 7
-#: Characters of an answer that are read in the chat; of a longer one so many, and the whole is a file.
+#: Characters of an answer that are read in the chat; of a longer one this many, and the whole is a file.
 INLINE = 8000
 _BEGINNING = 3000
 _OUTGOING = re.compile(r"[0-9a-f]{32}")
@@ -39,7 +39,7 @@ class Files:
     outbox: Outbox
 
     async def take(self, turn: Turn, file: File) -> None:
-        """An agent sent people a file, which is here already. One that is not, or not of this turn, is nothing."""
+        """An agent sent people a file, which is here already. One that is not, or not of this turn, is ignored."""
         path = self.folder / turn.run / file.id
         if not _OUTGOING.fullmatch(file.id) or not path.is_file():
             log.warning("run %s names a file that it did not send", turn.run)
@@ -59,7 +59,7 @@ class Files:
         self.outbox.wake(first.conversation)
 
     def keep(self, name: str, data: bytes) -> OutgoingFile:
-        """A file of the gateway's own making, to be sent. It is written here: call this beside the event loop."""
+        """A file of the gateway's own making, to be sent. It is written here: call this in a thread."""
         folder = self.folder / "own"
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = folder / secrets.token_hex(16)

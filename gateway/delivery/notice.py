@@ -16,7 +16,7 @@ _DETAIL = 300
 
 
 class Notice:
-    """Use as an async context manager: at its end the message says how long the work took, and is live no more.
+    """Use as an async context manager: at its end the message says how long the work took, and is no longer live.
 
     Where messages cannot be edited, each `say` is a message, and the rest nothing.
     """
@@ -36,7 +36,7 @@ class Notice:
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if (row := self._row) is None or (kind is not None and not issubclass(kind, Exception)):
-            return  # nothing was shown; or the gateway ends, and the next one goes on with the work
+            return  # nothing was shown; or the gateway ends, and the next one continues the work
         self._row = None
         outcome = "failed" if kind is not None else "done"
         took = time.monotonic() - self._began

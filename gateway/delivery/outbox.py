@@ -25,7 +25,7 @@ from gateway.store import Connection, Store, messages
 from gateway.store import outbox as rows
 from gateway.store.conversations import Destination
 
-#: For a transport that is not configured any more: replies are kept, in parts that any platform takes.
+#: For a transport that is no longer configured: replies are kept, in parts that any platform takes.
 _OFF = Capabilities(max_text=1500, edits=False, edit_interval_s=0.0, idempotent=False, marks=False)
 
 
@@ -100,17 +100,17 @@ class Outbox:
         *,
         turn_id: int | None = None,
     ) -> None:
-        """Within a unit: store that a file shall be sent. Where files cannot be, people read where it lies."""
+        """Within a unit: store that a file is to be sent. Where files cannot be, people read where it is."""
         if not self._capabilities(to.conversation).files:
             size = f"{max(1, file.size // 1024):,} KiB"
-            text = f"📎 {file.name} ({size}) {caption}".rstrip() + f"\nIt lies on the gateway's host: `{file.path}`"
+            text = f"📎 {file.name} ({size}) {caption}".rstrip() + f"\nIt is on the gateway's host: `{file.path}`"
             self.add(connection, to, text, turn_id=turn_id)
             return
         stored = json.dumps({"path": str(file.path), "name": file.name, "mime": file.mime, "size": file.size})
         rows.add(connection, to.id, [caption[:1000]], turn_id=turn_id, file=stored)
 
     async def stands_at(self, row_id: int) -> str:
-        """The platform's id of a sent row; empty while it was not sent."""
+        """The platform's id of a sent row; empty if it was not sent."""
         row = await self._store.read(lambda c: rows.by_id(c, row_id))
         return row.external_id if row is not None and row.state == "sent" else ""
 
@@ -139,7 +139,7 @@ class Outbox:
         return self._capabilities(conversation).files
 
     def show(self, conversation: Conversation, row_id: int, text: str) -> None:
-        """Let progress row `row_id` read `text` as soon as the platform's pace allows; only the newest text counts."""
+        """Make progress row `row_id` read `text` as soon as the platform's pace allows; only the newest text counts."""
         if not self._closing:
             self._worker(conversation).show(row_id, text)
 

@@ -35,9 +35,9 @@ from gateway.store.outbox import Outgoing, decode_choices
 
 log = logging.getLogger(__name__)
 
-#: Seconds that a reply is tried for while its platform is down.
+#: Seconds that sending a reply is tried while its platform is down.
 GIVE_UP_S = 24 * 3600.0
-#: And a file, which may hold up the answers behind it for long each time.
+#: And a file, which may hold up the answers behind it for a long time at each try.
 GIVE_UP_FILE_S = 600.0
 _BACK_OFF_S = (0.2, 30.0)
 #: Bytes of a text file that is sent as messages where the platform does not take it as a file.
@@ -80,7 +80,7 @@ class Pace:
         return self._sending == 0 and self._next <= asyncio.get_running_loop().time()
 
     def pause(self, seconds: float) -> None:
-        """The platform wants no edits for so long."""
+        """The platform wants no edits for this long."""
         self._next = max(self._next, asyncio.get_running_loop().time() + seconds)
 
 
@@ -255,7 +255,7 @@ class Worker:
         await asyncio.sleep(pause)
 
     async def _refused(self, row: Outgoing, why: str) -> Outgoing | None:
-        """A row will never arrive; of a file people are told that, and where it lies. What comes next."""
+        """A row will never arrive; of a file people are told that, and where it is. What comes next."""
         most = self._transport.capabilities.max_text
 
         def unit(connection: Connection) -> Outgoing | None:
@@ -284,17 +284,17 @@ def fail(connection: Connection, row: Outgoing, why: str, most: int) -> None:
 
 
 def _instead(told: dict[str, Any], why: str) -> str:
-    """What stands for a file: a short text itself, of others where they lie."""
+    """What stands for a file: a short text itself, of others where they are."""
     head, path = f"📎 {told['name']} could not be sent: {why}", Path(told["path"])
     if told["mime"] in ("text/markdown", "text/plain") and told["size"] <= _READABLE:
         with contextlib.suppress(OSError, UnicodeDecodeError):
             text = path.read_text(encoding="utf-8")
-            return f"{head}\nThis is in it:\n\n" + (text if told["name"].endswith(".md") else fenced(text.rstrip("\n")))
-    return f"{head}\nIt lies on the gateway's host: `{path}`"
+            return f"{head}\nIts content:\n\n" + (text if told["name"].endswith(".md") else fenced(text.rstrip("\n")))
+    return f"{head}\nIt is on the gateway's host: `{path}`"
 
 
 async def _wait(events: Sequence[asyncio.Event], seconds: float) -> None:
-    """Until one of the events is set, or the time is over."""
+    """Wait until one of the events is set, or the time is over."""
     waits = [asyncio.create_task(event.wait()) for event in events]
     try:
         await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)

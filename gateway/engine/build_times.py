@@ -33,7 +33,7 @@ class BuildTimes:
         self._seconds[layer] = round(took_s, 1)
 
     def estimate(self, layers: Sequence[str]) -> float | None:
-        """Seconds until these are built; None where one of them never was."""
+        """Seconds until these are built; None if one of them never was."""
         if any(layer not in self._seconds for layer in layers):
             return None
         return sum(self._seconds[layer] for layer in layers)

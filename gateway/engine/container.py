@@ -36,7 +36,7 @@ class Resources:
     pids: int = 1024
 
     def within(self, cpus: int) -> Self:
-        """The same on an engine that has so many CPUs: it refuses whoever asks for more. 0 is not known."""
+        """The same on an engine that has this many CPUs: it refuses to give more. 0: not known."""
         return replace(self, cpus=min(self.cpus, cpus)) if cpus > 0 else self
 
 
@@ -56,7 +56,7 @@ def network_name(instance: str) -> str:
 
 
 def network(instance: str) -> dict[str, Any]:
-    """That bridge. One for all: an engine's address pools end after some thirty."""
+    """That bridge. One for all: an engine's address pools run out after about thirty."""
     return {
         "name": network_name(instance),
         "driver": "bridge",
@@ -139,7 +139,7 @@ def _host(spec: SledSpec, limits: Resources, mounts: list[dict[str, Any]]) -> di
         "Privileged": False,
         # Nothing but the source, the home and what is forgotten can be written.
         "ReadonlyRootfs": True,
-        # Builds and tests run programs from /tmp. What lies there counts as memory.
+        # Builds and tests run programs from /tmp. What is there counts as memory.
         "Tmpfs": {
             "/tmp": f"rw,exec,nosuid,nodev,mode=1777,size={limits.memory // 2}",
             "/var/tmp": f"rw,exec,nosuid,nodev,mode=1777,size={limits.memory // 2}",

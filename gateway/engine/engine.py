@@ -34,10 +34,10 @@ class Engine(Protocol):
         """One line about the engine's health. Raises EngineError."""
 
     async def has_base(self, plan: ImagePlan) -> bool:
-        """Whether the layer that a planned image begins with is there, which takes minutes. Raises EngineError."""
+        """Whether the layer that a planned image begins with, which takes minutes, is there. Raises EngineError."""
 
     async def prepare(self, spec: SledSpec, plan: ImagePlan, said: Callable[[str], None]) -> Prepared:
-        """Have the planned image there, checked. `said` hears how it goes.
+        """Make sure that the planned image is there, checked. `said` hears how it goes.
 
         Raises:
             BuildFailed: a layer was not built, or what came of it breaks the image contract.
@@ -45,7 +45,7 @@ class Engine(Protocol):
         """
 
     async def start(self, spec: SledSpec) -> None:
-        """Have the sled run; one that runs is left alone. Raises EngineError."""
+        """Start the sled; one that runs is left alone. Raises EngineError."""
 
     async def stop(self, spec: SledSpec) -> None:
         """End the sled and all that it started; return when that is verified. Raises EngineError."""

@@ -58,7 +58,7 @@ class ProcessEngine:
         return []
 
     async def close(self) -> None:
-        """There is nothing to let go of."""
+        """There is nothing to release."""
 
     async def start(self, spec: SledSpec) -> None:
         async with self._starting:
@@ -81,7 +81,7 @@ class ProcessEngine:
         for folder in (paths.folder, paths.home, paths.wire):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not spec.source.is_dir():
-            raise EngineError(f"the source {spec.source} is not there")
+            raise EngineError(f"the source {spec.source} does not exist")
         for path in (paths.sled_log, paths.agent_log):
             _rotate(path)
         try:
@@ -103,7 +103,7 @@ class ProcessEngine:
             raise EngineError(f"the sled of {spec.project} did not start: {error}") from error
 
     async def _end(self, spec: SledSpec) -> list[int]:
-        """Have the sled end its runs and itself, or else end it; then whatever a sled of this home ever left behind."""
+        """Let the sled end its runs and itself, or else end it; then whatever a sled of this home ever left behind."""
         survivors = []
         for sled in self._sleds(spec):
             family = descendants(sled)

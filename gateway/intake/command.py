@@ -21,10 +21,10 @@ from gateway.store.projects import Project
 class CommandContext:
     """What a command gets.
 
-    `release` lets the messages behind this one be routed: a command that takes long calls it as soon as what they
-    depend on (the active project, above all) is settled. What is in `afterwards` is called once the reply is committed.
-    `offers`: words that the reply offers as buttons, where there are any; `replaces`: the message whose reply this one
-    takes the place of.
+    `release` lets the messages behind this one be routed: a slow command calls it as soon as what they depend on
+    (above all the active project) is settled. What is in `afterwards` is called once the reply is committed.
+    `offers`: words that the reply offers as buttons, if there are any; `replaces`: the message whose reply this one
+    replaces.
     """
 
     message: StoredMessage
@@ -58,7 +58,7 @@ class CommandContext:
         outbox.wake(to.conversation)
 
     def notice(self) -> Notice:
-        """A message in the command's conversation that tells how its work goes."""
+        """A message in the command's conversation that shows how its work is going."""
         return Notice(self.services.store, self.services.outbox, self.message.destination)
 
 
@@ -83,7 +83,5 @@ def no_active_project(projects: Projects) -> str:
     """What to type when a conversation has no project."""
     names = [project.name for project in projects.all()]
     if not names:
-        return "There is no project yet. Type `new project <name>`, for example `new project demo`."
-    return (
-        f"No project is active here. There are: {', '.join(names)}. Type `switch {names[0]}`, or `new project <name>`."
-    )
+        return "No projects yet. Type `new project <name>`, for example `new project demo`."
+    return f"No project is active here. Projects: {', '.join(names)}. Type `switch {names[0]}` or `new project <name>`."

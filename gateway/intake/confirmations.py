@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 #: Seconds that a code is good for.
 GOOD_FOR_S = 60.0
-#: No letter that could be mistaken for a digit, nor the other way round.
+#: No letters that could be mistaken for digits, or the other way round.
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
 
 
@@ -28,7 +28,7 @@ class _Question:
     sender: str
     conversation_id: int
     message_id: int  # the message whose reply the question is
-    word: str  # what must be typed behind the code; empty for nothing
+    word: str  # what must be typed after the code; empty for nothing
     expires_at: float
     act: Act
 
@@ -42,7 +42,7 @@ class Confirmations:
     def ask(self, ctx: CommandContext, act: Act, *, word: str = "") -> str:
         """What the person has to type for `act` to happen, with the context of that answer.
 
-        Where nothing has to be typed behind the code, a button does.
+        If nothing has to be typed after the code, a button is offered too.
         """
         now = asyncio.get_running_loop().time()
         self._open = {code: question for code, question in self._open.items() if question.expires_at > now}
@@ -57,13 +57,13 @@ class Confirmations:
         """Take an answer; what came of it.
 
         Raises:
-            UserError: the code is unknown, spent, expired, somebody else's, or the word behind it is wrong.
+            UserError: the code is unknown, spent, expired, somebody else's, or the word after it is wrong.
         """
         question = self._open.get(code.lower())
         answerer = (ctx.message.sender, ctx.message.conversation_id)
         ours = question is not None and (question.sender, question.conversation_id) == answerer
         if question is None or not ours or question.expires_at <= asyncio.get_running_loop().time():
-            raise UserError("There is no open question with that code. Codes are good for 60 s; ask again.")
+            raise UserError("No question with that code is open. Codes expire after 60 s: type the command again.")
         if word != question.word:
             raise UserError(f"To confirm, type `confirm {code} {question.word}`".rstrip("` ") + "`.")
         del self._open[code.lower()]

@@ -3,8 +3,8 @@
     new project <new-name> [--stack <stack>] [--git <url>]
 
 Bare words are literal, `<...>` is required, `[...]` may be left out. What a placeholder takes is decided by its name:
-`project` is the name of a project there is, `number` a number, `word|word` one of these; `name...` takes the rest of
-the message, `agent...` if it is the name of an agent; anything else is one token.
+`project` is the name of an existing project, `number` a number, `word|word` one of these; `name...` takes the rest of
+the message, `agent...` only if that is the name of an agent; anything else is one token.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Grammar:
     rest: bool = False  # the last slot takes the rest of the message as it is
 
 
-#: Characters; what is longer is no command, and need not be read as one.
+#: Characters; anything longer is not a command, and is not read as one.
 MAX_COMMAND = 1000
 _TOKEN = re.compile(r"\[--[^\]]*\]|<[^>]*>|\[[^\]]*\]|\S+")
 
@@ -84,14 +84,14 @@ class Parsed(Generic[C]):
 
 @dataclass(frozen=True, slots=True)
 class NearMiss:
-    """No command, but `text` would be one."""
+    """Not a command, but `text` would be one."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Verbatim:
-    """Words for the agent, whatever they look like: what stands behind `prompt`."""
+    """Words for the agent, whatever they look like: what follows `prompt`."""
 
     text: str
 
@@ -105,7 +105,7 @@ class Parser(Generic[C]):
 
     def __init__(self, commands: Sequence[C], aliases: Mapping[str, str]) -> None:
         self._table = [(read_usage(command.usage), command) for command in commands]
-        # Longest first: `new project` before a command that would be called `new`.
+        # Longest first: `new project` before a command called `new`.
         self._table.sort(key=lambda row: -len(row[0].words))
         self._first_words = {grammar.words[0].lower() for grammar, _ in self._table}
         self._aliases = aliases
@@ -114,7 +114,7 @@ class Parser(Generic[C]):
         """A command if the whole message is one; a near miss if a corrected one would be; else None: a prompt.
 
         Raises:
-            UserError: it is a command for certain (a leading `/`, an unknown flag), but not a valid one.
+            UserError: it is certainly a command (a leading `/`, an unknown flag), but not a valid one.
         """
         forced = text.startswith("/")
         text = text.removeprefix("/").strip()
@@ -123,7 +123,7 @@ class Parser(Generic[C]):
         text = self._aliases.get(text.lower(), text)
         if len(text) > MAX_COMMAND or (not forced and not self._could_be_command(text)):
             if forced:
-                raise UserError(f"A command has at most {MAX_COMMAND} characters. Type `help` to see what there is.")
+                raise UserError(f"A command has at most {MAX_COMMAND} characters. Type `help` to see them all.")
             return None
         problems: list[str] = []
         for grammar, command in self._table:
@@ -138,12 +138,12 @@ class Parser(Generic[C]):
         if forced:
             first = text.lower().split()
             usages = [command.usage for grammar, command in self._table if first[:1] == [grammar.words[0].lower()]]
-            hint = f"It goes: `{usages[0]}`." if usages else "Type `help` to see what there is."
+            hint = f"Type `{usages[0]}`." if usages else "Type `help` to see them all."
             raise UserError(f"There is no command “{text[:60]}”. {hint}")
         return None
 
     def _is_command(self, words: str | None) -> bool:
-        """An argument that names a command names one there is: "help me" is a prompt."""
+        """An argument that names a command names one that exists: "help me" is a prompt."""
         if words is None:
             return True
         wanted = words.lower().split()
@@ -184,7 +184,7 @@ def _correct_arguments(grammar: Grammar, tokens: list[str], projects: Collection
 
 
 def _match(grammar: Grammar, text: str, projects: Collection[str], problems: list[str]) -> dict[str, str] | None:
-    """The arguments, if the whole of `text` fits; what is wrong with a certain command goes into `problems`."""
+    """The arguments, if the whole of `text` fits; what is wrong with an obvious command goes into `problems`."""
     pieces = text.split(None, len(grammar.words))
     words = [piece.lower() for piece in pieces[: len(grammar.words)]]
     if words != [word.lower() for word in grammar.words]:
@@ -202,7 +202,7 @@ def _match(grammar: Grammar, text: str, projects: Collection[str], problems: lis
         return None  # an apostrophe: prose
     if not tokens and any(slot.required for slot in grammar.slots):
         wanted = next(slot.name for slot in grammar.slots if slot.required)
-        problems.append(f"`{' '.join(grammar.words)}` wants a {wanted.replace('-', ' ')}.")
+        problems.append(f"`{' '.join(grammar.words)}` needs a {wanted.replace('-', ' ')}.")
         return None
     return _take_tokens(grammar, tokens, projects, problems)
 
@@ -229,7 +229,7 @@ def _take_tokens(
         elif given or (tokens and not tokens[0].startswith("--")):
             arguments[flag[2:]] = given or tokens.pop(0)
         else:
-            problems.append(f"`{name}`: {flag} wants a value.")
+            problems.append(f"`{name}`: {flag} needs a value.")
             return None
     if len(plain) > len(grammar.slots):
         return None

@@ -21,7 +21,7 @@ MAX_MESSAGE = 100_000
 
 
 class _Committed(NamedTuple):
-    """What is new, what was taken back while it waited, and the rooms that became others."""
+    """What is new, what was taken back while it waited, and the rooms that moved."""
 
     accepted: list[StoredMessage]
     withdrawn: list[StoredMessage]
@@ -33,7 +33,7 @@ class Inbox:
 
     `on_accepted` gets each new message after its commit, in order; `on_withdrawn` each message that its sender took
     back while it waited; `on_moved` each room that became another one. All must return at once. `words` says what the
-    agent gets of a prompt that reads so; None: that is for its command to say.
+    agent gets for a prompt with that text; None: its command decides.
     """
 
     def __init__(
@@ -73,8 +73,8 @@ class Inbox:
         handed_on: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
         edited = {item.external_id: self._words(_encodable(item.text)) for item in known if _is_edit(item)}
         committed = self._store.write(lambda c: self._commit(c, transport, known, cursor, edited))
-        # Not after an await of the caller's: one that is cancelled must not leave behind what is committed but handed
-        # to nobody. And nothing comes between the commit and the hand-over: the router relies on their order.
+        # Not after an await of the caller: one that is cancelled must not leave what is committed but handed to nobody.
+        # And nothing comes between the commit and the hand-over: the router relies on their order.
         committed.add_done_callback(partial(self._hand_on, handed_on))
         return await handed_on
 
@@ -187,17 +187,17 @@ def _storable(message: Message) -> Message:
     if len(text) <= MAX_MESSAGE:
         same = (text, name, files) == (message.text, message.sender_name, message.files)
         return message if same else replace(message, text=text, sender_name=name, files=files)
-    told = f"Your message has {len(text):,} characters; the most is {MAX_MESSAGE:,}. Put it into a file of the project."
+    told = f"Your message has {len(text):,} characters; the limit is {MAX_MESSAGE:,}. Put it into a project file."
     return replace(message, text=text[:1000], sender_name=name, files=files, problem=told)
 
 
 def _encodable(text: str) -> str:
-    """The text without what has no encoding: halves of surrogate pairs."""
+    """The text without what cannot be encoded: halves of surrogate pairs."""
     return text.encode("utf-8", "replace").decode()
 
 
 def _answers(connection: Connection, message: Message, here: StoredConversation | None) -> bool:
-    """In a group, too, whoever is asked something need not mention the bot to say one of the answers."""
+    """Even in a group, whoever is asked something may give one of the answers without mentioning the bot."""
     if here is None:
         return False
     return any(
@@ -206,7 +206,7 @@ def _answers(connection: Connection, message: Message, here: StoredConversation 
 
 
 def _meant_for_us(message: Message, here: StoredConversation | None) -> bool:
-    """In a group the bot wants a mention, but not in a room that is ambient, nor in a thread it takes part in."""
+    """In a group the bot must be mentioned, except in an ambient room or a thread that it takes part in."""
     if message.direct or message.addressed:
         return True
     return here is not None and bool(message.conversation.thread)

@@ -1,6 +1,6 @@
-"""The router: what is a command runs, everything else goes to the agent.
+"""The router: a command runs, everything else goes to the agent.
 
-Messages of one room are routed in the order in which they came. A command runs at once, beside whatever the agents do;
+Messages of one room are routed in the order in which they came. A command runs at once, whatever the agents are doing;
 the messages behind it wait only until it releases them, which a long one does early. Errors are caught here, once.
 """
 
@@ -25,6 +25,9 @@ from gateway.store.messages import StoredMessage
 from gateway.tasks import Tasks, insist
 
 log = logging.getLogger(__name__)
+
+#: Of a command that may have run.
+_LOOK = "Check whether it is done; if not, send it again."
 
 
 class Router:
@@ -52,7 +55,7 @@ class Router:
             waiting.append(message)
             return
         # The common case, a prompt with nothing before it, costs no task. Its project was read when it was
-        # committed; no command was at work in the room since, so that is still the active one.
+        # committed; no command has run in the room since, so that is still the active one.
         try:
             if message.project_id is not None and self._is_plain_prompt(message):
                 self._dispatcher.submit(message, message.project_id)
@@ -63,19 +66,19 @@ class Router:
         self._tasks.start(self._work_off(room))
 
     async def recover(self) -> None:
-        """Commands that were cut off by the end of the last process: run again what may be, tell of the others."""
+        """Commands that were cut off by the end of the last process: run again those that may be, report the others."""
         for message in await self._store.read(lambda c: messages.with_fate(c, Fate.RUNNING)):
             if message.turn_id is not None:
                 continue
             parsed = self._parse(message)
             if isinstance(parsed, Parsed) and parsed.command.repeatable:
-                self.route(message)  # ahead of what came in behind it
+                self.route(message)  # ahead of what came in after it
             else:
-                told = f"The gateway was restarted while “{message.text[:60]}” was at work. Look, and send it again."
+                told = f"The gateway restarted during “{message.text[:60]}”. {_LOOK}"
                 await self._settle(message, Fate.INTERRUPTED, told)
 
     async def close(self) -> None:
-        """Cut off what is at work; the next start takes it up."""
+        """Cut off what is running; the next start takes it up."""
         await self._tasks.close()
 
     def _is_plain_prompt(self, message: StoredMessage) -> bool:
@@ -93,7 +96,7 @@ class Router:
             return error
 
     def words(self, text: str) -> str | None:
-        """What the agent gets of a prompt that reads so; None: the command that it carries out says that."""
+        """What the agent gets for a prompt with that text; None: the command that it carries out decides."""
         try:
             parsed = self._parser.parse(text.strip(), self._projects.names())
         except UserError:
@@ -133,7 +136,7 @@ class Router:
         if message.fate.final:
             return
         if self._access.role(message.sender) is Role.NOBODY:
-            await self._settle(message, Fate.REFUSED, "")  # known when it was committed, not any more
+            await self._settle(message, Fate.REFUSED, "")  # known when it was committed, but no longer
             return
         if message.problem:
             await self._settle(message, Fate.REFUSED, message.problem)
@@ -150,7 +153,7 @@ class Router:
             await self._start_command(message, parsed)
         elif isinstance(parsed, NearMiss):
             told = (
-                f"Did you mean `{parsed.text}`? Nothing was done. Type it like that, or "
+                f"Did you mean `{parsed.text}`? Nothing was done. Type that, or "
                 f"`prompt {message.text.strip()[:60]}` to send your words to the agent."
             )
             await self._settle(message, Fate.REFUSED, told)
@@ -171,11 +174,11 @@ class Router:
             told, fate = str(error), Fate.REFUSED
         if told is None:
             return False
-        await self._settle_in_the_end(message, fate, told)  # routed once more it would be no answer, but a prompt
+        await self._settle_in_the_end(message, fate, told)  # routed again it would be a prompt, not an answer
         return True
 
     async def _start_command(self, message: StoredMessage, parsed: Parsed[Command]) -> None:
-        """Have a command run; return when it has ended, or has released the messages behind it."""
+        """Run a command; return when it has ended, or has released the messages behind it."""
         released = asyncio.Event()
         work = self._tasks.start(self._run(message, parsed, released))
         wait_released = asyncio.create_task(released.wait())
@@ -211,7 +214,7 @@ class Router:
         ctx = CommandContext(message, role, parsed.arguments, self._services, released.set)
         try:
             if role < command.role:
-                raise UserError(f"Only an operator may do `{command.usage.split(' <')[0].split(' [')[0]}`.")
+                raise UserError(f"Only an operator can use `{command.usage.split(' <')[0].split(' [')[0]}`.")
             if not await self._store.write(lambda c: messages.begin_command(c, message.id)):
                 return  # taken back before it began
             self._fates.changed([message], Fate.RUNNING)
@@ -220,7 +223,7 @@ class Router:
             told, fate = str(error), Fate.REFUSED
         except StateError as error:
             log.error("a command of message %s: %s", message.id, error)
-            told, fate = "The gateway's disk refused. Look how things are, and send it again.", Fate.FAILED
+            told, fate = f"The gateway could not write to its disk. {_LOOK}", Fate.FAILED
         except Exception:  # noqa: BLE001 - logged with its reference
             told, fate = _went_wrong(message), Fate.FAILED
         await self._settle_in_the_end(message, fate, told, ctx)
@@ -230,7 +233,7 @@ class Router:
     async def _settle_in_the_end(
         self, message: StoredMessage, fate: Fate, told: str, ctx: CommandContext | None = None
     ) -> None:
-        """What was done must be told, however long the disk refuses."""
+        """People must be told what was done, however long the disk refuses writes."""
         await insist(lambda: self._settle(message, fate, told, ctx), f"the reply to message {message.id}")
 
     async def _settle(self, message: StoredMessage, fate: Fate, told: str, ctx: CommandContext | None = None) -> None:
@@ -254,7 +257,7 @@ class Router:
 
 
 def _went_wrong(message: StoredMessage) -> str:
-    """The unexpected, as it is caught: the person gets a reference, the log the rest."""
+    """An unexpected error: the person gets a reference, the log the rest."""
     reference = secrets.token_hex(2)
     log.exception("ref %s: message %s", reference, message.id)
     return f"Something went wrong (ref {reference})."

@@ -1,4 +1,4 @@
-"""Bootstrap: from one line in chat to a place of one's own that answers.
+"""Bootstrap: from one line in chat to a project that answers.
 
 `create` is the line of one `new project`::
 
@@ -40,7 +40,7 @@ from stacks.recipe import Recipe
 log = logging.getLogger(__name__)
 
 _JOB_WITHIN_S = 60.0
-#: Seconds that a clone may take: large repositories over slow lines do take long, and its progress is shown.
+#: Seconds that a clone may take: large repositories over slow lines take that long, and progress is shown.
 _CLONE_WITHIN_S = 3600.0
 #: What a repository is fetched in, before anybody knows what it needs.
 _BARE = Recipe(Plan(FALLBACK, "", "", ()))
@@ -54,7 +54,7 @@ class Created:
     recipe: Recipe
     offered: Own
     taken_up: bool
-    #: Commits made there bear somebody's name.
+    #: Commits made there have an author.
     has_identity: bool
 
 
@@ -76,7 +76,7 @@ class Bootstrap:
         Call `Projects.begin` when people have been told: what they wrote meanwhile waits for it.
 
         Raises:
-            VersionMissing: as for a UserError; and asked again with its keys as `accept`, it would not have failed so.
+            VersionMissing: as for a UserError; with its keys as `accept`, this would not have failed.
             UserError: nothing is left of the attempt, the name is free; the text says which step failed and why.
         """
         check_name(request.name)
@@ -96,31 +96,31 @@ class Bootstrap:
                 undone = await self.reservations.undo(made.project, request.conversation_id, made.before)
                 foreseen = isinstance(error, (HuskiesError, OSError))
                 log.warning("creating %s failed: %s", request.name, error, exc_info=None if foreseen else error)
-                told = error if foreseen else "Something went wrong that nobody foresaw; the gateway's log has it."
+                told = error if foreseen else "Something unexpected went wrong; see the gateway's log."
                 if isinstance(error, VersionMissing):
                     raise VersionMissing(f"{told} {undone.told}.{undone.stopped.told}", keys=error.keys) from error
                 raise UserError(
-                    f"Creating {request.name} failed at: {line.step}. {told}{kept_log}\n{undone.told}; "
-                    f"put that right and type `new project {request.name}` again.{undone.stopped.told}"
+                    f"Creating {request.name} failed at this step: {line.step}. {told}{kept_log}\n{undone.told}. "
+                    f"Fix that, then type `new project {request.name}` again.{undone.stopped.told}"
                 ) from error
         kill_points.reach("project.ready")
         await self.leftovers.after_change()
         return await self._created(project, made.taken_up, line.notes)
 
     async def _created(self, project: Project, taken_up: bool, notes: Sequence[str] = ()) -> Created:
-        """What people are told of a project that is READY."""
+        """What people are told about a project that is READY."""
         try:
             offered = await self.recipes.offered(project.path)
         except UserError as error:
             offered = Own(notes=(str(error),))
-        except Exception:  # it is READY, and nothing that a source holds may keep people from being told so
+        except Exception:  # it is READY, and nothing in a source may keep people from being told so
             log.exception("what %s offers could not be read", project.name)
-            offered = Own(notes=("what its source wants to add could not be read; the gateway's log has it",))
+            offered = Own(notes=("what its source wants to add could not be read; see the gateway's log",))
         offered = replace(offered, notes=(*offered.notes, *notes))
         return Created(project, stored(project), offered, taken_up, all(await self.setup.git_identity()))
 
     def _keep_build_log(self, project: Project, error: Exception) -> str:
-        """Where the log of a build that failed is to be read, since its project goes; empty for anything else."""
+        """Where to read the log of a build that failed, as its project goes; empty for anything else."""
         log_file = self.registry.paths(project).build_log
         if not isinstance(error, BuildFailed) or not log_file.is_file():
             return ""
@@ -141,7 +141,7 @@ class Bootstrap:
 
 
 class _Line:
-    """One run of the line, from the reserved name to an SSH login. `step` is where it is; a failure is told with it."""
+    """One run of the line, from the reserved name to an SSH login. `step` is where it is; a failure names it."""
 
     def __init__(
         self, parts: Bootstrap, project: Project, request: Request, git: GitUrl | None, notice: Notice
@@ -152,7 +152,7 @@ class _Line:
         self._git = git
         self._notice = notice
         self.step = "make its folders"
-        #: What people should know, and nothing failed of.
+        #: What people should know, though nothing failed because of it.
         self.notes: list[str] = []
 
     async def run(self) -> Project:
@@ -160,7 +160,7 @@ class _Line:
         project = self._project
         await self._notice.say(f"Creating {project.name} in {project.path} …")
         await asyncio.to_thread(folders.make_source, project.path, project.owner)
-        # What was given out before a deletion opens nothing, also if that deletion was cut off.
+        # What was given out before a deletion opens nothing now, even if that deletion was cut off.
         await asyncio.to_thread(ssh.forget_client_key, self._parts.registry.paths(project))
         await self._parts.containers.furnish(project)
         kill_points.reach("project.folder")
@@ -174,7 +174,7 @@ class _Line:
         return await self._parts.reservations.keep(self._project)
 
     async def _fetch(self, git: GitUrl) -> None:
-        """What a repository needs is not known before it is here, and it is fetched where its code may run."""
+        """What a repository needs is known only once it is here, and it is fetched where its code may run."""
         self.step = "build the base image"
         self._project = await self._parts.builds.first(self._project, _BARE, self._notice.show)
         self.step = "start the container"

@@ -19,7 +19,7 @@ from stacks.told import Told
 from stacks.words import head, record
 
 _RECORD_WITHIN_S = 30.0
-#: Seconds that an image is kept whose project waits for somebody's word: longer than a question is open.
+#: Seconds that an image is kept while its project waits for an answer: longer than a question is open.
 _ASKED_S = 300.0
 
 
@@ -45,15 +45,15 @@ class Builds:
             return await self._registry.change(project, **values)
 
     async def again(self, project: Project, plan: ImagePlan, said: Callable[[str], None]) -> Prepared:
-        """Build another image for a project that there is. Raises EngineError, OSError."""
+        """Build another image for an existing project. Raises EngineError, OSError."""
         await self._containers.furnish(project)
         return await self._engine.prepare(self._registry.spec(project), plan, said)
 
     def settled(self, recipe: Recipe, plan: ImagePlan, told: Mapping[str, Told]) -> Recipe:
-        """The recipe with what came of it, once its image is there. What was accepted and came after all is forgotten.
+        """The recipe with what came of it, once its image is there. Accepting what turned out to be there is forgotten.
 
         Raises VersionMissing for an image that lacks what its source asks for, unless an operator has accepted that;
-        the image stays for whoever is asked now, for a while.
+        the image is kept for a while, for whoever is asked now.
         """
         if not self._engine.isolated:
             return recipe  # nothing is installed, so nothing can be missed
@@ -66,7 +66,7 @@ class Builds:
         raise VersionMissing(" ".join(f"{one.why}." for one in missing), keys=tuple(one.key for one in missing))
 
     async def record(self, project: Project, recipe: Recipe) -> list[str]:
-        """Write into the source what was built; what people should know where that cannot be.
+        """Write into the source what was built; returns what people should know if that fails.
 
         No project fails because of it.
         """
@@ -79,6 +79,6 @@ class Builds:
 
 
 def columns(recipe: Recipe, plan: ImagePlan) -> dict[str, object]:
-    """What is stored of a project that runs by a recipe from now on."""
+    """What is stored of a project that runs on a recipe from now on."""
     layers = " ".join(layer.tag for layer in plan.layers)
     return {"image": plan.image, "layers": layers, "stack": recipe.plan.stack, "recipe": text(recipe)}

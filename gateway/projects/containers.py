@@ -23,7 +23,7 @@ from sled.protocol import Call, Job
 
 log = logging.getLogger(__name__)
 
-#: Seconds until a sled that was started has to have reported, and its SSH server to let us in.
+#: Seconds within which a started sled has to report, and its SSH server to let us in.
 HELLO_WITHIN_S = 30.0
 SSH_WITHIN_S = 30.0
 
@@ -74,7 +74,7 @@ class Containers:
         self._dispatcher.on_connected(project.id)
 
     async def stop_runs(self, project: Project, reason: str, here: int | None) -> Stopped:
-        """Stop what the project runs; other conversations than `here` are told where they are."""
+        """Stop what the project runs; conversations other than `here` are told there."""
         told = [] if here is None else [here]
         return await self._dispatcher.stop(reason, project_id=project.id, conversations=[], told=told)
 

@@ -54,7 +54,7 @@ async def undo(projects: Projects, project: Project) -> str:
         for what, paths in (("Put back", undone.restored), ("Removed", undone.removed))
         if paths
     ]
-    lines = lines or ["Nothing was to be put back."]
+    lines = lines or ["There was nothing to put back."]
     lines += [f"Left alone: {code(left.path)} ({visible(left.why)})" for left in undone.left[:_NAMED]]
     if undone.cannot:
         lines.append(visible(undone.cannot))

@@ -1,4 +1,4 @@
-"""A project's folders on this host: made, found empty, removed. Nothing but what is named is touched."""
+"""A project's folders on this host: made, found empty, removed. Only what is named is touched."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PASSES = 10
 
 
 def make_source(path: Path, owner: tuple[int, int] | None) -> None:
-    """Make a source that is not there, and give it to `owner` where this process may. Raises OSError."""
+    """Make a source that does not exist, and give it to `owner` if this process may. Raises OSError."""
     if not path.is_dir():
         path.mkdir(parents=True)
         path.chmod(0o755)
@@ -27,7 +27,7 @@ def check_empty(path: Path) -> None:
     """Raises UserError when a folder that a clone wants has files."""
     if any(path.iterdir()):
         raise UserError(
-            f"{path} has files, and --git wants an empty folder. Leave --git out to take it as it is, "
+            f"{path} has files, but --git needs an empty folder. Leave out --git to use it as it is, "
             "or choose another folder with --path."
         )
 
@@ -48,7 +48,7 @@ def unmake_source(project: Project) -> None:
 
 
 def remove(folder: Path) -> bool:
-    """Remove a folder, closed parts included (package caches are read-only); False if something of it stays."""
+    """Remove a folder, closed parts included (package caches are read-only); False if any of it stays."""
 
     def open_up(_: object, path: str, __: object) -> None:
         for place in (Path(path), Path(path).parent):

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class Leftovers:
-    """See the module. `forget` is told of each name of which nothing is to be kept."""
+    """See the module. `forget` is told each name of which nothing is kept."""
 
     def __init__(
         self,
@@ -45,12 +45,12 @@ class Leftovers:
         self._recipes = recipes
         self._state_dir = state_dir
         self._forget = forget
-        #: Images that no project runs on yet, or not much longer, and that are not to be removed.
+        #: Images to keep although no project runs on them yet, or soon none will.
         self._kept: Counter[str] = Counter()
-        #: Projects that are not among the living any more, and not down yet.
+        #: Projects that are no longer among the living, but not down yet.
         self._ending: set[str] = set()
         self._writing_ssh_config = asyncio.Lock()
-        #: Something may be left to be removed, by an engine that did not answer.
+        #: Something may still have to be removed, as the engine did not answer.
         self.owing = True
 
     # --- what is not to be removed -----------------------------------------------------------------------------------
@@ -86,7 +86,7 @@ class Leftovers:
             self._ending.discard(project.name)
 
     def _tags_in_use(self) -> set[str]:
-        """The images to keep: those of projects, also while one is being made, and the base, which is the gateway's."""
+        """The images to keep: those of projects, also while they are made, and the base, which is the gateway's."""
         keep = {*self._recipes.base.tags, *self._kept}
         for project in self._registry.all():
             keep |= {project.image, *project.layers}
@@ -108,7 +108,7 @@ class Leftovers:
         return removed
 
     async def end(self, project: Project) -> str:
-        """Take a project down that is to go; why its container is still there, if it is. Raises UserError."""
+        """Take down a project that is to go; returns why its container is still there, if it is. Raises UserError."""
         try:
             await self._containers.bring_down(project)
         except UserError as error:
@@ -121,7 +121,7 @@ class Leftovers:
 
     async def clear(self, project: Project, *, purge: bool, stays: str) -> tuple[list[str], list[str]]:
         """Remove what a deletion removes: what is gone, what is kept. `stays`: why the container is still there."""
-        # What a container may still write to is not walked through by a gateway that may be root; a later start does.
+        # A gateway that may be root does not walk through what a container may still write to; a later start does.
         removed, kept, all_gone = await asyncio.to_thread(self._clear_files, project, purge=purge and not stays)
         if stays:
             removed = [what for what in removed if what not in ("container", "sled")]
@@ -143,7 +143,7 @@ class Leftovers:
         folders.remove(paths.wire)
         ssh.forget_client_key(paths)
         home, source = f"home with its sessions ({paths.home})", f"source ({project.path})"
-        # What could not be removed is told as kept: a receipt says what is, not what was meant.
+        # What could not be removed is listed as kept: a receipt says what is, not what was meant.
         home_gone = purge and folders.remove(paths.folder)
         source_gone = purge and not project.adopted and folders.remove(project.path)
         (removed if home_gone else kept).append(home)
@@ -154,7 +154,7 @@ class Leftovers:
         return removed, kept, all_gone
 
     async def _write_ssh_config(self) -> None:
-        """Write the file that people Include, with the projects there are. Raises OSError."""
+        """Write the file that people Include, with all projects. Raises OSError."""
         ways = [way for project in self._registry.all() if (way := self._registry.access(project)) is not None]
         if self._engine.isolated:
             await asyncio.to_thread(ssh.write_config, self._state_dir, ways)

@@ -1,4 +1,4 @@
-"""What people do with a project that is there: up, down, restart, delete, and its settings.
+"""What people do with an existing project: up, down, restart, delete, and its settings.
 
 What they asked for is stored first; reconciling makes it so. Nothing here depends on how a project came to be.
 """
@@ -15,7 +15,7 @@ from gateway.turns import Dispatcher, Stopped
 
 
 class Lifecycle:
-    """See the module. A project that is gone meanwhile is a UserError in all of it."""
+    """See the module. A project that is gone meanwhile is a UserError in all of these."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Lifecycle:
         return stopped
 
     async def delete(self, project: Project, here: int, *, purge: bool) -> tuple[Stopped, list[str], list[str]]:
-        """End a project: what was stopped, what is gone, what is kept. Conversation `here` is told of it by the caller.
+        """End a project: what was stopped, what is gone, what is kept. The caller tells conversation `here`.
 
         Raises UserError.
         """

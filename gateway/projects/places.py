@@ -14,11 +14,11 @@ from gateway.errors import UserError
 NAME = re.compile(r"[a-z][a-z0-9-]{0,38}[a-z0-9]")
 #: Whom new sources belong to when the gateway is root, which no container may be.
 NEW_OWNER = (1000, 1000)
-NAME_RULE = "2 to 40 small letters a-z, digits and dashes; a letter first, no dash last"
+NAME_RULE = "2 to 40 lower-case letters a-z, digits and hyphens; a letter first, no hyphen last"
 
 
 def check_name(name: str) -> None:
-    """Raises UserError when `name` is no name for a project."""
+    """Raises UserError if `name` is not a valid name for a project."""
     if not NAME.fullmatch(name):
         shown = name.encode("ascii", "backslashreplace").decode()[:60]
         raise UserError(f"“{shown}” cannot be a project's name: {NAME_RULE}. For example: `new project my-app`")
@@ -49,10 +49,10 @@ class Places:
         """
         roots = [root.resolve() for root in (self.root, *self.allowed_roots)]
         path = _resolve(given if given is not None else str(roots[0] / name))
-        # Outside of the roots nothing is looked up: no answer tells what the host has there.
+        # Outside of the roots nothing is looked up: no answer reveals what the host has there.
         if not any(root in path.parents for root in roots):
             allowed = ", ".join(map(str, roots))
-            raise UserError(f"{given or name} is not inside an allowed folder ({allowed}). See projects.allowed_roots")
+            raise UserError(f"{given or name} is not inside an allowed folder ({allowed}); see projects.allowed_roots")
         for place in (place.resolve() for place in self.forbidden):
             if path == place or place in path.parents or path in place.parents:
                 raise UserError(f"{path} is part of the gateway's own state; choose another folder")
@@ -64,13 +64,13 @@ class Places:
 
 def _resolve(given: str) -> Path:
     if "\0" in given or any(ord(letter) < 32 for letter in given):
-        raise UserError("A path cannot hold control characters.")
+        raise UserError("A path cannot contain control characters.")
     try:
         path = Path(given).expanduser()
     except RuntimeError as error:
         raise UserError(f"{given} cannot be resolved: {error}") from error
     if not path.is_absolute():
-        raise UserError(f"--path wants a whole path from /, not {given}")
+        raise UserError(f"--path needs a full path from /, not {given}")
     try:
         return path.resolve()
     except OSError as error:
@@ -89,7 +89,7 @@ def _inspect(path: Path, name: str, *, adopt: bool) -> Source:
             return Source(path, adopted=True, exists=True)
         if any(path.iterdir()):
             line = f"new project {name} --path {shlex.quote(str(path))} --adopt"
-            raise UserError(f"{path} is not empty. To take it as it is: `{line}`")
+            raise UserError(f"{path} is not empty. To use it as it is, type `{line}`")
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     return Source(path, adopted=False, exists=True)

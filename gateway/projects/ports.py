@@ -11,7 +11,7 @@ from gateway.errors import UserError
 def choose_port(
     ports: range, taken: Collection[int], after: int | None, is_free: Callable[[int], bool] | None = None
 ) -> int:
-    """The next port of the range behind `after`, in turn, that no project has and no other program listens on.
+    """The next port of the range after `after`, in turn, that no project has and no other program listens on.
 
     In turn: a port given up a moment ago is still in somebody's editor. Raises UserError when none is left.
     """
@@ -22,13 +22,13 @@ def choose_port(
         if port not in taken and is_free(port):
             return port
     raise UserError(
-        f"The SSH ports {ports[0]}-{ports[-1]} are used up, by projects, by deleted ones that may come back, or by "
-        "other programs. Widen projects.ssh_ports in the configuration, or end a project with `delete <name> --purge`."
+        f"The SSH ports {ports[0]}-{ports[-1]} are used up: by projects, by deleted ones that may come back, or by "
+        "other programs. Widen projects.ssh_ports in the configuration, or free one with `delete <name> --purge`."
     )
 
 
 def listens_nowhere(port: int) -> bool:
-    """Whether no program has the port on the loopback."""
+    """Whether the port is free on the loopback."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

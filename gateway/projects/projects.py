@@ -31,7 +31,7 @@ class Projects:
         lifecycle = Lifecycle(store, registry, containers, leftovers, dispatcher)
         reconciler = Reconciler(store, registry, containers, leftovers, reservations)
 
-        # Which there are, and what they are like.
+        # Which projects there are, and what they are like.
         self.registry = registry
         self.engine = registry.engine
         self.recipes = recipes

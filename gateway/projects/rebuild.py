@@ -1,4 +1,4 @@
-"""Rebuilding: a project gets a container of today's image, and its source is told what that has."""
+"""Rebuilding: a project gets a container of today's image, and its source gets a record of what is in it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gateway.turns import Stopped
 from stacks.own import Own
 from stacks.recipe import Recipe
 
-#: Seconds that the commands which a source runs in a new container may take together.
+#: Seconds that all the commands that a source runs in a new container may take together.
 COMMANDS_WITHIN_S = 1800.0
 
 
@@ -26,7 +26,7 @@ class Changes:
     """What a rebuild is to change. None: as it was.
 
     `stack`: another primary one (`auto`: the files decide); `own`: the source's additions, as an operator has confirmed
-    them; `accept`: versions to go on without; `fresh`: a stamp to fetch everything anew by, also what has not changed.
+    them; `accept`: versions to do without; `fresh`: a stamp with which everything is fetched again, changed or not.
     """
 
     stack: str | None = None
@@ -70,7 +70,7 @@ class Rebuild:
     async def rebuild(self, project: Project, here: int, changes: Changes, said: Callable[[str], None]) -> Rebuilt:
         """Give the project a container of today's image; source, home, sessions, port and host key stay.
 
-        The image is built first: the project goes on meanwhile, and stays as it is if that fails.
+        The image is built first: the project runs on meanwhile, and stays as it is if that fails.
 
         Raises:
             VersionMissing: the new image lacks a version that the source asks for.
@@ -88,7 +88,7 @@ class Rebuild:
                     log_of = (
                         f"\n`logs {project.name} build` has the whole log." if isinstance(error, BuildFailed) else ""
                     )
-                    raise UserError(f"Rebuilding {project.name} failed; it is as it was. {error}{log_of}") from error
+                    raise UserError(f"Rebuilding {project.name} failed; nothing changed. {error}{log_of}") from error
                 recipe = self._builds.settled(recipe, plan, prepared.told)
                 stopped = await self._containers.stop_runs(project, f"{project.name} was rebuilt.", here)
                 changed = project.image != plan.image
@@ -109,7 +109,7 @@ class Rebuild:
         )
 
     async def _exchange(self, project: Project, values: dict[str, object]) -> Project:
-        """Give a project its new container; where that does not come up, the one that it had. Raises UserError."""
+        """Give a project its new container; if that does not come up, the one that it had. Raises UserError."""
         before = {name: getattr(project, name) for name in ("image", "stack", "recipe", "wanted")}
         before["layers"] = " ".join(project.layers)
         await self._containers.bring_down(project)
@@ -122,13 +122,13 @@ class Rebuild:
             changed = await self._registry.change(changed, **before)
             await self._containers.bring_down(changed)
             await self._containers.bring_up(changed)
-            raise UserError(f"{error} So {project.name} runs in a container like the one that it had.") from error
+            raise UserError(f"{error} So {project.name} is back in a container like the one it had.") from error
         return changed
 
     # --- the source --------------------------------------------------------------------------------------------------
 
     async def _tell_source(self, project: Project, recipe: Recipe, said: Callable[[str], None]) -> list[str]:
-        """The record, and the commands of the source's own in a container that is new; what people should know of it.
+        """The record, and the source's own commands in a container that is new; what people should know about it.
 
         The project may be taken down or deleted meanwhile: then they end.
         """

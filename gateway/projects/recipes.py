@@ -23,22 +23,22 @@ log = logging.getLogger(__name__)
 
 
 def wish(stack: str | None) -> str:
-    """What is stored of a `--stack`: empty where the files are to decide."""
+    """What is stored of a `--stack`: empty if the files decide."""
     return "" if stack in (None, catalog.AUTO) else str(stack)
 
 
 class Recipes:
-    """Of one gateway. `folder` is where its operators keep stacks of their own."""
+    """Those of one gateway. `folder` is where its operators keep stacks of their own."""
 
     def __init__(self, inputs: BuildInputs, instance: str, folder: Path) -> None:
         self._inputs = inputs
         self._prefix = image_prefix(instance)
         self._folder = folder
-        #: The image that everything begins with: kept, and built first where a repository has to be fetched.
+        #: The image that everything begins with: kept, and built first if a repository has to be fetched.
         self.base = plan_image(inputs, (), self._prefix)
 
     def stacks(self) -> tuple[catalog.Stack, ...]:
-        """The stacks there are, as their folders are now. Raises UserError for one that is not right."""
+        """The available stacks, as their folders are now. Raises UserError for one that is not right."""
         return catalog.catalog(catalog.BUILT_IN, self._folder)
 
     async def decide(self, source: Path, stack: str) -> Plan:
@@ -58,12 +58,12 @@ class Recipes:
             if toolchain.stack in known
         ]
         inputs = self._inputs
-        if recipe.fresh:  # an argument that nobody had before: the engine's cache has nothing of it
+        if recipe.fresh:  # an argument that is new: the engine's cache has nothing for it
             inputs = replace(inputs, arguments={**inputs.arguments, "HUSKIES_FRESH": recipe.fresh})
         return plan_image(inputs, overlays, self._prefix, recipe.own)
 
     def check_stack(self, name: str | None, *, images: bool) -> None:
-        """Whether people may ask for a stack. Raises UserError, which lists those there are."""
+        """Whether people may ask for a stack. Raises UserError, which lists the available ones."""
         stacks = {stack.name: stack for stack in self.stacks()}
         if name is None or name == catalog.AUTO:
             return
@@ -77,11 +77,11 @@ class Recipes:
 
 
 def stored(project: Project) -> Recipe:
-    """The recipe that a project was built by; of one from before there were recipes, what is known."""
+    """The recipe that a project was built by; for a project older than recipes, what is known."""
     if project.recipe:
         try:
             return msgspec.json.decode(project.recipe, type=Recipe)
-        except msgspec.DecodeError as error:  # of another version of huskies; `rebuild` writes it anew
+        except msgspec.DecodeError as error:  # of another version of huskies; `rebuild` writes it again
             log.warning("the recipe of %s cannot be read: %s", project.name, error)
     return Recipe(Plan(project.stack or catalog.FALLBACK, "", "", ()))
 

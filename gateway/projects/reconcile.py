@@ -64,7 +64,7 @@ class Reconciler:
                 await self._containers.open_wire(current)
 
     async def finish(self, project: Project) -> None:
-        """Finish what another process was killed in, or left on this host where an engine isolates now."""
+        """Finish what another process was killed in, or left on this host although an engine isolates now."""
         async with self._registry.lock(project.name):
             found = await self._store.read(lambda c: rows.by_name(c, project.name))
             if found is None or found.id != project.id:
@@ -86,10 +86,10 @@ class Reconciler:
         return ""
 
     async def reconcile(self, project: Project) -> None:
-        """Have one project's sled run, or not, as it should. Raises StateError."""
+        """Start or end one project's sled, as it should be. Raises StateError."""
         lock = self._registry.lock(project.name)
         if lock.locked() or project.ready_at is None:
-            return  # somebody is at it
+            return  # somebody is working on it
         async with lock:
             current = self._registry.by_id(project.id)
             if current is None:
@@ -127,7 +127,7 @@ class Reconciler:
         return f"its sled ended {falls} times before it reported; its last words: {words or 'none'}"
 
     async def _rest(self, project: Project) -> None:
-        """End the sled of a project that is to be down, where an engine that did not answer left it.
+        """End the sled of a project that is to be down, if an engine that did not answer left it.
 
         Raises EngineError.
         """
@@ -136,7 +136,7 @@ class Reconciler:
 
 
 async def _or_log(what: str, work: Coroutine[object, object, object]) -> None:
-    """Do a part of the loop; whatever is wrong with one project, the others are looked after."""
+    """Do a part of the loop; whatever is wrong with one project, the others are served."""
     try:
         await work
     except Exception as error:

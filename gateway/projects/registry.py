@@ -1,4 +1,4 @@
-"""The registry: the projects there are. Each change is committed first, then seen here."""
+"""The registry of all projects. Each change is committed first, then seen here."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Setup:
     """What every project gets from the configuration. `instance` tells this gateway's containers from another's.
 
     `agent` is what answers in the project of that name unless its operators chose something else, with `model`.
-    `forget` is told of each name of which nothing is to be kept.
+    `forget` is told each name of which nothing is kept.
     """
 
     state_dir: Path
@@ -80,7 +80,7 @@ class Registry:
         for project in self._living.values():
             if project.name == name:
                 return project
-        raise UserError(f"There is no project {name}. `projects` lists those there are.")
+        raise UserError(f"There is no project {name}. Type `projects` to see them all.")
 
     def by_id(self, project_id: int) -> Project | None:
         """The project with this id, unless it is gone."""
@@ -177,7 +177,7 @@ class Registry:
         """The project as it is now, asked for once its lock is held. Raises UserError when it is gone."""
         current = self._living.get(project.id)
         if current is None:
-            raise UserError(f"There is no project {project.name}. `projects` lists those there are.")
+            raise UserError(f"There is no project {project.name}. Type `projects` to see them all.")
         return current
 
     async def change(self, project: Project, **values: object) -> Project:
@@ -192,7 +192,7 @@ class Registry:
         self._living[project.id] = project
 
     def dismiss(self, project: Project) -> Project:
-        """A project is not among them any more; the project as it was last."""
+        """A project is no longer among them; the project as it was last."""
         return self._living.pop(project.id, project)
 
     def is_ready(self, project: Project) -> None:

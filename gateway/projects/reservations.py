@@ -73,15 +73,14 @@ class Reservations:
 
     async def take(self, request: Request, git: GitUrl | None) -> Reserved:
         """Take a name, a folder and a port, and switch the conversation. Raises UserError."""
-        async with self.containers.reserving:  # two names must not be given one folder, nor one port
+        async with self.containers.reserving:  # two names must not get the same folder, nor the same port
             return await self._take(request, git)
 
     async def _take(self, request: Request, git: GitUrl | None) -> Reserved:
         self.recipes.check_stack(request.stack, images=self.registry.engine.isolated)
         if request.name in self.registry.names():
             raise UserError(
-                f"There is a project {request.name} already. `switch {request.name}` goes there, "
-                "or choose another name."
+                f"There is already a project {request.name}. Type `switch {request.name}`, or choose another name."
             )
         grave = await self.store.read(lambda c: rows.by_name(c, request.name))
         source, taken_up = await asyncio.to_thread(self._choose_source, request, grave)
@@ -119,7 +118,7 @@ class Reservations:
         try:
             project, before = await self.store.write(unit)
         except rows.Taken:
-            raise UserError(f"There is a project {request.name} already.") from None
+            raise UserError(f"There is already a project {request.name}.") from None
         self.registry.admit(project)
         return Reserved(project, taken_up, before)
 
@@ -128,7 +127,7 @@ class Reservations:
         if grave is not None and grave.ssh_port is not None:
             if await asyncio.to_thread(listens_nowhere, grave.ssh_port):
                 return grave.ssh_port
-            log.warning("port %s of %s is another program's by now", grave.ssh_port, grave.name)
+            log.warning("port %s of %s is used by another program now", grave.ssh_port, grave.name)
         return await self.containers.free_port()
 
     def _choose_source(self, request: Request, grave: Project | None) -> tuple[Source, bool]:
@@ -152,8 +151,8 @@ class Reservations:
     async def undo(self, project: Project, here: int | None = None, before: int | None = None) -> Undone:
         """Remove what a bootstrap made. A project that was taken up again becomes the tombstone that it was.
 
-        Conversation `here`, which asked for it and is told, has project `before` active again, unless it or its people
-        have gone elsewhere meanwhile.
+        Conversation `here`, which asked for it and is told, gets project `before` active again, unless that is gone
+        or its people have switched meanwhile.
         """
         told = "Nothing was left behind"
         with self.leftovers.ended_here(project):
@@ -162,7 +161,7 @@ class Reservations:
                 await self.containers.take_down(project)
             except EngineError as error:  # it is removed as belonging to nobody, once the engine answers
                 log.error("%s is not down yet: %s", project.name, error)
-                told = "Its container goes as soon as the engine removes it, nothing else was left behind"
+                told = "Its container goes as soon as the engine removes it; nothing else was left behind"
                 await self.containers.close_wire(project)
         stopped = await self.containers.stop_runs(project, "The project could not be created.", here)
 
@@ -191,8 +190,8 @@ class Reservations:
             folders.remove(self.registry.paths(project).folder)
 
     async def undo_unfinished(self, name: str) -> None:
-        """Undo a bootstrap of that name which no process is at any more. Its lock is held."""
-        # As it is stored: one that is READY may not have been told of yet.
+        """Undo a bootstrap of that name that no process is working on any more. Its lock is held."""
+        # As it is stored: people may not have been told yet of one that is READY.
         found = await self.store.read(lambda c: rows.by_name(c, name))
         if found is not None and self.registry.by_id(found.id) is not None and found.ready_at is None:
             log.warning("undoing the unfinished bootstrap of %s", name)

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Sequence, Set
 from pathlib import Path
 
-#: Bytes of a file that are looked at; a longer one is none of ours.
+#: Bytes of a file that are looked at; a longer one is not one of ours.
 MAX_BYTES = 64 * 1024
 
 

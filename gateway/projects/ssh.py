@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 USER = "huskies"
 HOST = "127.0.0.1"
-#: Seconds between two tries to log in to a server that is starting, and that one try may take.
+#: Seconds between tries to log in to a server that is starting, and that one try may take.
 _RETRY_S = 0.02
 _TRY_S = 5.0
 
@@ -91,7 +91,7 @@ def include_line(state_dir: Path) -> str:
 
 
 def write_config(state_dir: Path, ways: Sequence[Way]) -> None:
-    """Write that file anew, whole or not at all. Raises OSError."""
+    """Rewrite that file, whole or not at all. Raises OSError."""
     file = config_file(state_dir)
     file.parent.mkdir(mode=0o700, exist_ok=True)
     head = f"# Written by huskies. In the first line of ~/.ssh/config: {include_line(state_dir)}\n"
@@ -101,11 +101,11 @@ def write_config(state_dir: Path, ways: Sequence[Way]) -> None:
 
 
 async def furnish(spec: SledSpec) -> None:
-    """Make what is missing of keys and accounts, and see to it that they are as this project wants them.
+    """Make the keys and accounts that are missing, and see to it that all are as this project needs them.
 
     Files that a container has mounted are never replaced while they are right: it would keep the old ones.
 
-    Raises OSError; EngineError for a host key that is none.
+    Raises OSError; EngineError for a host key that is not one.
     """
     await asyncio.to_thread(_furnish, spec)
 
@@ -166,14 +166,14 @@ def _host_key(paths: ProjectPaths) -> SSHKey:
         return asyncssh.read_private_key(str(paths.host_key))
     except ValueError as error:  # asyncssh's for files that it cannot read are of this kind
         raise EngineError(
-            f"{paths.host_key} holds no host key ({error}). Put it back from a backup, or remove it: a new one is made."
+            f"{paths.host_key} is not a host key ({error}). Restore it from a backup, or remove it: a new one is made."
         ) from error
 
 
 async def answers(way: Way, within_s: float) -> None:
     """Log in as an editor would and run `true`; a server that is still starting is tried again.
 
-    Raises EngineError when that did not work in time.
+    Raises EngineError if that did not work in time.
     """
     # A third of a second of imports, which must not hold up the event loop.
     await asyncio.to_thread(__import__, "asyncssh")
@@ -188,7 +188,7 @@ async def answers(way: Way, within_s: float) -> None:
         trouble = said if loop.time() < deadline else trouble or said
         await asyncio.sleep(_RETRY_S)
     raise EngineError(
-        f"SSH on port {way.port} of {HOST} did not let the project's key in within {within_s:.0f} s: {trouble}"
+        f"SSH on port {way.port} of {HOST} did not accept the project's key within {within_s:.0f} s: {trouble}"
     )
 
 
@@ -212,7 +212,7 @@ async def _try(way: Way, within_s: float) -> str:
                 done = await connection.run("true")
     except TimeoutError:
         return "it did not answer"
-    except (OSError, ValueError, asyncssh.Error) as error:  # for a file that is no key, a ValueError
+    except (OSError, ValueError, asyncssh.Error) as error:  # for a file that is not a key, a ValueError
         return str(error) or type(error).__name__
     return "" if done.exit_status == 0 else f"`true` ended with {done.exit_status}: {str(done.stderr)[-200:]}"
 

@@ -21,7 +21,7 @@ from gateway.store.tables import conversations, messages
 _WAITING = (Fate.RECEIVED, Fate.QUEUED)
 #: Characters that may wait in one session: as one batch they must fit a frame of the wire.
 MAX_QUEUED_TEXT = 500_000
-#: What has an agent shorten its dialogue; it must stand alone to be understood as that.
+#: What makes an agent shorten its dialogue; it must stand alone to be understood as that.
 COMPACT = "/compact"
 
 
@@ -118,7 +118,7 @@ def replace_text(connection: Connection, message: Message, words: str | None) ->
 
 
 def withdraw(connection: Connection, transport: str, external_id: str, sender: str | None) -> StoredMessage | None:
-    """Discard a message of `sender` (None: of anybody) that still waits; None when there is none such."""
+    """Discard a message of `sender` (None: of anybody) that still waits; None if there is none."""
     ours = messages.c.sender == sender if sender is not None else true()
     message_id = connection.scalar(
         update(messages)
@@ -149,7 +149,7 @@ def of_event(connection: Connection, event: Message) -> StoredMessage:
 
 
 def with_fate(connection: Connection, fate: Fate) -> list[StoredMessage]:
-    """Every message that has a fate which is not final, oldest first."""
+    """Every message whose fate is not final, oldest first."""
     where = messages.c.settled_at.is_(None)
     return _all(connection, _select().where(messages.c.fate == fate, where))
 
@@ -169,7 +169,7 @@ def queued(
 
 
 def enqueue(connection: Connection, message_id: int, key: tuple[int, int], limit: int) -> bool:
-    """Have a message wait for a turn of session `key` (project, conversation).
+    """Queue a message for a turn of session `key` (project, conversation).
 
     False when it does not wait then: `limit` others do, or too much text, or it was taken back meanwhile.
     """

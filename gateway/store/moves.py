@@ -1,4 +1,4 @@
-"""Rooms that go on as other ones: what was agreed in the old one holds in the new one."""
+"""Rooms that continue as other ones: what was agreed in the old one holds in the new one."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _WORTH_TELLING_S = 24 * 3600.0
 
 
 def move(connection: Connection, old: Conversation, new: Conversation) -> bool:
-    """Let a room's conversation go on in another room: project, sessions, questions, what waits to be sent.
+    """Let a room's conversation continue in another room: project, sessions, questions, what waits to be sent.
 
-    False where the conversation stays: there is none, or people have used the new room already. That one keeps what it
-    has, and only takes the active project if it has none. Threads stay behind: the messages that they hang from do.
+    False if the conversation stays: there is none, or people have already used the new room. That one keeps what it
+    has, and only takes the active project if it has none. Threads stay behind, as do the messages that they hang from.
     """
     here, there = conversations.find(connection, old), conversations.find(connection, new)
     if here is None:

@@ -22,7 +22,7 @@ _UNDELIVERED = text("outbox.state IN ('failed', 'unknown')")
 #: reply: an answer, sent once. progress: a live message that a reply replaces when the turn ends. question: what an
 #: agent asks, and the outcome in its place.
 Kind = Literal["reply", "progress", "question"]
-#: sending: handed to a platform that cannot recognise a second try. dropped: not needed any more.
+#: sending: handed to a platform that cannot recognise a second try. dropped: no longer needed.
 State = Literal["pending", "sending", "sent", "failed", "unknown", "dropped"]
 
 

@@ -146,7 +146,7 @@ def change(connection: Connection, project_id: int, **values: object) -> Project
 
 
 def bury(connection: Connection, project_id: int, *, purging: bool = False) -> Project:
-    """Make a project a tombstone: name, path, port and history stay; `purging`: these shall go too."""
+    """Make a project a tombstone: name, path, port and history stay; `purging`: these are to go too."""
     conversations.leave(connection, project_id)
     return change(connection, project_id, desired="deleted", ready_at=None, token="", image="", purging=purging)
 

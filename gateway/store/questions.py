@@ -72,7 +72,7 @@ def ask(
     requester: str,
     deadline: float,
 ) -> Asked | None:
-    """Store a question; None when this one of that turn is there already, or the turn is over."""
+    """Store a question; None if this one of that turn is there already, or the turn is over."""
     over = select(turns.c.id).where(turns.c.id == turn_id, turns.c.ended_at.is_not(None))
     if turn_id is not None and connection.scalar(over) is not None:
         return None
@@ -218,7 +218,7 @@ def rules_of(connection: Connection, project_id: int) -> list[Rule]:
 
 
 def drop_rules(connection: Connection, ids: Sequence[int]) -> None:
-    """Allow these no more."""
+    """Do not allow these any more."""
     connection.execute(delete(rules).where(rules.c.id.in_(ids)))
 
 

@@ -48,7 +48,7 @@ def version(path: Path) -> str:
             return ""
         except sqlite3.DatabaseError as error:
             raise StateError(
-                f"{path} is no database of huskies ({error}); move it aside, or restore a backup"
+                f"{path} is not a database of huskies ({error}); move it aside, or restore a backup"
             ) from error
     return str(row[0]) if row else ""
 

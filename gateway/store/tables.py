@@ -189,7 +189,7 @@ grants = Table(
 #: One agent run over one batch. Never two open ones per session, nor per project and slot: the database says so.
 #: Tokens are as the model proxy counted them, so that a run that was cut is counted too; `at_least`: a call was cut
 #: before it had told all. `tools`: the uses of each, as JSON. `limits`: how often the provider said not now.
-#: `parked_until`: the provider serves us again then, and the turn goes on; `parks`: how often that happened.
+#: `parked_until`: the provider serves us again then, and the turn continues; `parks`: how often that happened.
 #: `waited_s`: seconds that it waited, for people or for the provider.
 turns = Table(
     "turns",

@@ -134,7 +134,7 @@ def dialogue(connection: Connection, key: SessionKey, agent: str) -> tuple[str, 
 
 
 def commands_since(connection: Connection, session_id: int, conversation_id: int) -> tuple[str, ...]:
-    """What people typed in a conversation, of what is no prompt, since the last turn of a session; oldest first."""
+    """What people typed in a conversation since a session's last turn, without the prompts; oldest first."""
     found = _COMMANDS.all(connection, {"session": session_id, "conversation": conversation_id})
     return tuple(row.text for row in found)
 
@@ -152,7 +152,7 @@ def finish(connection: Connection, turn: Turn, end: Finished, fate: Fate) -> flo
 
 
 def park(connection: Connection, turn: Turn, end: Finished, *, run: str, until: float) -> float | None:
-    """A run was stopped by the provider: its turn stays open and goes on in another run.
+    """A run was stopped by the provider: its turn stays open and continues in another run.
 
     What it cost, USD; None when the turn ended before. The wait until then is counted at once, so that a restart does
     not forget when it began.
@@ -167,13 +167,13 @@ def park(connection: Connection, turn: Turn, end: Finished, *, run: str, until: 
 
 
 def go_on(connection: Connection, turn_id: int, *, journal: str) -> None:
-    """A parked turn goes on now, in a sled that has this journal."""
+    """A parked turn continues now, in a sled that has this journal."""
     values = {"parked_until": None, "journal": journal, "waited_s": _waited(time.time())}
     connection.execute(update(turns).where(turns.c.id == turn_id).values(**values))
 
 
 def _waited(now: float | BindParameter[float]) -> ColumnElement[float]:
-    """How long a turn waited, if it waits no longer: until when it was to be parked is counted already."""
+    """How long a turn waited, if it no longer waits: the time for which it was to be parked is counted already."""
     return turns.c.waited_s + (now - func.coalesce(turns.c.parked_until, now))
 
 
@@ -220,12 +220,12 @@ def last_unfinished_business(connection: Connection, key: SessionKey) -> Turn | 
 
 
 def requeue(connection: Connection, turn: Turn) -> None:
-    """Have the batch of an ended turn wait for a new one."""
+    """Queue the batch of an ended turn for a new one."""
     messages.set_fate(connection, [message.id for message in turn.batch], Fate.QUEUED)
 
 
 def set_stop_reason(connection: Connection, turn_id: int, reason: str) -> None:
-    """Remember that a turn shall end, and why, so that a restart does not forget."""
+    """Remember that a turn is to end, and why, so that a restart does not forget."""
     connection.execute(update(turns).where(turns.c.id == turn_id).values(stop_reason=reason))
 
 
@@ -255,7 +255,7 @@ def _of_agent(connection: Connection, session: Any, agent: str) -> str:
 
 
 def reset(connection: Connection, key: SessionKey, agent_session: str = "") -> str:
-    """Begin a new dialogue, or go on with an older one; the session's name on the wire until now."""
+    """Begin a new dialogue, or continue an older one; the session's name on the wire until now."""
     row = _session(connection, key)
     connection.execute(
         update(sessions)

@@ -24,7 +24,7 @@ class Used:
     """What one model call used.
 
     `input_tokens` are those that no cache held. `at_least`: it was cut before its final account. `limited`: the
-    provider said not now. `model` is empty where the call is none of the dialogue's own (titles and the like).
+    provider said not now. `model` is empty if the call is not one of the dialogue's own (titles and the like).
     """
 
     input_tokens: int = 0
@@ -73,7 +73,7 @@ def told_by_agent(connection: Connection, turn_id: int, end: Finished) -> float:
     """Add an agent's own account of a run to its turn, of the tokens as far as the proxy has none; what it cost, USD.
 
     An agent that was killed tells no cost. Then it is estimated from what the same tokens cost lately with this model,
-    so that a budget is not got round by `stop`.
+    so that `stop` does not get round a budget.
     """
     row = _OF_TURN.first(connection, {"turn": turn_id})
     assert row is not None
@@ -114,7 +114,7 @@ def doubt_open_turns(connection: Connection) -> None:
 class Sum:
     """What turns used together. `seconds` leaves out waiting for people.
 
-    `tokens_at_least`, `usd_at_least`: there is a turn among them that used more than is known: it goes on, or it was
+    `tokens_at_least`, `usd_at_least`: there is a turn among them that used more than is known: it is open, or it was
     cut. An agent tells the cost at its end, so a turn that was killed has tokens, and no cost.
     """
 

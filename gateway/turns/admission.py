@@ -39,7 +39,7 @@ KEY_AGAIN_S = 61.0
 
 @dataclass(frozen=True, slots=True)
 class Parking:
-    """A turn goes on at `until` (seconds since the epoch); `told` is what people read of that."""
+    """A turn continues at `until` (seconds since the epoch); `told` is what people read about it."""
 
     until: float
     told: str
@@ -53,10 +53,10 @@ class Admission:
     questions: Questions
     budget_usd: float
     events: Events
-    #: Until when the provider serves a project no more, seconds since the epoch; and what is wrong with its key.
+    #: Until when the provider does not serve a project, seconds since the epoch; and what is wrong with its key.
     limit_of: Callable[[int], float | None] = lambda _: None
     refusal: Callable[[int], str] = lambda _: ""
-    #: What is awaited when an operator says no to a project's going on; named in `recover`, as the dispatcher, which
+    #: What is awaited when an operator refuses a project more budget; named in `recover`, as the dispatcher, which
     #: does it, needs this object.
     _refused: Callable[[int, str], Awaitable[None]] | None = None
     _day: str = ""
@@ -87,7 +87,7 @@ class Admission:
     def holds(self, key: SessionKey, *, ask: bool = True) -> str:
         """Why no turn of that session may begin now; empty when one may. `ask`: an operator, for more budget."""
         if (until := self.limited_until(key.project_id)) > time.time():
-            return f"The provider's limit is reached. It goes on {clock(until)}."
+            return f"The provider's limit is reached. Continuing {clock(until)}."
         if refusal := self.refusal(key.project_id):
             self._look_again(time.time() + KEY_AGAIN_S)
             return _sentence(refusal)
@@ -95,7 +95,7 @@ class Admission:
             if ask and key.project_id not in self._asking:
                 self._asking[key.project_id] = None
                 self._tasks.start(self._ask(key))
-            return "The budget of today is used; an operator is asked."
+            return "Today's budget is used up; an operator has been asked."
         return ""
 
     # --- the provider ------------------------------------------------------------------------------------------------
@@ -111,15 +111,15 @@ class Admission:
         return until
 
     def limit(self, until: float) -> None:
-        """The provider serves this account, or one of several, no more before `until`, seconds since the epoch."""
+        """The provider does not serve this account, or one of several, before `until`, seconds since the epoch."""
         self._look_again(until + 0.1)
 
     def resume_at(self, turn: Turn, end: Finished) -> Parking | None:
-        """When a turn that its provider stopped goes on; None: it does not."""
+        """When a turn that its provider stopped continues; None: it does not."""
         project_id = turn.key.project_id
         if end.reason == "model_key":
             told = _sentence(self.refusal(project_id) or "the model key was refused")
-            return Parking(time.time() + KEY_AGAIN_S, f"{told} I go on once it works; `stop` gives up.")
+            return Parking(time.time() + KEY_AGAIN_S, f"{told} I'll continue once it works. Type `stop` to cancel.")
         if end.reason != "limit":
             return None
         resets_at = end.resets_at if end.resets_at < time.time() + _FARTHEST_S else 0.0
@@ -130,10 +130,10 @@ class Admission:
             if time.time() > turn.started_at + GIVE_UP_S:
                 return None
             until = time.time() + 60.0 * _TRY_AGAIN_MIN[min(turn.parks, len(_TRY_AGAIN_MIN) - 1)]
-        return Parking(until, f"The provider's limit is reached. I go on {clock(until)}; `stop` gives up.")
+        return Parking(until, f"The provider's limit is reached. I'll continue {clock(until)}. Type `stop` to cancel.")
 
     def _look_again(self, at: float) -> None:
-        """Have what is held looked at again, not later than `at`."""
+        """See to it that what is held is looked at again, at `at` at the latest."""
         if self._timer is not None and not self._timer.cancelled() and self._at <= at and self._at > time.time():
             return
         if self._timer is not None:
@@ -209,7 +209,7 @@ class Admission:
                 )
                 self._granted[project_id] = self._granted.get(project_id, 0.0) + usd
             elif asked.outcome == "answered" and (refused := self._refused) is not None:
-                await insist(lambda: refused(project_id, "The budget of today is used."), "what a budget refuses")
+                await insist(lambda: refused(project_id, "Today's budget is used up."), "what a budget refuses")
             self.events.tell(MayBegin())
 
         return then
@@ -240,6 +240,6 @@ def _today() -> str:
 
 
 def _midnight(days: int = 0) -> float:
-    """When today began, or the day that is so many days later, seconds since the epoch; not all days have 24 hours."""
+    """When today began, or the day that many days later, seconds since the epoch; not all days have 24 hours."""
     day = datetime.date.today() + datetime.timedelta(days=days)
     return datetime.datetime.combine(day, datetime.time()).timestamp()

@@ -1,6 +1,6 @@
 """Agents that are started while people still write, so that a turn need not wait for its agent to come up.
 
-Each has a place as a turn has, from when its window opens; it is let go if nothing comes of it.
+Each has a place as a turn has, from when its window opens; it is given up if nothing comes of it.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class Ahead:
         self._sessions: dict[SessionKey, str] = {}
 
     def __contains__(self, key: SessionKey) -> bool:
-        """Whether a session's agent has its place already."""
+        """Whether a session's agent already has its place."""
         return key in self._sessions
 
     def __iter__(self) -> Iterator[SessionKey]:
-        """The sessions whose agents have their places already."""
+        """The sessions whose agents already have their places."""
         return iter(list(self._sessions))
 
     def __len__(self) -> int:

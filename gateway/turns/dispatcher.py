@@ -90,7 +90,7 @@ class Dispatcher:
         words: str | None,
         ahead: RunSettings | None,
     ) -> tuple[Fate, Warm | None]:
-        """Have the message wait; what to tell the sled if its agent is to be started `ahead`, with these settings."""
+        """Queue the message; what to tell the sled if its agent is to be started `ahead`, with these settings."""
         key = SessionKey(project_id, message.conversation_id)
         if messages.enqueue(connection, message.id, key, self._limits.queue):
             if words is not None:
@@ -101,7 +101,7 @@ class Dispatcher:
             return fate, None  # taken back before it was routed
         messages.set_fate(connection, [message.id], Fate.REFUSED)
         most = f"{self._limits.queue} messages, or {messages.MAX_QUEUED_TEXT:,} characters"
-        self._outbox.reply(connection, message, f"The queue is full ({most}). Send it again later, or `stop`.")
+        self._outbox.reply(connection, message, f"The queue is full ({most}). Send it again later, or type `stop`.")
         return Fate.REFUSED, None
 
     async def _queued(
@@ -200,7 +200,7 @@ class Dispatcher:
     def _waits_for(self, key: SessionKey, *, full: bool, ahead: int) -> tuple[str, bool]:
         """Why a session cannot use a place now, empty when it can; and whether that may last."""
         if self._wire.journal(key.project_id) is None:
-            return "Waiting for the project to be up.", False
+            return "Waiting for the project to come up.", False
         if full or self._busy(key):
             return f"Waiting for a free place: number {ahead + 1} in line.", False
         return self._admission.holds(key), True
@@ -248,7 +248,7 @@ class Dispatcher:
         if turn is None:  # everything was withdrawn, or taken by an earlier turn
             await self._ahead.end(key, lane.ahead)
             if lane.live is not None:
-                await lane.live.retire("Withdrawn; nothing is left to do.")
+                await lane.live.retire("Taken back; there is nothing left to do.")
             self._freed(key)
             return
         live = lane.live or Live(self._store, self._outbox, lane.to, lane.reply_to)
@@ -381,7 +381,7 @@ class Dispatcher:
     async def retry(self, key: SessionKey) -> Turn:
         """Run a session's last turn again, if it was interrupted or failed. Raises UserError."""
         if self._busy(key):
-            raise UserError("A run is under way; `stop` it first, or wait for it.")
+            raise UserError("A run is under way. Type `stop` first, or wait until it ends.")
 
         def unit(connection: Connection) -> Turn | None:
             turn = turns.last_unfinished_business(connection, key)
@@ -391,17 +391,17 @@ class Dispatcher:
 
         turn = await self._store.write(unit)
         if turn is None:
-            raise UserError("There is no interrupted or failed run here to run again.")
+            raise UserError("There is no interrupted or failed run to retry here.")
         self._stand_in_line(self._line.add(key, turn.batch[0]))
         return turn
 
     async def reset(self, key: SessionKey, agent_session: str = "") -> None:
-        """The session's next turn begins a new dialogue, or goes on with an older one. Stop it first."""
+        """The session's next turn begins a new dialogue, or continues an older one. Stop it first."""
         old = await self._store.write(lambda c: turns.reset(c, key, agent_session))
         await self._wire.send(key.project_id, Forget(session=old))
 
     async def forget(self, project_id: int) -> None:
-        """A project is deleted: nobody need answer what was asked about it, and its number may be another one's."""
+        """A project is deleted: nobody needs to answer what was asked about it, and another one may get its number."""
         await self._questions.forget(project_id)
         self._admission.forget(project_id)
 

@@ -117,7 +117,7 @@ class Line:
                 self._set_timer(lane)
 
     def _set_timer(self, lane: Lane) -> None:
-        """Have the window end when it should, as far as is known now."""
+        """Let the window end when it should, as far as is known now."""
         loop = asyncio.get_running_loop()
         lane.close_window()
         end = min(lane.wrote_at + self._window_s, lane.opened_at + self._window_max_s)
@@ -156,6 +156,6 @@ class Line:
         return lanes
 
     def close(self) -> None:
-        """No window is over any more."""
+        """No window ends any more."""
         for lane in self._lanes.values():
             lane.close_window()

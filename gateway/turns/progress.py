@@ -16,7 +16,7 @@ from sled.protocol import Body, Note, Question, TextDelta, Tool, ToolDone, Withd
 
 log = logging.getLogger(__name__)
 
-#: A turn that ends sooner than this gets its answer only: seconds.
+#: A turn that ends sooner than this shows only its answer: seconds.
 SHOW_AFTER_S = 1.0
 #: Characters of the growing answer that are shown while it grows.
 _TAIL = 600
@@ -87,7 +87,7 @@ class Live:
             self._timer = asyncio.get_running_loop().call_later(SHOW_AFTER_S, self._refresh)
 
     async def tell(self, why: str) -> None:
-        """Say what the turn waits for, for long: in the live message, or where there is none in one of its own."""
+        """Say what the turn has to wait for, for long: in the live message, or else in one of its own."""
         self._text, self._tools = "", []
         self._held = True
         if self.enabled:
@@ -161,7 +161,7 @@ class Live:
             self._opening = asyncio.create_task(self._open())
 
     def _tick(self) -> None:
-        """Have the clock in it go on while nothing happens, ever more slowly: each tick is an edit."""
+        """Keep its clock going while nothing happens, ever more slowly: each tick is an edit."""
         if self._timer is not None:
             self._timer.cancel()
         pause = min(max((time.monotonic() - self._began) / 2, _FIRST_TICK_S), _LAST_TICK_S)

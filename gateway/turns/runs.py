@@ -1,7 +1,7 @@
 """Open turns: what their sleds say of them, how long they may take, and how they end.
 
 A turn is open from its claim to its end, over any number of restarts and of runs: one that its provider stopped is
-parked, and goes on in another run. Each is here with the frame to send again; the database has the rest.
+parked, and continues in another run. Each is here with the frame to send again; the database has the rest.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ class Runs:
         return running
 
     def take_up(self, turn: Turn) -> None:
-        """A turn of another gateway process goes on."""
+        """A turn of another gateway process continues."""
         live = Live.resumed(self._store, self._outbox, turn)
         running = self.adopt(turn, live, elapsed_s=time.time() - turn.started_at - turn.waited_s)
         if turn.parked_until is not None:
@@ -161,7 +161,7 @@ class Runs:
         await self._finish(running, Finished(ending="failed", error=why))
 
     def _frame(self, turn: Turn, news: str = "") -> Run:
-        """What the sled is told of a turn; one that was parked goes on, with the files that are there already."""
+        """What the sled is told about a turn; one that was parked continues, with the files that are there already."""
         settings = self._run_settings(turn.key.project_id)
         prompt = compose(turn.batch, self._people)
         files = [attached for message in turn.batch for attached in attached_to(message)]
@@ -209,7 +209,7 @@ class Runs:
         return Welcome(seen=seen, agent=self._run_settings(project_id).agent), then
 
     async def on_event(self, project_id: int, event: Event) -> None:
-        """An event of a run; known ones are skipped, for a sled replays what it is not sure of."""
+        """An event of a run; known ones are skipped, as a sled replays what it is not sure of."""
         running = self._open.get(event.run)
         if running is None or running.turn.key.project_id != project_id:
             if isinstance(event.body, Finished):
@@ -302,7 +302,7 @@ class Runs:
         return await insist(lambda: self._store.write(unit), f"the end of turn {turn.id}")
 
     async def _park(self, running: Running, end: Finished, parking: Parking) -> None:
-        """The provider does not serve us: the turn stays open, and goes on in another run."""
+        """The provider does not serve us: the turn stays open, and continues in another run."""
         before, until = running.turn, parking.until
         resume = end.agent_session or before.agent_session
         turn = replace(
@@ -351,7 +351,7 @@ class Runs:
         return [self._finish(running, gone) for running in self.in_project(project_id)]
 
     def _hold(self, running: Running) -> None:
-        """A turn is parked; have it looked at again when its time has come."""
+        """A turn is parked; look at it again when its time has come."""
         loop = asyncio.get_running_loop()
         running.parked_at = loop.time()
         left = max(0.0, (running.turn.parked_until or 0.0) - time.time())
@@ -390,7 +390,7 @@ class Runs:
             await self._wire.send(running.turn.key.project_id, running.frame)
 
     async def end(self, running: Running, reason: str) -> None:
-        """Have a run end. The reason is committed first, so that a restart does not forget the wish."""
+        """End a run. The reason is committed first, so that a restart does not forget the wish."""
         if running.parked_at and not running.finishing:
             running.stop_reason = reason
             await self._finish(running, Finished(ending="interrupted", reason="stopped"))
@@ -400,12 +400,12 @@ class Runs:
             try:
                 await self._store.write(lambda c: turns.set_stop_reason(c, running.turn.id, reason))
             except StateError as error:
-                log.error("a restart would forget that run %s shall end: %s", running.turn.run, error)
+                log.error("a restart would forget that run %s is to end: %s", running.turn.run, error)
         # Sent again each time it is asked for: a sled takes repeats as one.
         await self._wire.send(running.turn.key.project_id, Stop(run=running.turn.run, grace_s=GRACE_S))
 
     def _watch(self, running: Running) -> None:
-        """End a run that is silent for too long while its model is awaited, or that goes on for too long."""
+        """End a run that is silent for too long while its model is awaited, or that takes too long."""
         loop = asyncio.get_running_loop()
         turn_id = running.turn.id
         away = self._wire.journal(running.turn.key.project_id) is None

@@ -37,19 +37,19 @@ def compose(batch: Sequence[StoredMessage], people: Mapping[str, Person]) -> str
 
 
 def go_on(prompt: str) -> str:
-    """The prompt of a run that goes on with a turn which its provider stopped."""
+    """The prompt of a run that continues a turn that its provider stopped."""
     return (
-        "The provider's usage limit interrupted you. Go on with this now, without doing again what you have done "
-        f"already:\n\n{prompt}"
+        "The provider's usage limit interrupted you. Continue with this now, without repeating what you have already "
+        f"done:\n\n{prompt}"
     )
 
 
-#: Commands that an agent is told of at most.
+#: The most commands that an agent is told about.
 _MAX_COMMANDS = 10
 
 
 def news_of(turn: Turn, worth_telling: Callable[[str], bool]) -> str:
-    """What the gateway knows to have happened since the session's last turn; empty when that is nothing."""
+    """What the gateway knows to have happened since the session's last turn; empty if that is nothing."""
     typed = [shorten(text, 100) for text in turn.commands if worth_telling(text)]
     if not typed:
         return ""
@@ -63,7 +63,7 @@ def attached_to(message: StoredMessage) -> list[Attached]:
 
 
 def standing_facts(project: str, batch: Sequence[StoredMessage], people: Mapping[str, Person]) -> str:
-    """What the agent should know of the conversation, apart from the messages."""
+    """What the agent should know about the conversation, apart from the messages."""
     where = batch[0].conversation.transport
     place = _PLACES.get(where, f"a chat on {where}")
     writers: dict[str, str] = {}
@@ -89,13 +89,13 @@ def answer(end: Finished, stop_reason: str) -> str:
     text = end.text.strip()
     if len(text) > MAX_ANSWER:
         rest = len(text) - MAX_ANSWER
-        text = f"{text[:MAX_ANSWER]}\n\n({rest:,} more characters are not shown. Ask for the part that you need.)"
+        text = f"{text[:MAX_ANSWER]}\n\n({rest:,} more characters are not shown. Ask for the part you need.)"
     if end.ending == "answered":
-        told = text or "(The agent ended without a word.)"
+        told = text or "(The agent finished without saying anything.)"
     elif end.reason == "model_key":
         told = (
-            "The model key was refused, or none is set. Whoever runs the gateway can set another one, with "
-            "`huskies secrets set all api_key` in a terminal; it holds at once. Then `retry`."
+            "The model key was refused, or none is set. Whoever runs the gateway can set another one with "
+            "`huskies secrets set all api_key` in a terminal; it works at once. Then type `retry`."
         )
     elif end.ending == "failed":
         told = _with(text, f"The run failed: {end.error or 'no reason was given'}. `retry` runs it again.")

@@ -56,8 +56,8 @@ class LocalApi:
     async def _send(self, request: web.Request) -> web.Response:
         """Accept a message (once per id), wait until it is settled, answer with its replies.
 
-        Should the conversation be told something meanwhile, behind row `seen` of the outbox (a question, or why it has
-        to wait), then that is the answer; ask again with what is `seen` now.
+        If the conversation is told something meanwhile, after row `seen` of the outbox (a question, or why it has to
+        wait), that is the answer; ask again with what is `seen` now.
         """
         body = await request.json()
         text, conversation, external_id = (str(body[key]) for key in ("text", "conversation", "id"))
@@ -66,7 +66,7 @@ class LocalApi:
         try:
             if seen < 0:
                 seen = await self._store.read(outbox.newest)
-            # Settling needs the loop; there is no await between the hand-over and the question for the fate.
+            # Settling needs the loop; there is no await between the hand-over and asking for the fate.
             accepted = await self._inbox.accept(message.conversation.transport, [message], None)
             settled = self._fates.settled(accepted[0]) if accepted else None
             stored = await self._store.read(lambda c: messages.of_event(c, message))

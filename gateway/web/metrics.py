@@ -39,7 +39,7 @@ class Metrics:
         fates = [({"fate": fate.value}, float(n)) for fate, n in self._fates.counts.items()]
         return [
             _counter("huskies_messages_accepted", "messages committed to the inbox", self._inbox.accepted),
-            _counter("huskies_messages_repeated", "events that were known already", self._inbox.duplicates),
+            _counter("huskies_messages_repeated", "events that were already known", self._inbox.duplicates),
             ("huskies_message_fates", "changes of fate", "counter", fates),
             _counter("huskies_replies_sent", "messages that a platform took", self._outbox.sent),
             _gauge("huskies_runs", "runs under way", running),

@@ -22,7 +22,7 @@ class Part:
     text: str
 
 
-_NO_IMAGE = "not built yet: the first project does that, in a minute or two"
+_NO_IMAGE = "not built yet: the first project builds it, in a minute or two"
 
 
 async def look(
@@ -54,6 +54,6 @@ async def look(
         parts.append(Part("engine", False, str(error)))
     parts += others
     for name, transport in transports.items():
-        trouble = troubles.get(name) or f"not connected; the log says why, transports.{name} in the configuration where"
+        trouble = troubles.get(name) or f"not connected; see the log, and transports.{name} in the configuration"
         parts.append(Part(name, transport.serving, "ok" if transport.serving else trouble))
     return parts

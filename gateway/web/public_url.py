@@ -127,9 +127,9 @@ def _redirect(place: _Place, response: aiohttp.ClientResponse) -> str:
     shown = target.with_query(None).with_fragment(None).with_user(None)
     base = str(shown).removesuffix(PATH).rstrip("/")
     if shown.path.endswith(PATH) and base != place.url:
-        return f'{place.url} redirects to {base}, and platforms do not follow; set gateway.public_url = "{base}"'
+        return f'{place.url} redirects to {base}, which platforms do not follow; set gateway.public_url = "{base}"'
     return (
-        f"{place.url}{PATH} redirects to {shown}, a login page perhaps: let {PATH} and /webhooks/ through without it, "
+        f"{place.url}{PATH} redirects to {shown}, perhaps a login page: let {PATH} and /webhooks/ through without it, "
         f"to {place.listen}"
     )
 
@@ -138,7 +138,7 @@ def _tls(place: _Place, error: aiohttp.ClientConnectorError) -> str:
     match error:
         case aiohttp.ClientConnectorCertificateError():
             why = getattr(error.certificate_error, "verify_message", "") or type(error.certificate_error).__name__
-            return f"the certificate of {place.url} is not good: {str(why).rstrip('.')}; get one for this name"
+            return f"the certificate of {place.url} is not valid: {str(why).rstrip('.')}; get one for this name"
         case _:
             return f"what answers at {place.url} does not speak TLS: put a TLS proxy there"
 

@@ -33,7 +33,7 @@ _INCOMING = re.compile(r"m(\d{1,18})-(\d{1,3})")
 
 @dataclass(slots=True)
 class FileRoutes:
-    """See the module. `folder` is the gateway's own: what a run sends lies in a folder of the run's name."""
+    """See the module. `folder` is the gateway's own: what a run sends is in a folder of the run's name."""
 
     folder: Path
     store: Store
@@ -65,7 +65,7 @@ class FileRoutes:
         path = self.folder / "in" / name
         try:
             if not path.is_file():
-                # A sled that waits in vain for its first byte asks again; what was begun goes on for it.
+                # A sled that gets no byte in time asks again; meanwhile what was begun continues.
                 await asyncio.shield(self._fetching.get(name) or self._begin(transport, attachment, path))
         except TransportError as error:
             log.info("file %s: %s", name, error)
@@ -78,7 +78,7 @@ class FileRoutes:
         def over(task: asyncio.Task[None]) -> None:
             del self._fetching[path.name]
             if not task.cancelled() and (error := task.exception()) is not None:
-                log.debug("file %s: %s", path.name, error)  # whoever waits for it tells
+                log.debug("file %s: %s", path.name, error)  # whoever waits for it reports it
 
         task = self._fetching[path.name] = asyncio.create_task(self._fetch(transport, attachment, path))
         task.add_done_callback(over)
@@ -87,7 +87,7 @@ class FileRoutes:
     async def _fetch(self, transport: str, attachment: Attachment, path: Path) -> None:
         there = self.transports.get(transport)
         if there is None:
-            raise DeliveryRefused(f"{transport} is not configured any more")
+            raise DeliveryRefused(f"{transport} is no longer configured")
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         partial = path.with_suffix(".partial")
         try:
@@ -106,7 +106,7 @@ class FileRoutes:
         folder = self.folder / run
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if sum(1 for _ in folder.iterdir()) >= 2 * MAX_FILES:  # some may be of uploads that were cut off
-            return _refuse(409, f"a turn may send {MAX_FILES} files")
+            return _refuse(409, f"a turn may send at most {MAX_FILES} files")
         path = folder / secrets.token_hex(16)
         size = 0
         try:
@@ -115,7 +115,7 @@ class FileRoutes:
                     size += len(chunk)
                     if size > MAX_FILE:
                         path.unlink()
-                        return _refuse(413, f"a file may have {MAX_FILE // 2**20} MiB")
+                        return _refuse(413, f"a file may have at most {MAX_FILE // 2**20} MiB")
                     await asyncio.to_thread(file.write, chunk)
         except BaseException:
             path.unlink(missing_ok=True)

@@ -26,7 +26,7 @@ from gateway.wire.http import Bodies, Unreachable, open_session, stream_back, wh
 
 log = logging.getLogger(__name__)
 
-#: Bytes of one request: it names what the project wants and has, no objects.
+#: Bytes of one request: it names what the project wants and has, without objects.
 MAX_BODY = 16 * 2**20
 #: The same of a push, which does: as much as the relay takes.
 MAX_PUSH = 64 * 2**20
@@ -117,7 +117,7 @@ class GitProxy:
             return await while_connected(request, self._relay(request, call, body))
 
     async def _ask(self, project: str, call: _Call) -> web.Response:
-        """Whether a push may go on; 200 when it may."""
+        """Whether a push may proceed; 200 if it may."""
         why = await self._refusal(project, call.repository)
         return _refuse(403, why) if why else web.Response()
 
@@ -133,7 +133,7 @@ class GitProxy:
             if upstream.status in (401, 403):
                 return _refuse(403, f"{host} did not accept the token that [git] tokens has for it")
             if upstream.status == 404:
-                return _refuse(404, f"{call.repository.url} is not there, or the token of {host} may not read it")
+                return _refuse(404, f"{call.repository.url} does not exist, or the token for {host} may not read it")
             if 300 <= upstream.status < 400:
                 return _redirect(call, upstream)
             headers = CIMultiDict((name, upstream.headers[name]) for name in _RETURNED if name in upstream.headers)
@@ -193,10 +193,10 @@ def _redirect(call: _Call, upstream: aiohttp.ClientResponse) -> web.Response:
         path = f"{target.raw_authority}{target.raw_path}"
         served = _PUSHING if call.end == _RECEIVE or _RECEIVE in call.query else _READING
         found = _find(served, call.method, path, target.raw_query_string) if target.scheme == "https" else None
-    except (KeyError, ValueError):  # none, or no URL
+    except (KeyError, ValueError):  # none, or not a URL
         found = None
     if found is None:
-        return _refuse(502, f"{host} redirects to a place that is no repository; look at the URL")
+        return _refuse(502, f"{host} redirects to something that is not a repository; check the URL")
     if found.repository.host != host or found.end != call.end:
         return _refuse(502, f"{host} redirects to another host; if you trust it, clone from {found.repository.url}")
     location = f"/git/{found.url.raw_authority}{found.url.raw_path_qs}"

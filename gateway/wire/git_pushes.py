@@ -18,7 +18,7 @@ from gateway.wire.git_url import GitUrl
 #: Seconds.
 GOOD_FOR_S = 600.0
 NO_RUN = "only an agent's run can push with the gateway's token, and none is under way; ask the agent to push"
-DENIED = "nobody allowed this push; commits stay in the project"
+DENIED = "nobody allowed this push; the commits stay in the project"
 
 
 @dataclass(slots=True)

@@ -34,7 +34,7 @@ class GitUrl:
 
 
 def check_git_url(url: str) -> GitUrl:
-    """The URL in its normal form: host in small letters, no slash at the end.
+    """The URL in its normal form: host in lower case, no slash at the end.
 
     Raises:
         UserError: a repository cannot be cloned from there.
@@ -42,24 +42,24 @@ def check_git_url(url: str) -> GitUrl:
     _check_characters(url)
     _check_scheme(url)
     rest = url[len("https://") :]
-    # Before everything else that may be wrong with it: who pasted a password should know.
+    # Before everything else that may be wrong with it: whoever pasted a password should know.
     if "@" in re.split(r"[/?#]", rest, maxsplit=1)[0]:
         raise UserError(
-            "That URL holds a user name or a token. Leave it out, and put the token into the configuration: "
+            "That URL contains a user name or a token. Leave it out, and put the token into the configuration: "
             '[git] tokens = {"git.example.org" = "..."}. '
-            "If it was a real one, revoke it: it stands in this chat."
+            "If it was a real one, revoke it: it is in this chat now."
         )
     if "?" in rest or "#" in rest:
-        raise UserError(f"A repository's URL has no ? and no #. Leave out what comes after it: {_EXAMPLE}")
+        raise UserError(f"A repository's URL has no ? or #. Leave it out, and what follows: {_EXAMPLE}")
     host, _, path = rest.partition("/")
     host = host.lower()
     if not is_git_host(host):
-        raise UserError(f"After https:// a host must come, and a port if need be. For example: {_EXAMPLE}")
+        raise UserError(f"A host must follow https://, with a port if needed. For example: {_EXAMPLE}")
     path = path.rstrip("/")
     _check_path(path)
     name = path.rpartition("/")[2].removesuffix(".git").replace("%20", "-")
     if not name:
-        raise UserError(f"That URL names no repository. For example: {_EXAMPLE}")
+        raise UserError(f"That URL does not name a repository. For example: {_EXAMPLE}")
     return GitUrl(f"https://{host}/{path}", host, name)
 
 
@@ -69,18 +69,18 @@ def _check_characters(url: str) -> None:
     if len(url) > MAX_URL:
         raise UserError(f"A URL has at most {MAX_URL} characters.")
     if any(ord(letter) < 32 or ord(letter) == 127 for letter in url):
-        raise UserError("A URL cannot hold control characters. Type it anew instead of pasting it.")
+        raise UserError("A URL cannot contain control characters. Type it instead of pasting it.")
     if not url.isascii():
         raise UserError(
-            "A URL has plain letters (ASCII) only: others may look alike and lead elsewhere. Type it anew instead of "
+            "A URL can have only plain letters (ASCII): others may look alike and lead elsewhere. Type it instead of "
             "pasting it; a host with other letters has an xn-- form."
         )
     if url.startswith("-"):
-        raise UserError(f"A URL cannot begin with a dash; options of git are not accepted. For example: {_EXAMPLE}")
+        raise UserError(f"A URL cannot begin with a dash; git options are not accepted. For example: {_EXAMPLE}")
     if _TRANSPORT.match(url):
         raise UserError(f"URLs with :: start programs, and are not accepted. For example: {_EXAMPLE}")
     if " " in url:
-        raise UserError("A URL has no spaces; where the path has one, type %20.")
+        raise UserError("A URL has no spaces; if the path has one, type %20.")
     if "\\" in url:
         raise UserError("A URL has no backslashes; type / instead.")
 
@@ -94,7 +94,7 @@ def _check_scheme(url: str) -> None:
     ssh = _SSH.fullmatch(url) if match else _SCP.fullmatch(url)
     if ssh or "ssh" in scheme:
         instead = _or_example(f"https://{ssh['host']}/{ssh['path']}" if ssh else "")
-        raise UserError(f"SSH URLs need a deploy key, which is not built yet. Type the https form: {instead}")
+        raise UserError(f"SSH URLs need a deploy key, which is not supported yet. Type the https form: {instead}")
     if scheme == "file" or url.startswith(("/", ".", "~")):
         raise UserError(f"A folder of the host cannot be cloned; its URL must begin with https://, like {_EXAMPLE}")
     if scheme in ("http", "git", ""):
@@ -114,13 +114,13 @@ def _or_example(url: str) -> str:
 
 def _check_path(path: str) -> None:
     if not path:
-        raise UserError(f"After the host the path of a repository must come. For example: {_EXAMPLE}")
+        raise UserError(f"The path of a repository must follow the host. For example: {_EXAMPLE}")
     if re.search(r"%(?!20)", path):
         raise UserError("The only percent escape that is accepted is %20; type other characters as they are.")
     segments = path.split("/")
     if "" in segments:
         raise UserError("There are two slashes in a row in that URL's path; type one.")
     if "." in segments or ".." in segments:
-        raise UserError("A URL's path cannot hold . or .. as a part; type the path that is meant.")
+        raise UserError("A URL's path cannot contain . or .. as a part; type the path that you mean.")
     if not all(_SEGMENT.fullmatch(segment) for segment in segments):
-        raise UserError("In the path of a URL only letters, digits and . _ ~ + @ , = : - are accepted.")
+        raise UserError("A URL's path can have only letters, digits and . _ ~ + @ , = : - in it.")

@@ -16,7 +16,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 log = logging.getLogger(__name__)
 
 _CONNECT_S = 10
-#: Seconds between two looks whether the client is still there.
+#: Seconds between checks whether the client is still there.
 _LOOK_S = 0.25
 #: Bytes of request bodies that one project may have in the gateway's memory, and all of them together.
 BODIES = 128 * 2**20
@@ -65,9 +65,8 @@ def without(headers: CIMultiDictProxy[str], names: frozenset[str]) -> CIMultiDic
 
 
 class Bodies:
-    """The requests' bodies that are held in memory, of all proxies: so many bytes for each project, and for all.
-
-    What is more waits its turn.
+    """The requests' bodies that are held in memory, of all proxies: this many bytes for each project, and for all.
+    The rest waits its turn.
     """
 
     def __init__(self, budget: int = BODIES, pause_s: float = PAUSE_S, *, of_all: int = ALL_BODIES) -> None:
@@ -82,7 +81,7 @@ class Bodies:
     async def read(self, request: web.Request, project: str, limit: int) -> AsyncIterator[bytes | None]:
         """The request's body, which counts as held until the end of the block; None if it is longer than `limit` bytes.
 
-        Raises HTTPRequestTimeout, which the server answers with: the body did not go on for `pause_s` seconds.
+        Raises HTTPRequestTimeout, which the server answers with: the body paused for `pause_s` seconds.
         """
         # All of it before the first byte: bodies that grow together would wait for each other for ever.
         size = _announced(request, limit)
@@ -156,7 +155,7 @@ async def stream_back(
     stall_s: float,
     see: Callable[[bytes], None] = lambda _: None,
 ) -> web.StreamResponse:
-    """Pass the upstream's response on with `headers`; `see` is shown each chunk, `name` is the upstream in the log.
+    """Pass on the upstream's response with `headers`; `see` is shown each chunk, `name` is the upstream in the log.
 
     A response that is cut, or silent for `stall_s` seconds, is cut for the client too.
     """

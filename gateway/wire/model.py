@@ -34,7 +34,7 @@ MAX_BODY = 64 * 2**20
 SESSION_HEADER = "x-huskies-session"
 _MAX_SESSION = 80
 
-#: Seconds before each further attempt to reach the upstream, and after which none is made any more.
+#: Seconds before each further attempt to reach the upstream, and after which no more are made.
 _RETRIES_S = (0.2, 0.5, 1.0)
 _GIVE_UP_S = 5
 #: Seconds after which the client should come again.
@@ -162,8 +162,8 @@ class ModelProxy:
 
     @contextlib.contextmanager
     def _accounted(self, call: _Call) -> Iterator[CallReader]:
-        """Have the call accounted for once: when its response is complete, else at the end of the block, however it
-        comes. What never reached the upstream is no call."""
+        """Account for the call once: when its response is complete, or else at the end of the block, however it
+        comes. What never reached the upstream is not a call."""
         told = not call.counts
 
         def tell() -> None:

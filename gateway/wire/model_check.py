@@ -1,4 +1,4 @@
-"""Whether the model's provider takes a key: asked with a call that costs nothing."""
+"""Whether the model's provider accepts a key: asked with a call that costs nothing."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ async def check(api_base_url: str, credential: Credential) -> Finding:
         return broken(name, f"{base} cannot be reached ({why}); look at this host's network, or agent.api_base_url")
     match status:
         case 200:
-            return ok(name, f"{base} takes it")
+            return ok(name, f"{base} accepts it")
         case 401:
-            return broken(name, f"{base} refuses it; copy it once more, or make a new one")
+            return broken(name, f"{base} refuses it; copy it again, or make a new one")
         case 403 if credential.kind == "api_key":
-            return broken(name, f"{base} takes it for nothing (403): it was disabled, or lacks a permission")
+            return broken(name, f"{base} allows it nothing (403): it was disabled, or lacks a permission")
         case 429:
-            return hint(name, f"{base} takes it, and has reached a limit just now")
+            return hint(name, f"{base} accepts it, but its limit is reached just now")
         case _:
-            return hint(name, f"could not be checked: {base} answers {status} when it is asked for its models")
+            return hint(name, f"could not be checked: {base} answers {status} when asked for its models")

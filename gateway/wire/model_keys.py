@@ -82,14 +82,14 @@ class Keys:
         return until if until > self._clock() else None
 
     def refusal(self, project: str) -> str:
-        """What is wrong with a project's credential, while asking the provider again is in vain; else empty."""
+        """What is wrong with a project's credential, while asking the provider again is pointless; else empty."""
         key = self._of(project)
         if key is None:
             return NO_KEY
         state = self._states.get(key)
         if state is None or not state.refused_at:
             return ""
-        # One that never asked may ask, too, after a while: who found out may have given up.
+        # One that never asked may ask, too, after a while: whoever found out may have given up.
         if self._clock() >= state.probe_at.get(project, state.refused_at + self._probe_s):
             return ""
         return refused(key.scope)

@@ -94,7 +94,7 @@ class CallReader:
         )
 
     def begin(self, status: int, content_type: str) -> None:
-        """The response's headers are here. One that is no success costs nothing."""
+        """The response's headers are here. One that is not a success costs nothing."""
         self._streams = content_type == "text/event-stream"
         self._failed = self._accounted = status >= 300
         self._limited = status in _LIMITED

@@ -1,4 +1,4 @@
-"""The wire's server: a Unix socket per project, and who speaks by it.
+"""The wire's server: a Unix socket per project, and who speaks over it.
 
 A request's identity is the socket it came by; the project's token is the second lock. So one project's sled can
 neither see nor name another's runs.

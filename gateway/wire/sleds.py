@@ -107,9 +107,9 @@ class Sleds:
         listener: Listener,
         routes: Callable[[Callable[[web.Request], str | None]], Iterable[web.RouteDef]] | None = None,
     ) -> None:
-        """Get ready to open wires. `routes`: what else they carry beside frames.
+        """Get ready to open wires. `routes`: what else they carry besides frames.
 
-        The listener is named here and not in the constructor: it needs this object to send by.
+        The listener is named here and not in the constructor: it needs this object to send with.
         """
         self._listener = listener
         more = routes(self._server.authenticate) if routes is not None else ()
@@ -128,7 +128,7 @@ class Sleds:
             await connected.socket.close()
 
     async def stop(self) -> None:
-        """Close every wire; sleds go on and come back."""
+        """Close every wire; sleds carry on and come back."""
         self._server.refuse()
         await asyncio.gather(*(connected.socket.close() for connected in list(self._connected.values())))
         if self._talks:
@@ -173,7 +173,7 @@ class Sleds:
     async def call(
         self, project_id: int, call: Call, within_s: float, said: Callable[[str], None] | None = None
     ) -> str:
-        """Have the sled do a job and wait for its answer.
+        """Give the sled a job and wait for its answer.
 
         `said` is told how far it has got, a line each time. The lines are the sled's, as untrusted as all that it says:
         `said` must be quick, and must not raise.
@@ -245,7 +245,7 @@ class Sleds:
         try:
             if before is not None:
                 # The older connection is half-open, or a second sled; either way the newer hello is the truth.
-                before.give_up("its sled connected anew")
+                before.give_up("its sled connected again")
                 self._in_background(before.socket.close())
             await connected.send(welcome, *then)
             self._listener.on_connected(project_id)

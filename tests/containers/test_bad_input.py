@@ -27,7 +27,7 @@ async def test_words_that_cannot_work(gateway: ContainerGateway) -> None:
     for text, told in {
         "new project demo --stack pythn": "There is no stack pythn. There are: ",
         "new project demo --stak python": "--stack",
-        "new project Demo!": "2 to 40 small letters",
+        "new project Demo!": "2 to 40 lower-case letters",
         "new project demo --git file:///etc": "https://",
         "new project demo --git https://example.org/a.git --adopt": "leave one out",
         f"new project demo --path {gateway.state}/x": "is not inside an allowed folder",
@@ -71,7 +71,7 @@ async def test_no_base_image_and_no_registry(tmp_path: Path, engine: None) -> No
     with ContainerGateway(tmp_path, {"build": {"base_image": missing}}) as gateway:
         await gateway.start()
         told = await gateway.said("new project demo", "p")
-        assert "failed at: build the image" in told
+        assert "failed at this step: build the image" in told
         assert f"`docker pull {missing}`" in told
         assert "debootstrap" in told
         assert "Nothing was left behind" in told

@@ -140,7 +140,7 @@ async def test_killed_behind_a_clone_it_converges_too(tmp_path: Path, engine: No
             folder.mkdir(parents=True)
             os.chown(folder, 1000, 1000)
             told = await gateway.said(f"new project demo --path {folder} --git https://{git.host}/not-there.git", "n")
-            assert "failed at: clone https://" in told
+            assert "failed at this step: clone https://" in told
             assert "Nothing was left behind" in told
             assert list(folder.iterdir()) == []
             assert token not in told
@@ -262,5 +262,5 @@ async def test_a_project_that_was_made_without_a_container_moves_into_one(gatewa
         await shell("chown", "-R", "1000:1000", str(source))
         assert "runs in a fresh container" in await gateway.said("rebuild demo", "r2")
         assert await gateway.logs_in("demo", "cat file ~/in-home; echo more >> ~/in-home") == "kept\nkept\n"
-        assert await gateway.said("@@run id -un > who", "m2") == "(The agent ended without a word.)"
+        assert await gateway.said("@@run id -un > who", "m2") == "(The agent finished without saying anything.)"
         assert (source / "who").read_text() == "huskies\n"

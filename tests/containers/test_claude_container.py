@@ -35,7 +35,7 @@ def config(api: ClaudeApi) -> dict[str, dict[str, Any]]:
 async def set_key(gateway: ContainerGateway, value: str) -> None:
     arguments = ["--config", str(gateway.state.parent / "config.toml"), "secrets", "set", "all", "api_key"]
     code, output = await shell(sys.executable, "-m", "gateway", *arguments, stdin=value.encode())
-    assert (code, "holds from the next call on" in output) == (0, True), output
+    assert (code, "is used from the next call on" in output) == (0, True), output
 
 
 @pytest.mark.docker

@@ -105,12 +105,13 @@ async def test_a_limit_parks_the_turn_which_goes_on_by_itself_when_it_ends(tmp_p
         ends = int(time.time()) + 4
         headers = {**REJECTED, "anthropic-ratelimit-unified-reset": str(ends)}
         running = asyncio.create_task(here.prompt({"http": 429, "times": 1, "headers": headers, "text": "done"}))
-        await here.transport.until(lambda texts: any("The provider's limit is reached. I go on at" in t for t in texts))
+        parked = "The provider's limit is reached. I'll continue at"
+        await here.transport.until(lambda texts: any(parked in text for text in texts))
         assert here.house.app.proxy.limited_until == ends
         told, row = await running
         assert time.time() >= ends
         assert (row["ending"], row["parks"], row["limits"], row["parked_until"]) == ("answered", 1, 1, None)
-        assert "without doing again what you have done" in here.api.main[-1].prompt
+        assert "without repeating what you have already done" in here.api.main[-1].prompt
         assert told == ["done"]
 
 

@@ -30,7 +30,7 @@ async def test_a_refused_key_is_one_state_and_what_waits_goes_on_with_another(tm
             first = asyncio.create_task(gateway.send(script({"text": "one"}), "m1"))
             told = await gateway.card()
             assert "The model key was refused: type `huskies secrets set all api_key`" in told
-            assert "I go on once it works" in told
+            assert "I'll continue once it works" in told
             asked = len(api.requests)
             second = asyncio.create_task(gateway.send(script({"text": "two"}), "m2", conversation="other"))
             assert "model key was refused" in await gateway.card(), "told there too"

@@ -48,7 +48,7 @@ async def test_a_pipe_goes_on_behind_a_line_that_is_no_text(huskies: Huskies) ->
     done = await huskies("run", "--pipe", stdin=b"version\n\xff\xfe\n" + b"x" * 2**20 + b"\nwhoami\n")
     assert done.code == 0
     assert "Line 2 is not valid UTF-8" in done.out
-    assert "1,048,576 characters; the most is" in done.out
+    assert "1,048,576 characters; the limit is" in done.out
     assert "operator" in done.out.splitlines()[-1]
 
 
@@ -112,8 +112,8 @@ async def test_send_has_a_timeout_and_the_message_stays(huskies: Huskies) -> Non
 
 async def test_send_of_bytes_that_are_no_text(huskies: Huskies) -> None:
     await huskies.start()
-    assert "no UTF-8 text" in (await huskies("send", os.fsdecode(b"\xff"))).complaint
-    assert "no UTF-8 text" in (await huskies("send", "hi", "--conversation", os.fsdecode(b"\xff"))).complaint
+    assert "not valid UTF-8" in (await huskies("send", os.fsdecode(b"\xff"))).complaint
+    assert "not valid UTF-8" in (await huskies("send", "hi", "--conversation", os.fsdecode(b"\xff"))).complaint
 
 
 async def test_the_gateway_dies_under_a_send(huskies: Huskies) -> None:
@@ -150,7 +150,7 @@ async def test_projects_and_status(huskies: Huskies) -> None:
     await huskies("send", "down")
     assert (await huskies("status", "demo")).code == 1
     assert "There is no project other" in (await huskies("status", "other")).complaint
-    assert "is no project's name" in (await huskies("status", "../x")).complaint
+    assert "is not a project's name" in (await huskies("status", "../x")).complaint
     ssh = (await huskies("ssh", "demo", "--", "ls", "-l")).complaint
     assert "no SSH; open " + str(huskies.projects / "demo") in ssh
 

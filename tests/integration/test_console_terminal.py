@@ -73,7 +73,7 @@ async def test_progress_is_shown_below_the_line_being_typed(terminal: Terminal, 
     terminal.type("still typ")
     await terminal.shows(below)
     (huskies.projects / "demo" / "go").touch()
-    await terminal.shows(has_line("(The agent ended without a word.)"))
+    await terminal.shows(has_line("(The agent finished without saying anything.)"))
     assert not any("⏳" in row for row in terminal.screen.history), "progress leaves nothing behind"
     await terminal.shows(lambda screen: not any("⏳" in row for row in screen.rows))
     await terminal.shows(prompt_with("still typ"))

@@ -102,7 +102,7 @@ async def test_a_walk_with_slack_wrong_token_first_and_the_gateway_that_starts_f
                 await person.answers("app_token (unseen) [••••0002]")
                 await person.sees("ok     slack.bot_token: @huskies in the workspace Huskies")
                 await person.answers("Operators:", "ana")
-                await person.sees("ana is none; they look like U012ABCDEF")
+                await person.sees("ana is not one; they look like U012ABCDEF")
                 await person.answers("Operators:", "U0ANA")
                 await rest(person)
                 await person.sees("Now type: huskies run")
@@ -175,9 +175,9 @@ async def test_a_new_file_for_the_console_alone_with_a_model_key(tmp_path: Path)
                 await person.answers("Platforms [none]")
                 await person.answers("git.user_name")
                 await person.answers("git.user_email")
-                await person.sees("`huskies secrets` keeps one already (api_key), which goes before this one")
+                await person.sees("`huskies secrets` already keeps one (api_key); it is used before this one")
                 await person.answers("key (unseen)", "no key")
-                await person.sees("that is no key")
+                await person.sees("that is not a key")
                 await person.answers("key (unseen)", "sk-ant-api-canary-wrong")
                 await person.sees("BROKEN agent.api_key")
                 await person.answers("Enter asks again")
@@ -295,7 +295,7 @@ async def test_no_isolation_with_people_elsewhere_has_to_be_meant(tmp_path: Path
             await person.answers("git.user_name", "Ana")
             await person.answers("git.user_email")
             await person.answers("key (unseen)")
-            await person.answers("Shall it start without isolation (yes/no) [no]", answer)
+            await person.answers("Should it start without isolation (yes/no) [no]", answer)
             await person.answers("Write it to")
             assert await terminal.ends() == 0
             assert ("Before that, start Docker" in person.seen) is not meant
@@ -309,7 +309,7 @@ async def test_without_a_terminal_it_says_what_to_do_instead(tmp_path: Path) -> 
         assert huskies.config.read_bytes() == before
 
 
-@pytest.mark.parametrize(("file", "told"), [("nowhere/config.toml", "mkdir -p"), (".", "is no file")])
+@pytest.mark.parametrize(("file", "told"), [("nowhere/config.toml", "mkdir -p"), (".", "is not a file")])
 async def test_where_it_cannot_write_it_asks_nothing(tmp_path: Path, file: str, told: str) -> None:
     with Huskies(tmp_path) as huskies, at_terminal(huskies, "init", "--config", file) as terminal:
         assert await terminal.ends() == 1

@@ -37,7 +37,7 @@ async def test_killed_at_a_point_each_message_is_answered_once(gateway: GatewayP
     await gateway.died()
     await gateway.start()
     answer = await asyncio.wait_for(asking, 30)
-    assert answer == ["(The agent ended without a word.)"]
+    assert answer == ["(The agent finished without saying anything.)"]
     assert count.read_text() == "ran\n", "the run happened once"
     assert await replies(gateway, text="hello", external_id="m2") == ["You said:\nhello"]
 

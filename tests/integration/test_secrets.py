@@ -49,7 +49,7 @@ async def test_a_new_key_holds_at_once_and_ends_the_refusal(tmp_path: Path) -> N
             assert len(api.requests) == asked, "a key that is known to be refused is not tried for a minute"
 
             done = await huskies("secrets", "set", "all", "api_key", stdin=GOOD.encode() + b"\n")
-            assert (done.code, done.out) == (0, "api_key of all is set; it holds from the next call on.\n")
+            assert (done.code, done.out) == (0, "api_key of all is set; it is used from the next call on.\n")
             answers = await asyncio.wait_for(asyncio.gather(*waiting), 30)
             assert [answer["replies"] for answer in answers] == [["stub ok"], ["stub ok"]]
             assert "ok     agent: claude" in (await huskies("doctor")).out
@@ -91,7 +91,7 @@ async def test_what_cannot_be_is_refused_in_one_line_that_never_repeats_it(tmp_p
     with Huskies(tmp_path) as huskies:
         for value in (b"", b"\n", b"sk ant\n", b"sk\nant", b"\xff\xfe", b"x" * 100_000):
             done = await huskies("secrets", "set", "all", "api_key", stdin=value)
-            assert "nothing came" in done.complaint or "that is no key" in done.complaint
+            assert "nothing came" in done.complaint or "that is not a key" in done.complaint
             assert "ant" not in done.complaint
         for project in ("../x", "Demo", ""):
             assert "huskies projects" in (await huskies("secrets", "set", project, "api_key", stdin=b"k")).complaint

@@ -176,7 +176,7 @@ async def test_a_redirect_out_of_https_is_not_followed(place: Place) -> None:
 
     place.forge.instead = answer
     assert "disabled" in await place.failure(place.forge.url("x"), proxied=False)
-    assert "redirects to a place that is no repository" in await place.failure(place.forge.url("x"))
+    assert "redirects to something that is not a repository" in await place.failure(place.forge.url("x"))
 
 
 async def test_a_workspace_with_something_in_it_is_left_alone(place: Place) -> None:

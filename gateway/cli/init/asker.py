@@ -32,8 +32,8 @@ class Asker:
         """Raises UserError where there is no terminal."""
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
             raise UserError(
-                "huskies init asks its questions in a terminal, and this is none; copy config.example.toml to "
-                "config.toml and fill that in"
+                "huskies init asks its questions in a terminal, and this is not one; copy config.example.toml to "
+                "config.toml and fill it in"
             )
         self.say = say
 
@@ -69,7 +69,7 @@ class Asker:
             question: what it is, in a few words.
             default: what Enter means; shown in brackets, masked for a secret.
             secret: is typed unseen, and never shown.
-            optional: the answer may be empty; where there is a default, `-` means that.
+            optional: the answer may be empty; if there is a default, `-` means empty.
             complain: looks at an answer, also at the default.
 
         Raises:
@@ -86,7 +86,7 @@ class Asker:
                 return ""
             answer = typed or default
             if not answer and not optional:
-                self.tell("     It is needed; `skip` leaves this part out.")
+                self.tell("     This is needed; `skip` leaves this part out.")
             elif answer and (wrong := complain(answer)):
                 self.tell(f"     {wrong}")
             else:

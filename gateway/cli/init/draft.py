@@ -16,7 +16,7 @@ from gateway.config import Settings, private_file
 from gateway.config.settings import SECRET_KEYS, load, validated
 from gateway.errors import ConfigError
 
-_BEGIN = "# Written by `huskies init`. config.example.toml has every key there is.\n"
+_BEGIN = "# Written by `huskies init`. config.example.toml has every key.\n"
 
 
 class Draft:
@@ -109,11 +109,11 @@ def _writable(file: Path) -> Path:
     """Where the file really is, behind links. Raises ConfigError where it could not be replaced."""
     target = file.resolve()
     if target.exists() and not target.is_file():
-        raise ConfigError(f"{file} is no file; name another one with --config")
+        raise ConfigError(f"{file} is not a file; name another one with --config")
     if not target.parent.is_dir():
         raise ConfigError(f"there is no folder {target.parent}; type: mkdir -p {target.parent}")
     if not os.access(target.parent, os.W_OK | os.X_OK):
-        raise ConfigError(f"{target.parent} cannot be written; go elsewhere, or name another file with --config")
+        raise ConfigError(f"{target.parent} cannot be written; go to another folder, or name a file with --config")
     return target
 
 

@@ -14,7 +14,7 @@ from gateway.web import public_url
 
 _ADDRESS = """
      Platforms post to an https:// address of yours: a TLS proxy, or a tunnel, that passes /healthz, /webhooks/ and
-     /media/ on to {listen}, where the gateway listens. Leave /metrics and /readyz inside."""
+     /media/ on to {listen}, where the gateway listens. Do not pass on /metrics and /readyz."""
 
 
 class OnePlatform:
@@ -113,7 +113,7 @@ class OnePlatform:
         def complain(answer: str) -> str:
             for name in _accounts(answer, prefix):
                 if not guide.operator.pattern.fullmatch(name):
-                    return f"{name} is none; they look like {guide.operator.example}"
+                    return f"{name} is not one; they look like {guide.operator.example}"
                 if told := self._checker.complaint({"access.operators": [f"{prefix}{name}"]}):
                     return told
             return ""
@@ -149,5 +149,5 @@ def _keys(guide: Guide, answers: Answers) -> dict[str, str]:
 
 
 def _accounts(text: str, prefix: str) -> list[str]:
-    """The accounts in an answer, which are divided by commas; a phone number may have spaces in it."""
+    """The accounts in an answer, separated by commas; a phone number may have spaces in it."""
     return [re.sub(r"[\s()]", "", part).removeprefix(prefix) for part in text.split(",") if part.strip()]

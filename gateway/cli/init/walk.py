@@ -24,21 +24,21 @@ from gateway.errors import StateError, UserError
 from gateway.wire import model_check
 
 _BEGIN = """
-This writes {file}. Enter takes what stands in brackets; `skip` leaves a part out; Ctrl-C ends it, and nothing is
-written before the last question.
+This writes {file}. Enter takes what is in brackets; `skip` leaves a part out; Ctrl-C ends it. Nothing is written
+before the last question.
 
-Where shall people write to the bot? On slack, whatsapp, matrix, or several of them; none is this terminal alone."""
+Where should people write to the bot? On slack, whatsapp, matrix, or several of them; none means only this terminal."""
 _GIT = """
 Git
-  Commits in projects bear a name and an address."""
+  Commits in projects carry a name and an email address."""
 _KEY = """
 The model
   Claude needs a key: an API key (sk-ant-api...) from https://console.anthropic.com, or the token of a subscription,
-  which `claude setup-token` prints (sk-ant-oat...). Enter: none, and the scripted agent answers, for a look around."""
+  which `claude setup-token` prints (sk-ant-oat...). Enter: none; then the scripted agent answers, for a look around."""
 _UNSANDBOXED = """
 The engine
-  No Docker engine answers here, and without one a project's agent is a plain process of your own user. The gateway
-  does not start so while people on a chat platform can reach it, unless you mean that. Better: start Docker."""
+  No Docker engine answers here. Without one, a project's agent is a plain process of your own user, and the gateway
+  does not start while people on a chat platform can reach it, unless you allow that. Better: start Docker."""
 
 
 def run(given: Path | None, say: Say) -> int:
@@ -59,7 +59,7 @@ def run(given: Path | None, say: Say) -> int:
         return 1
     config = f" --config {draft.file}" if given is not None and draft.file.exists() else ""
     if cli_socket(draft.settings().gateway.state_dir).exists():
-        asker.tell("\nA gateway runs here already, as it seems; it takes this up at its next start.")
+        asker.tell("\nA gateway seems to be running here; it uses this from its next start on.")
     asker.say("")
     for line in (f"Now type: huskies run{config}", *then, f"If something does not work: huskies doctor{config}"):
         asker.tell(line)
@@ -80,7 +80,7 @@ def _platforms(asker: Asker, draft: Draft) -> list[str]:
 def _which(asker: Asker, draft: Draft) -> list[Guide]:
     def complain(answer: str) -> str:
         unknown = [word for word in _words(answer) if word not in (*PLATFORMS, "none")]
-        return f"{unknown[0]} is none of these: {', '.join(PLATFORMS)}, none" if unknown else ""
+        return f"{unknown[0]} is not one of these: {', '.join(PLATFORMS)}, none" if unknown else ""
 
     there = [name for name in PLATFORMS if draft.get(f"transports.{name}") is not None]
     try:
@@ -134,7 +134,7 @@ def _kept(draft: Draft) -> str:
         stored = Secrets(secrets_file(draft.settings().gateway.state_dir)).names().get(ALL)
     except StateError as error:
         return str(error)
-    return f"`huskies secrets` keeps one already ({', '.join(stored)}), which goes before this one." if stored else ""
+    return f"`huskies secrets` already keeps one ({', '.join(stored)}); it is used before this one." if stored else ""
 
 
 async def _tried(api_base_url: str, credential: Credential) -> list[Finding]:
@@ -154,14 +154,14 @@ def _no_key(key: str) -> str:
 
 
 def _engine(asker: Asker, draft: Draft) -> list[str]:
-    """People elsewhere, and no isolation: that has to be meant. What is to be done before the gateway starts."""
+    """People elsewhere, and no isolation: somebody has to mean that. What is to be done before the gateway starts."""
     settings = draft.settings()
     if not settings.remote_transports or settings.engine.allow_unsandboxed or settings.engine.kind == "docker":
         return []
     if settings.engine.kind == "auto" and docker.answers():
         return []
     asker.tell(_UNSANDBOXED)
-    if asker.yes("     Shall it start without isolation", default=False):
+    if asker.yes("     Should it start without isolation", default=False):
         draft.set("engine.allow_unsandboxed", True)
         return []
     return ["Before that, start Docker: systemctl start docker"]

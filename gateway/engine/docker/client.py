@@ -41,7 +41,7 @@ def address() -> str:
     found = os.environ.get("DOCKER_HOST") or _DEFAULT
     if not found.startswith("unix://"):
         raise EngineError(
-            f"DOCKER_HOST is {found}, but huskies needs an engine of this host: unset DOCKER_HOST, "
+            f"DOCKER_HOST is {found}, but huskies needs an engine on this host: unset DOCKER_HOST, "
             "or set engine.kind to process"
         )
     return found
@@ -147,7 +147,7 @@ class Client:
             pool.shutdown(wait=False, cancel_futures=True)
 
     async def _answers(self) -> bool:
-        """Whether the engine answers a ping; who asks while one is under way gets its answer."""
+        """Whether the engine answers a ping; whoever asks while one is under way gets its answer."""
         if self._ping is None or self._ping.done():
             self._ping = asyncio.get_running_loop().run_in_executor(self._pinging, answers)
         return await asyncio.shield(self._ping)
@@ -206,7 +206,7 @@ class _Build:
             raise EngineError("the build was cancelled")
 
     def cancel(self) -> None:
-        """Have the thread that reads find its connection at an end."""
+        """Let the thread that reads find its connection at an end."""
         self._cancelled.set()
         if self._response is not None:
             with contextlib.suppress(OSError, ValueError, RuntimeError):  # it has ended by itself

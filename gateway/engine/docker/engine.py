@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds until a container is gone that somebody else removes already.
+#: Seconds until a container is gone that somebody else is already removing.
 REMOVE_S = 30
 #: Seconds until a container has started, or ended: on a machine that starts twenty at once.
 _START_S = 90.0
@@ -61,13 +61,13 @@ class DockerEngine:
     async def check(self) -> str:
         info = await self._client.info(afresh=True)
         _refuse_other_users(info)
-        return f"docker {info.get('ServerVersion', '')}, {info.get('ContainersRunning', 0)} containers run"
+        return f"docker {info.get('ServerVersion', '')}, {info.get('ContainersRunning', 0)} containers running"
 
     async def has_base(self, plan: ImagePlan) -> bool:
         return await self._images.has(plan.layers[0].tag)
 
     async def prepare(self, spec: SledSpec, plan: ImagePlan, said: Callable[[str], None]) -> Prepared:
-        # Nobody has to have asked for a check before; what is made here could not write its own folders.
+        # Perhaps nobody has asked for a check before; and what is made here could not write its own folders.
         _refuse_other_users(await self._client.info())
         return await self._images.ensure(spec, plan, said)
 
@@ -142,7 +142,7 @@ class DockerEngine:
         if found is not None:
             _remove(api, found["Id"])
         if not spec.source.is_dir():
-            raise EngineError(f"the source {spec.source} is not there")
+            raise EngineError(f"the source {spec.source} does not exist")
         made = api.create_container_from_config(container(spec, self._instance, limits), name)["Id"]
         try:
             self._start_in_network(api, made)

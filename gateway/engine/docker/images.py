@@ -56,7 +56,7 @@ class Images:
         self.busy = 0
 
     async def ensure(self, spec: SledSpec, plan: ImagePlan, said: Callable[[str], None]) -> Prepared:
-        """Have the image there. Two who want the same one build it once.
+        """Make sure that the image is there. Two who want the same one build it once.
 
         Raises BuildFailed, EngineError.
         """
@@ -100,7 +100,7 @@ class Images:
         """Be the only one who looks for a layer, builds or removes it."""
         lock = self._locks[layer.tag]
         if lock.locked():
-            said(f"Waiting for {layer.name}, which another project builds")
+            said(f"Waiting for {layer.name}, which another project is building")
         async with lock:
             yield
 
@@ -108,7 +108,7 @@ class Images:
         """Remove the images of this gateway that are not to be kept; what they were.
 
         What an unfinished build left has no name, and is the engine's cache for the next try. `keep` is asked again
-        before each removal: a project may have come to want the image meanwhile.
+        before each removal: a project may want the image by now.
 
         Raises EngineError for those that the engine did not remove, after the others.
         """
@@ -153,8 +153,8 @@ class Images:
             raise
         except EngineError as error:
             raise BuildFailed(
-                f"the base image {base_image} is not on this host and could not be pulled: {error} Where there is a "
-                f"registry, type on the host: `docker pull {base_image}`. Where there is none: `debootstrap "
+                f"the base image {base_image} is not on this host and could not be pulled: {error} With a "
+                f"registry, type on the host: `docker pull {base_image}`. Without one: `debootstrap "
                 "--variant=minbase --include=ca-certificates trixie rootfs && tar -C rootfs -c . | docker import - "
                 f"{base_image}`. Or set build.base_image."
             ) from error
@@ -194,11 +194,11 @@ def _room(api: APIClient) -> None:
 
 
 def no_room(free: int, where: str) -> str:
-    """Why there is no building with `free` bytes left; empty when there is."""
+    """Why nothing can be built with `free` bytes left; empty if it can."""
     if free >= ROOM:
         return ""
     return (
-        f"the disk of {where} has {free / 2**30:.1f} GiB left, and a build needs {ROOM / 2**30:.0f}. "
+        f"the disk of {where} has {free / 2**30:.1f} GiB left, but a build needs {ROOM / 2**30:.0f}. "
         "`docker system df` shows what fills it, `docker image prune` removes what nothing uses."
     )
 

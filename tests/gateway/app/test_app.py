@@ -110,7 +110,7 @@ async def test_prompt_sends_what_looks_like_a_command(home: House) -> None:
 )
 async def test_bad_names_are_refused_with_the_rule(home: House, name: str, tmp_path: Path) -> None:
     told = await home.ask(f"new project {name}")
-    assert "small letters" in told
+    assert "lower-case letters" in told
     assert "new project my-app" in told
     assert home.app.projects.all() == []
     assert not (tmp_path / "projects").exists()
@@ -127,7 +127,7 @@ async def test_bad_paths_are_refused_with_the_reason(home: House, tmp_path: Path
         ("/does/not/exist", "not inside an allowed folder"),
         (f"{root}/../elsewhere", "not inside an allowed folder"),
         (f"{root}/out", "not inside an allowed folder"),
-        ("relative/path", "wants a whole path"),
+        ("relative/path", "needs a full path"),
         (str(state), "not inside an allowed folder"),
         (f"{root}/full", "--adopt"),
     ]:
@@ -184,13 +184,13 @@ async def test_delete_asks_and_gives_a_receipt_and_the_name_is_taken_up_again(ho
     asked = await home.ask("delete demo")
     code = asked.split("`")[1]
     assert code.startswith("confirm ")
-    assert "no open question" in await home.ask(code, sender="fake:ben")
-    assert "no open question" in await home.ask("confirm zzzz")
+    assert "No question with that code is open" in await home.ask(code, sender="fake:ben")
+    assert "No question with that code is open" in await home.ask("confirm zzzz")
     receipt = await home.ask(code, contains="is deleted")
     assert "removed: sled" in receipt
     assert f"source ({tmp_path / 'projects' / 'demo'})" in receipt
-    assert "no open question" in await home.ask(code)
-    assert "There is no project yet" in await home.ask("hello?")
+    assert "No question with that code is open" in await home.ask(code)
+    assert "No projects yet" in await home.ask("hello?")
     again = await home.ask("new project demo", contains="is ready")
     assert "picked up again" in again
     assert await home.ask("still there?") == "still there?"
@@ -484,7 +484,7 @@ async def test_a_confirmation_is_a_button_and_becomes_its_outcome(home: House) -
     code = re.findall(r"confirm \w{4}", question)[0]
     assert home.transport.offered[question] == (code,)
     await press(home, question, code, sender="fake:ben")
-    await home.transport.until(lambda texts: any("no open question" in text for text in texts))
+    await home.transport.until(lambda texts: any("No question with that code is open" in text for text in texts))
     assert question in home.transport.texts, "nobody else's press does anything"
     await press(home, question, code)
     texts = await home.transport.until(lambda texts: any("is deleted" in text for text in texts))

@@ -129,7 +129,7 @@ async def test_the_second_answer_and_a_late_one_have_no_effect(asking: Asking) -
     assert told[0] == ""
     assert isinstance(told[1], UserError) or "already" in str(told[1])
     assert (await asking.decision()).allow
-    with pytest.raises(UserError, match="Nothing of that kind"):
+    with pytest.raises(UserError, match="No question of that kind is open"):
         await ask.deny(no, Role.MEMBER, None, "")
     assert asking.world.sleds.decisions.empty()
 
@@ -239,7 +239,7 @@ async def test_a_button_is_an_answer_of_whoever_may_give_it(asking: Asking) -> N
 async def test_the_end_of_a_run_closes_its_card(asking: Asking) -> None:
     await asking.ask(BASH)
     await asking.world.sleds.say(asking.project, asking.run.run, Finished(ending="interrupted", reason="crashed"))
-    assert "the agent waits no longer" in await asking.reads("Closed")
+    assert "the agent is no longer waiting" in await asking.reads("Closed")
     assert await asking.take("yes", "m2") is None
     assert asking.world.sleds.decisions.empty()
 

@@ -131,7 +131,7 @@ def test_a_file_that_cannot_be_used_or_written_is_refused(tmp_path: Path) -> Non
         Draft(wrong)
     with pytest.raises(ConfigError, match="mkdir -p"):
         Draft(tmp_path / "nowhere" / "config.toml")
-    with pytest.raises(ConfigError, match="is no file"):
+    with pytest.raises(ConfigError, match="is not a file"):
         Draft(tmp_path)
 
 

@@ -168,7 +168,7 @@ def test_a_build_argument_that_looks_like_a_secret_is_refused(name: str) -> None
 
 @pytest.mark.parametrize("name", ["", "1X", "A B", "A-B", "A=B", "A\nRUN rm -rf /"])
 def test_a_build_argument_is_named_as_a_variable_is(name: str) -> None:
-    with pytest.raises(ValidationError, match="must be named as a variable is"):
+    with pytest.raises(ValidationError, match="must be a variable's name"):
         BuildSection(build_args={name: "x"})
 
 

@@ -277,7 +277,7 @@ async def test_where_files_cannot_be_sent_people_read_where_they_lie(tmp_path: P
     await world.store.write(lambda c: world.outbox.add_file(c, Destination(ROOM, here), file, "the table"))
     world.outbox.wake(ROOM)
     assert await world.outbox.drain(5)
-    assert world.transport.texts == [f"📎 table.csv (4 KiB) the table\nIt lies on the gateway's host: `{file.path}`"]
+    assert world.transport.texts == [f"📎 table.csv (4 KiB) the table\nIt is on the gateway's host: `{file.path}`"]
     await close_world(world)
 
 
@@ -290,7 +290,7 @@ async def test_a_file_that_its_platform_refuses_is_told_of(world: World, tmp_pat
     await world.store.write(lambda c: world.outbox.add_file(c, Destination(ROOM, here), file, "the table"))
     world.outbox.wake(ROOM)
     assert await world.outbox.drain(5)
-    told = "📎 table.csv could not be sent: it is too large\nIt lies on the gateway's host: "
+    told = "📎 table.csv could not be sent: it is too large\nIt is on the gateway's host: "
     assert world.transport.texts == [f"{told}`{path}`"]
 
 

@@ -228,7 +228,7 @@ async def test_a_large_log_is_kept_once(site: Site) -> None:
 
 async def test_a_missing_source_is_an_error_that_says_so(site: Site) -> None:
     site.source.rmdir()
-    with pytest.raises(EngineError, match="is not there"):
+    with pytest.raises(EngineError, match="does not exist"):
         await site.engine().start(site.spec)
     with contextlib.suppress(EngineError):
         await site.engine().stop(site.spec)

@@ -95,11 +95,11 @@ def test_near_misses(text: str, meant: str) -> None:
     [
         ("new project x --stak rust", "Did you mean --stack?"),
         ("new project x --frobnicate", "It takes --stack, --git, --path, --adopt."),
-        ("new project x --stack", "--stack wants a value"),
-        ("new project", "wants a new name"),
-        ("switch", "wants a project"),
+        ("new project x --stack", "--stack needs a value"),
+        ("new project", "needs a new name"),
+        ("switch", "needs a project"),
         ("/frobnicate", "Type `help`"),
-        ("/status nothing", "It goes: `status [project]`"),
+        ("/status nothing", "Type `status [project]`"),
     ],
 )
 def test_wrong_for_certain(text: str, told: str) -> None:

@@ -105,15 +105,15 @@ async def test_git_wants_an_empty_folder(isolated: House) -> None:
         ("file:///etc", "A folder of the host cannot be cloned"),
         ("/etc", "A folder of the host cannot be cloned"),
         ("ext::sh", "URLs with :: start programs"),
-        ("--upload-pack=x", "--git wants a value"),
+        ("--upload-pack=x", "--git needs a value"),
         ("git@github.com:you/repo.git", "https://github.com/you/repo.git"),
         ("http://git.example.org/a.git", "is not encrypted"),
-        ("https://ana:canary@git.example.org/a.git", "holds a user name or a token"),
-        ("https://git.example.org/../../etc", "cannot hold . or .."),
-        ("https://git.example.org/a.git?x=$(id)", "no ? and no #"),
+        ("https://ana:canary@git.example.org/a.git", "contains a user name or a token"),
+        ("https://git.example.org/../../etc", "cannot contain . or .."),
+        ("https://git.example.org/a.git?x=$(id)", "no ? or #"),
         ("https://git.example.org/a b", "no spaces"),
         ("https://gıthub.com/a.git", "plain letters"),
-        ("https://", "a host must come"),
+        ("https://", "A host must follow https:"),
     ],
 )
 async def test_a_url_that_is_none_leaves_nothing(isolated: House, url: str, told: str) -> None:
@@ -391,7 +391,7 @@ async def test_the_project_that_one_came_from_is_gone_meanwhile(gated: House) ->
     gate(gated).open.set()
     await gated.transport.until(lambda texts: any("Creating beta failed at" in text for text in texts))
     assert gated.app.projects.all() == []
-    assert "No project is active" in await gated.ask("status") or "There is no project yet" in gated.transport.texts[-1]
+    assert "No project is active" in await gated.ask("status") or "No projects yet" in gated.transport.texts[-1]
     gate(gated).fails = False
     await gated.ask("new project beta", contains="is ready")
 
@@ -529,6 +529,6 @@ async def test_a_project_that_nobody_was_told_of_yet_is_not_taken_for_unfinished
     stored = await gated.app.store.read(lambda c: rows.by_name(c, "demo"))
     assert stored is not None
     await projects.reconciler.finish(replace(stored, ready_at=None))
-    assert "There is a project demo already" in await gated.ask("new project demo", room="other")
+    assert "There is already a project demo" in await gated.ask("new project demo", room="other")
     projects.begin(made.project)
     assert projects.state(projects.get("demo")) == "ready"

@@ -163,7 +163,7 @@ async def test_a_host_key_that_is_none_is_told_and_kept(spec: SledSpec) -> None:
     await furnish(spec)
     spec.paths.host_key.write_text("")
     for use in (lambda: furnish(spec), lambda: asyncio.to_thread(ssh.fingerprint, spec.paths)):
-        with pytest.raises(EngineError, match="ssh_host_ed25519_key holds no host key"):
+        with pytest.raises(EngineError, match="ssh_host_ed25519_key is not a host key"):
             await use()
     assert spec.paths.host_key.read_text() == ""
 
@@ -283,7 +283,7 @@ async def refused(way: Way, within_s: float = 0.5) -> str:
         await answers(way, within_s)
     assert within_s * 0.8 <= time.monotonic() - began < within_s + 2
     told = str(caught.value)
-    assert told.startswith(f"SSH on port {way.port} of 127.0.0.1 did not let the project's key in within ")
+    assert told.startswith(f"SSH on port {way.port} of 127.0.0.1 did not accept the project's key within ")
     return told.partition(": ")[2]
 
 

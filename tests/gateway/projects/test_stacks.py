@@ -101,8 +101,8 @@ async def test_a_version_that_is_not_to_be_had_is_asked_about(place: Place) -> N
     assert place.names == []
     assert not (place.home.app.settings.gateway.state_dir / "demo").exists()
 
-    refused = await place.confirm(asked, "no open question", sender="fake:ben")
-    assert "Codes are good for" in refused
+    refused = await place.confirm(asked, "No question with that code is open", sender="fake:ben")
+    assert "Codes expire after" in refused
     reply = await place.confirm(asked, "is ready")
     assert "- not as asked: python 3.11.4: its upstream did not answer; Debian's 3.13.5 is installed" in reply
     assert "hello" in await place.home.ask("hello")
@@ -266,7 +266,7 @@ async def test_a_container_that_does_not_come_up_gives_way_to_the_one_before(pla
     before = place.home.app.projects.get("demo")
     place.engine.fail_image = "rust-go"
     told = await place.home.ask("rebuild demo --stack rust", contains="did not come up")
-    assert "So demo runs in a container like the one that it had." in told
+    assert "So demo is back in a container like the one it had." in told
     after = place.home.app.projects.get("demo")
     assert (after.image, after.layers, after.stack, after.wanted) == (before.image, before.layers, "go", "")
     assert "hello" in await place.home.ask("hello")

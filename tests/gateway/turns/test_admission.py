@@ -95,7 +95,7 @@ async def test_a_budget_is_asked_for_once_for_all_that_waits(poor: World) -> Non
     await poor.say("here", "m2")
     await poor.say("there", "m3", room="other")
     await reads(poor, "Continue")
-    await poor.transport.until(lambda texts: any("an operator is asked" in text for text in texts))
+    await poor.transport.until(lambda texts: any("an operator has been asked" in text for text in texts))
     assert sum("Continue with" in text for text in poor.transport.texts) == 1
 
 
@@ -143,13 +143,13 @@ async def begin(world: World, room: str = "room", external_id: str = "m1") -> tu
 async def test_a_limit_parks_the_turn_and_it_goes_on_by_itself(world: World) -> None:
     project, run = await begin(world)
     await world.sleds.say(project, run.run, limited(time.time() + 0.6))
-    assert "The provider's limit is reached. I go on at" in await reads(world, "limit is reached")
+    assert "The provider's limit is reached. I'll continue at" in await reads(world, "limit is reached")
     assert await world.fate("m1") is Fate.RUNNING
     _, later = await world.next_run()
     assert later.run != run.run
     assert later.resume == "a1"
     assert "build it" in later.prompt
-    assert "without doing again" in later.prompt
+    assert "without repeating" in later.prompt
     await world.sleds.say(project, later.run, Finished(ending="answered", text="built", cost_usd=0.5))
     assert await world.settled("m1") is Fate.ANSWERED
     assert await reads(world, "built") == "built"
@@ -172,7 +172,7 @@ async def test_while_the_provider_refuses_nothing_begins_and_parked_turns_go_fir
     other = await world.project("other")
     await world.activate(other, room="elsewhere")
     await world.say("me too", "m2", room="elsewhere")
-    assert "It goes on at" in await reads(world, "It goes on at")
+    assert "Continuing at" in await reads(world, "Continuing at")
     assert world.sleds.runs.empty()
     first, second = await world.next_run(), await world.next_run()
     assert (first[0], second[0]) == (project, other)
@@ -205,7 +205,7 @@ async def test_a_parked_turn_outlives_a_restart(tmp_path: Path) -> None:
     assert again.sleds.runs.empty()
     _, later = await again.next_run()
     assert time.time() >= until
-    assert "without doing again" in later.prompt
+    assert "without repeating" in later.prompt
     await again.sleds.finish(project, later, "built")
     await again.transport.until(lambda texts: "built" in texts)
     await close_world(again)
@@ -315,7 +315,7 @@ async def test_a_longer_limit_behind_a_shorter_one_is_waited_for_too(world: Worl
 async def test_an_end_of_a_limit_that_nobody_can_mean_is_none(world: World, until: float) -> None:
     project, run = await begin(world)
     await world.sleds.say(project, run.run, limited(until))
-    await reads(world, "I go on at")
+    await reads(world, "I'll continue at")
     stopped = await world.dispatcher.stop("Stopped.", conversations=[world.accepted[0].conversation_id])
     assert len(stopped.ended) == 1
 

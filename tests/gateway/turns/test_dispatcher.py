@@ -550,7 +550,7 @@ async def test_a_project_that_is_away_holds_up_nobody_behind_it(world: World) ->
     await world.activate(other, room="elsewhere")
     world.sleds.disconnect(away)
     await world.say("one", "m1")
-    await world.transport.until(lambda texts: any("Waiting for the project to be up" in text for text in texts))
+    await world.transport.until(lambda texts: any("Waiting for the project to come up" in text for text in texts))
     await world.say("two", "m2", room="elsewhere")
     assert (await world.next_run())[0] == other
     world.sleds.connect(away)
@@ -585,7 +585,7 @@ async def test_a_stop_that_the_database_refused_leaves_what_waits_waiting(
     project = await started(world)
     world.sleds.disconnect(project)
     await world.say("wait", "m1")
-    await world.transport.until(lambda texts: any("to be up" in text for text in texts))
+    await world.transport.until(lambda texts: any("to come up" in text for text in texts))
     refuse_next_write(world, monkeypatch)
     with pytest.raises(StateError):
         await world.dispatcher.stop("Stopped.", conversations=[world.accepted[0].conversation_id])

@@ -49,7 +49,7 @@ def test_a_name_cannot_speak_for_another() -> None:
     ("end", "stop_reason", "told"),
     [
         (Finished(ending="answered", text=" hi "), "", "hi"),
-        (Finished(ending="answered"), "", "(The agent ended without a word.)"),
+        (Finished(ending="answered"), "", "(The agent finished without saying anything.)"),
         (Finished(ending="failed", error="boom"), "", "The run failed: boom. `retry` runs it again."),
         (Finished(ending="interrupted", text="half"), "Stopped.", "half\n\n⏹ Stopped."),
         (
@@ -90,7 +90,7 @@ def test_facts_name_who_writes_and_from_where() -> None:
 
 
 def test_a_turn_that_goes_on_is_not_told_to_begin_again() -> None:
-    assert "without doing again" in go_on("build it")
+    assert "without repeating" in go_on("build it")
     assert go_on("build it").endswith("build it")
 
 

@@ -81,7 +81,7 @@ async def test_a_redirect_to_a_login_page() -> None:
     there = {"Location": "/login?back=/healthz&ticket=canary"}
     told = await look(lambda: web.Response(status=302, headers=there))
     assert told.broken
-    assert "/login, a login page perhaps" in told.text
+    assert "/login, perhaps a login page" in told.text
     assert "canary" not in told.text
 
 

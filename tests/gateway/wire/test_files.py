@@ -113,7 +113,7 @@ async def test_an_upload_is_bounded_and_of_an_open_run(post: Post, monkeypatch: 
     for _ in range(2 * MAX_FILES):
         assert (await post.client.put(f"/files?run={run.run}&name=a", data=b"x")).status == 200
     answer = await post.client.put(f"/files?run={run.run}&name=a", data=b"x")
-    assert (answer.status, await answer.text()) == (409, f"a turn may send {MAX_FILES} files\n")
+    assert (answer.status, await answer.text()) == (409, f"a turn may send at most {MAX_FILES} files\n")
     assert (await post.client.put(f"/files?run={run.run}&name=a", data=FormData({"a": "b"}))).status == 409
 
 

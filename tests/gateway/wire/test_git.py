@@ -252,7 +252,7 @@ async def test_requests_are_bounded(forge: GitServer, project: Client, monkeypat
 
 async def test_a_token_that_is_refused_or_a_repository_that_is_not_there(forge: GitServer, project: Client) -> None:
     status, text = await project.refused(f"{forge.host}/none.git/{READ}")
-    assert (status, text) == (404, f"{forge.url('none')} is not there, or the token of {forge.host} may not read it")
+    assert (status, text) == (404, f"{forge.url('none')} does not exist, or the token for {forge.host} may not read it")
     forge.token = "another"
     status, text = await project.refused(f"{forge.host}/none.git/{READ}")
     assert (status, text) == (403, f"{forge.host} did not accept the token that [git] tokens has for it")
@@ -270,16 +270,16 @@ async def test_a_token_that_is_refused_or_a_repository_that_is_not_there(forge: 
         ),
         ("https://localhost/new.git/" + READ, "another host; if you trust it, clone from https://localhost/new.git"),
         ("//other.example/new.git/" + READ, "another host"),
-        ("http://HOST/new.git/" + READ, "no repository"),
-        ("https://ana:s3cret@HOST/new.git/" + READ, "no repository"),
-        ("https://HOST/login", "no repository"),
-        ("https://HOST/new.git/info/refs?service=git-receive-pack", "no repository"),
-        ("https://HOST/new.git/info/refs?token=s3cret", "no repository"),
-        ("https://[::1/x", "no repository"),
-        ("https://HOST:99999/x", "no repository"),
-        ("ext::sh", "no repository"),
-        ("file:///etc/passwd", "no repository"),
-        ("", "no repository"),
+        ("http://HOST/new.git/" + READ, "not a repository"),
+        ("https://ana:s3cret@HOST/new.git/" + READ, "not a repository"),
+        ("https://HOST/login", "not a repository"),
+        ("https://HOST/new.git/info/refs?service=git-receive-pack", "not a repository"),
+        ("https://HOST/new.git/info/refs?token=s3cret", "not a repository"),
+        ("https://[::1/x", "not a repository"),
+        ("https://HOST:99999/x", "not a repository"),
+        ("ext::sh", "not a repository"),
+        ("file:///etc/passwd", "not a repository"),
+        ("", "not a repository"),
     ],
 )
 @pytest.mark.parametrize("status", [301, 307])

@@ -32,7 +32,7 @@ async def test_a_key_that_is_refused() -> None:
     async with ClaudeApi(require_key=KEY) as api:
         told = await found(api.base_url, "sk-ant-api-other-canary")
     assert told.broken
-    assert "refuses it; copy it once more" in told.text
+    assert "refuses it; copy it again" in told.text
 
 
 @pytest.mark.parametrize(
