@@ -217,16 +217,18 @@ async def test_an_answer_goes_before_the_edits_of_its_account(
     account = replace(FakeTransport().capabilities, scope="account")
     world = await make_world(tmp_path, transport=FakeTransport(serving=True, capabilities=account))
     conversation, row = await live(world, "busy")
-    hold = asyncio.Event()
+    begun, hold = asyncio.Event(), asyncio.Event()
     send = world.transport.send
 
     async def slow(conversation: Conversation, reply: Reply, key: str) -> MessageRef:
+        begun.set()
         await hold.wait()
         return await send(conversation, reply, key)
 
     monkeypatch.setattr(world.transport, "send", slow)
     here = await room_id(world)
     await world.outbox.say(Destination(ROOM, here), "the answer")
+    await asyncio.wait_for(begun.wait(), 5)
     world.outbox.show(conversation, row, "progress")
     for _ in range(20):  # whatever could go by now has gone
         await world.store.read(lambda c: None)
