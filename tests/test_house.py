@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,3 +46,16 @@ def test_other_folders_import_what_a_face_names() -> None:
         wanted = [room[0]] if room else [alias.name for alias in node.names]
         wrong += [f"{file.relative_to(ROOT)}:{node.lineno}: {name}" for name in wanted if name not in offered]
     assert wrong == []
+
+
+def test_the_page_names_the_folders_in_the_order_of_their_imports() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    rows = re.findall(r"^\| `((?:\.\./)?[a-z]+)` \| .* \| `([a-z_]+\.py)` \|$", page, re.MULTILINE)
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    [layers] = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
+    ranks = {name.removeprefix("gateway."): rank for rank, row in enumerate(layers) for name in row.split(" | ")}
+    named = [folder.removeprefix("../") for folder, _ in rows]
+    assert sorted(named) == sorted([*(folder.name for folder in FOLDERS), "transports", "commands"])
+    assert [ranks[name] for name in named] == sorted(ranks[name] for name in named)
+    for folder, first in rows:
+        assert (ROOT / "gateway" / folder / first).resolve().is_file()
