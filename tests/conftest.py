@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import socket
+import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,12 +23,35 @@ from gateway.intake import Inbox
 from gateway.store import Store, conversations, messages, projects, schema
 from gateway.store.messages import StoredMessage
 from gateway.store.turns import SessionKey
-from gateway.testing import FakeTransport, ScriptedSled
+from gateway.testing import FakeTransport, ScriptedSled, patience
 from gateway.turns import Admission, Around, Dispatcher, Limits, RunSettings
 from sled.protocol import File, Run
 from tests.support import containers
 from tests.support.peers import MISSING, peers
+from tests.support.ports import take_port
 from tests.support.synapse import Synapse, python_of_synapse
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--tenth", metavar="SEED", help="run a tenth of the tests, chosen by this word")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    seed: str | None = config.getoption("--tenth")
+    if seed is not None:
+        chosen = [item for item in items if zlib.crc32(f"{seed} {item.nodeid}".encode()) % 10 == 0]
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = chosen
+
+
+@pytest.hookimpl(tryfirst=True, hookwrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """How long a test may take depends on how busy the machine is, too."""
+    marker = item.get_closest_marker("timeout")
+    seconds = marker.args[0] if marker else float(item.config.getini("timeout"))
+    item.add_marker(pytest.mark.timeout(seconds * patience()), append=False)
+    yield
 
 
 @dataclass
@@ -90,7 +113,7 @@ class World:
 
     async def next_run(self, within_s: float = 5.0) -> tuple[int, Run]:
         """The next run that a sled was given."""
-        return await asyncio.wait_for(self.sleds.runs.get(), within_s)
+        return await asyncio.wait_for(self.sleds.runs.get(), within_s * patience())
 
     async def fate(self, external_id: str) -> Fate:
         """Where a message stands, in the database."""
@@ -103,7 +126,7 @@ class World:
         current = await self.fate(external_id)
         if current.final:
             return current
-        return await asyncio.wait_for(self.fates.settled(stored.id), within_s)
+        return await asyncio.wait_for(self.fates.settled(stored.id), within_s * patience())
 
     def key(self, project_id: int) -> SessionKey:
         """The session of the first message's conversation."""
@@ -201,11 +224,8 @@ async def world(tmp_path: Path, empty_database: Path, request: pytest.FixtureReq
 
 @pytest.fixture
 def unused_port() -> int:
-    """A port of the loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of the loopback that nobody listens on, and nobody else will."""
+    return take_port()
 
 
 @pytest.fixture(scope="session")

@@ -1,20 +1,27 @@
 """Every test, in four lanes at once: whole gateways, what uses the engine, what mostly waits, and the rest.
 
-    python -m tests.lanes
+    python -m tests.lanes [--busy [SEED]]
 
 The lanes share no port, no folder and no container. The rest is shown as it goes; what the others said follows when
-they have ended. Exit code 0 if all lanes are green.
+they have ended. With `--busy`, a tenth of the tests, chosen by SEED, runs after that on a machine that is kept busy by
+others: stress-ng on every core and on the disk, and a gateway on the ports that one has by default. Exit code 0 if all
+lanes are green.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import ctypes
+import os
+import secrets
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import IO
 
 LANES = {
@@ -23,6 +30,19 @@ LANES = {
     "the engine": ("-m", "docker and not waits"),
     "what waits": ("-m", "waits"),
 }
+BUSY = ("-m", "not waits")
+LOAD = ("stress-ng", "--quiet", "--cpu", str(os.cpu_count()), "--io", "1")
+_CONFIG = """
+[gateway]
+state_dir = "{folder}/state"
+
+[projects]
+root = "{folder}/projects"
+
+[engine]
+kind = "process"
+allow_unsandboxed = true
+"""
 
 
 def _die_with_parent() -> None:
@@ -34,8 +54,8 @@ def _start(chosen: tuple[str, ...], output: IO[bytes] | None) -> subprocess.Pope
     return subprocess.Popen(command, stdout=output, stderr=output, preexec_fn=_die_with_parent)
 
 
-def main() -> int:
-    began = time.monotonic()
+def _all_at_once() -> dict[str, int]:
+    """The exit code of each lane."""
     (first, shown), *others = LANES.items()
     with contextlib.ExitStack() as stack:
         logs = {name: stack.enter_context(tempfile.TemporaryFile()) for name, _ in others}
@@ -45,9 +65,58 @@ def main() -> int:
             codes[name] = lane.wait()
             logs[name].seek(0)
             print(f"\n--- {name} ---\n{logs[name].read().decode(errors='replace')}", flush=True)
+    return codes
+
+
+@contextlib.contextmanager
+def _load() -> Iterator[None]:
+    """Others at work on this machine."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "config.toml"
+        config.write_text(_CONFIG.format(folder=folder))
+        config.chmod(0o600)
+        gateway = (sys.executable, "-m", "gateway", "run", "--config", str(config))
+        others = [
+            subprocess.Popen(
+                command,
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.STDOUT,
+                preexec_fn=_die_with_parent,
+            )
+            for command, cwd in ((LOAD, folder), (gateway, None))
+        ]
+        try:
+            yield
+            assert [other.poll() for other in others] == [None, None], (
+                "the machine was not as busy as it should have been"
+            )
+        finally:
+            for other in others:
+                other.terminate()
+            for other in others:
+                other.wait(30)
+
+
+def _busy(seed: str) -> int:
+    print(f"\n--- on a busy machine: --tenth {seed} ---", flush=True)
+    with _load():
+        return _start((*BUSY, "--tenth", seed, "-q"), None).wait()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--busy", nargs="?", const=secrets.token_hex(3), metavar="SEED")
+    parser.add_argument("--only-busy", action="store_true", help="nothing but that")
+    given = parser.parse_args()
+    began = time.monotonic()
+    codes = {} if given.only_busy else _all_at_once()
+    if given.busy:
+        codes["a busy machine"] = _busy(given.busy)
     took = time.monotonic() - began
     print(f"{', '.join(f'{name}: {code}' for name, code in codes.items())} after {took:.0f} s")
-    return max(codes.values())
+    return max(codes.values(), default=0)
 
 
 if __name__ == "__main__":

@@ -39,9 +39,8 @@ class Notice:
             return  # nothing was shown; or the gateway ends, and the next one continues the work
         self._row = None
         outcome = "failed" if kind is not None else "done"
-        took = time.monotonic() - self._began
-        after = f" after {seconds(took)}" if took >= 1 else ""
-        text = f"{self._headline.removesuffix(' …')}: {outcome}{after}."
+        took = seconds(max(1.0, time.monotonic() - self._began))
+        text = f"{self._headline.removesuffix(' …')}: {outcome} after {took}."
         await self._store.write(lambda c: self._outbox.add(c, self._to, text, replaces=row))
         self._outbox.wake(self._to.conversation)
 

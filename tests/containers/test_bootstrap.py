@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.testing import patience
 from tests.support.containers import ContainerGateway, docker, inspect, shell
 from tests.support.git_server import GitServer
 from tests.support.huskies import Huskies
@@ -99,7 +100,7 @@ async def test_killed_at_every_arrow_it_converges_and_leaves_nothing(gateway: Co
         asking = asyncio.create_task(gateway.send_surely("new project demo", f"p{number}"))
         await gateway.died(60)
         await gateway.start()
-        answer = await asyncio.wait_for(asking, 90)
+        answer = await asyncio.wait_for(asking, 90 * patience())
         assert "".join(answer["replies"]).count("is ready") == 1, (point, answer)
         assert gateway.containers() == [gateway.container("demo")], point
         assert "-p 24200 " in "".join(answer["replies"]), "no port is lost"
@@ -127,7 +128,7 @@ async def test_killed_behind_a_clone_it_converges_too(tmp_path: Path, engine: No
                 asking = asyncio.create_task(gateway.send_surely(f"new project demo --git {url}", f"p-{point}"))
                 await gateway.died(60)
                 await gateway.start()
-                answer = "".join((await asyncio.wait_for(asking, 120))["replies"])
+                answer = "".join((await asyncio.wait_for(asking, 120 * patience()))["replies"])
                 assert "- stack: python 3.13." in answer and "(read from requirements.txt)" in answer
                 assert await gateway.logs_in("demo", "cat file; git status --short") == "cloned\n?? .huskies/\n"
                 await gateway.confirmed("delete demo --purge", f"d-{point}")
@@ -155,7 +156,7 @@ async def test_killed_in_the_middle_of_a_rebuild_it_goes_on(gateway: ContainerGa
     asking = asyncio.create_task(gateway.send_surely("rebuild demo --stack python", "r"))
     await gateway.died(60)
     await gateway.start()
-    reply = "".join((await asyncio.wait_for(asking, 120))["replies"])
+    reply = "".join((await asyncio.wait_for(asking, 120 * patience()))["replies"])
     assert "runs in a fresh container" in reply
     assert "python" in await gateway.logs_in("demo", "which python")
 
@@ -253,7 +254,7 @@ async def test_a_project_that_was_made_without_a_container_moves_into_one(gatewa
         gateway.write_config()
         await gateway.start()
         await until(lambda: not sled.is_running() or sled.status() == "zombie", 20)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(20 * patience()):
             while "`rebuild demo` gives it one" not in (await gateway.get("/projects/demo"))["last_error"]:
                 await asyncio.sleep(0.05)
         source = gateway.projects / "demo"

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from gateway.testing import patience
 from tests.support.claude_api import ClaudeApi, script
 from tests.support.containers import ContainerGateway, docker
 from tests.support.processes import until
@@ -34,7 +35,7 @@ class Talk:
         return asyncio.create_task(self.gateway.send_surely(f"{words} {script(*steps)}".strip(), name))
 
     async def answered(self, *steps: dict[str, Any], words: str = "") -> str:
-        answer = await asyncio.wait_for(self.prompt(*steps, words=words), 90)
+        answer = await asyncio.wait_for(self.prompt(*steps, words=words), 90 * patience())
         assert answer["fate"] == "answered", answer
         return "\n".join(answer["replies"])
 
@@ -74,7 +75,7 @@ async def test_it_asks_it_is_told_what_happened_and_it_is_undone(talk: Talk) -> 
     talk.gateway.kill()
     await talk.gateway.start()
     await talk.says("allow")
-    assert (await asyncio.wait_for(asking, 60))["replies"] == ["wrote it"]
+    assert (await asyncio.wait_for(asking, 60 * patience()))["replies"] == ["wrote it"]
     assert (talk.source / "file").read_text() == "one\n"
 
     await talk.says("permissions auto")
@@ -87,7 +88,7 @@ async def test_it_asks_it_is_told_what_happened_and_it_is_undone(talk: Talk) -> 
     asking = talk.prompt({"tools": [{"name": "AskUserQuestion", "input": {"questions": [choice]}}]}, {"text": "asked"})
     assert "**Which?**" in await talk.gateway.card()
     await talk.says("b")
-    assert (await asyncio.wait_for(asking, 60))["replies"] == ["asked"]
+    assert (await asyncio.wait_for(asking, 60 * patience()))["replies"] == ["asked"]
     assert '"B"' in str(talk.api.main[-1].messages[-1]) or "=B" in str(talk.api.main[-1].messages[-1]).replace('"', "")
 
     # What people do over SSH, and type in the chat, reaches the agent with its next prompt.
@@ -130,7 +131,7 @@ async def test_whatever_is_killed_the_dialogue_comes_back(talk: Talk) -> None:
         else:
             runners = talk.inside("sled.runner")
             talk.kill([pid for pid in talk.inside(victim) if victim != "-m sled" or pid not in runners])
-        answer = await asyncio.wait_for(asking, 90)
+        answer = await asyncio.wait_for(asking, 90 * patience())
         assert answer["fate"] in ("interrupted", "failed"), (victim, answer)
         assert await talk.answered({"text": f"back after {victim}"}) == f"back after {victim}"
         assert "walrus" in talk.api.main[-1].prompt, f"the dialogue went on after {victim}"
@@ -145,8 +146,8 @@ async def test_stop_ends_daemons_and_leaves_the_agent_warm(talk: Talk) -> None:
     await until((talk.source / "begun").exists, 60)
     began = asyncio.get_running_loop().time()
     assert "Stopped the run." in await talk.says("stop")
-    assert asyncio.get_running_loop().time() - began < 4
-    assert (await asyncio.wait_for(asking, 30))["fate"] == "interrupted"
+    assert asyncio.get_running_loop().time() - began < 4 * patience()
+    assert (await asyncio.wait_for(asking, 30 * patience()))["fate"] == "interrupted"
     assert talk.inside("sleep 30") == []
     assert await talk.answered({"text": "still here"}) == "still here"
     assert talk.inside("_bundled/claude") == [cli], "the same client, warm"
@@ -156,7 +157,7 @@ async def test_stop_ends_daemons_and_leaves_the_agent_warm(talk: Talk) -> None:
     await until((talk.source / "frozen").exists, 60)
     docker("exec", talk.gateway.container("demo"), "kill", "-STOP", cli)
     assert "Stopped the run." in await talk.says("stop")
-    await asyncio.wait_for(asking, 30)
+    await asyncio.wait_for(asking, 30 * patience())
     assert talk.inside("sleep 305") == []
     assert await talk.answered({"text": "again"}) == "again"
     assert talk.inside("_bundled/claude") not in ([], [cli])
@@ -171,14 +172,14 @@ async def test_another_agent_asks_and_is_cancelled(talk: Talk) -> None:
         asking = asyncio.create_task(talk.gateway.send_surely("@@ask make test\n@@say done", f"acp-{word}"))
         assert "make test" in await talk.gateway.card()
         await talk.says(word)
-        (told,) = (await asyncio.wait_for(asking, 30))["replies"]
+        (told,) = (await asyncio.wait_for(asking, 30 * patience()))["replies"]
         assert option in told and "done" in told
     hanging = asyncio.create_task(talk.gateway.send_surely("@@tool execute begun\n@@hang", "acp-hang"))
     (pid,) = talk.inside("agent.py")
     while "running for" not in await talk.says("status"):
         assert not hanging.done()
     assert "Stopped the run." in await talk.says("stop")
-    assert (await asyncio.wait_for(hanging, 30))["fate"] == "interrupted"
+    assert (await asyncio.wait_for(hanging, 30 * patience()))["fate"] == "interrupted"
     assert "@@say done" in (await talk.gateway.send_surely("@@recall", "acp-recall"))["replies"][0]
     assert talk.inside("agent.py") == [pid], "warm"
     missing = await talk.says("agent acp:gemini --acp")

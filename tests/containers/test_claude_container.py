@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gateway.testing import patience
 from tests.containers.test_story import memory, processes
 from tests.support.claude_api import ClaudeApi, script
 from tests.support.containers import ContainerGateway, docker, inspect, shell
@@ -58,7 +59,7 @@ async def test_a_key_that_is_set_while_containers_run_reaches_none_of_them(engin
             await until(gate.exists, 60)
             nowhere(gateway)
             await asyncio.to_thread(gate.write_text, "go on")
-            assert await asyncio.wait_for(running, 60) == "looked"
+            assert await asyncio.wait_for(running, 60 * patience()) == "looked"
             assert api.main[-1].headers["x-api-key"] == CANARY, "it was in use"
 
             # In a thread: the stub that answers lives in this one.

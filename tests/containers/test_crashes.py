@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from gateway.testing import patience
 from tests.support.claude_api import ClaudeApi, script
 from tests.support.containers import ContainerGateway, docker, inspect
 from tests.support.processes import until
@@ -49,7 +50,7 @@ async def test_killed_container_sled_and_agent_are_interrupted_and_retried(gatew
             module = "-m sled" if name == "sled" else "-m sled.runner"
             pids = [p for p in inside(gateway, module) if name == "agent" or p not in inside(gateway, "sled.runner")]
             docker("exec", gateway.container("demo"), "bash", "-c", f"kill -9 {' '.join(pids)}", check=False)
-        answer = await asyncio.wait_for(run, 60)
+        answer = await asyncio.wait_for(run, 60 * patience())
         assert answer["fate"] == "interrupted", name
         assert "retry" in "".join(answer["replies"]), name
         (gateway.projects / "demo" / f"{name}-go").touch()
@@ -84,10 +85,10 @@ async def test_out_of_memory_and_a_fork_bomb_stay_inside(tmp_path: Path, engine:
         await until((gateway.projects / "demo" / "bomb").exists, 30)
         began = time.monotonic()
         assert await gateway.said("a neighbour", "m4", "two") == "You said:\na neighbour"
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 5 * patience()
         stopped = await gateway.said("stop", "s", "one")
         assert "Stopped the run" in stopped
-        await asyncio.wait_for(run, 30)
+        await asyncio.wait_for(run, 30 * patience())
         assert await gateway.said("again", "m5", "one") == "You said:\nagain"
         assert inspect(gateway.container("other"))["State"]["StartedAt"] == other
 
@@ -124,7 +125,7 @@ async def test_the_wire_finds_itself_again_in_any_order(gateway: ContainerGatewa
     (gateway.projects / "demo" / "go").touch()
     await until(done.exists, 20)
     await gateway.start()
-    assert (await asyncio.wait_for(run, 30))["fate"] == "answered"
+    assert (await asyncio.wait_for(run, 30 * patience()))["fate"] == "answered"
     assert done.read_text() == "once\n", "the run went on without its gateway, once"
     for number in range(3):
         docker("restart", "-t", "1", gateway.container("demo"))

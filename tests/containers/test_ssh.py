@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.testing import patience
 from tests.support import lsp
 from tests.support.containers import ContainerGateway, shell
 from tests.support.processes import until
@@ -42,7 +43,7 @@ async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> byt
     """Send a line and read one back."""
     writer.write(b"hello\n")
     try:
-        return await asyncio.wait_for(reader.readline(), 20)
+        return await asyncio.wait_for(reader.readline(), 20 * patience())
     finally:
         writer.close()
 
@@ -169,7 +170,7 @@ async def test_a_stop_leaves_an_editors_shell_alone(gateway: ContainerGateway) -
     )
     try:
         assert editor.stdout is not None
-        assert await asyncio.wait_for(editor.stdout.readline(), 20) == b"there\n"
+        assert await asyncio.wait_for(editor.stdout.readline(), 20 * patience()) == b"there\n"
         run = asyncio.create_task(gateway.send("@@run touch begun; setsid sleep 301 & sleep 302", "m"))
         await until((gateway.projects / "demo" / "begun").exists, 20)
         assert "Stopped the run" in await gateway.said("stop", "s")

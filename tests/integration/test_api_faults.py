@@ -21,7 +21,7 @@ from gateway.chat import MessageRef, Reply
 from gateway.config.settings import host_environment
 from gateway.engine.process import ProcessEngine
 from gateway.store.tables import conversations, sessions, turns
-from gateway.testing import FakeTransport
+from gateway.testing import FakeTransport, patience
 from tests.support.claude_api import ClaudeApi, script
 from tests.support.house import House, house, make_settings
 
@@ -59,7 +59,7 @@ class Scene:
         """What people read of a turn in the end, and what was written down of it."""
         before = len(self.transport.sent)
         await self.house.say(f"do it {script(*steps)}")
-        await asyncio.wait_for(self.house.app.fates.all_settled(), 30)
+        await asyncio.wait_for(self.house.app.fates.all_settled(), 30 * patience())
         assert await self.house.app.outbox.drain(5)
         newest = select(turns).order_by(turns.c.id.desc()).limit(1)
         row = await self.house.app.store.read(lambda c: c.execute(newest).mappings().one())
@@ -120,7 +120,7 @@ async def test_a_stream_that_breaks_or_stalls_is_taken_up_again(tmp_path: Path, 
     async with scene(tmp_path) as here:
         began = time.monotonic()
         told, row = await here.prompt({"text": TEXT, "sse": how, "times": 1})
-        assert time.monotonic() - began < 20, "the CLI by itself would wait for five minutes"
+        assert time.monotonic() - began < 20 * patience(), "the CLI by itself would wait for five minutes"
         assert told == [TEXT], "one answer"
         assert (row["calls"], row["at_least"]) == (2, True)
         # Of the cut call: its input exactly, and of its output what was told by then.
@@ -214,7 +214,7 @@ async def test_two_sessions_of_a_project_at_once_are_told_apart(tmp_path: Path) 
             await here.house.say(f"do it {script(step)}", room=room)
         await here.api.until(lambda: len(here.api.main) == 2)
         here.api.open("both")
-        await asyncio.wait_for(here.house.app.fates.all_settled(), 30)
+        await asyncio.wait_for(here.house.app.fates.all_settled(), 30 * patience())
         told = select(conversations.c.room, turns.c.calls, turns.c.output_tokens)
         told = told.join_from(turns, sessions).join(conversations, conversations.c.id == sessions.c.conversation_id)
         rows = await here.house.app.store.read(lambda c: c.execute(told).all())

@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
+from gateway.testing import patience
 from tests.support.claude_api import ClaudeApi, script
 from tests.support.huskies import Huskies, family
 
@@ -94,13 +95,13 @@ async def run(huskies: Huskies, gate: Path, external_id: str) -> list[str]:
     command = f"{look}; touch {gate}; while test -e {gate}; do sleep 0.05; done"
     steps = ({"tools": [{"name": "Bash", "input": {"command": command}}]}, {"text": "looked"})
     running = asyncio.create_task(huskies.send(script(*steps), external_id))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(30 * patience()):
         while not gate.exists():
             assert not running.done(), running.result()
             await asyncio.sleep(0.02)
     assert_processes_are_clean(huskies)
     assert_command_lines_are_clean()
     gate.unlink()
-    answer = await asyncio.wait_for(running, 30)
+    answer = await asyncio.wait_for(running, 30 * patience())
     assert answer["replies"] == ["looked"]
     return list(answer["replies"])

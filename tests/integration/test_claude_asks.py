@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from gateway.testing import patience
 from tests.support.claude_api import ClaudeApi, script
 from tests.support.gateway_process import GatewayProcess
 
@@ -49,7 +50,7 @@ def write(text: str) -> dict[str, Any]:
 
 
 async def replies(asking: asyncio.Task[dict[str, Any]]) -> list[str]:
-    return list((await asyncio.wait_for(asking, 30))["replies"])
+    return list((await asyncio.wait_for(asking, 30 * patience()))["replies"])
 
 
 def config(api: ClaudeApi, **agent: object) -> dict[str, dict[str, Any]]:
@@ -172,7 +173,7 @@ async def test_stop_closes_the_card_and_the_agent_is_warm_again(talk: Talk) -> N
     asking = talk.prompt(write("never"), {"text": "never"})
     await talk.gateway.card()
     assert "Stopped the run." in "\n".join(await talk.says("stop", "s"))
-    assert (await asyncio.wait_for(asking, 30))["fate"] == "interrupted"
+    assert (await asyncio.wait_for(asking, 30 * patience()))["fate"] == "interrupted"
     assert "asked in vain" not in (await talk.says("questions", "q"))[0]
     assert await replies(talk.prompt({"text": "back"}, name="m2")) == ["back"]
     assert not (talk.source / "written").exists()

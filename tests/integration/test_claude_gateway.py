@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gateway.testing import patience
 from tests.support.claude_api import ClaudeApi, script
 from tests.support.gateway_process import GatewayProcess
 
@@ -43,7 +44,9 @@ async def test_a_refused_key_is_one_state_and_what_waits_goes_on_with_another(tm
             answers = [asyncio.create_task(gateway.send_surely("", name, where)) for name, where in PLACES]
             first.cancel(), second.cancel()
             await gateway.secret("all", "api_key", "sk-ant-canary-better")
-            replies = [answer["replies"] for answer in await asyncio.wait_for(asyncio.gather(*answers), 30)]
+            replies = [
+                answer["replies"] for answer in await asyncio.wait_for(asyncio.gather(*answers), 30 * patience())
+            ]
             assert replies == [["one"], ["two"]]
             assert KEY not in gateway.log.read_text()
 
@@ -60,7 +63,7 @@ async def test_stop_gives_up_what_waits_for_a_key(tmp_path: Path) -> None:
             asking = asyncio.create_task(gateway.send("hello", "m1"))
             await gateway.card()
             assert "Stopped the run." in (await gateway.send("stop", "s"))["replies"][0]
-            assert (await asyncio.wait_for(asking, 10))["fate"] == "interrupted"
+            assert (await asyncio.wait_for(asking, 10 * patience()))["fate"] == "interrupted"
 
 
 async def test_what_an_agent_may_do_is_the_projects_mode(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from gateway import __version__
+from gateway.testing import patience
 from tests.support.huskies import Huskies, finish
 from tests.support.processes import until
 
@@ -328,7 +329,7 @@ async def test_a_second_signal_during_the_drain_ends_it_at_once(huskies: Huskies
     async def drains() -> bool:
         return {"name": "gateway", "ok": False, "text": "shutting down"} in await huskies.get("/doctor")
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(10 * patience()):
         while (await huskies.get("/projects"))[0]["running"]:
             await asyncio.sleep(0.02)
         process.terminate()

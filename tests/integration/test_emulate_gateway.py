@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gateway.testing import patience
 from tests.support.emulate_platforms import BOTS, Account, Workspace
 from tests.support.gateway_process import GatewayProcess
 from tests.support.grounds import until
@@ -31,7 +32,7 @@ def configured(folder: Path, port: int, operator: str, transport: str, **setting
 
 async def serves(gateway: GatewayProcess, transport: str) -> None:
     """Wait until the platform's events are taken."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(30 * patience()):
         while not any(part["name"] == transport and part["ok"] for part in await gateway.get("/doctor")):
             await asyncio.sleep(0.05)
 

@@ -27,7 +27,7 @@ from gateway.chat import Conversation, Fate, MessageRef, Reply
 from gateway.errors import TransportDown
 from gateway.store import messages as message_rows
 from gateway.store.sweep import sweep
-from gateway.testing import FakeTransport, InMemoryEngine
+from gateway.testing import FakeTransport, InMemoryEngine, patience
 from gateway.turns import Dispatcher
 from tests.conftest import World
 from tests.support.house import House, house, make_settings
@@ -97,7 +97,7 @@ async def test_10_a_full_disk_is_no_ack_and_unhealthy_and_recovers(tmp_path: Pat
             assert await readiness(unused_port) == (200, "ready\n")
             disk.fill()
             refused = await send_until_refused(huskies)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(20 * patience()):
                 while (ready := await readiness(unused_port))[0] == 200:
                     await asyncio.sleep(0.05)
             assert ready[0] == 503
@@ -108,10 +108,10 @@ async def test_10_a_full_disk_is_no_ack_and_unhealthy_and_recovers(tmp_path: Pat
             assert rows(huskies, "SELECT count(*) FROM messages WHERE external_id = ?", refused) == [(0,)]
 
             disk.free()
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(30 * patience()):
                 while (await readiness(unused_port))[0] != 200:
                     await asyncio.sleep(0.05)
-            answer = await asyncio.wait_for(huskies.send("hello again", "after"), 30)
+            answer = await asyncio.wait_for(huskies.send("hello again", "after"), 30 * patience())
             assert answer["replies"][-1].endswith("hello again")
             assert rows(huskies, "SELECT count(*) FROM messages WHERE settled_at IS NULL") == [(0,)]
             assert "Traceback" not in huskies.log.read_text()
@@ -120,7 +120,7 @@ async def test_10_a_full_disk_is_no_ack_and_unhealthy_and_recovers(tmp_path: Pat
 async def send_until_refused(huskies: Huskies) -> str:
     """Long messages, for the log of the database has some room of its own; the id of the one that is refused."""
     url = "http://gateway/send"
-    async with asyncio.timeout(60), huskies._session() as web:
+    async with asyncio.timeout(60 * patience()), huskies._session() as web:
         for number in range(200):
             body = {"text": f"/{'x' * 90_000}", "conversation": "default", "id": f"big{number}"}
             async with web.post(url, json=body) as answer:
@@ -210,7 +210,7 @@ async def test_15_ten_thousand_messages_at_once(tmp_path: Path) -> None:
         turn = [(room, number) for number in range(each) for room in range(rooms)]
         await asyncio.gather(*(home.say(f"room{room} {number}", room=f"room{room}") for room, number in turn))
         accepted_in = store.commits - commits
-        await asyncio.wait_for(home.app.fates.all_settled(), 120)
+        await asyncio.wait_for(home.app.fates.all_settled(), 120 * patience())
         assert await home.app.outbox.drain(60)
         grown = process.memory_info().rss - memory
         for room in range(rooms):
@@ -294,7 +294,7 @@ async def test_30_canary_secrets_are_in_no_log_reply_or_process(tmp_path: Path, 
         environment = {"HUSKIES_GATEWAY__LOG_LEVEL": "debug", "HUSKIES_GATEWAY__LOG_FORMAT": log_format}
         with Huskies(tmp_path, config) as huskies:
             huskies.spawn(**environment)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(30 * patience()):
                 while not huskies.log.exists() or "[secret]" not in huskies.log.read_text():
                     await asyncio.sleep(0.05)  # what the homeserver quotes was logged, and blotted out
             told = str(await huskies.send("new project demo", "p"))
@@ -447,7 +447,7 @@ async def dies_again_and_again(huskies: Huskies) -> None:
 async def recovers(huskies: Huskies) -> None:
     """What killed the sled is put right: it is up again by itself."""
     (huskies.state / "demo" / "home" / ".huskies" / "sled.lock").rmdir()
-    answer = await asyncio.wait_for(huskies.send("back again?", "b"), 30)
+    answer = await asyncio.wait_for(huskies.send("back again?", "b"), 30 * patience())
     assert answer["replies"] == ["You said:\nback again?"]
 
 
@@ -474,11 +474,11 @@ async def test_a_sled_that_keeps_dying_is_seen_in_the_status(tmp_path: Path) -> 
             return str((await huskies.get("/projects/demo"))["last_error"])
 
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(5 * patience()):
                 while not await told():
                     await asyncio.sleep(0.1)
         finally:
             await recovers(huskies)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(10 * patience()):
             while await told():
                 await asyncio.sleep(0.1)

@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 
 from gateway.config.settings import load
+from gateway.testing import patience
 from tests.support.claude_api import ClaudeApi
 from tests.support.huskies import Huskies
 from tests.support.slack_server import SlackServer
@@ -118,7 +119,7 @@ async def test_a_walk_with_slack_wrong_token_first_and_the_gateway_that_starts_f
             assert settings.transports.slack is not None
             assert settings.transports.slack.bot_token.get_secret_value() == RIGHT_BOT
             await huskies.start()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(20 * patience()):
                 while not any(part["name"] == "slack" and part["ok"] for part in await huskies.get("/doctor")):
                     await asyncio.sleep(0.05)
 

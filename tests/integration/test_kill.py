@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
+from gateway.testing import patience
 from tests.support.gateway_process import GatewayProcess
 
 FAST: dict[str, dict[str, Any]] = {"dispatcher": {"coalesce_window_ms": 50}, "agent": {"kind": "scripted"}}
@@ -36,7 +37,7 @@ async def test_killed_at_a_point_each_message_is_answered_once(gateway: GatewayP
     asking = asyncio.create_task(replies(gateway, text="@@run echo ran >> count", external_id="m1"))
     await gateway.died()
     await gateway.start()
-    answer = await asyncio.wait_for(asking, 30)
+    answer = await asyncio.wait_for(asking, 30 * patience())
     assert answer == ["(The agent finished without saying anything.)"]
     assert count.read_text() == "ran\n", "the run happened once"
     assert await replies(gateway, text="hello", external_id="m2") == ["You said:\nhello"]
@@ -51,7 +52,7 @@ async def test_killed_during_new_project_it_converges(gateway: GatewayProcess, p
     asking = asyncio.create_task(gateway.send_surely("new project demo", "p"))
     await gateway.died()
     await gateway.start()
-    answer = await asyncio.wait_for(asking, 60)
+    answer = await asyncio.wait_for(asking, 60 * patience())
     assert "".join(answer["replies"]).count("is ready") == 1
 
     async def ready() -> bool:
@@ -76,7 +77,7 @@ async def test_killed_mid_run_the_run_goes_on_and_answers_once(gateway: GatewayP
     (gateway.projects / "demo" / "go").touch()
     await until(done.exists)
     await gateway.start()
-    first, second = await asyncio.wait_for(asyncio.gather(running, queued), 30)
+    first, second = await asyncio.wait_for(asyncio.gather(running, queued), 30 * patience())
     assert first["replies"] == ["finished"]
     assert second["replies"] == ["You said:\nqueued behind it"]
     assert done.read_text() == "once\n"
@@ -91,7 +92,7 @@ async def test_killed_in_the_window_all_of_it_goes_as_one_batch(tmp_path: Path) 
         await until_accepted(gateway, 4)
         gateway.kill()
         await gateway.start()
-        answers = await asyncio.wait_for(asyncio.gather(*asking), 30)
+        answers = await asyncio.wait_for(asyncio.gather(*asking), 30 * patience())
         together = {tuple(answer["replies"]) for answer in answers}
         assert len(together) == 1
         assert sorted(together.pop()[0].split("\n")[1:]) == ["part 0", "part 1", "part 2"]
@@ -106,7 +107,7 @@ async def test_killed_sled_interrupts_and_offers_a_retry(gateway: GatewayProcess
     (sled,) = gateway.sleds()
     family = sled.children(recursive=True)
     sled.kill()
-    answer = await asyncio.wait_for(asking, 30)
+    answer = await asyncio.wait_for(asking, 30 * patience())
     assert answer["fate"] == "interrupted"
     assert "`retry`" in answer["replies"][0]
     await until(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in family))
@@ -126,7 +127,7 @@ async def test_sigterm_drains_and_exits_cleanly_while_a_run_goes_on(gateway: Gat
     assert await gateway.stop() == 0
     (gateway.projects / "demo" / "go").touch()
     await gateway.start()
-    assert (await asyncio.wait_for(asking, 30))["replies"] == ["late"]
+    assert (await asyncio.wait_for(asking, 30 * patience()))["replies"] == ["late"]
 
 
 async def test_two_gateways_on_one_state_directory(gateway: GatewayProcess, tmp_path: Path) -> None:
@@ -158,7 +159,7 @@ async def until_accepted(gateway: GatewayProcess, count: int) -> None:
 
 async def until(holds: Callable[[], bool | Awaitable[bool]], within_s: float = 20) -> None:
     """Poll what has no event of its own."""
-    async with asyncio.timeout(within_s):
+    async with asyncio.timeout(within_s * patience()):
         while True:
             found = holds()
             if found if isinstance(found, bool) else await found:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from gateway.testing import patience
 from tests.support.gateway_process import GatewayProcess
 from tests.support.matrix_room import Room, contains, is_final
 from tests.support.matrix_user import MatrixUser
@@ -123,7 +124,7 @@ async def until_running(gateway: GatewayProcess) -> None:
 
 
 async def _until(gateway: GatewayProcess, *, running: bool) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(30 * patience()):
         while any(p["running"] for p in await gateway.get("/projects")) is not running:
             await asyncio.sleep(0.05)
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from gateway.testing import patience
 from tests.support.gateway_process import GatewayProcess
 from tests.support.git_server import GitServer
 
@@ -37,7 +38,7 @@ class Scene:
         return asyncio.create_task(self.gateway.send_surely(order, name))
 
     async def told(self, pushing: asyncio.Task[dict[str, Any]]) -> str:
-        return "\n".join((await asyncio.wait_for(pushing, 30))["replies"])
+        return "\n".join((await asyncio.wait_for(pushing, 30 * patience()))["replies"])
 
 
 @pytest_asyncio.fixture
@@ -105,7 +106,7 @@ async def test_without_a_run_nobody_pushes(scene: Scene) -> None:
     script = "until [ -e go ]; do sleep 0.05; done; git push > pushed 2>&1; echo ended with $? >> pushed"
     await scene.gateway.send(f"@@run ({COMMIT} one; {script}) > /dev/null 2>&1 & sleep 0.1", "m1")
     (source / "go").touch()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(20 * patience()):
         while not (source / "pushed").exists() or "ended with" not in (source / "pushed").read_text():
             await asyncio.sleep(0.05)
     assert "none is under way" in (source / "pushed").read_text()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gateway.testing import patience
 from tests.support.claude_api import ClaudeApi
 from tests.support.huskies import Huskies
 
@@ -41,7 +42,7 @@ async def test_a_new_key_holds_at_once_and_ends_the_refusal(tmp_path: Path) -> N
             asked = len(api.requests)
             waiting.append(asyncio.create_task(huskies.send("hello again", "m2")))
             told = ""
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(30 * patience()):
                 for number in itertools.count():
                     if "waiting: “hello again”" in told:
                         break
@@ -50,7 +51,7 @@ async def test_a_new_key_holds_at_once_and_ends_the_refusal(tmp_path: Path) -> N
 
             done = await huskies("secrets", "set", "all", "api_key", stdin=GOOD.encode() + b"\n")
             assert (done.code, done.out) == (0, "api_key of all is set; it is used from the next call on.\n")
-            answers = await asyncio.wait_for(asyncio.gather(*waiting), 30)
+            answers = await asyncio.wait_for(asyncio.gather(*waiting), 30 * patience())
             assert [answer["replies"] for answer in answers] == [["stub ok"], ["stub ok"]]
             assert "ok     agent: claude" in (await huskies("doctor")).out
             assert (await huskies.send("hello", "m3"))["replies"] == ["stub ok"]

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from gateway.testing import patience
 from tests.support.gateway_process import GatewayProcess
 from tests.support.slack_server import BOT, SECRET, SlackServer, buttons, shown
 
@@ -48,7 +49,7 @@ async def talking(tmp_path: Path, mode: str, port: int) -> AsyncIterator[tuple[G
 
 async def ready(gateway: GatewayProcess) -> None:
     """Wait until the transport serves."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(30 * patience()):
         while not any(part["name"] == "slack" and part["ok"] for part in await gateway.get("/doctor")):
             await asyncio.sleep(0.05)
 
@@ -156,7 +157,7 @@ async def test_a_channel_that_slack_holds_up_holds_up_no_other(tmp_path: Path, u
         await slack.until(lambda: refused)
         slack.say("D0ANA", "hello")
         await sees(slack, "D0ANA", lambda text: text == "You said:\nhello")
-        assert time.monotonic() - refused[0] < 4
+        assert time.monotonic() - refused[0] < 4 * patience()
         await sees(slack, "C0DEV", lambda text: text.endswith("until later on"), asked)
         assert time.monotonic() - refused[0] >= 4
         assert len(refused) == 1, "nobody knocks before the time is over"
@@ -182,7 +183,7 @@ async def test_a_refused_token_is_told_by_doctor(tmp_path: Path, unused_port: in
         }
         with GatewayProcess(tmp_path, config) as gateway:
             await gateway.start()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(20 * patience()):
                 while True:
                     (part,) = [part for part in await gateway.get("/doctor") if part["name"] == "slack"]
                     if "invalid_auth" in part["text"]:

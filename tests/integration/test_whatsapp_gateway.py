@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import aiohttp
 import pytest
 
 from tests.support.gateway_process import GatewayProcess
+from tests.support.ports import take_port
 from tests.support.twilio_server import ACCOUNT, ANA, BOT, PUBLIC_URL, TOKEN, Sent, TwilioServer
 
 pytestmark = pytest.mark.timeout(120)
@@ -19,17 +19,10 @@ pytestmark = pytest.mark.timeout(120)
 BUTTONS = "HX" + "a" * 32
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @contextlib.asynccontextmanager
 async def talking(tmp_path: Path) -> AsyncIterator[tuple[GatewayProcess, TwilioServer]]:
     """A gateway with the scripted agent and the project demo, and a person who texts it."""
-    port = free_port()
+    port = take_port()
     async with TwilioServer() as phone:
         phone.target = f"http://127.0.0.1:{port}"
         config: dict[str, dict[str, Any]] = {

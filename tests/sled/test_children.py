@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 
+from gateway.testing import patience
 from sled.children import Children
 
 
@@ -15,14 +16,14 @@ async def test_who_gives_up_while_a_child_starts_holds_up_nobody_else() -> None:
         for _ in range(turns):
             await asyncio.sleep(0)
         given_up.cancel()
-        ended = await asyncio.wait_for(asyncio.gather(given_up, return_exceptions=True), 5)
+        ended = await asyncio.wait_for(asyncio.gather(given_up, return_exceptions=True), 5 * patience())
         if isinstance(ended[0], asyncio.subprocess.Process):
             ended[0].kill()
             await ended[0].wait()
-        process = await asyncio.wait_for(children.spawn("true"), 5)
-        assert await asyncio.wait_for(process.wait(), 5) == 0
-    await asyncio.wait_for(children.close(), 5)
-    async with asyncio.timeout(5):
+        process = await asyncio.wait_for(children.spawn("true"), 5 * patience())
+        assert await asyncio.wait_for(process.wait(), 5 * patience()) == 0
+    await asyncio.wait_for(children.close(), 5 * patience())
+    async with asyncio.timeout(5 * patience()):
         while any(line for line in await _children()):
             await asyncio.sleep(0.01)
 

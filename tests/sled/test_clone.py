@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 
 from gateway.errors import SledAway, SledRefused
+from gateway.testing import patience
 from gateway.wire import Bodies, GitProxy
 from sled.clone import MAX_TOLD, Progress, Relayed, clone_environment, explain, is_clonable
 from sled.protocol import Call
@@ -238,11 +239,11 @@ async def pack(place: Place) -> bytes:
 async def test_a_clone_that_breaks_off_leaves_nothing(place: Place) -> None:
     half = await breaking_off(place)
     cloning = asyncio.create_task(place.failure(place.forge.url("big")))
-    await asyncio.wait_for(half.wait(), 30)
+    await asyncio.wait_for(half.wait(), 30 * patience())
     await until(lambda: any(place.workspace.iterdir()))
     assert place.forge._runner is not None
     await place.forge._runner.cleanup()
-    assert "broke off the transfer" in await asyncio.wait_for(cloning, 30)
+    assert "broke off the transfer" in await asyncio.wait_for(cloning, 30 * patience())
 
 
 async def test_a_sled_that_ends_ends_its_clone_and_leaves_nothing(place: Place) -> None:
@@ -250,7 +251,7 @@ async def test_a_sled_that_ends_ends_its_clone_and_leaves_nothing(place: Place) 
     half = await breaking_off(place)
     # Not by the relay: its end would be git's too.
     cloning = asyncio.create_task(place.clone(place.forge.url("big"), proxied=False))
-    await asyncio.wait_for(half.wait(), 30)
+    await asyncio.wait_for(half.wait(), 30 * patience())
     await until(lambda: any(place.workspace.iterdir()))
     place.yard.child.send_signal(signal.SIGTERM)
     with pytest.raises(SledAway):

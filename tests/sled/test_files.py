@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from gateway.testing import patience
 from sled.inside import safe_name
 from sled.protocol import MAX_FILE, MAX_FILES, Attached, File, Note
 from tests.support.processes import until
@@ -110,7 +111,7 @@ async def test_stop_ends_the_wait_for_a_file(yard: Yard, shelf: Shelf, monkeypat
     await yard.gateway.open()
     await yard.arrival()
     run = await yard.run("@@write made.txt x", files=attached(a="a.txt"))
-    await asyncio.wait_for(gate.wait(), 10)
+    await asyncio.wait_for(gate.wait(), 10 * patience())
     assert (await yard.stop(run)).reason == "stopped"
     assert (await yard.answer("@@say x")).text == "x"
     assert not (yard.workspace / "made.txt").exists()

@@ -15,6 +15,7 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.errors import SledRefused
+from gateway.testing import patience
 from sled import snapshots as snapshots_module
 from sled.diffs import diff
 from sled.protocol import Call, Run
@@ -23,7 +24,7 @@ from sled.snapshots import NO_GIT, NoSnapshot, Snapshots
 from sled.undo import undo
 from tests.support.order import Order
 from tests.support.processes import until
-from tests.support.yard import PROJECT, Yard, make_yard
+from tests.support.yard import ODD, PROJECT, Yard, make_yard
 
 
 @pytest.fixture
@@ -316,7 +317,17 @@ async def test_a_pipe_where_git_reads_holds_up_no_turn_for_long(yard: Yard) -> N
         await job(yard, "undo")
 
 
-async def test_ten_thousand_files(yard: Yard) -> None:
+@pytest.fixture
+async def unhurried() -> AsyncIterator[Yard]:
+    """A yard whose sled looks at its workspace for as long as that takes on a machine as busy as this."""
+    async with make_yard() as made:
+        made.sled(program=ODD, LOOKS_S=str(snapshots_module.LIMIT_S * patience()))
+        await made.arrival()
+        yield made
+
+
+async def test_ten_thousand_files(unhurried: Yard) -> None:
+    yard = unhurried
     for number in range(10_000):
         folder = yard.workspace / f"d{number // 100}"
         folder.mkdir(exist_ok=True)

@@ -32,9 +32,7 @@ from sled.runner import Runner
 from sled.supervisor import MAX_WARM
 from tests.support import odd_sled
 from tests.support.processes import alive, until
-from tests.support.yard import PROJECT, Yard, make_yard
-
-ODD = (str(Path(__file__).parent.parent / "support" / "odd_sled.py"),)
+from tests.support.yard import ODD, PROJECT, Yard, make_yard
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from gateway.testing import patience
 from stacks import images
 from stacks.catalog import Stack, catalog
 from stacks.images import BuildInputs, ImagePlan, Layer, Overlay, is_proxy, plan_image, read_tree
@@ -330,7 +331,7 @@ def pip(*arguments: str) -> None:
         [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=100 * patience(),
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -365,7 +366,12 @@ def test_an_installed_gateway_plans_the_same_images(wheel: Path, tmp_path: Path)
     pip("install", "--no-deps", "--no-index", "--target", str(installed), str(wheel))
     program = f"import sys; sys.path.insert(0, {str(installed)!r})\n{_TAGS}"
     done = subprocess.run(
-        [sys.executable, "-I", "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-I", "-c", program],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60 * patience(),
+        check=True,
     )
     told = json.loads(done.stdout)
     assert Path(told["from"]) == installed / "stacks" / "images.py"
@@ -377,7 +383,7 @@ def test_the_sdk_wins_over_the_folder_of_that_name() -> None:
     program = "import docker; print(docker.from_env.__module__, docker.__file__)"
     for arguments in (["-c", program], ["-m", "timeit", "-n1", "-r1", "import docker; docker.from_env"]):
         done = subprocess.run(
-            [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+            [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60 * patience(), check=False
         )
         assert done.returncode == 0, done.stderr
         assert str(ROOT / "docker") not in done.stdout

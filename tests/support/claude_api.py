@@ -30,6 +30,8 @@ from typing import Any, Literal
 import msgspec
 from aiohttp import web
 
+from gateway.testing import patience
+
 Json = dict[str, Any]
 
 _SCRIPT = re.compile(r"@@(\[.*?\])@@", re.DOTALL)
@@ -150,7 +152,7 @@ class ClaudeApi:
         def first() -> Recorded | None:
             return next((request for request in self.requests if wanted(request)), None)
 
-        async with asyncio.timeout(timeout), self._changed:
+        async with asyncio.timeout(timeout * patience()), self._changed:
             await self._changed.wait_for(first)
         found = first()
         assert found
@@ -158,7 +160,7 @@ class ClaudeApi:
 
     async def until(self, holds: Callable[[], bool], timeout: float = 30) -> None:
         """Wait until `holds`, looked at after each thing that happens here. Raises TimeoutError."""
-        async with asyncio.timeout(timeout), self._changed:
+        async with asyncio.timeout(timeout * patience()), self._changed:
             await self._changed.wait_for(holds)
 
     def open(self, gate: str) -> None:

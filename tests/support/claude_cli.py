@@ -10,6 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from gateway.testing import patience
+
 
 def private_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base_url: str, token: str) -> None:
     """Set this process's environment as a runner's is: own folders, the given API, nothing from outside."""
@@ -46,7 +48,7 @@ def _is_cli(process: psutil.Process) -> bool:
 
 async def eventually(holds: Callable[[], object], timeout: float = 20) -> None:
     """Wait for what no event tells of: the state of other processes and of files. Raises TimeoutError."""
-    async with asyncio.timeout(timeout):
+    async with asyncio.timeout(timeout * patience()):
         while not holds():
             await asyncio.sleep(0.02)
 

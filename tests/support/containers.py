@@ -25,6 +25,7 @@ from gateway.engine.container import (
 )
 from gateway.engine.docker import DockerEngine, answers
 from gateway.projects.ssh import furnish
+from gateway.testing import patience
 from stacks.catalog import catalog
 from stacks.images import BuildInputs, Overlay, plan_image
 from tests.support.gateway_process import GatewayProcess
@@ -48,7 +49,12 @@ def missing() -> str:
 def docker(*arguments: str, check: bool = True) -> str | None:
     """Run the `docker` command; what it printed, None if it failed and that was to be expected."""
     done = subprocess.run(
-        ["docker", *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=300, check=False
+        ["docker", *arguments],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=300 * patience(),
+        check=False,
     )
     if done.returncode != 0:
         assert not check, done.stderr
@@ -176,7 +182,7 @@ def names(*arguments: str) -> list[str]:
 def remove_all(of: str) -> None:
     """Remove every container, network and image of an instance; nothing of it is left then."""
     label = f"label={LABEL_INSTANCE}={of}"
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 10 * patience()
     while left := names("ps", "-aq", "--filter", label):
         docker("rm", "-f", "-v", *left, check=False)  # the engine may be at it already, for a gateway that was killed
         assert time.monotonic() < deadline, left
@@ -196,7 +202,7 @@ async def shell(*command: str, stdin: bytes = b"", within_s: float = 60) -> tupl
         stderr=asyncio.subprocess.STDOUT,
     )
     try:
-        output, _ = await asyncio.wait_for(process.communicate(stdin), within_s)
+        output, _ = await asyncio.wait_for(process.communicate(stdin), within_s * patience())
     finally:
         if process.returncode is None:
             process.kill()

@@ -20,6 +20,7 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
+from gateway.testing import patience
 from tests.support.processes import die_with_parent
 
 _STARTER = Path(__file__).with_name("emulate.mjs")
@@ -56,7 +57,7 @@ class Emulator:
         )
         assert self._process.stdout is not None
         try:
-            port = int(await asyncio.wait_for(self._process.stdout.readline(), _START_S))
+            port = int(await asyncio.wait_for(self._process.stdout.readline(), _START_S * patience()))
         except BaseException:
             await self.__aexit__()
             raise

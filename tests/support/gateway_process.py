@@ -20,6 +20,7 @@ import psutil
 
 from gateway import kill_points
 from gateway.engine.process import find
+from gateway.testing import patience
 from sled.processes import MARK
 
 
@@ -86,7 +87,7 @@ class GatewayProcess:
     async def start(self, *, kill_at: str = "") -> None:
         """Start and wait until its socket answers."""
         self.spawn(kill_at=kill_at)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 30 * patience()
         while True:
             try:
                 await self.get("/doctor")
@@ -141,7 +142,7 @@ class GatewayProcess:
 
     async def card(self, within_s: float = 30) -> str:
         """The next thing that people are told while their message is at work: a question, or why it has to wait."""
-        async with asyncio.timeout(within_s):
+        async with asyncio.timeout(within_s * patience()):
             while (told := await self.cards.get()).endswith(" …"):  # how a bootstrap gets on
                 continue
         return told

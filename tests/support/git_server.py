@@ -13,6 +13,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from gateway.testing import patience
 from gateway.wire.git_url import GitUrl
 from tests.support.tls import make_certificates
 
@@ -101,7 +102,7 @@ class GitServer:
 
     async def until(self, holds: Callable[[], bool], timeout: float = 30) -> None:
         """Wait until `holds`, looked at after each thing that happens here. Raises TimeoutError."""
-        async with asyncio.timeout(timeout), self._changed:
+        async with asyncio.timeout(timeout * patience()), self._changed:
             await self._changed.wait_for(holds)
 
     async def _notify(self) -> None:

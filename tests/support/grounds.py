@@ -23,7 +23,7 @@ from gateway.errors import StateError, TransportDown
 from gateway.intake import Inbox
 from gateway.store import Store, conversations
 from gateway.store.tables import messages, outbox
-from gateway.testing import FakeTransport
+from gateway.testing import FakeTransport, patience
 from transports.cli import Cli
 from transports.console import Console
 from transports.terminal import inert
@@ -123,7 +123,7 @@ class Ground:
 
     async def send(self, text: str, key: str) -> MessageRef:
         """Send as the outbox does: again while the transport is down."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 20 * patience()
         while True:
             try:
                 return await self.transport.send(self.conversation, Reply(text), key)
@@ -256,7 +256,7 @@ def acts(letter: str) -> bool:
 
 async def persist(recorder: Recorder, message: Message) -> None:
     """Hand a message in as a platform does: again while nobody takes it."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(10 * patience()):
         while True:
             with contextlib.suppress(StateError):
                 return await recorder.accept([message])
@@ -265,7 +265,7 @@ async def persist(recorder: Recorder, message: Message) -> None:
 
 async def until(holds: Callable[[], object], told: Callable[[], str], within_s: float = 30) -> None:
     """Poll what has no event of its own."""
-    deadline = time.monotonic() + within_s
+    deadline = time.monotonic() + within_s * patience()
     while not holds():
         assert time.monotonic() < deadline, told()
         await asyncio.sleep(0.02)

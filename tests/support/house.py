@@ -14,7 +14,7 @@ from gateway.app.app import App
 from gateway.app.build import build
 from gateway.config import Settings
 from gateway.engine import Engine
-from gateway.testing import FakeTransport, InMemoryEngine
+from gateway.testing import FakeTransport, InMemoryEngine, patience
 
 
 def make_settings(tmp_path: Path, **sections: dict[str, Any]) -> Settings:
@@ -63,7 +63,7 @@ class House:
 
     async def quiet(self) -> None:
         """Wait until nothing is under way and everything is sent."""
-        await asyncio.wait_for(self.app.fates.all_settled(), 10)
+        await asyncio.wait_for(self.app.fates.all_settled(), 10 * patience())
         assert await self.app.outbox.drain(10)
 
 
@@ -92,6 +92,6 @@ async def house(
     finally:
         starting.cancel()
         made.end.set()
-        await asyncio.wait_for(running, 20)
+        await asyncio.wait_for(running, 20 * patience())
         for spec in [app.projects.spec(project) for project in app.projects.all()]:
             await engine.stop(spec)

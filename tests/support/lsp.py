@@ -6,6 +6,8 @@ import asyncio
 import json
 from typing import Any
 
+from gateway.testing import patience
+
 
 async def initialize(command: list[str], root: str, within_s: float = 60.0) -> dict[str, Any]:
     """Start a language server by a command, and have it initialize; its answer. It is ended again."""
@@ -22,7 +24,7 @@ async def initialize(command: list[str], root: str, within_s: float = 60.0) -> d
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}).encode()
     process.stdin.write(b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
     try:
-        async with asyncio.timeout(within_s):
+        async with asyncio.timeout(within_s * patience()):
             while (message := await _message(process.stdout)).get("id") != 1 or "method" in message:
                 pass
     except (TimeoutError, asyncio.IncompleteReadError) as error:

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from gateway.chat import Conversation, Incoming, Message, MessageRef, Move, Reply, Withdrawal
 from gateway.errors import StateError, TransportDown
+from gateway.testing import patience
 from tests.support.running import Running
 from tests.support.synapse import Account
 from transports.matrix import MatrixConfig, MatrixTransport
@@ -67,7 +68,7 @@ class MemoryReceiver:
         def found() -> Message | None:
             return next((message for message in self.messages if holds(message)), None)
 
-        async with asyncio.timeout(timeout_s), self._news:
+        async with asyncio.timeout(timeout_s * patience()), self._news:
             await self._news.wait_for(lambda: found() is not None)
         message = found()
         assert message is not None
@@ -79,7 +80,7 @@ class MemoryReceiver:
         def found() -> list[Move]:
             return [item for item in self.accepted if isinstance(item, Move)]
 
-        async with asyncio.timeout(30), self._news:
+        async with asyncio.timeout(30 * patience()), self._news:
             await self._news.wait_for(lambda: bool(found()))
         return found()[0]
 
@@ -93,7 +94,7 @@ class MemoryReceiver:
         def found() -> list[Withdrawal]:
             return [i for i in self.accepted if isinstance(i, Withdrawal) and i.external_id == event_id]
 
-        async with asyncio.timeout(30), self._news:
+        async with asyncio.timeout(30 * patience()), self._news:
             await self._news.wait_for(lambda: bool(found()))
         return found()[0]
 
@@ -151,7 +152,7 @@ class Bot(Running):
     async def send(self, room: str, text: str, key: str, *, thread: str = "", reply_to: str = "") -> MessageRef:
         """Post a text, and again while the transport says that it cannot yet."""
         conversation = Conversation("matrix", room, thread)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 20 * patience()
         while True:
             try:
                 return await self.transport.send(conversation, Reply(text, reply_to or None), key)

@@ -21,6 +21,7 @@ from nio.crypto.attachments import decrypt_attachment
 from nio.responses import ErrorResponse
 from nio.store import SqliteMemoryStore
 
+from gateway.testing import patience
 from tests.support.synapse import Account
 
 Predicate = Callable[[dict[str, Any]], bool]
@@ -137,7 +138,7 @@ class MatrixUser:
                     return event
             return None
 
-        async with asyncio.timeout(timeout_s), self._news:
+        async with asyncio.timeout(timeout_s * patience()), self._news:
             await self._news.wait_for(lambda: found() is not None)
             event = found()
             assert event is not None

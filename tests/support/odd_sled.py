@@ -11,7 +11,7 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-from sled import agents, runner, supervisor
+from sled import agents, runner, snapshots, supervisor
 from sled.agents.scripted import Scripted
 from sled.channel import Channel
 from sled.protocol import Finished, Started, TextDelta, Warm
@@ -114,6 +114,7 @@ if __name__ == "__main__":
         from sled import __main__ as program
 
         supervisor.RUNNER = ("-I", here, "runner")
+        snapshots.LIMIT_S = float(os.environ.get("LOOKS_S", snapshots.LIMIT_S))
         config = program.Config.from_environment()
         lock = program.take_lock(config.home)
         os._exit(asyncio.run(program.main(config)))

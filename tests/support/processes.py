@@ -16,6 +16,8 @@ from typing import IO, TypedDict, TypeVar, Unpack
 
 import psutil
 
+from gateway.testing import patience
+
 #: Whatever a test starts inherits this; what has cleared its environment is known by `Zoo.adopt`.
 #: Not HUSKIES_: that is what runners do not inherit.
 TEST_MARK = "TEST_OF_HUSKIES"
@@ -38,7 +40,7 @@ def alive(pid: int) -> bool:
 
 async def until(condition: Callable[[], T | None], within_s: float = 10.0) -> T:
     """Poll until `condition` gives something true, and return that."""
-    deadline = time.monotonic() + within_s
+    deadline = time.monotonic() + within_s * patience()
     while True:
         if found := condition():
             return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from gateway.chat import Transport
+from gateway.testing import patience
 
 
 class Running:
@@ -16,7 +17,7 @@ class Running:
     async def serves(self, serving: bool = True, timeout_s: float = 30) -> None:
         """Wait until the transport says that it serves, or that it does not; raise what it failed with."""
         assert self.task is not None
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(timeout_s * patience()):
             while self.transport.serving is not serving:
                 if self.task.done():
                     await self.task

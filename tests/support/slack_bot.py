@@ -11,6 +11,7 @@ from aiohttp import web
 
 from gateway.chat import Conversation, Incoming, MessageRef, Receiver, Reply
 from gateway.errors import TransportDown
+from gateway.testing import patience
 from tests.support.matrix_bot import MemoryReceiver, identity
 from tests.support.running import Running
 from tests.support.slack_server import SECRET, SlackServer
@@ -92,7 +93,7 @@ class SlackBot(Running):
 
     async def send(self, conversation: Conversation, text: str, key: str, **more: Any) -> MessageRef:
         """Post as the outbox does: again while the transport is down."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 20 * patience()
         while True:
             try:
                 return await self.transport.send(conversation, Reply(text, **more), key)

@@ -18,6 +18,7 @@ from urllib.parse import urlencode
 import aiohttp
 from aiohttp import web
 
+from gateway.testing import patience
 from tests.support.slack_api import APP, BOT, FORM, TEAM, WebApi, limited, refusing
 
 SECRET = "8f742231b10e8888abcd99yyyzzz85a5"
@@ -110,7 +111,7 @@ class SlackServer(WebApi):
         """Wait until something is so on this server."""
         async with self.news:
             try:
-                async with asyncio.timeout(within_s):
+                async with asyncio.timeout(within_s * patience()):
                     await self.news.wait_for(holds)
             except TimeoutError:
                 raise AssertionError(f"never came true: {told()}") from None

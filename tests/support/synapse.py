@@ -10,7 +10,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
@@ -18,6 +17,8 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.support.ports import take_port
 
 SERVER_NAME = "hs.test"
 PASSWORD = "a password for tests"
@@ -82,13 +83,6 @@ class Account:
     device_id: str
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def _die_with_parent() -> None:
     # Linux: no homeserver outlives a test run that was killed.
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
@@ -103,7 +97,7 @@ class Synapse:
         self._root = root
         self._secret = secrets.token_hex(16)
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = port or free_port()
+        self.port = port or take_port()
         self.url = f"http://127.0.0.1:{self.port}"
         root.mkdir(parents=True, exist_ok=True)
         values = {

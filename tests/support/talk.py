@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar, Unpack
 
+from gateway.testing import patience
 from sled.agents import Agent
 from sled.protocol import Body, Decision, Finished, Question, Run, decode_body, encode
 from sled.turn import Turn
@@ -34,7 +35,7 @@ class Conversation:
 
     async def until(self, holds: Callable[[], object]) -> None:
         """Wait until something holds of what was emitted."""
-        async with asyncio.timeout(30), self._changed:
+        async with asyncio.timeout(30 * patience()), self._changed:
             await self._changed.wait_for(holds)
 
     async def seen(self, wanted: Callable[[Body], bool]) -> None:
@@ -62,7 +63,7 @@ class Conversation:
         self.turn = Turn(run, self.emit)
         if not held:
             self.turn.let_change()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(60 * patience()):
             try:
                 return await self.agent.run(self.turn)
             finally:
@@ -77,6 +78,6 @@ class Conversation:
         await self.agent.interrupt()
         started = time.monotonic()
         finished = await run
-        assert time.monotonic() - started < 0.8
+        assert time.monotonic() - started < 0.8 * patience()
         assert (finished.ending, finished.reason) == ("interrupted", "stopped")
         return finished

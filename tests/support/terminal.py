@@ -13,6 +13,7 @@ import sys
 import termios
 from collections.abc import Callable, Iterator
 
+from gateway.testing import patience
 from tests.support.huskies import Huskies, clean_environment
 from tests.support.processes import die_with_parent
 from tests.support.screen import Screen
@@ -36,7 +37,7 @@ class Terminal:
     async def shows(self, holds: Callable[[Screen], object], within_s: float = 20) -> None:
         """Look until the screen is as asked."""
         try:
-            async with asyncio.timeout(within_s):
+            async with asyncio.timeout(within_s * patience()):
                 while not holds(self.screen):
                     await self._look()
         except TimeoutError:
@@ -44,7 +45,7 @@ class Terminal:
 
     async def ends(self, within_s: float = 15) -> int:
         """Look until the program has ended; its exit code."""
-        async with asyncio.timeout(within_s):
+        async with asyncio.timeout(within_s * patience()):
             while (code := self.process.poll()) is None:
                 await self._look()
         await self._look()

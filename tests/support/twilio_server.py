@@ -21,6 +21,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from twilio.request_validator import RequestValidator
 
+from gateway.testing import patience
+
 ACCOUNT = "AC" + "0" * 32
 TOKEN = "12345"
 BOT, ANA = "+14155238886", "+491700000000"
@@ -127,7 +129,7 @@ class TwilioServer:
     async def until(self, holds: Any, within_s: float = 20) -> None:
         """Wait until something holds of what was sent."""
         try:
-            async with asyncio.timeout(within_s):
+            async with asyncio.timeout(within_s * patience()):
                 while not holds(self):
                     self.changed.clear()
                     await self.changed.wait()
@@ -176,7 +178,7 @@ class TwilioServer:
     async def say(self, text: str, *, sender: str = ANA, **more: str) -> str:
         """A person writes; posted again, as Twilio does when told to, while it is answered 503."""
         fields = self.fields(text, sender=sender, **more)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(20 * patience()):
             while (status := await self.post("/webhooks/whatsapp", fields)) == 503:
                 await asyncio.sleep(0.01)
         assert status == 200, status

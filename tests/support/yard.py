@@ -16,6 +16,7 @@ from typing import Unpack
 import psutil
 from aiohttp import web
 
+from gateway.testing import patience
 from gateway.wire import Sleds
 from sled.protocol import Ack, Body, Decision, Event, Finished, Frame, Hello, Question, Run, Stop, TextDelta, Welcome
 from tests.support.order import Order
@@ -24,6 +25,9 @@ from tests.support.processes import Zoo, alive, until, zoo
 Routes = Callable[[Callable[[web.Request], str | None]], Iterable[web.RouteDef]]
 PROJECT = 1
 TOKEN = "wire-token"
+
+#: A sled whose runners can host agents that misbehave.
+ODD = (str(Path(__file__).parent / "odd_sled.py"),)
 
 
 class Gateway:
@@ -191,5 +195,5 @@ async def make_yard(routes: Routes | None = None) -> AsyncIterator[Yard]:
             yield made
         finally:
             animals.close()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(20 * patience()):
                 await made.gateway.close()

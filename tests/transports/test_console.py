@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from gateway.chat import Conversation, Incoming, Message, MessageRef, Reply
 from gateway.errors import DeliveryRefused, TransportDown
+from gateway.testing import patience
 from transports.console import Console
 from transports.terminal import inert
 
@@ -74,7 +75,7 @@ class Pipe:
     async def types(self, data: bytes) -> None:
         """Write everything, then end the input."""
         await asyncio.to_thread(self._type, data)
-        await asyncio.wait_for(self.task, 10)
+        await asyncio.wait_for(self.task, 10 * patience())
 
     def _type(self, data: bytes) -> None:
         with os.fdopen(self.keys, "wb") as keys:
@@ -124,7 +125,7 @@ async def test_a_letter_may_be_cut_by_the_buffer(pipe: Pipe) -> None:
 async def test_the_end_of_the_input_ends_the_run(pipe: Pipe) -> None:
     assert not pipe.task.done()
     await pipe.types(b"")
-    await asyncio.wait_for(pipe.console.ended(), 1)
+    await asyncio.wait_for(pipe.console.ended(), 1 * patience())
     assert pipe.accepted == []
     assert not pipe.console.serving
     ref = await pipe.console.send(pipe.console.conversation, Reply("the last answer"), "key")
@@ -142,7 +143,7 @@ async def test_a_reply_that_nobody_reads_is_refused(pipe: Pipe) -> None:
 async def test_a_full_pipe_holds_up_nothing_but_its_own_replies(pipe: Pipe) -> None:
     sending = asyncio.create_task(pipe.console.send(pipe.console.conversation, Reply("x" * 10**6), "key"))
     os.write(pipe.keys, b"still listening\n")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(5 * patience()):
         while not pipe.accepted:
             await asyncio.sleep(0.01)
     assert not sending.done()

@@ -15,6 +15,7 @@ import pytest_asyncio
 from gateway.chat import Conversation, Fate, MessageRef, Noted, Outcome, OutgoingFile, Reply
 from gateway.errors import DeliveryRefused, OutcomeUnknown, TransportDown, TransportRefused
 from gateway.store import Store
+from gateway.testing import patience
 from tests.support.emulate_grounds import EmulatedSlack, EmulatedWhatsApp
 from tests.support.emulate_platforms import ANAS, DEAD_TOKEN, POOR_TOKEN
 from tests.support.grounds import until
@@ -227,7 +228,7 @@ async def test_whatsapp_an_account_that_is_no_good_ends_the_transport(whatsapp: 
     whatsapp.account.ask(f"/2010-04-01/Accounts/{ACCOUNT}.json", Status="suspended")
     assert whatsapp.task is not None
     with pytest.raises(TransportRefused, match="suspended"):
-        await asyncio.wait_for(whatsapp.task, 20)
+        await asyncio.wait_for(whatsapp.task, 20 * patience())
 
 
 async def test_whatsapp_what_it_refuses_for_good_is_told(whatsapp: EmulatedWhatsApp) -> None:

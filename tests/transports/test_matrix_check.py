@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from gateway.chat.finding import Finding, Verdict
+from gateway.testing import patience
 from tests.support.matrix_bot import Bot
 from tests.support.other_server import other_server
 from tests.support.synapse import Account, Synapse
@@ -87,7 +88,7 @@ async def test_no_credential_at_all(synapse: Synapse, tmp_path: Path) -> None:
 
 async def device(bot: Bot, holds: Callable[[Finding], bool]) -> Finding:
     """What is found of a running bot's device, once it is as asked."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(20 * patience()):
         while True:
             told = next(finding for finding in await check(bot.config) if finding.name == "matrix.device")
             if holds(told):
@@ -174,7 +175,7 @@ async def test_a_homeserver_that_says_nothing_is_not_waited_for(tmp_path: Path) 
         await asyncio.sleep(60)
         return web.Response()
 
-    async with other_server(silent) as url, asyncio.timeout(12):
+    async with other_server(silent) as url, asyncio.timeout(12 * patience()):
         told = (await found(url, ANYBODY, tmp_path, user_id=""))["matrix.homeserver"]
     assert "no answer in time" in told.text
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from gateway.testing import patience
 from tests.support.synapse import Account, Synapse
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Child:
     async def died(self) -> None:
         """Wait until it has killed itself."""
         assert self.process is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(30 * patience()):
             assert await self.process.wait() == -9
 
     async def kill(self) -> None:
@@ -63,7 +64,7 @@ class Child:
 
     async def has(self, text: str) -> None:
         """Wait until something was accepted."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(30 * patience()):
             while text not in self.texts():
                 assert self.process is not None
                 assert self.process.returncode is None, "it died"

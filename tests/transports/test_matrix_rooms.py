@@ -9,6 +9,7 @@ import pytest
 
 from gateway.chat import Conversation, Fate, MessageRef, Move, Reply
 from gateway.errors import DeliveryRefused
+from gateway.testing import patience
 from tests.support.matrix_user import body_is, edits, reacts
 
 if TYPE_CHECKING:
@@ -294,10 +295,10 @@ async def test_who_is_typing_is_told_and_commits_nothing(world: World) -> None:
     await bot.receiver.gets_text("first")
     offered, committed = bot.receiver.offered, bot.receiver.committed
     await ana.client.room_typing(room, True, timeout=30_000)
-    assert await asyncio.wait_for(bot.receiver.typed.get(), 20) == (room, [f"matrix:{ana.user_id}"])
+    assert await asyncio.wait_for(bot.receiver.typed.get(), 20 * patience()) == (room, [f"matrix:{ana.user_id}"])
     assert (bot.receiver.offered, bot.receiver.committed) == (offered, committed)
     await ana.say(room, "second")
     await ana.client.room_typing(room, False)
-    assert await asyncio.wait_for(bot.receiver.typed.get(), 20) == (room, [])
+    assert await asyncio.wait_for(bot.receiver.typed.get(), 20 * patience()) == (room, [])
     await bot.receiver.gets_text("second")
     assert bot.receiver.committed != committed

@@ -19,6 +19,7 @@ from gateway.errors import (
     TransportError,
     TransportRefused,
 )
+from gateway.testing import patience
 from transports.marks import Marks
 from transports.matrix import errors
 from transports.matrix.budget import Budget
@@ -158,7 +159,7 @@ async def test_at_most_two_marks_on_a_message_and_one_of_them_final() -> None:
     }.items():
         for fate in fates:
             marks.add(MessageRef(Conversation("matrix", "!r"), name), fate)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(5 * patience()):
         assert [await hand.shown.get(), await hand.shown.get()] == [("$a", "✅"), ("$b", "👀")]
         marks.add(MessageRef(Conversation("matrix", "!r"), "$b"), Fate.INTERRUPTED)
         marks.add(MessageRef(Conversation("matrix", "!r"), "$b"), Fate.ANSWERED)

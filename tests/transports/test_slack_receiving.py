@@ -12,6 +12,7 @@ from aiohttp import web
 
 from gateway.chat import Conversation, Incoming
 from gateway.errors import TransportRefused
+from gateway.testing import patience
 from tests.support.grounds import until
 from tests.support.slack_bot import SlackBot
 from tests.support.slack_server import BOT, TEAM, SlackServer, limited, refusing
@@ -103,7 +104,7 @@ async def test_ended_before_the_commit(socket: SlackBot) -> None:
     socket.server.patience_s = 0.4
     socket.memory.failures = 1000
     socket.server.say("D0ANA", "survives")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(10 * patience()):
         while not socket.memory.offered:
             await asyncio.sleep(0.01)
     await socket.stop()
@@ -342,7 +343,7 @@ async def test_a_frozen_socket_is_noticed(socket: SlackBot) -> None:
     began = time.monotonic()
     socket.server.frozen = False
     await socket.server.until(lambda: socket.server.connections == 3)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 5 * patience()
     await socket.serves()
     socket.server.say("D0ANA", "still there?")
     await socket.memory.gets_text("still there?")
@@ -353,7 +354,7 @@ async def test_slack_wants_another_connection(socket: SlackBot) -> None:
     socket.memory.failures = 1
     socket.server.say("D0ANA", "the last on this one")
     delivery = socket.server.deliveries[-1]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(10 * patience()):
         while not socket.memory.offered:
             await asyncio.sleep(0.005)
     await socket.server.disconnect("warning")
@@ -373,7 +374,7 @@ async def test_a_ticket_stays_out_of_the_log(socket: SlackBot, caplog: pytest.Lo
     """The address of a socket is a secret for as long as it may be used."""
     socket.server.closed_door = True
     await socket.server.disconnect()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(10 * patience()):
         while "the socket is closed" not in caplog.text:
             await asyncio.sleep(0.01)
     assert "403" in caplog.text

@@ -22,6 +22,7 @@ from gateway.errors import (
     TransportError,
     TransportRefused,
 )
+from gateway.testing import patience
 from tests.support.twilio_server import ACCOUNT, ANA, Answer, Fault, TwilioServer
 from tests.support.whatsapp_bot import Nobody, WhatsAppBot
 from transports.whatsapp import WhatsAppConfig, WhatsAppTransport, errors
@@ -155,7 +156,7 @@ async def test_what_may_have_been_processed_is_unknown(bot: WhatsAppBot, server:
         began = time.monotonic()
         with pytest.raises(OutcomeUnknown):
             await send(bot, f"number {number}")
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 3 * patience()
         assert server.texts().count(f"number {number}") == 1
         assert len(server.posts) == number, "asked once"
 
@@ -215,7 +216,7 @@ async def test_a_failed_send_has_somebody_look_at_the_account(bot: WhatsAppBot, 
         await send(bot)
     assert bot.task is not None
     with pytest.raises(TransportRefused):
-        await asyncio.wait_for(asyncio.shield(bot.task), 5)
+        await asyncio.wait_for(asyncio.shield(bot.task), 5 * patience())
     assert not bot.transport.serving
 
 
@@ -246,7 +247,7 @@ async def test_typing_goes_on_and_ends(server: TwilioServer) -> None:
     typing = Typing(api, every_s=0.01)  # type: ignore[arg-type]
     ref, other = MessageRef(HERE, server.sid()), MessageRef(HERE, server.sid())
     typing.show(ref, Fate.RUNNING)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(5 * patience()):
         assert [await api.calls.get() for _ in range(3)] == [ref.external_id] * 3, "also after a failure"
         typing.show(other, Fate.RUNNING)
         while await api.calls.get() != other.external_id:

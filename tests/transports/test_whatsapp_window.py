@@ -21,6 +21,7 @@ from gateway.intake import Inbox
 from gateway.store import Store, conversations
 from gateway.store.conversations import Destination
 from gateway.store.tables import messages, outbox
+from gateway.testing import patience
 from tests.support.twilio_server import ANA, Answer, TwilioServer
 from tests.support.whatsapp_bot import WhatsAppBot
 from transports.whatsapp import window
@@ -180,7 +181,7 @@ async def test_a_limit_in_one_conversation_is_not_the_others(desk: Desk) -> None
     began = time.monotonic()
     await desk.reply("for Ben", here=Conversation("whatsapp", BEN))
     await desk.server.reads("for Ben")
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 1 * patience()
     await desk.server.reads("for Ana")
     assert time.monotonic() - began > 1.5, "it waited as told"
     await desk.settled()
@@ -326,7 +327,7 @@ async def test_a_status_that_overtakes_its_answer(desk: Desk, monkeypatch: pytes
     await desk.settled()
     await desk.store.write(lambda c: c.execute(update(outbox).values(state="sending", external_id="")).close())
     telling = asyncio.create_task(desk.server.tell(desk.server.sent[0], "failed", "63024"))
-    await asyncio.wait_for(early.wait(), 10)
+    await asyncio.wait_for(early.wait(), 10 * patience())
     sid = desk.server.sent[0].sid
     await desk.store.write(lambda c: c.execute(update(outbox).values(state="sent", external_id=sid)).close())
     assert await telling == 200

@@ -25,7 +25,7 @@ from gateway.store import Connection, conversations
 from gateway.store import projects as rows
 from gateway.store.messages import COMPACT
 from gateway.store.tables import turns
-from gateway.testing import InMemoryEngine
+from gateway.testing import InMemoryEngine, patience
 from tests.conftest import World
 from tests.support.house import House, house, make_settings
 from tests.support.processes import until
@@ -435,7 +435,7 @@ async def test_another_room_is_told_there_what_was_not_run(home: House, monkeypa
     monkeypatch.setattr(home.app.dispatcher._line, "_window_max_s", 60)
     await home.quiet()
     secret = await home.say("my secret plan", room="private")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(5 * patience()):
         while not list(home.app.dispatcher._line.sessions):
             await asyncio.sleep(0.01)
     here = await home.app.store.read(lambda c: conversations.find(c, Conversation("fake", "room")))
@@ -536,7 +536,7 @@ async def test_an_edit_of_a_queued_prompt_is_read_as_the_prompt_was(tmp_path: Pa
         async def waiting() -> int:
             return await home.app.store.read(lambda c: c.exec_driver_sql(queued).scalar_one())
 
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(10 * patience()):
             while await waiting() < 2:
                 await asyncio.sleep(0)
         await home.say("prompt restart", edits=first)
@@ -590,7 +590,7 @@ async def test_a_part_that_ended_is_told_of_until_it_is_at_work_again(
     assert [(part.name, part.text) for part in await home.app.parts() if not part.ok] == [
         ("projects", "ValueError: odd")
     ]
-    await asyncio.wait_for(began.wait(), 10)
+    await asyncio.wait_for(began.wait(), 10 * patience())
     assert home.app.troubles == {}
     going.cancel()
     await asyncio.gather(going, return_exceptions=True)
@@ -610,4 +610,4 @@ async def test_a_gateway_that_can_write_nothing_any_more_ends(tmp_path: Path, em
     with pytest.raises(StateError):
         await app.store.write(ends)
     with pytest.raises(StateError, match="nothing can be written"):
-        await asyncio.wait_for(running, 20)
+        await asyncio.wait_for(running, 20 * patience())

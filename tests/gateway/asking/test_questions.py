@@ -24,7 +24,7 @@ from gateway.store import turns as turn_rows
 from gateway.store.messages import StoredMessage
 from gateway.store.tables import questions as table
 from gateway.store.turns import open_turns
-from gateway.testing import FakeTransport
+from gateway.testing import FakeTransport, patience
 from sled.protocol import Decision, Finished, Option, Query, Question, Run, RunState, Withdrawn
 from tests.conftest import FAST, World, close_world, make_world
 
@@ -73,7 +73,7 @@ class Asking:
         return await self.world.answers.take(await self.says(text, external_id, sender), role)
 
     async def decision(self) -> Decision:
-        return await asyncio.wait_for(self.world.sleds.decisions.get(), 5)
+        return await asyncio.wait_for(self.world.sleds.decisions.get(), 5 * patience())
 
     async def reads(self, part: str) -> str:
         """The text of the conversation that contains `part`."""
@@ -293,7 +293,7 @@ async def test_a_decision_of_before_a_restart_is_said_after_it(tmp_path: Path) -
     await again.questions.recover(lambda _: None)
     await again.dispatcher.recover()
     again.sleds.connect(asking.project, runs=[RunState(run=asking.run.run, last=1, finished=False)])
-    decision = await asyncio.wait_for(again.sleds.decisions.get(), 5)
+    decision = await asyncio.wait_for(again.sleds.decisions.get(), 5 * patience())
     assert (decision.question, decision.allow) == ("q1", False)
     await close_world(again)
 
@@ -418,7 +418,7 @@ async def test_waiting_for_a_person_is_no_silence_and_not_on_the_clock(tmp_path:
     await asyncio.sleep(1.0)  # longer than either limit: nothing may happen
     assert world.sleds.stops.empty()
     await asking.take("yes", "m2")
-    stop = await asyncio.wait_for(world.sleds.stops.get(), 5)  # but now the model is silent
+    stop = await asyncio.wait_for(world.sleds.stops.get(), 5 * patience())  # but now the model is silent
     assert stop.run == asking.run.run
     (turn,) = await world.store.read(turn_rows.open_turns)
     assert turn.waited_s >= 0.9
@@ -508,7 +508,7 @@ def test_a_change_that_takes_long_to_compare_is_shown_without() -> None:
     )
     began = time.monotonic()
     shown = cards.arguments(body)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 2 * patience()
     assert "-o0\n" in shown
     assert "+n0\n" in shown
 
@@ -588,7 +588,7 @@ async def test_a_denials_reason_outlives_a_restart(tmp_path: Path) -> None:
     await again.questions.recover(lambda _: None)
     await again.dispatcher.recover()
     again.sleds.connect(asking.project, runs=[RunState(run=asking.run.run, last=1, finished=False)])
-    assert (await asyncio.wait_for(again.sleds.decisions.get(), 5)).text == "use pnpm"
+    assert (await asyncio.wait_for(again.sleds.decisions.get(), 5 * patience())).text == "use pnpm"
     await close_world(again)
 
 

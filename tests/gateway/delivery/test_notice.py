@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from gateway.chat import Conversation, MessageRef, Reply
 from gateway.delivery.notice import Notice
 from gateway.errors import UserError
 from gateway.store import conversations
+from gateway.testing import patience
 from tests.conftest import World
 
 ROOM = Conversation("fake", "room")
@@ -57,7 +59,7 @@ async def test_only_the_newest_detail_is_shown(world: World, monkeypatch: pytest
     await notice.say("Creating")
     await world.transport.until(lambda texts: texts == ["Creating"])
     notice.show("line 0")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(5 * patience()):
         while not edits:
             await asyncio.sleep(0)
     for number in range(1, 500):
@@ -108,8 +110,8 @@ async def test_a_detail_before_the_first_word_is_nothing(world: World) -> None:
 @pytest.mark.parametrize(
     ("error", "left"),
     [
-        (None, "Creating demo: done."),
-        (UserError("no room"), "Creating demo: failed."),
+        (None, "Creating demo: done after … s."),
+        (UserError("no room"), "Creating demo: failed after … s."),
         (asyncio.CancelledError(), "Creating demo …"),  # the gateway ends; the next one goes on
     ],
     ids=["done", "failed", "cancelled"],
@@ -122,11 +124,12 @@ async def test_at_the_end_it_says_how_it_went(world: World, error: BaseException
             if error is not None:
                 raise error
     assert await world.outbox.drain(5)
-    assert world.transport.texts == [left]
+    assert [re.sub(r"\d+ s", "… s", text) for text in world.transport.texts] == [left]
+    shown = list(world.transport.texts)
     notice.show("late news of a build")
     assert await world.outbox.drain(5)
     if error is None:
-        assert world.transport.texts == [left], "it is live no more"
+        assert world.transport.texts == shown, "it is live no more"
 
 
 async def test_at_the_end_of_what_was_not_shown_nothing_is_said(world: World) -> None:

@@ -18,7 +18,7 @@ from gateway.store import Connection, conversations
 from gateway.store import outbox as rows
 from gateway.store.conversations import Destination
 from gateway.store.tables import outbox
-from gateway.testing import FakeTransport
+from gateway.testing import FakeTransport, patience
 from tests.conftest import World, close_world, make_world
 
 ROOM = Conversation("fake", "room")
@@ -228,7 +228,7 @@ async def test_an_answer_goes_before_the_edits_of_its_account(
     monkeypatch.setattr(world.transport, "send", slow)
     here = await room_id(world)
     await world.outbox.say(Destination(ROOM, here), "the answer")
-    await asyncio.wait_for(begun.wait(), 5)
+    await asyncio.wait_for(begun.wait(), 5 * patience())
     world.outbox.show(conversation, row, "progress")
     for _ in range(20):  # whatever could go by now has gone
         await world.store.read(lambda c: None)
@@ -319,7 +319,7 @@ async def test_a_file_that_hangs_is_given_up_however_much_people_write(
     await world.store.write(lambda c: world.outbox.add_file(c, Destination(ROOM, here), file, "the table"))
     await world.outbox.say(Destination(ROOM, here), "the answer behind it")
     tried, number = 0, 0
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(20 * patience()):
         while "the answer behind it" not in world.transport.texts:
             number += 1
             await world.inbox.accept("fake", [world.transport.message("hello?", f"w{number}")], None)

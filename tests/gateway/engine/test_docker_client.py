@@ -23,6 +23,7 @@ from gateway.engine.container import Resources
 from gateway.engine.docker import DockerEngine, answers, client
 from gateway.engine.docker.client import Client, translated
 from gateway.errors import EngineDown, EngineError, UserError
+from gateway.testing import patience
 from tests.support.engine_relay import EngineRelay
 from tests.support.fake_engine import FakeEngine
 
@@ -243,7 +244,7 @@ async def test_threads_come_back_from_a_frozen_engine_together(calls: Client, fa
         await version(calls, 0.2)
     calls.trouble = ""
     await asyncio.gather(*(down(calls, 5) for _ in range(39)))
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 4 * patience()
 
 
 async def test_closing_waits_for_no_thread(fake: FakeEngine) -> None:
@@ -252,7 +253,7 @@ async def test_closing_waits_for_no_thread(fake: FakeEngine) -> None:
     await down(calls, 0.3)
     began = time.monotonic()
     calls.close()
-    assert time.monotonic() - began < 0.1
+    assert time.monotonic() - began < 0.1 * patience()
 
 
 def test_a_process_ends_soon_with_calls_under_way(fake: FakeEngine) -> None:
@@ -269,7 +270,9 @@ async def main():
     calls.close()
 asyncio.run(main())
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=10, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=10 * patience(), check=True
+    )
     assert (done.stdout, done.stderr) == ("True\n", "")
 
 
@@ -292,11 +295,11 @@ async def test_a_cancelled_builds_connection_is_cut(calls: Client, fake: FakeEng
     fake.build_says = [{"stream": "Step 1/1"}]
     heard, loop = asyncio.Event(), asyncio.get_running_loop()
     building = asyncio.create_task(build(calls, lambda _: loop.call_soon_threadsafe(heard.set)))
-    await asyncio.wait_for(heard.wait(), 5)
+    await asyncio.wait_for(heard.wait(), 5 * patience())
     assert not fake.cut.is_set()
     building.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(building, 2)
+        await asyncio.wait_for(building, 2 * patience())
     assert await asyncio.to_thread(fake.cut.wait, 2), "the engine ends a build that nobody listens to"
     assert await version(calls) == "20.10", "the others' connection is none of its"
 
@@ -310,13 +313,13 @@ async def test_a_build_that_froze_before_its_first_word_is_not_waited_for(calls:
     began = time.monotonic()
     with pytest.raises(asyncio.CancelledError):
         await building
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 2 * patience()
 
 
 async def test_a_build_may_be_silent_for_so_long_only(calls: Client, fake: FakeEngine) -> None:
     fake.build_says = [{"stream": "Step 1/1"}]
     with pytest.raises(EngineDown, match="takes too long"):
-        await asyncio.wait_for(build(calls, within_s=1), 5)
+        await asyncio.wait_for(build(calls, within_s=1), 5 * patience())
     assert await asyncio.to_thread(fake.cut.wait, 2)
 
 
@@ -332,7 +335,7 @@ async def test_what_a_listener_raises_ends_the_build(calls: Client, fake: FakeEn
 
     fake.build_says = [{"stream": "Step 1/1"}]
     with pytest.raises(UserError, match="no room for the log"):
-        await asyncio.wait_for(build(calls, refuse), 5)
+        await asyncio.wait_for(build(calls, refuse), 5 * patience())
     assert await asyncio.to_thread(fake.cut.wait, 2)
 
 

@@ -19,6 +19,7 @@ from gateway.engine.docker.client import REQUEST_S, Client, translated
 from gateway.engine.docker.images import Images
 from gateway.engine.spec import SledSpec
 from gateway.errors import EngineDown, EngineError
+from gateway.testing import patience
 from stacks.images import ImagePlan, Layer
 from tests.gateway.engine.test_container import make_spec
 
@@ -186,7 +187,7 @@ async def test_who_finds_an_image_there_does_not_lose_it(
 
 async def test_removing_waits_for_no_build_of_an_image_that_is_wanted(api: Api, images: Images) -> None:
     async with images._turn(PLAN.layers[0], lambda _: None):
-        assert await asyncio.wait_for(images.reap(lambda: {BASE}), 1) == [TOP]
+        assert await asyncio.wait_for(images.reap(lambda: {BASE}), 1 * patience()) == [TOP]
 
 
 async def test_one_image_that_cannot_be_removed_does_not_keep_the_others(api: Api, images: Images) -> None:

@@ -20,6 +20,7 @@ from gateway.engine.log_file import tail
 from gateway.engine.process import ProcessEngine, environment, find
 from gateway.engine.spec import ProjectPaths, SledSpec
 from gateway.errors import EngineError
+from gateway.testing import patience
 from sled.protocol import Run
 from tests.support.processes import TEST_MARK, Zoo, alive, until, zoo
 from tests.support.yard import PROJECT, TOKEN, Gateway
@@ -64,7 +65,7 @@ async def site() -> AsyncIterator[Site]:
             yield made
         finally:
             animals.close()
-            await asyncio.wait_for(made.gateway.close(), 20)
+            await asyncio.wait_for(made.gateway.close(), 20 * patience())
 
 
 async def test_start_and_stop_make_it_so_however_often(site: Site) -> None:
@@ -151,7 +152,7 @@ async def test_stop_leaves_nothing_of_a_sled(site: Site, how: str) -> None:
     began = time.monotonic()
     await engine.stop(site.spec)
 
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 8 * patience()
     assert not alive(sled.pid)
     assert not alive(orphan.pid)
     assert site.animals.marked() == []

@@ -13,6 +13,7 @@ from gateway.config import Access
 from gateway.intake.inbox import MAX_MESSAGE, Inbox
 from gateway.store import conversations
 from gateway.store.tables import messages
+from gateway.testing import patience
 from tests.conftest import World
 
 
@@ -92,7 +93,7 @@ async def test_a_cancelled_accept_still_hands_on_what_it_committed(world: World)
     accepting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await accepting
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(5 * patience()):
         while not world.accepted:
             await world.store.read(lambda c: None)
 
@@ -103,7 +104,7 @@ async def test_a_defect_of_who_takes_a_message_is_told_to_who_brings_it(world: W
 
     inbox = Inbox(world.store, Access(["fake:ana"], []), on_accepted=broken, on_withdrawn=broken)
     with pytest.raises(RuntimeError, match="a defect"):
-        await asyncio.wait_for(inbox.accept("fake", [world.transport.message("hello", "m1")], None), 5)
+        await asyncio.wait_for(inbox.accept("fake", [world.transport.message("hello", "m1")], None), 5 * patience())
 
 
 async def test_a_withdrawn_message_is_discarded_while_it_waits(world: World) -> None:

@@ -19,7 +19,7 @@ from gateway.projects import Request, containers
 from gateway.store import Store
 from gateway.store import projects as rows
 from gateway.store.conversations import Destination
-from gateway.testing import InMemoryEngine
+from gateway.testing import InMemoryEngine, patience
 from stacks.images import ImagePlan
 from tests.support.house import House, house, make_settings
 from tests.support.processes import until
@@ -371,7 +371,7 @@ async def test_who_went_elsewhere_meanwhile_stays_there(gated: House) -> None:
     gate(gated).asked.clear()
     gate(gated).fails = True
     await gated.say("new project beta")
-    await asyncio.wait_for(gate(gated).asked.wait(), 10)
+    await asyncio.wait_for(gate(gated).asked.wait(), 10 * patience())
     await gated.ask("switch gamma", contains="gamma is active")
     gate(gated).open.set()
     await gated.transport.until(lambda texts: any("Creating beta failed at" in text for text in texts))
@@ -385,7 +385,7 @@ async def test_the_project_that_one_came_from_is_gone_meanwhile(gated: House) ->
     gate(gated).asked.clear()
     gate(gated).fails = True
     await gated.say("new project beta")
-    await asyncio.wait_for(gate(gated).asked.wait(), 10)
+    await asyncio.wait_for(gate(gated).asked.wait(), 10 * patience())
     asked = await gated.ask("delete alpha --purge", room="other")
     await gated.ask(asked.split("`")[1], contains="is deleted", room="other")
     gate(gated).open.set()

@@ -19,6 +19,7 @@ from gateway.engine.container import group, passwd
 from gateway.errors import EngineError
 from gateway.projects import ssh
 from gateway.projects.ssh import Way, answers, config_file, forget_client_key, furnish, include_line, write_config
+from gateway.testing import patience
 from tests.support.ssh_engine import SshServer
 
 ROOT = os.geteuid() == 0
@@ -369,6 +370,6 @@ async def test_the_systems_ssh_gets_in_by_every_way(tmp_path: Path, unused_port:
             process = await asyncio.create_subprocess_exec(
                 *command, "-o", "BatchMode=yes", "whoami", stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
             )
-            _, told = await asyncio.wait_for(process.communicate(), 20)
+            _, told = await asyncio.wait_for(process.communicate(), 20 * patience())
             assert (process.returncode, b"so it is\n" in told) == (0, True), (command, told)
     assert server.commands == ["whoami"] * len(ways)

@@ -37,6 +37,7 @@ from gateway.store.database import connect
 from gateway.store.prepared import Prepared
 from gateway.store.tables import SCHEMA, cursors, metadata
 from gateway.store.turns import SessionKey
+from gateway.testing import patience
 
 
 @pytest_asyncio.fixture
@@ -96,7 +97,7 @@ async def main():
 asyncio.run(main())
 """
     database = tmp_path / "huskies.db"
-    done = subprocess.run([sys.executable, "-c", program, str(database)], check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program, str(database)], check=False, timeout=60 * patience())
     assert done.returncode == -9
     opened = await Store.open(database)
     names = await opened.read(lambda c: c.scalars(select(cursors.c.transport)).all())
@@ -108,7 +109,9 @@ async def test_a_closed_store_refuses_instead_of_keeping_its_callers_waiting(tmp
     opened = await Store.open(tmp_path / "huskies.db")
     await opened.close()
     with pytest.raises(StateError, match="closed"):
-        await asyncio.wait_for(opened.write(lambda c: c.execute(insert(cursors).values(transport="x", value="1"))), 5)
+        await asyncio.wait_for(
+            opened.write(lambda c: c.execute(insert(cursors).values(transport="x", value="1"))), 5 * patience()
+        )
 
 
 async def test_a_commit_that_the_file_refuses_is_told_and_the_writer_goes_on(
@@ -124,10 +127,10 @@ async def test_a_commit_that_the_file_refuses_is_told_and_the_writer_goes_on(
 
     monkeypatch.setattr(database_module, "_say", damaged)
     with pytest.raises(StateError, match="malformed"):
-        await asyncio.wait_for(store.write(put("a")), 10)
+        await asyncio.wait_for(store.write(put("a")), 10 * patience())
     assert "malformed" in store.problem
     monkeypatch.setattr(database_module, "_say", say)
-    await asyncio.wait_for(store.write(put("b")), 10)
+    await asyncio.wait_for(store.write(put("b")), 10 * patience())
     assert not store.problem
     assert await store.read(lambda c: c.scalars(select(cursors.c.transport)).all()) == ["b"]
 
@@ -152,16 +155,19 @@ async def test_a_writer_that_ends_refuses_everybody_and_says_so(tmp_path: Path, 
     first, behind = opened.write(ends), opened.write(put("behind"))
     for write in (first, behind, opened.write(put("later"))):
         with pytest.raises(StateError, match="writer ended"):
-            await asyncio.wait_for(write, 10)
+            await asyncio.wait_for(write, 10 * patience())
     assert opened.ended.is_set()
     assert "writer ended" in opened.problem
-    await asyncio.wait_for(opened.close(), 10)
+    await asyncio.wait_for(opened.close(), 10 * patience())
 
 
 async def test_a_slow_look_holds_up_no_other(store: Store) -> None:
     go = threading.Event()
     slow = asyncio.create_task(store.read(lambda _: go.wait(20)))
-    assert await asyncio.wait_for(store.read(lambda c: c.scalars(select(cursors.c.transport)).all()), 10) == []
+    assert (
+        await asyncio.wait_for(store.read(lambda c: c.scalars(select(cursors.c.transport)).all()), 10 * patience())
+        == []
+    )
     assert not slow.done()
     go.set()
     assert await slow

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.chat import Conversation, Fate
 from gateway.store import messages
+from gateway.testing import patience
 from sled.protocol import Cool, Run, Warm
 from tests.conftest import World
 
@@ -21,7 +22,7 @@ def told(world: World, kind: type[Warm] | type[Cool]) -> list[Warm | Cool]:
 
 
 async def until_told(world: World, kind: type[Warm] | type[Cool], count: int = 1) -> list[Warm | Cool]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(10 * patience()):
         while len(told(world, kind)) < count:
             await world.store.read(lambda c: None)
     return told(world, kind)

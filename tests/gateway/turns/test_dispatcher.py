@@ -18,6 +18,7 @@ from gateway.store import Connection
 from gateway.store import turns as turn_rows
 from gateway.store.messages import COMPACT
 from gateway.store.tables import messages, sessions, turns
+from gateway.testing import patience
 from gateway.turns import progress
 from sled.protocol import Finished, Run, RunState, Started, Steered, TextDelta, Tool, ToolDone
 from tests.conftest import FAST, World, close_world, make_world
@@ -170,7 +171,7 @@ async def test_stop_in_run_and_queue(world: World) -> None:
     _, run = await world.next_run()
     await world.say("later", "m2")
     stopping = asyncio.create_task(world.dispatcher.stop("Stopped.", conversations=[world.accepted[0].conversation_id]))
-    stop = await asyncio.wait_for(world.sleds.stops.get(), 2)
+    stop = await asyncio.wait_for(world.sleds.stops.get(), 2 * patience())
     assert stop.run == run.run
     assert await world.fate("m1") is Fate.RUNNING, "free only once the sled says that the processes are gone"
     await world.sleds.say(project, run.run, Finished(ending="interrupted", reason="stopped"))
@@ -189,7 +190,7 @@ async def test_mode_interrupt_ends_the_run_first(world: World) -> None:
     await world.say("old", "m1")
     _, run = await world.next_run()
     await world.say("new", "m2")
-    stop = await asyncio.wait_for(world.sleds.stops.get(), 2)
+    stop = await asyncio.wait_for(world.sleds.stops.get(), 2 * patience())
     assert stop.run == run.run
     assert world.sleds.runs.empty()
     await world.sleds.say(project, run.run, Finished(ending="interrupted", reason="stopped"))
@@ -204,11 +205,11 @@ async def test_mode_steer_hands_in_and_falls_back_to_the_queue(world: World) -> 
     await world.say("start", "m1")
     _, run = await world.next_run()
     await world.say("steered", "m2")
-    steer = await asyncio.wait_for(world.sleds.steers.get(), 2)
+    steer = await asyncio.wait_for(world.sleds.steers.get(), 2 * patience())
     assert (steer.run, steer.text) == (run.run, "steered")
     await world.sleds.say(project, run.run, Steered(message=steer.message))
     await world.say("too late", "m3")
-    await asyncio.wait_for(world.sleds.steers.get(), 2)
+    await asyncio.wait_for(world.sleds.steers.get(), 2 * patience())
     await world.sleds.finish(project, run)
     assert await world.settled("m2") is Fate.ANSWERED
     _, after = await world.next_run()
@@ -239,7 +240,7 @@ async def test_a_silent_run_is_ended_and_reported_but_not_during_a_tool(world: W
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(world.sleds.stops.get(), 0.4)
     await world.sleds.say(project, run.run, ToolDone(id="t"))
-    await asyncio.wait_for(world.sleds.stops.get(), 2)
+    await asyncio.wait_for(world.sleds.stops.get(), 2 * patience())
     await world.sleds.say(project, run.run, Finished(ending="interrupted", reason="stopped"))
     texts = await world.transport.until(lambda texts: bool(texts))
     assert "silent for" in texts[-1]
@@ -252,7 +253,7 @@ async def test_a_run_past_its_limit_is_ended(world: World) -> None:
     await world.say("go", "m1")
     _, run = await world.next_run()
     await world.sleds.say(project, run.run, Tool(id="t", name="Bash"))
-    await asyncio.wait_for(world.sleds.stops.get(), 2)
+    await asyncio.wait_for(world.sleds.stops.get(), 2 * patience())
     await world.sleds.say(project, run.run, Finished(ending="interrupted", reason="stopped"))
     texts = await world.transport.until(lambda texts: bool(texts))
     assert "took longer than" in texts[-1]
@@ -512,7 +513,7 @@ async def test_what_cannot_be_steered_waits_for_a_turn_of_its_own(world: World) 
     world.dispatcher.submit(world.accepted[-1], project)
     await world.say(COMPACT, "m3")
     await world.say("and this", "m4")
-    steer = await asyncio.wait_for(world.sleds.steers.get(), 2)
+    steer = await asyncio.wait_for(world.sleds.steers.get(), 2 * patience())
     assert steer.text == "and this"
     await world.sleds.finish(project, run)
     _, later = await world.next_run()
@@ -602,7 +603,7 @@ async def test_what_is_steered_are_the_words_for_the_agent(world: World) -> None
     for external_id, text, words in (("m2", "prompt ls", "ls"), ("m3", "compact", COMPACT), ("m4", "and this", None)):
         await world.inbox.accept("fake", [world.transport.message(text, external_id)], None)
         world.dispatcher.submit(world.accepted[-1], project, words)
-    steers = [await asyncio.wait_for(world.sleds.steers.get(), 5) for _ in range(2)]
+    steers = [await asyncio.wait_for(world.sleds.steers.get(), 5 * patience()) for _ in range(2)]
     assert [steer.text for steer in steers] == ["ls", "and this"]
     assert await world.fate("m3") is Fate.QUEUED
 

@@ -24,7 +24,7 @@ from gateway.store import messages
 from gateway.store import questions as question_rows
 from gateway.store.messages import COMPACT, StoredMessage
 from gateway.store.turns import SessionKey
-from gateway.testing import FakeTransport
+from gateway.testing import FakeTransport, patience
 from gateway.turns import admission, dispatcher
 from gateway.turns.running import Limits
 from sled.protocol import Body, Event, Finished, Question, Run, RunState
@@ -255,7 +255,7 @@ async def test_in_the_end_everything_is_settled(
     sequence = Sequence(seed, tmp_path)
     await sequence.play()
     world = sequence.world
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(20 * patience()):
         while await sequence.settle() or world.dispatcher.load[0]:
             await asyncio.sleep(0.01)
     assert world.dispatcher.projects_with_work() == set()

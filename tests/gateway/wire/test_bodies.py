@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from gateway.testing import patience
 from gateway.wire import git, model
 from gateway.wire.http import Bodies
 from tests.support.git_server import not_asked
@@ -78,7 +79,7 @@ async def test_what_is_more_than_a_projects_share_waits(http: aiohttp.ClientSess
         other = held.post(http, b"x" * 900, "other")
         await until(lambda: ("other", 900) in held.taken)
         held.answer.set()
-        assert await asyncio.wait_for(asyncio.gather(*sent, small, other), 5) == ["200 900"] * 5 + [
+        assert await asyncio.wait_for(asyncio.gather(*sent, small, other), 5 * patience()) == ["200 900"] * 5 + [
             "200 100",
             "200 900",
         ]
@@ -124,7 +125,7 @@ async def test_a_body_that_stops_on_its_way_is_given_up() -> None:
         for _, writer in streams:
             writer.write(head + b"x" * 100)
         for reader, writer in streams:
-            assert b" 408 " in await asyncio.wait_for(reader.readline(), 5)
+            assert b" 408 " in await asyncio.wait_for(reader.readline(), 5 * patience())
             writer.close()
         assert held.taken == []
         assert not held.bodies._held
@@ -143,7 +144,7 @@ async def test_both_proxies_bound_what_they_hold(made: model.ModelProxy | git.Gi
         host, port = base.removeprefix("http://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(f"POST /{path} HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\nx".encode())
-        assert b" 408 " in await asyncio.wait_for(reader.readline(), 5)
+        assert b" 408 " in await asyncio.wait_for(reader.readline(), 5 * patience())
         writer.close()
 
 

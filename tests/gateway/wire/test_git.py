@@ -18,6 +18,7 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
+from gateway.testing import patience
 from gateway.wire import Bodies
 from gateway.wire import git as git_proxy
 from gateway.wire.git import GitProxy
@@ -354,7 +355,7 @@ async def test_a_large_answer_streams_and_waits_for_who_reads_it(forge: GitServe
     forge.instead = answer
     async with project.get(f"{forge.host}/x.git/{READ}") as response:
         size = len(await response.content.readany())
-        assert await asyncio.wait_for(stuck, 30) < chunks / 2
+        assert await asyncio.wait_for(stuck, 30 * patience()) < chunks / 2
         async for part in response.content.iter_any():
             size += len(part)
     assert size == chunks * len(chunk)

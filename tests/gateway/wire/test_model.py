@@ -154,11 +154,11 @@ async def test_an_unreachable_api_is_a_502_and_the_key_stays_out_of_the_log(
     assert "ClientConnectorError" in caplog.text
 
 
-async def test_a_short_outage_is_bridged(unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_short_outage_is_bridged(unused_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proxy_module, "_RETRIES_S", (0.05,) * 100)
-    async with project_of(Proxy(f"http://127.0.0.1:{unused_tcp_port}", KEY, "")) as project:
+    async with project_of(Proxy(f"http://127.0.0.1:{unused_port}", KEY, "")) as project:
         request = asyncio.ensure_future(project.error(body(script({"http": 400}))))
-        async with ClaudeApi(require_key=KEY, port=unused_tcp_port):
+        async with ClaudeApi(require_key=KEY, port=unused_port):
             assert (await request)[:2] == (400, "invalid_request_error")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.testing import patience
 from gateway.wire.sleds import Sleds
 from tests.gateway.wire.test_sleds import TOKENS, Listener
 from tests.support.claude_api import ClaudeApi
@@ -34,7 +35,7 @@ class Line:
         if not any(header.lower().startswith("host:") for header in headers):
             lines.append("Host: gateway")
         self._writer.write("\r\n".join([*lines, "", ""]).encode() + body)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(5 * patience()):
             with contextlib.suppress(ConnectionError):
                 await self._writer.drain()
             head = (await self._reader.readuntil(b"\r\n\r\n")).decode().lower()

@@ -17,6 +17,7 @@ import pytest
 from aiohttp import web
 
 from gateway.errors import SledAway, SledRefused, UserError
+from gateway.testing import patience
 from gateway.wire import server as server_module
 from gateway.wire.sleds import Sleds
 from sled.protocol import (
@@ -112,7 +113,7 @@ async def shout(socket: aiohttp.ClientWebSocketResponse, what: str | bytes) -> N
 
 
 async def closed(socket: aiohttp.ClientWebSocketResponse, within_s: float = 5) -> int | None:
-    async with asyncio.timeout(within_s):
+    async with asyncio.timeout(within_s * patience()):
         async for _ in socket:
             pass
     return socket.close_code
@@ -128,7 +129,7 @@ async def wires() -> AsyncIterator[Wires]:
         yield made
         made.listener.gate.set()
         await made.stack.aclose()
-        await asyncio.wait_for(made.sleds.stop(), 10)
+        await asyncio.wait_for(made.sleds.stop(), 10 * patience())
 
 
 @pytest.mark.parametrize("token", ["", "wrong", TOKENS[2], "tökén"])
@@ -230,7 +231,7 @@ async def test_a_newer_connection_replaces_the_older_at_once(wires: Wires) -> No
     older = await wires.hello(journal="old")
     began = time.monotonic()
     newer = await wires.hello(journal="new")
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 0.5 * patience()
     assert wires.sleds.journal(1) == "new"
     assert await closed(older) is not None
     await wires.sleds.send(1, Ack(run="r"))
@@ -327,7 +328,7 @@ async def test_a_call_without_a_sled_or_an_answer_fails(wires: Wires) -> None:
         await take(socket)
         await leave()
         with pytest.raises(SledAway):
-            await asyncio.wait_for(calling, 5)
+            await asyncio.wait_for(calling, 5 * patience())
         socket = await wires.hello()
 
 
@@ -431,7 +432,7 @@ async def test_the_end_of_the_server_does_not_wait_for_silent_sleds(wires: Wires
     await until(lambda: len(wires.listener.connected) == 2)
     began = time.monotonic()
     await wires.sleds.stop()
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 4 * patience()
     for writer in writers:
         writer.close()
 
