@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+from weakref import WeakValueDictionary
 
 from gateway.chat import Attachment, Conversation, MessageRef, OutgoingFile, Reply
 from gateway.errors import DeliveryRefused, TransportDown
@@ -26,7 +26,7 @@ class Outgoing:
         self._keys = keys
         self._budget = budget
         # Concurrent requests would be reordered.
-        self._queues: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._queues: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def send(self, conversation: Conversation, reply: Reply, key: str) -> MessageRef:
         """Post a message. Raises as `Transport.send`."""
@@ -82,7 +82,7 @@ class Outgoing:
 
     async def _put(self, room_id: str, kind: str, body: dict[str, Any], transaction: str) -> str:
         """Send one event and return its id."""
-        async with self._queues[room_id]:
+        async with self._queues.setdefault(room_id, asyncio.Lock()):
             room = await self._room(room_id)
             # Reactions are never encrypted in Matrix.
             if room.encrypted and kind == _MESSAGE:
