@@ -61,7 +61,7 @@ class DockerEngine:
     async def check(self) -> str:
         info = await self._client.info(afresh=True)
         _refuse_other_users(info)
-        return f"docker {info.get('ServerVersion', '')}, {info.get('ContainersRunning', 0)} containers running"
+        return f"docker {info.get('ServerVersion', '')}, containers running: {info.get('ContainersRunning', 0)}"
 
     async def has_base(self, plan: ImagePlan) -> bool:
         return await self._images.has(plan.layers[0].tag)

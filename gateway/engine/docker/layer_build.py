@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway import kill_points
-from gateway.chat.text import seconds
+from gateway.chat.text import plain, seconds
 from gateway.engine.docker.client import Client
 from gateway.errors import BuildFailed
 from stacks.images import Layer
@@ -63,8 +63,8 @@ class LayerBuild:
                 else ""
             )
             raise BuildFailed(
-                f"building {self._layer.name} failed at {self._step or 'its first step'}: {self._error}{full} "
-                f"The last lines:\n```\n{last.replace('```', '` ` `')}\n```"
+                f"building {self._layer.name} failed at {self._step or 'its first step'}: {self._error.rstrip('.')}."
+                f"{full} The last lines:\n```\n{last.replace('```', '` ` `')}\n```"
             )
         return self._image
 
@@ -93,11 +93,11 @@ class LayerBuild:
 
     def _take(self, message: dict[str, Any], log_file: Any) -> None:
         if "error" in message:
-            self._error = _without_passwords(str(message["error"]).strip())
+            self._error = _told(message["error"]).strip()
             log_file.write(f"{self._error}\n")
         if identity := (message.get("aux") or {}).get("ID"):
             self._image = identity
-        for line in _without_passwords(str(message.get("stream", ""))).splitlines():
+        for line in _told(message.get("stream", "")).splitlines():
             if not line.strip():
                 continue
             log_file.write(f"{line}\n")
@@ -119,6 +119,6 @@ class LayerBuild:
         return f", about {seconds(left)} left" if left >= 1 else ", longer than last time"
 
 
-def _without_passwords(text: str) -> str:
-    """What a build says, but for the credentials of a proxy: tools name the address that they could not reach."""
-    return re.sub(r"://[^/@\s]+@", "://[secret]@", text)
+def _told(text: Any) -> str:
+    """What a build says, but for colours and the credentials of a proxy: tools name what they could not reach."""
+    return re.sub(r"://[^/@\s]+@", "://[secret]@", plain(str(text)))

@@ -345,7 +345,7 @@ async def test_what_a_listener_raises_ends_the_build(calls: Client, fake: FakeEn
 @pytest.mark.parametrize("mode", ["rootless", "userns"])
 async def test_an_engine_whose_users_are_not_this_hosts_is_refused(fake: FakeEngine, mode: str) -> None:
     made = DockerEngine("1a2b", Resources())
-    assert await made.check() == "docker 20.10, 3 containers running"
+    assert await made.check() == "docker 20.10, containers running: 3"
     fake.security = ["name=seccomp,profile=default", f"name={mode}"]
     with pytest.raises(EngineError, match=f"runs with {mode}.*engine.kind to process"):
         await made.check()
