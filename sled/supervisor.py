@@ -281,7 +281,7 @@ class Supervisor:
         ours, theirs = socket.socketpair()
         with theirs:
             process = await self.spawn(
-                *(sys.executable, *RUNNER, str(os.getpid()), agent),
+                *(sys.executable, *RUNNER, str(os.getpid()), agent.partition(":")[0]),
                 cwd=self._workspace,
                 env={**self._environment, FD_VARIABLE: str(theirs.fileno())},
                 pass_fds=(theirs.fileno(),),

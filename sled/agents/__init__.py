@@ -70,17 +70,16 @@ def takes_long_to_load(name: str) -> bool:
     return bool(AGENTS.get(name.partition(":")[0], ("", ""))[1])
 
 
-def load(name: str) -> Any:
-    """An agent's module: seconds, where its SDK is large. Raises KeyError (unknown name), ImportError (no SDK)."""
-    kind, _, command = name.partition(":")
-    if bool(command.strip()) is not (kind == "acp"):
-        raise KeyError(name)
+def load(kind: str) -> Any:
+    """An agent's module: takes seconds where its SDK is large. Raises KeyError (unknown), ImportError (no SDK)."""
     return importlib.import_module(AGENTS[kind][0])
 
 
 def create(name: str, workspace: Path) -> Agent:
     """A fresh agent working in `workspace`. Raises KeyError (unknown name), ImportError (its SDK is missing)."""
-    made = load(name)
-    command = name.partition(":")[2]
+    kind, _, command = name.partition(":")
+    if bool(command.strip()) is not (kind == "acp"):
+        raise KeyError(name)
+    made = load(kind)
     agent: Agent = made.create(workspace, command) if command else made.create(workspace)
     return agent

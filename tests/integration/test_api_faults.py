@@ -102,7 +102,7 @@ async def test_a_provider_that_says_not_now_is_one_line_while_it_lasts(tmp_path:
 
 async def test_a_limit_parks_the_turn_which_goes_on_by_itself_when_it_ends(tmp_path: Path) -> None:
     async with scene(tmp_path, api_key="", oauth_token=KEY) as here:
-        ends = int(time.time()) + 4
+        ends = int(time.time() + 4 * patience())  # not over before the CLI has come up and been told
         headers = {**REJECTED, "anthropic-ratelimit-unified-reset": str(ends)}
         running = asyncio.create_task(here.prompt({"http": 429, "times": 1, "headers": headers, "text": "done"}))
         parked = "The provider's limit is reached. I'll continue at"

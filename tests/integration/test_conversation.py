@@ -165,6 +165,10 @@ class ConsoleChat(Chat):
 
         await self._terminal.shows(lambda screen: any(map(holds, theirs(screen))), 40)
 
+    async def asks_again(self) -> None:
+        """What was said is all there: the next prompt is below it."""
+        await self._terminal.shows(lambda screen: screen.line == PROMPT)
+
     def bot(self) -> list[str]:
         return ["\n".join(self._terminal.screen.all)]
 
@@ -192,6 +196,8 @@ async def converse(chat: Chat) -> str:
     await you("@@sleep 60", "")
     await chat.works()
     await you("stop", "Stopped the run")
+    if isinstance(chat, ConsoleChat):
+        await chat.asks_again()
     texts = chat.bot()
     if isinstance(chat, ConsoleChat):
         begin = texts[0].index(f"{PROMPT} new project")

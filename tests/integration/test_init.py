@@ -136,6 +136,7 @@ async def test_ctrl_c_writes_nothing_and_leaves_the_terminal_as_it_was(tmp_path:
                 await person.answers("Print it, write it to", "no")
                 await person.answers("bot_token (unseen)", RIGHT_BOT)
                 await person.sees("app_token (unseen)")
+                await terminal.waits()
                 terminal.type(CTRL_C)
                 assert await terminal.ends() == 130
                 assert "Nothing was written." in person.seen

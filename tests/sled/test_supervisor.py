@@ -433,6 +433,7 @@ async def test_a_runner_stands_by_before_anybody_wrote_and_goes_with_its_sled(ya
     assert yard.pid("parent") == by.pid
     [other] = await until(lambda: [runner for runner in yard.runners(sled) if runner != by])
     other.kill()
+    await until(lambda: not alive(other.pid))
     assert (await yard.answer("@@say two", agent="large", session="other")).text == "two", "one that died is replaced"
     sled.terminate()
     await until(lambda: not alive(sled.pid))

@@ -13,6 +13,8 @@ import sys
 import termios
 from collections.abc import Callable, Iterator
 
+import psutil
+
 from gateway.testing import patience
 from tests.support.huskies import Huskies, clean_environment
 from tests.support.processes import die_with_parent
@@ -42,6 +44,12 @@ class Terminal:
                     await self._look()
         except TimeoutError:
             raise AssertionError("the screen:\n" + "\n".join(self.screen.all)) from None
+
+    async def waits(self, within_s: float = 15) -> None:
+        """Look until the program waits: a signal that comes between a prompt and the read behind it would be lost."""
+        async with asyncio.timeout(within_s * patience()):
+            while psutil.Process(self.process.pid).status() != psutil.STATUS_SLEEPING:
+                await self._look()
 
     async def ends(self, within_s: float = 15) -> int:
         """Look until the program has ended; its exit code."""
