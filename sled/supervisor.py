@@ -104,8 +104,8 @@ class Supervisor:
         self._around = around
         self._runners: dict[str, _Runner] = {}
         #: A runner that has loaded its agent and waits for a session that is cold.
-        self._by: _Runner | None = None
-        self._one_by = asyncio.Lock()
+        self._standby: _Runner | None = None
+        self._one_standby = asyncio.Lock()
         self._closing = False
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -123,7 +123,7 @@ class Supervisor:
 
     def stand_by(self, agent: str) -> None:
         """Have a runner load an agent now, if that takes long, so that the next cold session need not wait for it."""
-        if agents.takes_long_to_load(agent):
+        if agents.takes_long_to_load(agent) and not self._closing:
             self._in_background(self._stand_by(agent))
 
     async def start(self, run: Run) -> None:
@@ -212,7 +212,7 @@ class Supervisor:
     async def close(self) -> None:
         """End everything; runs under way are interrupted."""
         self._closing = True
-        for runner in [*self._runners.values(), *([self._by] if self._by is not None else [])]:
+        for runner in [*self._runners.values(), *([self._standby] if self._standby is not None else [])]:
             self._end(runner, _STOPPED)
         # A runner's end closes its channel, and that ends its listener.
         await self._around.close()
@@ -246,25 +246,25 @@ class Supervisor:
         return await self._open(session, agent)
 
     async def _stand_by(self, agent: str) -> None:
-        async with self._one_by:
-            if self._by is None or self._by.agent != agent or not is_alive(self._by.root):
-                if self._by is not None:
-                    self._end(self._by, _STOPPED)
+        async with self._one_standby:
+            if self._standby is None or self._standby.agent != agent or not is_alive(self._standby.root):
+                if self._standby is not None:
+                    self._end(self._standby, _STOPPED)
                 try:
-                    self._by = await self._spawn(agent)
+                    self._standby = await self._spawn(agent)
                 except OSError as error:
                     log.warning("no runner stands by: %s", error)
                     return
             if self._closing:
-                self._end(self._by, _STOPPED)
+                self._end(self._standby, _STOPPED)
                 return
-            if self._by.expiry is not None:
-                self._by.expiry.cancel()
-            self._by.expiry = asyncio.get_running_loop().call_later(STAND_BY_S, self._end, self._by, _STOPPED)
+            if self._standby.expiry is not None:
+                self._standby.expiry.cancel()
+            self._standby.expiry = asyncio.get_running_loop().call_later(STAND_BY_S, self._end, self._standby, _STOPPED)
 
     async def _open(self, session: str, agent: str) -> _Runner:
         """A runner for a session that is cold: the one that stands by, if it has this agent. Raises OSError."""
-        runner, self._by = self._by, None
+        runner, self._standby = self._standby, None
         if runner is not None and (runner.agent != agent or not is_alive(runner.root)):
             self._end(runner, _STOPPED)
             runner = None
@@ -368,8 +368,8 @@ class Supervisor:
         if runner.ending is None:
             if self._runners.get(runner.session) is runner:
                 del self._runners[runner.session]
-            if self._by is runner:
-                self._by = None
+            if self._standby is runner:
+                self._standby = None
             if runner.expiry is not None:
                 runner.expiry.cancel()
             runner.ending = self._in_background(self._kill(runner, end))
