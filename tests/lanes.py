@@ -24,6 +24,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from gateway.testing import LANES_VARIABLE
+
 LANES = {
     "the rest": ("-m", "not docker and not waits", "--ignore=tests/integration"),
     "whole gateways": ("-m", "not docker and not waits", "tests/integration"),
@@ -51,7 +53,8 @@ def _die_with_parent() -> None:
 
 def _start(chosen: tuple[str, ...], output: IO[bytes] | None) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "pytest", *chosen]
-    return subprocess.Popen(command, stdout=output, stderr=output, preexec_fn=_die_with_parent)
+    environment = {**os.environ, LANES_VARIABLE: str(len(LANES))}
+    return subprocess.Popen(command, env=environment, stdout=output, stderr=output, preexec_fn=_die_with_parent)
 
 
 def _all_at_once() -> dict[str, int]:

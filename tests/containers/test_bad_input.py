@@ -12,6 +12,7 @@ import pytest
 from gateway.testing import patience
 from tests.support.containers import ContainerGateway, docker, inspect, names
 from tests.support.engine_relay import EngineRelay
+from tests.support.ports import take_ports
 from tests.support.small_disk import small_disk
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(240)]
@@ -44,24 +45,26 @@ async def test_words_that_cannot_work(gateway: ContainerGateway) -> None:
 
 
 async def test_ports_that_are_used_up_or_somebody_elses(tmp_path: Path, engine: None) -> None:
-    with ContainerGateway(tmp_path, {"projects": {"ssh_ports": "24390-24392"}}) as gateway, socket.socket() as other:
-        other.bind(("127.0.0.1", 24391))
+    first, second, third = take_ports(3)
+    ports = f"{first}-{third}"
+    with ContainerGateway(tmp_path, {"projects": {"ssh_ports": ports}}) as gateway, socket.socket() as other:
+        other.bind(("127.0.0.1", second))
         other.listen()
         await gateway.start()
-        assert "-p 24390 " in await gateway.said("new project one", "p1")
-        assert "-p 24392 " in await gateway.said("new project two", "p2"), "the taken one is passed over"
+        assert f"-p {first} " in await gateway.said("new project one", "p1")
+        assert f"-p {third} " in await gateway.said("new project two", "p2"), "the taken one is passed over"
         refused = await gateway.said("new project demo", "p3")
-        assert "24390-24392 are used up" in refused
+        assert f"{ports} are used up" in refused
         assert "projects.ssh_ports" in refused
         assert not gateway.paths("demo").folder.exists()
         # The port of a project that is down is taken by somebody else meanwhile.
         await gateway.said("down two", "d")
         with socket.socket() as thief:
-            thief.bind(("127.0.0.1", 24392))
+            thief.bind(("127.0.0.1", third))
             thief.listen()
             told = await gateway.said("up two", "u")
-            assert "port 24392 of 127.0.0.1 is taken by another program" in told
-            assert "ss -ltnp 'sport = :24392'" in told
+            assert f"port {third} of 127.0.0.1 is taken by another program" in told
+            assert f"ss -ltnp 'sport = :{third}'" in told
             assert gateway.container("two") not in gateway.containers()
         assert "two is up" in await gateway.said("up two", "u2")
         await gateway.logs_in("two")
@@ -124,7 +127,7 @@ async def test_an_image_that_breaks_the_contract_is_refused(tmp_path: Path, engi
 async def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path, engine: None) -> None:
     with (
         small_disk(tmp_path / "disk", 4) as disk,
-        ContainerGateway(tmp_path, {"projects": {"root": str(disk.folder), "ssh_ports": "24200-24399"}}) as gateway,
+        ContainerGateway(tmp_path, {"projects": {"root": str(disk.folder)}}) as gateway,
     ):
         await gateway.start()
         disk.fill()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.testing import patience
-from tests.support.containers import ContainerGateway, docker, inspect, shell
+from tests.support.containers import PORTS, ContainerGateway, docker, inspect, shell
 from tests.support.git_server import GitServer
 from tests.support.huskies import Huskies
 from tests.support.processes import until
@@ -21,7 +21,7 @@ async def test_the_reply_is_all_that_one_needs(gateway: ContainerGateway) -> Non
     await gateway.start()
     reply = await gateway.said("new project demo", "p")
     paths = gateway.paths("demo")
-    line = f"ssh huskies@127.0.0.1 -p 24200 -i {paths.client_key}"
+    line = f"ssh huskies@127.0.0.1 -p {PORTS[0]} -i {paths.client_key}"
     assert reply.startswith("**demo** is ready.")
     for part in (str(gateway.projects / "demo"), "minimal (no marker found)", f"`{line}`", "`Host huskies-demo`"):
         assert part in reply
@@ -51,14 +51,14 @@ async def test_deleted_and_made_again_it_is_the_same_place(gateway: ContainerGat
     key = gateway.paths("demo").client_key.read_text()
     receipt = await gateway.confirmed("delete demo", "d")
     assert "removed: container, client key, wire" in receipt
-    assert "host key and SSH port 24200" in receipt
+    assert f"host key and SSH port {PORTS[0]}" in receipt
     assert not gateway.paths("demo").client_key.exists()
     assert gateway.containers() == [gateway.container("other")]
     assert "huskies-demo" not in (gateway.state / ".ssh" / "config").read_text()
 
     again = await gateway.said("new project demo", "p2")
     assert "picked up again" in again
-    assert "-p 24200 " in again
+    assert f"-p {PORTS[0]} " in again
     assert gateway.paths("demo").known_hosts.read_text() == before
     assert gateway.paths("demo").client_key.read_text() != key, "a key that was given out opens nothing any more"
     assert await gateway.logs_in("demo", "cat file ~/in-home") == "kept\nkept\n"
@@ -103,7 +103,7 @@ async def test_killed_at_every_arrow_it_converges_and_leaves_nothing(gateway: Co
         answer = await asyncio.wait_for(asking, 90 * patience())
         assert "".join(answer["replies"]).count("is ready") == 1, (point, answer)
         assert gateway.containers() == [gateway.container("demo")], point
-        assert "-p 24200 " in "".join(answer["replies"]), "no port is lost"
+        assert f"-p {PORTS[0]} " in "".join(answer["replies"]), "no port is lost"
         assert await gateway.said("hello", f"h{number}") == "You said:\nhello"
         await gateway.logs_in("demo")
         await gateway.confirmed("delete demo --purge", f"d{number}")
@@ -173,7 +173,7 @@ async def test_rebuild_keeps_what_is_yours_and_says_what_changed(gateway: Contai
     assert second["Image"] == first["Image"]
     python = await gateway.said("rebuild demo --stack python", "r2")
     assert "new: stack-python, python built" in python
-    assert "kept: source, home, sessions, SSH port 24200, host key" in python
+    assert f"kept: source, home, sessions, SSH port {PORTS[0]}, host key" in python
     assert "kept\nkept\n" in await gateway.logs_in("demo", "cat file ~/in-home; uv --version")
     assert "building huskies" in await gateway.said("logs demo build 500", "l")
     assert await gateway.said("hello", "h") == "You said:\nhello"
@@ -187,7 +187,7 @@ async def test_four_at_once_build_once_and_end_at_once(gateway: ContainerGateway
     builders = [log for log in logs if log.exists() and "building huskies" in log.read_text()]
     assert len(builders) == 1
     ports = [inspect(gateway.container(f"p{n}"))["HostConfig"]["PortBindings"]["2222/tcp"][0] for n in range(4)]
-    assert sorted(port["HostPort"] for port in ports) == ["24200", "24201", "24202", "24203"]
+    assert sorted(int(port["HostPort"]) for port in ports) == list(PORTS[:4])
     assert {port["HostIp"] for port in ports} == {"127.0.0.1"}
     # Neighbours do not see each other.
     address = inspect(gateway.container("p0"))["NetworkSettings"]["Networks"][f"huskies-{gateway.instance}"][

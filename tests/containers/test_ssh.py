@@ -12,7 +12,7 @@ import pytest
 
 from gateway.testing import patience
 from tests.support import lsp
-from tests.support.containers import ContainerGateway, shell
+from tests.support.containers import PORTS, ContainerGateway, shell
 from tests.support.processes import until
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(240)]
@@ -155,7 +155,7 @@ async def test_huskies_ssh_becomes_the_systems_ssh(gateway: ContainerGateway) ->
     assert code == 0
     assert "Host huskies-demo\n" in output
     code, output = await gateway.command("status", "demo")
-    assert f"ssh: ssh huskies@127.0.0.1 -p 24200 -i {gateway.paths('demo').client_key}" in output
+    assert f"ssh: ssh huskies@127.0.0.1 -p {PORTS[0]} -i {gateway.paths('demo').client_key}" in output
     await gateway.said("down demo", "d")
     code, output = await gateway.command("ssh", "demo")
     assert code == 1

@@ -29,9 +29,10 @@ from gateway.testing import patience
 from stacks.catalog import catalog
 from stacks.images import BuildInputs, Overlay, plan_image
 from tests.support.gateway_process import GatewayProcess
+from tests.support.ports import take_ports
 
-#: Where the tests' projects get their SSH ports; not those of a gateway that may run here for real.
-PORTS = "24200-24399"
+#: Where the SSH ports of a test's projects are; one test has them after the other.
+PORTS = take_ports(8)
 BASE_IMAGE = "debian:trixie-slim"
 #: Keeps the layers that every test builds on in the engine's cache, from one run of the tests to the next.
 CACHE = "tests"
@@ -107,7 +108,11 @@ class ContainerGateway(GatewayProcess):
                 **config,
                 "engine": {"kind": "docker", "allow_unsandboxed": False, **config.get("engine", {})},
                 "build": {**build_section(), **config.get("build", {})},
-                "projects": {"root": str(folder / "projects"), "ssh_ports": PORTS, **config.get("projects", {})},
+                "projects": {
+                    "root": str(folder / "projects"),
+                    "ssh_ports": f"{PORTS[0]}-{PORTS[-1]}",
+                    **config.get("projects", {}),
+                },
             },
         )
         self.instance = instance(self.state)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import socket
 from pathlib import Path
 
-#: What keeps other test processes from a port: a name that the kernel frees when this process ends.
-_claims: list[socket.socket] = []
+#: What keeps other test processes from a port: names that the kernel frees when this process ends.
+_claims: list[contextlib.ExitStack] = []
 
 
 def take_port() -> int:
@@ -15,16 +16,33 @@ def take_port() -> int:
 
     A port that was only looked for by binding to 0 is the next connection's as soon as it is let go.
     """
+    return take_ports(1)[0]
+
+
+def take_ports(count: int) -> range:
+    """So many of them in a row."""
     first_of_the_kernel = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    for port in random.sample(range(10_000, first_of_the_kernel), first_of_the_kernel - 10_000):
-        claim = socket.socket(socket.AF_UNIX)
-        try:
-            claim.bind(f"\0port-of-a-test-{port}")
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", port))
-        except OSError:
-            claim.close()
-            continue
-        _claims.append(claim)
-        return port
+    firsts = range(10_000, first_of_the_kernel - count)
+    for first in random.sample(firsts, len(firsts)):
+        ports = range(first, first + count)
+        with contextlib.ExitStack() as claims:
+            try:
+                for port in ports:
+                    claims.enter_context(_claim(port))
+            except OSError:
+                continue
+            _claims.append(claims.pop_all())
+            return ports
     raise AssertionError("every port is taken")
+
+
+def _claim(port: int) -> socket.socket:
+    claim = socket.socket(socket.AF_UNIX)
+    try:
+        claim.bind(f"\0port-of-a-test-{port}")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+    except OSError:
+        claim.close()
+        raise
+    return claim

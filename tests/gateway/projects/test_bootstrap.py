@@ -22,8 +22,15 @@ from gateway.store.conversations import Destination
 from gateway.testing import InMemoryEngine, patience
 from stacks.images import ImagePlan
 from tests.support.house import House, house, make_settings
+from tests.support.ports import take_ports
 from tests.support.processes import until
 from tests.support.ssh_engine import SshEngine
+
+
+def a_few_ports() -> str:
+    """As `projects.ssh_ports` has them."""
+    ports = take_ports(4)
+    return f"{ports[0]}-{ports[-1]}"
 
 
 def in_memory(home: House) -> InMemoryEngine:
@@ -302,8 +309,8 @@ async def test_a_project_taken_up_again_is_a_tombstone_again_when_that_fails(iso
     assert (state / "ssh_host_ed25519_key").read_bytes() == host_key
 
 
-async def test_ten_at_once_get_ten_ports_or_a_reason(tmp_path: Path, unused_port: int) -> None:
-    settings = make_settings(tmp_path, projects={"ssh_ports": f"{unused_port}-{min(unused_port + 3, 65535)}"})
+async def test_ten_at_once_get_ten_ports_or_a_reason(tmp_path: Path) -> None:
+    settings = make_settings(tmp_path, projects={"ssh_ports": a_few_ports()})
     async with house(tmp_path, engine=SshEngine(), settings=settings) as home:
         ports = len(settings.projects.port_range)
         await asyncio.gather(*(home.say(f"new project p{n}", room=f"room{n}") for n in range(6)))
@@ -349,7 +356,7 @@ def gate(home: House) -> Admission:
 @pytest_asyncio.fixture
 async def gated(tmp_path: Path) -> AsyncIterator[House]:
     """On an isolated engine whose images come when the test says so."""
-    projects = {"root": tmp_path / "projects", "ssh_ports": "24500-24520"}
+    projects = {"root": tmp_path / "projects", "ssh_ports": a_few_ports()}
     settings = make_settings(tmp_path, projects=projects, engine={"reconcile_s": 0.05})
     async with house(tmp_path, engine=Admission(), settings=settings) as made:
         yield made
@@ -482,7 +489,7 @@ async def test_down_while_the_engine_refused_is_made_so_later(gated: House) -> N
 
 
 async def test_a_deletion_that_was_cut_off_is_finished_with_its_key_and_its_purge(tmp_path: Path) -> None:
-    projects = {"root": tmp_path / "projects", "ssh_ports": "24500-24520"}
+    projects = {"root": tmp_path / "projects", "ssh_ports": a_few_ports()}
     settings = make_settings(tmp_path, projects=projects)
     async with house(tmp_path, engine=SshEngine(), settings=settings) as home:
         for name in ("one", "two"):
