@@ -227,9 +227,8 @@ class Runs:
         match body:
             case Started(agent_session=session):
                 running.dialogue = session
-                # Handed in, and not waited for: what comes of the run is written after it. A run that is over at once
-                # shares its transaction.
-                running.noting = self._store.write(lambda c: _note_dialogue(c, turn, session))
+                # Handed in, and not waited for: what comes of the run is written after it.
+                running.noting = self._store.write(lambda c: _note_dialogue(c, turn, session), urgent=False)
                 running.noting.add_done_callback(partial(_noted, running))
             case Steered(message=message_id):
                 if await self._store.write(lambda c: turns.take(c, turn, message_id)):

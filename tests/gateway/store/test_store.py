@@ -60,6 +60,19 @@ async def test_units_that_wait_together_share_a_transaction(store: Store) -> Non
     assert store.commits - before < 20
 
 
+async def test_a_unit_that_is_not_urgent_shares_the_next_commit_and_does_not_wait_for_ever(store: Store) -> None:
+    before, order = store.commits, []
+    noted = store.write(lambda _: order.append("noted"), urgent=False)
+    await store.write(lambda _: order.append("urgent"))
+    assert noted.done(), "they were committed as one"
+    assert (order, store.commits - before) == (["noted", "urgent"], 1)
+    await asyncio.wait_for(store.write(put("alone"), urgent=False), 5 * patience())
+    assert store.commits - before == 2
+    last = store.write(put("last"), urgent=False)
+    await store.close()
+    assert last.done(), "a store that is closed leaves nothing behind"
+
+
 async def test_a_failing_unit_takes_nothing_with_it(store: Store) -> None:
     results = await asyncio.gather(
         store.write(put("a")), store.write(put("a")), store.write(put("b")), return_exceptions=True
