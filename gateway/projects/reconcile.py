@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Coroutine
 
@@ -16,6 +17,9 @@ from gateway.store import projects as rows
 from gateway.store.projects import Project
 
 log = logging.getLogger(__name__)
+
+#: Seconds that a gateway has for coming up before it clears away what an earlier process left.
+_SETTLING_S = 1.0
 
 
 class Reconciler:
@@ -45,15 +49,15 @@ class Reconciler:
             await _or_log(project.name, self._reopen(project))
         for project in await self._store.read(rows.all_projects):
             await _or_log(project.name, self.finish(project))
-        while True:
-            if self._leftovers.owing:
-                await _or_log("clearing up", self._leftovers.after_change())
+        for pause in itertools.chain([min(every_s, _SETTLING_S)], itertools.repeat(every_s)):
             projects = self._registry.all()
             for project in projects:
                 await _or_log(project.name, self.reconcile(project))
             living = {project.id for project in projects}
             self._falls = {which: falls for which, falls in self._falls.items() if which in living}
-            await asyncio.sleep(every_s)
+            await asyncio.sleep(pause)
+            if self._leftovers.owing:
+                await _or_log("clearing up", self._leftovers.after_change())
 
     async def _reopen(self, project: Project) -> None:
         """Listen on the wire of a project that another process left running. Raises OSError, HuskiesError."""

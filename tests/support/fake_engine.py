@@ -67,7 +67,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200, b"OK")
         elif self.path == "/version":
             self._answer(200, b'{"ApiVersion": "1.41", "MinAPIVersion": "1.24"}')
-        elif self.path == "/v1.41/info":
+        elif self.path in ("/info", "/v1.41/info"):
             info = {"ServerVersion": "20.10", "ContainersRunning": 3, "NCPU": 4}
             self._answer(200, json.dumps({**info, "SecurityOptions": self.server.security}).encode())
         else:

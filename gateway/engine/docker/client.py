@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
+import json
 import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
 
 from gateway.errors import EngineDown, EngineError
 
@@ -58,14 +61,33 @@ def answers() -> bool:
         return False
 
 
+def look(path: str) -> dict[str, Any] | None:
+    """What the engine says at a path of its API; None where there is nothing. Blocks for up to REQUEST_S seconds.
+
+    It needs no SDK: a gateway that starts is ready sooner. Raises EngineError.
+    """
+    try:
+        with contextlib.closing(_Connection(address().removeprefix("unix://"), REQUEST_S)) as connection:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            said = json.loads(response.read())
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise _down(error) from error
+    if response.status == http.client.NOT_FOUND:
+        return None
+    if response.status != http.client.OK:
+        raise EngineError(f"the Docker engine: {said.get('message') or response.reason}")
+    return dict(said)
+
+
 class _Connection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=PING_S)
+    def __init__(self, path: str, timeout_s: float = PING_S) -> None:
+        super().__init__("localhost", timeout=timeout_s)
         self._path = path
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(PING_S)
+        self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
 
 
@@ -91,12 +113,15 @@ class Client:
             EngineDown: it does not answer (in time).
             EngineError: it refused; the text is its own.
         """
+        do = self._do_patiently if within_s > REQUEST_S else self._do
+        return await self._in_time(partial(do, work), within_s)
+
+    async def _in_time(self, work: Callable[[], T], within_s: float) -> T:
         if self.trouble and not await self._answers():
             raise EngineDown(self.trouble)
         loop = asyncio.get_running_loop()
         try:
-            do = self._do_patiently if within_s > REQUEST_S else self._do
-            result = await asyncio.wait_for(loop.run_in_executor(self._pool, do, work), within_s)
+            result = await asyncio.wait_for(loop.run_in_executor(self._pool, work), within_s)
         except TimeoutError:
             self.trouble = f"the Docker engine did not answer within {within_s:.0f} s. {START_IT}."
             self._info = None
@@ -114,10 +139,13 @@ class Client:
         Raises EngineError.
         """
         if afresh or self._info is None:
-            found: dict[str, Any] = await self.call(lambda api: dict(api.info()))
-            self._info = found
-            return found
+            self._info = await self._in_time(lambda: look("/info") or {}, REQUEST_S)
         return self._info
+
+    async def image(self, tag: str) -> dict[str, Any] | None:
+        """What the engine says of an image; None where there is none of that name. Raises EngineError."""
+        path = f"/images/{quote(tag, safe='/:@')}/json"
+        return await self._in_time(lambda: look(path), REQUEST_S)
 
     async def cpus(self) -> int:
         """How many CPUs the engine has; 0 when it does not say. Raises EngineError."""
@@ -242,7 +270,11 @@ def translated() -> Iterator[None]:
     except (*of_sdk, *of_http) as error:
         if isinstance(error, of_sdk) and not _is_connection(error):
             raise EngineError(f"the Docker engine: {error}") from error
-        raise EngineDown(f"the Docker engine does not answer ({_reason(error)}). {START_IT}.") from error
+        raise _down(error) from error
+
+
+def _down(error: BaseException) -> EngineDown:
+    return EngineDown(f"the Docker engine does not answer ({_reason(error)}). {START_IT}.")
 
 
 def _is_connection(error: BaseException) -> bool:

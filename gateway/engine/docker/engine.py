@@ -64,7 +64,7 @@ class DockerEngine:
         return f"docker {info.get('ServerVersion', '')}, containers running: {info.get('ContainersRunning', 0)}"
 
     async def has_base(self, plan: ImagePlan) -> bool:
-        return await self._images.has(plan.layers[0].tag)
+        return await self._client.image(plan.layers[0].tag) is not None
 
     async def prepare(self, spec: SledSpec, plan: ImagePlan, said: Callable[[str], None]) -> Prepared:
         # Perhaps nobody has asked for a check before; and what is made here could not write its own folders.

@@ -62,7 +62,7 @@ class Images:
         """
         # Under its lock, so that what is seen is not just being removed. Let go before the layers' own are taken.
         async with self._turn(plan.layers[-1], said):
-            if (there := await self._find(plan.image)) is not None:
+            if (there := await self._client.image(plan.image)) is not None:
                 return Prepared([], _told_by(there))
         self.busy += 1
         try:
@@ -74,7 +74,7 @@ class Images:
         built: list[str] = []
         for number, layer in enumerate(plan.layers):
             async with self._turn(layer, said):
-                if await self._find(layer.tag) is not None:
+                if await self._client.image(layer.tag) is not None:
                     continue
                 await self._client.call(_room)
                 if plan.base_image and layer is plan.layers[0]:
@@ -92,7 +92,7 @@ class Images:
                     self._times.note(layer.name, time.monotonic() - began)
                 built.append(layer.name)
         await asyncio.to_thread(self._times.save)
-        there = await self._find(plan.image)
+        there = await self._client.image(plan.image)
         return Prepared(built, _told_by(there or {}))
 
     @contextlib.asynccontextmanager
@@ -135,16 +135,9 @@ class Images:
             raise EngineError("; ".join(failed))
         return removed
 
-    async def has(self, tag: str) -> bool:
-        """Whether an image of that name is there. Raises EngineError."""
-        return await self._find(tag) is not None
-
-    async def _find(self, tag: str) -> dict[str, Any] | None:
-        return await self._client.call(lambda api: _image(api, tag))
-
     async def _pull(self, base_image: str, said: Callable[[str], None]) -> None:
         """Fetch the image that everything begins with, unless it is there."""
-        if await self.has(base_image):
+        if await self._client.image(base_image) is not None:
             return
         said(f"Pulling {base_image}")
         try:
@@ -201,15 +194,6 @@ def no_room(free: int, where: str) -> str:
         f"the disk of {where} has {free / 2**30:.1f} GiB left, but a build needs {ROOM / 2**30:.0f}. "
         "`docker system df` shows what fills it, `docker image prune` removes what nothing uses."
     )
-
-
-def _image(api: APIClient, name: str) -> dict[str, Any] | None:
-    from docker import errors
-
-    try:
-        return dict(api.inspect_image(name))
-    except errors.NotFound:
-        return None
 
 
 def _tag(api: APIClient, image: str, tag: str) -> None:

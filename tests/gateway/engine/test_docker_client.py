@@ -155,14 +155,40 @@ async def test_an_engine_that_answers(calls: Client, fake: FakeEngine) -> None:
 async def test_what_an_engine_says_of_itself_is_kept_until_it_was_away(calls: Client, fake: FakeEngine) -> None:
     assert (await calls.info())["ServerVersion"] == "20.10"
     assert await calls.cpus() == 4
-    assert fake.asked.count("/v1.41/info") == 1
+    assert fake.asked.count("/info") == 1
     fake.freeze()
     await down(calls, 0.3)
     fake.thaw()
     fake.asked.clear()
     await calls.info()
     await calls.info()
-    assert fake.asked.count("/v1.41/info") == 1, "another may have come back"
+    assert fake.asked.count("/info") == 1, "another may have come back"
+
+
+async def test_what_keeps_an_engine_from_saying_that_is_told_as_for_any_other_call(
+    calls: Client, fake: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.freeze()
+    with pytest.raises(EngineDown, match=r"did not answer within|it takes too long"):
+        await calls.info()
+    fake.thaw()
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    calls.trouble = ""
+    with pytest.raises(EngineDown, match=r"No such file or directory: .*`systemctl start docker`"):
+        await calls.info()
+    monkeypatch.setenv("DOCKER_HOST", "tcp://elsewhere:2375")
+    calls.trouble = ""
+    with pytest.raises(EngineError, match="needs an engine on this host"):
+        await calls.info()
+
+
+def test_who_only_asks_what_an_engine_is_needs_no_sdk() -> None:
+    """A gateway that starts is ready sooner without it."""
+    code = "import sys, gateway.app, gateway.engine.docker.client as c; c.answers()\n"
+    code += "try: c.look('/info')\nexcept c.EngineError: pass\n"
+    code += "print(*{'docker', 'requests', 'urllib3'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
 
 
 # --- a frozen engine -------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from docker import errors
 from gateway.engine import Prepared
 from gateway.engine.build_times import BuildTimes
 from gateway.engine.container import Resources, container, labels
-from gateway.engine.docker import DockerEngine
+from gateway.engine.docker import DockerEngine, client
 from gateway.engine.docker.client import REQUEST_S, Client, translated
 from gateway.engine.docker.images import Images
 from gateway.engine.spec import SledSpec
@@ -53,10 +53,11 @@ class Api:
     def images(self, filters: object) -> list[dict[str, Any]]:
         return [{"RepoTags": [tag]} for tag in self.tags]
 
-    def inspect_image(self, name: str) -> dict[str, Any]:
-        if name not in self.tags:
-            raise errors.NotFound("404")
-        return {}
+    def look(self, path: str) -> dict[str, Any] | None:
+        """What is asked without the SDK."""
+        if path == "/info":
+            return self.info()
+        return {} if path.removeprefix("/images/").removesuffix("/json") in self.tags else None
 
     def remove_image(self, name: str) -> None:
         self._refuse(name)
@@ -120,8 +121,10 @@ class Straight(Client):
 
 
 @pytest.fixture
-def api() -> Api:
-    return Api()
+def api(monkeypatch: pytest.MonkeyPatch) -> Api:
+    made = Api()
+    monkeypatch.setattr(client, "look", made.look)
+    return made
 
 
 @pytest.fixture

@@ -94,9 +94,9 @@ class Sequence:
         self.world.admission.limit_of = lambda _: self.limited
         write = self.world.store.write
 
-        def sometimes(unit: Callable[[Connection], Any]) -> asyncio.Future[Any]:
+        def sometimes(unit: Callable[[Connection], Any], *, urgent: bool = True) -> asyncio.Future[Any]:
             if not self.refuses or self.random.random() > REFUSED:
-                return write(unit)
+                return write(unit, urgent=urgent)
             refused: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
             refused.set_exception(StateError("the disk refused"))
             return refused
