@@ -264,7 +264,8 @@ class Supervisor:
 
     async def _open(self, session: str, agent: str) -> _Runner:
         """A runner for a session that is cold: the one that stands by, if it has this agent. Raises OSError."""
-        runner, self._standby = self._standby, None
+        async with self._one_standby:  # one that is just being started is worth waiting for
+            runner, self._standby = self._standby, None
         if runner is not None and (runner.agent != agent or not is_alive(runner.root)):
             self._end(runner, _STOPPED)
             runner = None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.testing import patience
 from sled.agents.claude import create
 from sled.agents.live import TEXT_EVERY_S
 from sled.protocol import Note, Started, TextDelta, Tool, ToolDone
@@ -282,10 +283,7 @@ async def test_a_cli_that_never_comes_up_is_a_crash(talk: Conversation, workspac
 async def test_close_in_the_middle_of_a_turn(talk: Conversation, api: ClaudeApi) -> None:
     run = talk.start(script({"text": "x" * 100, "sse": "stall"}))
     await talk.seen(lambda event: isinstance(event, TextDelta))
-    started = time.monotonic()
-    await talk.agent.close()
-
-    assert time.monotonic() - started < 1
+    await asyncio.wait_for(talk.agent.close(), 1 * patience())
     assert cli_processes() == []
     await run
 

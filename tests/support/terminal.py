@@ -23,6 +23,10 @@ from tests.support.screen import Screen
 UP, BACKSPACE, ENTER, CTRL_C, CTRL_D, LEFT = "\x1b[A", "\x7f", "\r", "\x03", "\x04", "\x1b[D"
 
 
+#: Looks at which a program has to sleep until it is taken to wait for its person.
+_STILL = 20
+
+
 class Terminal:
     """Use `at_terminal`."""
 
@@ -46,10 +50,17 @@ class Terminal:
             raise AssertionError("the screen:\n" + "\n".join(self.screen.all)) from None
 
     async def waits(self, within_s: float = 15) -> None:
-        """Look until the program waits: a signal that comes between a prompt and the read behind it would be lost."""
+        """Look until the program waits: a signal that comes between a prompt and the read behind it would be lost.
+
+        It waits when it sleeps at one look after the other, and has not been awake in between.
+        """
+        program, before, looks = psutil.Process(self.process.pid), -1, 0
         async with asyncio.timeout(within_s * patience()):
-            while psutil.Process(self.process.pid).status() != psutil.STATUS_SLEEPING:
+            while looks < _STILL:
                 await self._look()
+                waits = program.num_ctx_switches().voluntary
+                still = program.status() == psutil.STATUS_SLEEPING and waits == before
+                before, looks = waits, looks + 1 if still else 0
 
     async def ends(self, within_s: float = 15) -> int:
         """Look until the program has ended; its exit code."""
