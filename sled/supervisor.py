@@ -30,6 +30,8 @@ MAX_WARM = 8
 #: Seconds that a runner stands by for a session that is cold: a working day, so that a morning's first turn is quick
 #: too where somebody worked the evening before, and a project that nobody uses holds no memory for it.
 STAND_BY_S = 16 * 3600.0
+#: Seconds after a run until another one is started to stand by: what follows from the run's end goes first.
+REST_S = 3.0
 #: Notes that may go with the end of a run.
 MAX_NOTES = 20
 #: What Python is told to run as a runner.
@@ -106,6 +108,9 @@ class Supervisor:
         #: A runner that has loaded its agent and waits for a session that is cold.
         self._standby: _Runner | None = None
         self._one_standby = asyncio.Lock()
+        #: The agent that it is to have, and when it is started.
+        self._wanted = ""
+        self._soon: asyncio.TimerHandle | None = None
         self._closing = False
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -121,10 +126,12 @@ class Supervisor:
         for run in self._journal.unfinished():
             self._record(run, msgspec.structs.replace(_CRASHED, survivors=survivors))
 
-    def stand_by(self, agent: str) -> None:
-        """Have a runner load an agent now, if that takes long, so that the next cold session need not wait for it."""
+    def stand_by(self, agent: str, after_s: float = 0.0) -> None:
+        """Have a runner load an agent, if that takes long, so that the next cold session need not wait for it."""
         if agents.takes_long_to_load(agent) and not self._closing:
-            self._in_background(self._stand_by(agent))
+            self._wanted = agent
+            if self._soon is None:
+                self._soon = asyncio.get_running_loop().call_later(after_s, self._now_stand_by)
 
     async def start(self, run: Run) -> None:
         """Journal the run, then hand it to its session's runner. A run that is already known is left alone."""
@@ -212,6 +219,8 @@ class Supervisor:
     async def close(self) -> None:
         """End everything; runs under way are interrupted."""
         self._closing = True
+        if self._soon is not None:
+            self._soon.cancel()
         for runner in [*self._runners.values(), *([self._standby] if self._standby is not None else [])]:
             self._end(runner, _STOPPED)
         # A runner's end closes its channel, and that ends its listener.
@@ -244,6 +253,10 @@ class Supervisor:
         if runner is not None:
             await self._end(runner, _CRASHED)
         return await self._open(session, agent)
+
+    def _now_stand_by(self) -> None:
+        self._soon = None
+        self._in_background(self._stand_by(self._wanted))
 
     async def _stand_by(self, agent: str) -> None:
         async with self._one_standby:
@@ -346,7 +359,7 @@ class Supervisor:
             self._record(turn.run.run, end)
             turn.over.set()
             self._in_background(self._around.left(turn.run))
-            self.stand_by(turn.run.agent)
+            self.stand_by(turn.run.agent, REST_S)
 
     def _keep_warm(self, runner: _Runner, seconds: float) -> None:
         loop = asyncio.get_running_loop()

@@ -85,7 +85,7 @@ async def test_out_of_memory_and_a_fork_bomb_stay_inside(tmp_path: Path, engine:
         await until((gateway.projects / "demo" / "bomb").exists, 30)
         began = time.monotonic()
         assert await gateway.said("a neighbour", "m4", "two") == "You said:\na neighbour"
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 5 * patience()
         stopped = await gateway.said("stop", "s", "one")
         assert "Stopped the run" in stopped
         await asyncio.wait_for(run, 30 * patience())

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from gateway.testing import patience
 from tests.support.huskies import Huskies
 from tests.support.other_server import other_server
 from tests.support.slack_server import SECRET, SlackServer, refusing
@@ -135,7 +136,7 @@ async def test_platforms_that_say_nothing_do_not_hold_it_up(tmp_path: Path) -> N
         with Huskies(tmp_path, config) as huskies:
             began = time.monotonic()
             done = await huskies("doctor")
-            assert time.monotonic() - began < 18, "15 s, and a Python that starts on a busy machine"
+            assert time.monotonic() - began < 18 * patience(), "15 s, and a Python that starts on a busy machine"
             told = lines(done.out)
             for name in ("slack.bot_token", "slack.app_token", "whatsapp.account", "matrix.homeserver", "public_url"):
                 assert told[name].startswith("BROKEN"), told

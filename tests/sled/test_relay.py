@@ -131,7 +131,7 @@ async def test_a_request_waits_for_the_gateway(http: aiohttp.ClientSession, url:
     returned = time.monotonic()
     async with serving(wire, ROUTES):
         assert await request == (200, "got 2000000")
-    assert time.monotonic() - returned < 1
+    assert time.monotonic() - returned < 1 * patience()
 
 
 async def test_a_request_that_was_dropped_before_an_answer_is_sent_again(
@@ -279,7 +279,7 @@ async def test_a_run_survives_the_gateway_mid_stream(house: tuple[House, ClaudeA
         finished = await run
 
     assert (finished.ending, finished.text) == ("answered", "hello " * 20)
-    assert time.monotonic() - returned < 2
+    assert time.monotonic() - returned < 2 * patience()
     assert len(api.main) == 2
 
 
@@ -300,5 +300,5 @@ async def test_a_run_survives_the_gateway_mid_tool(house: tuple[House, ClaudeApi
     async with home.gateway():
         assert (await run).text == "done"
 
-    assert time.monotonic() - returned < 1.5
+    assert time.monotonic() - returned < 1.5 * patience()
     assert len(api.main) == 2

@@ -133,7 +133,7 @@ async def test_what_is_too_much_is_refused(post: Post) -> None:
     ]:
         began = time.monotonic()
         assert (await post.server.raw(PATH, body, signed | headers))[0] == status, body[:20]
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 1 * patience()
     assert post.recorder.offered == []
 
     async def chunks() -> AsyncIterator[bytes]:
@@ -153,12 +153,12 @@ async def test_slow_bodies_and_headers_are_cut_off(post: Post) -> None:
         writer.write(head if number % 2 else body)
     began = time.monotonic()
     await post.server.say("a real one")
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 3 * patience()
     ends = [asyncio.create_task(reader.read()) for reader, _ in slow]
     try:
         async with asyncio.timeout(12 * patience()):
             await asyncio.gather(*ends, return_exceptions=True)
-        assert time.monotonic() - began < 12
+        assert time.monotonic() - began < 12 * patience()
     finally:
         for task in ends:
             task.cancel()

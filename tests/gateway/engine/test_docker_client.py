@@ -270,7 +270,7 @@ async def test_threads_come_back_from_a_frozen_engine_together(calls: Client, fa
         await version(calls, 0.2)
     calls.trouble = ""
     await asyncio.gather(*(down(calls, 5) for _ in range(39)))
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 4 * patience()
 
 
 async def test_closing_waits_for_no_thread(fake: FakeEngine) -> None:
@@ -279,7 +279,7 @@ async def test_closing_waits_for_no_thread(fake: FakeEngine) -> None:
     await down(calls, 0.3)
     began = time.monotonic()
     calls.close()
-    assert time.monotonic() - began < 0.1
+    assert time.monotonic() - began < 0.1 * patience()
 
 
 def test_a_process_ends_soon_with_calls_under_way(fake: FakeEngine) -> None:
@@ -339,7 +339,7 @@ async def test_a_build_that_froze_before_its_first_word_is_not_waited_for(calls:
     began = time.monotonic()
     with pytest.raises(asyncio.CancelledError):
         await building
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 2 * patience()
 
 
 async def test_a_build_may_be_silent_for_so_long_only(calls: Client, fake: FakeEngine) -> None:

@@ -231,7 +231,7 @@ async def test_a_newer_connection_replaces_the_older_at_once(wires: Wires) -> No
     older = await wires.hello(journal="old")
     began = time.monotonic()
     newer = await wires.hello(journal="new")
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 0.5 * patience()
     assert wires.sleds.journal(1) == "new"
     assert await closed(older) is not None
     await wires.sleds.send(1, Ack(run="r"))
@@ -432,7 +432,7 @@ async def test_the_end_of_the_server_does_not_wait_for_silent_sleds(wires: Wires
     await until(lambda: len(wires.listener.connected) == 2)
     began = time.monotonic()
     await wires.sleds.stop()
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 4 * patience()
     for writer in writers:
         writer.close()
 
