@@ -13,7 +13,7 @@ run: install
 install: .venv/all.done
 
 test: .venv/dev.done $(SYNAPSE)/done $(if $(shell sh -c 'command -v npm'),$(PEERS)/done)
-	HUSKIES_SYNAPSE_PYTHON=$(SYNAPSE)/bin/python HUSKIES_PEERS=$(PEERS) $(BIN)/python -m $(if $(ARGS),pytest $(ARGS),tests.lanes $(BUSY))
+	HUSKIES_SYNAPSE_PYTHON=$(SYNAPSE)/bin/python HUSKIES_PEERS=$(PEERS) $(BIN)/python -m $(if $(ARGS),pytest $(ARGS),tests.lanes $(LANES))
 
 check: .venv/dev.done
 	$(BIN)/ruff check .

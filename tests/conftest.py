@@ -33,16 +33,27 @@ from tests.support.synapse import Synapse, python_of_synapse
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--sample", metavar="SEED", help="of the slow tests run a third, chosen by this word")
     parser.addoption("--tenth", metavar="SEED", help="run a tenth of the tests, chosen by this word")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    seed: str | None = config.getoption("--tenth")
-    if seed is not None:
-        chosen = [item for item in items if zlib.crc32(f"{seed} {item.nodeid}".encode()) % 10 == 0]
-        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    sample: str | None = config.getoption("--sample")
+    tenth: str | None = config.getoption("--tenth")
+
+    def runs(item: pytest.Item) -> bool:
+        left_out = sample is not None and item.get_closest_marker("slow") and not _chosen(item, sample, 3)
+        return not left_out and (tenth is None or _chosen(item, tenth, 10))
+
+    chosen = [item for item in items if runs(item)]
+    if len(chosen) < len(items):
+        config.hook.pytest_deselected(items=[item for item in items if not runs(item)])
         items[:] = chosen
+
+
+def _chosen(item: pytest.Item, seed: str, one_in: int) -> bool:
+    return zlib.crc32(f"{seed} {item.nodeid}".encode()) % one_in == 0
 
 
 @pytest.hookimpl(tryfirst=True, hookwrapper=True)

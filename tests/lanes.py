@@ -1,11 +1,11 @@
-"""Every test, in four lanes at once: whole gateways, what uses the engine, what mostly waits, and the rest.
+"""Every test, in five lanes at once: whole gateways, platforms, what uses the engine, what mostly waits, and the rest.
 
-    python -m tests.lanes [--busy [SEED]]
+    python -m tests.lanes [--sample SEED] [--busy [SEED]]
 
 The lanes share no port, no folder and no container. The rest is shown as it goes; what the others said follows when
-they have ended. With `--busy`, a tenth of the tests, chosen by SEED, runs after that on a machine that is kept busy by
-others: stress-ng on every core and on the disk, and a gateway on the ports that one has by default. Exit code 0 if all
-lanes are green.
+they have ended. With `--sample`, a third of the slow tests runs, chosen by SEED. With `--busy`, a tenth of all, chosen
+by its SEED, runs after that on a machine that is kept busy by others: stress-ng on every core and on the disk, and a
+gateway on the ports that one has by default. Exit code 0 if all lanes are green.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from typing import IO
 from gateway.testing import LANES_VARIABLE
 
 LANES = {
-    "the rest": ("-m", "not docker and not waits", "--ignore=tests/integration"),
+    "the rest": ("-m", "not docker and not waits", "--ignore=tests/integration", "--ignore=tests/transports"),
+    "platforms": ("-m", "not docker and not waits", "tests/transports"),
     "whole gateways": ("-m", "not docker and not waits", "tests/integration"),
     "the engine": ("-m", "docker and not waits"),
     "what waits": ("-m", "waits"),
@@ -54,16 +55,17 @@ def _die_with_parent() -> None:
 def _start(chosen: tuple[str, ...], output: IO[bytes] | None) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "pytest", *chosen]
     environment = {**os.environ, LANES_VARIABLE: str(len(LANES))}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of processes would compile everything anew
     return subprocess.Popen(command, env=environment, stdout=output, stderr=output, preexec_fn=_die_with_parent)
 
 
-def _all_at_once() -> dict[str, int]:
+def _all_at_once(how: tuple[str, ...]) -> dict[str, int]:
     """The exit code of each lane."""
     (first, shown), *others = LANES.items()
     with contextlib.ExitStack() as stack:
         logs = {name: stack.enter_context(tempfile.TemporaryFile()) for name, _ in others}
-        running = {name: _start(chosen, logs[name]) for name, chosen in others}
-        codes = {first: _start(shown, None).wait()}
+        running = {name: _start((*chosen, *how), logs[name]) for name, chosen in others}
+        codes = {first: _start((*shown, *how), None).wait()}
         for name, lane in running.items():
             codes[name] = lane.wait()
             logs[name].seek(0)
@@ -102,21 +104,23 @@ def _load() -> Iterator[None]:
                 other.wait(30)
 
 
-def _busy(seed: str) -> int:
+def _busy(seed: str, how: tuple[str, ...]) -> int:
     print(f"\n--- on a busy machine: --tenth {seed} ---", flush=True)
     with _load():
-        return _start((*BUSY, "--tenth", seed, "-q"), None).wait()
+        return _start((*BUSY, *how, "--tenth", seed, "-q"), None).wait()
 
 
 def main() -> int:
     parser = argparse.ArgumentParser()
+    parser.add_argument("--sample", metavar="SEED")
     parser.add_argument("--busy", nargs="?", const=secrets.token_hex(3), metavar="SEED")
     parser.add_argument("--only-busy", action="store_true", help="nothing but that")
     given = parser.parse_args()
     began = time.monotonic()
-    codes = {} if given.only_busy else _all_at_once()
+    how = ("--sample", given.sample) if given.sample else ()
+    codes = {} if given.only_busy else _all_at_once(how)
     if given.busy:
-        codes["a busy machine"] = _busy(given.busy)
+        codes["a busy machine"] = _busy(given.busy, how)
     took = time.monotonic() - began
     print(f"{', '.join(f'{name}: {code}' for name, code in codes.items())} after {took:.0f} s")
     return max(codes.values(), default=0)

@@ -24,6 +24,7 @@ def assert_nothing_left(gateway: ContainerGateway, name: str = "demo") -> None:
     assert not (gateway.projects / name).exists()
 
 
+@pytest.mark.slow
 async def test_words_that_cannot_work(gateway: ContainerGateway) -> None:
     await gateway.start()
     for text, told in {
@@ -44,6 +45,7 @@ async def test_words_that_cannot_work(gateway: ContainerGateway) -> None:
     assert await gateway.said("hello", "h") == "You said:\nhello"
 
 
+@pytest.mark.slow
 async def test_ports_that_are_used_up_or_somebody_elses(tmp_path: Path, engine: None) -> None:
     first, second, third = take_ports(3)
     ports = f"{first}-{third}"
@@ -83,6 +85,7 @@ async def test_no_base_image_and_no_registry(tmp_path: Path, engine: None) -> No
         assert gateway.images() == []
 
 
+@pytest.mark.slow
 async def test_a_build_that_fails_shows_its_last_lines(tmp_path: Path, engine: None) -> None:
     sources = tmp_path / "company.sources"
     sources.write_text("Types: deb\nURIs: http://127.0.0.1:9/debian\nSuites: trixie\nComponents: main\nTrusted: yes\n")
@@ -102,6 +105,7 @@ async def test_a_build_that_fails_shows_its_last_lines(tmp_path: Path, engine: N
         assert names("ps", "-aq") == before, "no container of the build is left"
 
 
+@pytest.mark.slow
 async def test_an_image_that_breaks_the_contract_is_refused(tmp_path: Path, engine: None) -> None:
     """A base of the operator's own in which git does not work."""
     warm = names("images", "huskies-tests-base", "--format", "{{.Repository}}:{{.Tag}}")[0]  # has all packages already

@@ -70,6 +70,7 @@ async def test_deleted_and_made_again_it_is_the_same_place(gateway: ContainerGat
     assert not gateway.paths("demo").folder.exists()
 
 
+@pytest.mark.slow
 async def test_the_last_python_project_takes_its_layers_along(gateway: ContainerGateway) -> None:
     await gateway.start()
     await gateway.said("new project demo --stack python", "p")
@@ -115,6 +116,7 @@ async def test_killed_at_every_arrow_it_converges_and_leaves_nothing(gateway: Co
         assert await gateway.stop() == 0
 
 
+@pytest.mark.slow
 async def test_killed_behind_a_clone_it_converges_too(tmp_path: Path, engine: None) -> None:
     token = "a-token-of-the-forge"
     async with GitServer(tmp_path / "git", token=token) as git:
@@ -148,6 +150,7 @@ async def test_killed_behind_a_clone_it_converges_too(tmp_path: Path, engine: No
             assert gateway.containers() == []
 
 
+@pytest.mark.slow
 async def test_killed_in_the_middle_of_a_rebuild_it_goes_on(gateway: ContainerGateway) -> None:
     await gateway.start()
     await gateway.said("new project demo", "p")
@@ -161,6 +164,7 @@ async def test_killed_in_the_middle_of_a_rebuild_it_goes_on(gateway: ContainerGa
     assert "python" in await gateway.logs_in("demo", "which python")
 
 
+@pytest.mark.slow
 async def test_rebuild_keeps_what_is_yours_and_says_what_changed(gateway: ContainerGateway) -> None:
     await gateway.start()
     await gateway.said("new project demo", "p")

@@ -104,6 +104,7 @@ def write(folder: Path, files: dict[str, str]) -> None:
         os.chown(path, 1000, 1000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stacks", [("rust", "jvm"), ("go", "ruby")], ids="-".join)
 async def test_what_an_editor_finds_really_works(gateway: ContainerGateway, stacks: tuple[str, ...]) -> None:
     """Two at once, since a build waits for disk and network as much as it computes."""
@@ -161,6 +162,7 @@ async def a_second_builds_nothing(gateway: ContainerGateway, stack: str) -> None
     assert PROJECTS[stack].told[0] in reply, "it is told of an image that was built before, too"
 
 
+@pytest.mark.slow
 async def test_a_version_that_is_not_to_be_had_and_a_source_of_ones_own(gateway: ContainerGateway) -> None:
     """Ruby 3.3.99 comes from nowhere: it is asked about. Then what the source adds, seen first."""
     source = gateway.projects / "legacy"
@@ -227,6 +229,7 @@ async def test_two_at_once_build_each_layer_once(gateway: ContainerGateway) -> N
     )
 
 
+@pytest.mark.slow
 async def test_a_devcontainer_is_taken_for_what_can_be_had_of_it(gateway: ContainerGateway) -> None:
     source = gateway.projects / "dev"
     warm = names("images", "huskies-tests-base", "--format", "{{.Repository}}:{{.Tag}}")[0]  # has all packages already

@@ -115,6 +115,7 @@ async def test_a_limit_parks_the_turn_which_goes_on_by_itself_when_it_ends(tmp_p
         assert told == ["done"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["truncate", "stall"])
 async def test_a_stream_that_breaks_or_stalls_is_taken_up_again(tmp_path: Path, how: str) -> None:
     async with scene(tmp_path) as here:
@@ -127,6 +128,7 @@ async def test_a_stream_that_breaks_or_stalls_is_taken_up_again(tmp_path: Path, 
         assert used(row) == (200, 51, 4000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("raw", "kind"),
     [

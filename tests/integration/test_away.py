@@ -17,7 +17,7 @@ KEY = "sk-ant-canary-away"
 @pytest.mark.claude
 @pytest.mark.waits
 @pytest.mark.timeout(500)
-@pytest.mark.parametrize("away_s", [60, 300])
+@pytest.mark.parametrize("away_s", [60, pytest.param(300, marks=pytest.mark.slow)])
 async def test_killed_mid_stream_and_mid_tool_and_away_for_minutes(tmp_path: Path, away_s: float) -> None:
     """The CLI by itself gives up on its API after three minutes; the relay holds what it asks for."""
     async with ClaudeApi(require_key=KEY) as api:

@@ -119,6 +119,7 @@ async def test_what_the_gateway_would_refuse_to_start_with_is_broken(tmp_path: P
             assert "hint   whatsapp.sender: could not be checked: gateway.public_url is not set" in done.out
 
 
+@pytest.mark.waits
 @pytest.mark.timeout(60)
 async def test_platforms_that_say_nothing_do_not_hold_it_up(tmp_path: Path) -> None:
     async def silent(_: web.Request) -> web.Response:

@@ -37,6 +37,7 @@ async def serves(gateway: GatewayProcess, transport: str) -> None:
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.slow
 async def test_slack_turns_and_an_event_again_after_a_restart(
     tmp_path: Path, npm_packages: Path, unused_port: int
 ) -> None:
@@ -90,6 +91,7 @@ async def test_slack_turns_and_an_event_again_after_a_restart(
             assert len(space.posts(space.group, thread)) == 2
 
 
+@pytest.mark.slow
 async def test_whatsapp_turns_and_an_event_again_after_a_restart(
     tmp_path: Path, npm_packages: Path, unused_port: int
 ) -> None:

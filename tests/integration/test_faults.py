@@ -194,6 +194,7 @@ async def test_12_a_limited_conversation_waits_as_told_and_no_other_does(tmp_pat
 # --- 15: very much at once -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 async def test_15_ten_thousand_messages_at_once(tmp_path: Path) -> None:
     rooms, each = 100, 100
@@ -283,6 +284,7 @@ def talkative_server() -> Iterator[str]:
         server.server_close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("log_format", ["text", "json"])
 async def test_30_canary_secrets_are_in_no_log_reply_or_process(tmp_path: Path, log_format: str) -> None:
     with talkative_server() as url:

@@ -27,6 +27,7 @@ async def replies(gateway: GatewayProcess, *, text: str, external_id: str) -> li
     return told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", ["inbox.committed", "turn.claimed", "turn.finished", "outbox.sent"])
 async def test_killed_at_a_point_each_message_is_answered_once(gateway: GatewayProcess, point: str) -> None:
     await gateway.start()
@@ -43,6 +44,7 @@ async def test_killed_at_a_point_each_message_is_answered_once(gateway: GatewayP
     assert await replies(gateway, text="hello", external_id="m2") == ["You said:\nhello"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "point", ["project.reserved", "project.folder", "project.started", "project.prepared", "project.ready"]
 )

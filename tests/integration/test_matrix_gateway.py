@@ -52,6 +52,7 @@ async def talking(
             yield gateway, room
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encrypted", [False, True])
 async def test_killed_after_a_send_before_it_was_recorded(synapse: Synapse, tmp_path: Path, encrypted: bool) -> None:
     """FAULTS 5: the transaction id makes the second send the same event."""
@@ -67,6 +68,7 @@ async def test_killed_after_a_send_before_it_was_recorded(synapse: Synapse, tmp_
         assert room.count("You said:\nhello") == 1
 
 
+@pytest.mark.slow
 async def test_thirty_messages_while_the_gateway_was_away(synapse: Synapse, tmp_path: Path) -> None:
     """FAULTS 9: the gap is filled, everything once and in order."""
     async with talking(synapse, tmp_path) as (gateway, room):
@@ -129,6 +131,7 @@ async def _until(gateway: GatewayProcess, *, running: bool) -> None:
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.slow
 async def test_a_room_that_is_upgraded_while_an_agent_works(synapse: Synapse, tmp_path: Path) -> None:
     """Project, dialogue and the answer go along; after a restart, too."""
     async with talking(synapse, tmp_path) as (gateway, room):

@@ -118,6 +118,7 @@ async def test_a_confirmation_is_a_button(tmp_path: Path, unused_port: int, mode
         assert buttons(outcome) == []
 
 
+@pytest.mark.slow
 @MODES
 async def test_killed_after_a_send_before_it_was_recorded(tmp_path: Path, unused_port: int, mode: str) -> None:
     """FAULTS 5: the next process finds the reply in the history, by its key."""

@@ -87,6 +87,7 @@ async def test_a_conversation(tmp_path: Path) -> None:
         assert "hello **there**" not in gateway.log.read_text()
 
 
+@pytest.mark.slow
 async def test_killed_after_a_send_before_it_was_recorded(tmp_path: Path) -> None:
     """FAULTS 5: sent once, and in doubt until Twilio tells."""
     async with talking(tmp_path) as (gateway, phone):
@@ -103,6 +104,7 @@ async def test_killed_after_a_send_before_it_was_recorded(tmp_path: Path) -> Non
         assert phone.texts().count("You said:\nhello") == 1
 
 
+@pytest.mark.slow
 async def test_killed_after_the_commit(tmp_path: Path) -> None:
     """FAULTS 1, 2 and 7: Twilio hears nothing, posts again, and one run comes of it."""
     async with talking(tmp_path) as (gateway, phone):

@@ -238,6 +238,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.waits
 async def test_a_frozen_gateway_is_noticed_and_its_successor_is_found(yard: Yard) -> None:
     await yard.gateway.close()
     root = Path(__file__).parent.parent.parent
@@ -255,6 +256,7 @@ async def test_a_frozen_gateway_is_noticed_and_its_successor_is_found(yard: Yard
     assert (await yard.answer("@@say x")).text == "x"
 
 
+@pytest.mark.waits
 async def test_a_gateway_that_takes_the_call_but_says_nothing_is_left(yard: Yard) -> None:
     await yard.gateway.close()
     yard.wire.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ import codecs
 import contextlib
 import fcntl
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -94,6 +95,7 @@ def at_terminal(
 
     def in_terminal() -> None:
         die_with_parent()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # what runs in the background of a shell ignores it
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
     process = subprocess.Popen(

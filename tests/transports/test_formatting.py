@@ -99,6 +99,7 @@ def test_every_word_that_an_agent_says_is_there(text: str) -> None:
         assert all(word in sent for word in words if word not in ("http", "https", "mailto"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["marks", "quotes", "a wide table", "a long table", "links"])
 def test_a_hundred_thousand_characters_take_moments(name: str) -> None:
     text = {

@@ -19,7 +19,7 @@ from tests.support.synapse import Synapse
 if TYPE_CHECKING:
     from tests.transports.conftest import World
 
-pytestmark = pytest.mark.synapse
+pytestmark = [pytest.mark.synapse, pytest.mark.slow]
 
 both = pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "encrypted"])
 

@@ -31,7 +31,7 @@ async def proxy(synapse: Synapse) -> AsyncIterator[Proxy]:
 
 
 @both
-@pytest.mark.parametrize("how", ["lose", "hang", "502", "429", "drop"])
+@pytest.mark.parametrize("how", ["lose", pytest.param("hang", marks=pytest.mark.waits), "502", "429", "drop"])
 async def test_a_send_that_failed_is_sent_once(
     world: World, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, how: How, encrypted: bool
 ) -> None:

@@ -144,6 +144,7 @@ async def test_what_is_too_much_is_refused(post: Post) -> None:
         assert answer.status == 413
 
 
+@pytest.mark.waits
 async def test_slow_bodies_and_headers_are_cut_off(post: Post) -> None:
     """FAULTS 25: a slow crowd, and real webhooks are taken all the while."""
     head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\n".encode()

@@ -211,6 +211,7 @@ LARGE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LARGE)
 def test_a_hundred_thousand_characters_take_moments(name: str) -> None:
     began = time.process_time()
