@@ -11,9 +11,13 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gateway import __version__
 from gateway.errors import HuskiesError
+
+if TYPE_CHECKING:
+    from gateway.config import Settings
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +47,7 @@ def main() -> None:
 def make_parser() -> argparse.ArgumentParser:
     """The command line. What a subcommand needs is imported when it is used."""
     parser = argparse.ArgumentParser(prog="huskies", description="Text your sandboxed coding agents.")
-    parser.add_argument("--config", type=Path, help="configuration file; else ./config.toml, ~/.huskies/config.toml")
+    parser.add_argument("--config", type=Path, help="configuration file; else $HUSKIES_CONFIG, ~/.huskies/config.toml")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     # The same option after the subcommand; left out there, it keeps what was said before it.
     config = argparse.ArgumentParser(add_help=False)
@@ -130,10 +134,9 @@ def _version(_: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     gc.disable()  # until the gateway is ready: nothing that is loaded goes away again
     from gateway.app.build import serve
-    from gateway.config import log, settings
+    from gateway.config import log
 
-    file = settings.find_file(arguments.config)
-    values = settings.load(file)
+    values, file = _configuration(arguments)
     terminal = sys.stdin.isatty() and sys.stdout.isatty() and not arguments.pipe
     log.configure(values, terminal=terminal and values.transports.console.enabled)
     asyncio.run(serve(values, file, pipe=arguments.pipe, terminal=terminal))
@@ -143,6 +146,16 @@ def _run(arguments: argparse.Namespace) -> int:
         sys.stdout.flush()
         os._exit(0)
     return 0
+
+
+def _configuration(arguments: argparse.Namespace) -> tuple[Settings, Path | None]:
+    """The configuration, and the file that it is from. Raises ConfigError."""
+    from gateway.config import settings
+
+    file = settings.find_file(arguments.config)
+    if arguments.config is None and (line := settings.overlooked(file)):
+        print(f"huskies: {line}", file=sys.stderr)
+    return settings.load(file), file
 
 
 def _init(arguments: argparse.Namespace) -> int:
@@ -158,20 +171,18 @@ def _init(arguments: argparse.Namespace) -> int:
 
 def _doctor(arguments: argparse.Namespace) -> int:
     from gateway.cli import doctor
-    from gateway.config import settings
     from transports.terminal import inert
 
-    values = settings.load(settings.find_file(arguments.config))
+    values, _ = _configuration(arguments)
     return asyncio.run(doctor.doctor(values, arguments, lambda text: print(inert(text))))
 
 
 def _ask(subcommand: str) -> Callable[[argparse.Namespace], int]:
     def act(arguments: argparse.Namespace) -> int:
         from gateway.cli import subcommands
-        from gateway.config import settings
         from transports.terminal import inert
 
-        values = settings.load(settings.find_file(arguments.config))
+        values, _ = _configuration(arguments)
         # What an agent said reaches a terminal here as it does in the console.
         return asyncio.run(subcommands.SUBCOMMANDS[subcommand](values, arguments, lambda text: print(inert(text))))
 

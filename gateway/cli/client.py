@@ -7,7 +7,7 @@ from typing import Any
 
 import aiohttp
 
-from gateway.config import Settings
+from gateway.config import Settings, trust
 from gateway.config.state_dir import cli_socket
 from gateway.errors import UserError
 
@@ -20,9 +20,13 @@ class NotRunning(UserError):
 
 
 async def call(settings: Settings, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-    """Ask the gateway. Raises NotRunning, UserError."""
+    """Ask the gateway. Raises NotRunning, UserError; StateError for a socket that is not this user's."""
     state_dir = settings.gateway.state_dir
     socket = cli_socket(state_dir)
+    try:
+        trust.check_socket(state_dir, socket)
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotRunning(f"no gateway is running on {state_dir}; type: huskies run") from None
     timeout = aiohttp.ClientTimeout(total=None, connect=5)
     connector = aiohttp.UnixConnector(path=str(socket))
     try:

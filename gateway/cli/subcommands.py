@@ -13,9 +13,10 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from gateway.cli.client import NotRunning, Say, call
-from gateway.config import Secrets, Settings
+from gateway.config import Secrets, Settings, trust
 from gateway.config.secrets import check_key, check_scope, check_value, secrets_file
 from gateway.config.state_dir import lock_state
+from gateway.engine import ProjectPaths, Way
 from gateway.errors import UserError
 
 #: Bytes that are read of a secret; no key is as long.
@@ -92,7 +93,8 @@ async def plan(settings: Settings, arguments: argparse.Namespace, say: Say) -> i
 
 async def ssh(settings: Settings, arguments: argparse.Namespace, _: Say) -> int:
     """Open a shell in a project's container, or run a command there: this process becomes the system's `ssh`."""
-    project = await call(settings, "GET", f"/projects/{_one_name(arguments.name)}")
+    name = _one_name(arguments.name)
+    project = await call(settings, "GET", f"/projects/{name}")
     if not project["ssh"]:
         raise UserError(
             f"{project['name']} runs on the {project['engine']} engine, which has no SSH; open {project['path']}"
@@ -100,9 +102,10 @@ async def ssh(settings: Settings, arguments: argparse.Namespace, _: Say) -> int:
     if project["state"] != "ready":
         raise UserError(f"{project['name']} is {project['state']}; type: huskies send 'up {project['name']}'")
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
+    way = Way.to(ProjectPaths.of(settings.gateway.state_dir, name), name, _port(project["ssh"].get("port")))
     try:
         # ssh takes options after its destination, too: a command that begins with a dash would be some of this host's.
-        os.execvp("ssh", ["ssh", *project["ssh"]["options"], "--", *command])
+        os.execvp("ssh", ["ssh", *way.options, "--", *command])
     except FileNotFoundError:
         raise UserError("there is no ssh on this host; type: apt-get install openssh-client") from None
 
@@ -111,9 +114,11 @@ async def ssh_config(settings: Settings, _: argparse.Namespace, say: Say) -> int
     """Print the SSH configuration of all projects, as the gateway keeps it for `Include`."""
     file = settings.gateway.state_dir / ".ssh" / "config"
     try:
-        say(file.read_text())
+        text = file.read_text()
     except FileNotFoundError:
         raise UserError("no project has SSH yet; type: huskies send 'new project demo'") from None
+    trust.check_state(settings.gateway.state_dir)
+    say(text)
     return 0
 
 
@@ -168,6 +173,13 @@ def _utf8(text: str) -> str:
     except UnicodeEncodeError:
         raise UserError("that is not valid UTF-8; nothing was sent") from None
     return text
+
+
+def _port(told: object) -> int:
+    """A port that the gateway told. What becomes options of `ssh` is made here, and never received."""
+    if isinstance(told, int) and 0 < told < 2**16:
+        return told
+    raise UserError("the gateway that runs here is of another version; start it again: huskies run")
 
 
 def _one_name(name: str) -> str:

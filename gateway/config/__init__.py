@@ -22,4 +22,5 @@ __all__ = [
     "sections",
     "settings",
     "state_dir",
+    "trust",
 ]

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from gateway.config import trust
 from gateway.config.sections import (
     AccessSection,
     AgentSection,
@@ -27,6 +28,9 @@ from gateway.config.sections import (
     TransportsSection,
 )
 from gateway.errors import ConfigError
+
+#: Names the configuration file, like `--config`, which comes before it.
+CONFIG_VARIABLE = "HUSKIES_CONFIG"
 
 
 class Settings(BaseSettings):
@@ -65,16 +69,42 @@ class Settings(BaseSettings):
 
 
 def find_file(given: Path | None) -> Path | None:
-    """The configuration file to use; None for the built-in defaults.
+    """The configuration file to use: `given`, the one that HUSKIES_CONFIG names, or that in the home; None: defaults.
 
-    Raises ConfigError when the given one does not exist.
+    Never one of the current folder that nobody named: people work in folders in which agents write, and whoever writes
+    the configuration decides what the command does.
+
+    Raises ConfigError when the named one does not exist.
     """
-    if given is not None:
-        if not _is_file(given):
-            raise ConfigError(f"there is no configuration file {given}; copy config.example.toml there")
-        return given
-    candidates = (Path("config.toml"), Path("~/.huskies/config.toml").expanduser())
-    return next((path for path in candidates if _is_file(path)), None)
+    named = given or named_file()
+    if named is not None:
+        if not _is_file(named):
+            raise ConfigError(f"there is no configuration file {named}; copy config.example.toml there")
+        return named
+    return home_file() if _is_file(home_file()) else None
+
+
+def named_file() -> Path | None:
+    """The file that the environment names."""
+    named = os.environ.get(CONFIG_VARIABLE, "")
+    return Path(named) if named else None
+
+
+def home_file() -> Path:
+    """The file that is used when nobody names one."""
+    return Path("~/.huskies/config.toml").expanduser()
+
+
+def overlooked(used: Path | None) -> str:
+    """A line about a config.toml in the current folder that is not used; empty where there is none, or one is named."""
+    here = Path("config.toml")
+    try:
+        if named_file() or not here.is_file() or (used is not None and here.samefile(used)):
+            return ""
+    except OSError:  # not ours to look at
+        return ""
+    instead = used or "no file"
+    return f"./config.toml is not used ({instead} is); if it is yours, type: huskies --config config.toml"
 
 
 def _is_file(path: Path) -> bool:
@@ -96,6 +126,7 @@ def load(file: Path | None) -> Settings:
     if file is not None:
         import tomllib  # not needed for the defaults
 
+        trust.check_file(file)
         try:
             values = tomllib.loads(file.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

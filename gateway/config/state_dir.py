@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from gateway.config import trust
 from gateway.errors import StateError, StateLocked
 
 
@@ -27,10 +28,11 @@ def lock_state(state_dir: Path) -> Iterator[None]:
     """Be the only gateway on a state directory; make it, 0700, if need be. Raises StateLocked, StateError."""
     folder = state_dir / ".gateway"
     try:
-        state_dir.mkdir(parents=True, exist_ok=True)
+        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        trust.check_state(state_dir)
         state_dir.chmod(0o700)
         folder.mkdir(exist_ok=True, mode=0o700)
-        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise StateError(
             f"the state directory {state_dir} cannot be used: {error.strerror}; set gateway.state_dir"

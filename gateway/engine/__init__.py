@@ -2,6 +2,7 @@
 
 from gateway.engine.engine import Engine, LogOf, Prepared
 from gateway.engine.spec import ProjectPaths, SledSpec
+from gateway.engine.way import Way
 
 __all__ = [
     "Engine",
@@ -9,9 +10,11 @@ __all__ = [
     "Prepared",
     "ProjectPaths",
     "SledSpec",
+    "Way",
     "build_times",
     "container",
     "docker",
     "log_file",
     "process",
+    "way",
 ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakValueDictionary
 
-from gateway.engine import Engine, ProjectPaths, SledSpec
+from gateway.engine import Engine, ProjectPaths, SledSpec, Way
 from gateway.errors import UserError
 from gateway.projects import ssh
 from gateway.projects.places import Places
@@ -119,9 +119,11 @@ class Registry:
             environment=stored(project).own.environment,
         )
 
-    def access(self, project: Project) -> ssh.Way | None:
+    def access(self, project: Project) -> Way | None:
         """How to get in over SSH; None where the engine has none."""
-        return ssh.Way.to(self.spec(project)) if self.engine.isolated and project.image else None
+        if not self.engine.isolated or not project.image or project.ssh_port is None:
+            return None
+        return Way.to(self.paths(project), project.name, project.ssh_port)
 
     @property
     def include_line(self) -> str:

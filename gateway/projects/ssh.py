@@ -8,76 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateway.engine import ProjectPaths, SledSpec
+from gateway.engine import ProjectPaths, SledSpec, Way
 from gateway.engine.container import group, passwd
+from gateway.engine.way import HOST, USER, quoted
 from gateway.errors import EngineError
 
 if TYPE_CHECKING:
     from asyncssh import SSHKey
 
-USER = "huskies"
-HOST = "127.0.0.1"
 #: Seconds between tries to log in to a server that is starting, and that one try may take.
 _RETRY_S = 0.02
 _TRY_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """How to get into one project."""
-
-    name: str
-    port: int
-    key: Path
-    known_hosts: Path
-
-    @classmethod
-    def to(cls, spec: SledSpec) -> Way:
-        """The way into the project of a spec."""
-        return cls(spec.project, spec.ssh_port, spec.paths.client_key, spec.paths.known_hosts)
-
-    @property
-    def alias(self) -> str:
-        """The host's name in the Include file."""
-        return f"huskies-{self.name}"
-
-    @property
-    def line(self) -> str:
-        """The plain command, for any terminal and editor."""
-        return f"ssh {USER}@{HOST} -p {self.port} -i {_quoted(self.key)}"
-
-    @property
-    def block(self) -> str:
-        """The same for an SSH configuration; the host key is pinned."""
-        return (
-            f"Host {self.alias}\n"
-            f"    HostName {HOST}\n"
-            f"    Port {self.port}\n"
-            f"    User {USER}\n"
-            f"    IdentityFile {_value(self.key)}\n"
-            "    IdentitiesOnly yes\n"
-            f"    HostKeyAlias {self.alias}\n"
-            f"    UserKnownHostsFile {_value(self.known_hosts)}\n"
-            "    StrictHostKeyChecking yes\n"
-        )
-
-    @property
-    def options(self) -> list[str]:
-        """Arguments that make the system's `ssh` do as the block says."""
-        return [
-            *("-p", str(self.port), "-o", f"IdentityFile={_value(self.key)}"),
-            *("-o", "IdentitiesOnly=yes"),
-            *("-o", f"HostKeyAlias={self.alias}"),
-            *("-o", f"UserKnownHostsFile={_value(self.known_hosts)}"),
-            *("-o", "StrictHostKeyChecking=yes"),
-            f"{USER}@{HOST}",
-        ]
 
 
 def config_file(state_dir: Path) -> Path:
@@ -87,7 +32,7 @@ def config_file(state_dir: Path) -> Path:
 
 def include_line(state_dir: Path) -> str:
     """What makes the aliases known to every SSH client of this user."""
-    return f"Include {_quoted(config_file(state_dir))}"
+    return f"Include {quoted(config_file(state_dir))}"
 
 
 def write_config(state_dir: Path, ways: Sequence[Way]) -> None:
@@ -215,16 +160,6 @@ async def _try(way: Way, within_s: float) -> str:
     except (OSError, ValueError, asyncssh.Error) as error:  # for a file that is not a key, a ValueError
         return str(error) or type(error).__name__
     return "" if done.exit_status == 0 else f"`true` ended with {done.exit_status}: {str(done.stderr)[-200:]}"
-
-
-def _quoted(path: Path) -> str:
-    """A path as a shell takes it; one without anything special stays as it is."""
-    return shlex.quote(str(path))
-
-
-def _value(path: Path) -> str:
-    """A path as a value in an SSH configuration, where % begins what `ssh` replaces."""
-    return '"{}"'.format(str(path).replace("%", "%%"))
 
 
 def _write(file: Path, data: bytes, mode: int) -> None:

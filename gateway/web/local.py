@@ -106,7 +106,7 @@ class LocalApi:
     def _ssh(self, project: Project) -> dict[str, object]:
         """How to get in; empty where there is no SSH."""
         way = self._services.projects.access(project)
-        return {} if way is None else {"alias": way.alias, "line": way.line, "options": way.options}
+        return {} if way is None else {"alias": way.alias, "line": way.line, "port": way.port}
 
     def _describe(self, project: Project) -> dict[str, object]:
         projects = self._services.projects

@@ -58,7 +58,7 @@ class Huskies(GatewayProcess):
         """Start `huskies ARGUMENTS` in the folder, which holds its config.toml."""
         process = subprocess.Popen(
             [sys.executable, "-m", "gateway", *arguments],
-            env={**clean_environment(), "HOME": str(self.folder), **environment},
+            env={**clean_environment(), "HOME": str(self.folder), "HUSKIES_CONFIG": "config.toml", **environment},
             cwd=self.folder,
             stdin=stdin,
             stdout=subprocess.PIPE,

@@ -100,7 +100,7 @@ def at_terminal(
 
     process = subprocess.Popen(
         [sys.executable, "-m", "gateway", *arguments],
-        env={**clean_environment(), "HOME": str(huskies.folder), "TERM": term},
+        env={**clean_environment(), "HOME": str(huskies.folder), "HUSKIES_CONFIG": "config.toml", "TERM": term},
         cwd=huskies.folder,
         stdin=tty,
         stdout=tty,

@@ -33,7 +33,7 @@ class Asker:
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
             raise UserError(
                 "huskies init asks its questions in a terminal, and this is not one; copy config.example.toml to "
-                "config.toml and fill it in"
+                "~/.huskies/config.toml and fill it in"
             )
         self.say = say
 

@@ -13,7 +13,7 @@ from tomlkit.items import InlineTable
 
 from gateway.cli.init.asker import masked
 from gateway.config import Settings, private_file
-from gateway.config.settings import SECRET_KEYS, load, validated
+from gateway.config.settings import SECRET_KEYS, home_file, load, validated
 from gateway.errors import ConfigError
 
 _BEGIN = "# Written by `huskies init`. config.example.toml has every key.\n"
@@ -100,6 +100,8 @@ class Draft:
         """Replace the file, 0600. Raises ConfigError."""
         self.settings()
         try:
+            if self.file == home_file():
+                self._target.parent.mkdir(mode=0o700, exist_ok=True)
             private_file.write(self._target, tomlkit.dumps(self._document))
         except OSError as error:
             raise ConfigError(f"{self.file} cannot be written: {error.strerror}; nothing was changed") from error
@@ -110,6 +112,8 @@ def _writable(file: Path) -> Path:
     target = file.resolve()
     if target.exists() and not target.is_file():
         raise ConfigError(f"{file} is not a file; name another one with --config")
+    if file == home_file() and target.parent.parent.is_dir():
+        return target  # its folder is huskies' own, and is made with the file
     if not target.parent.is_dir():
         raise ConfigError(f"there is no folder {target.parent}; type: mkdir -p {target.parent}")
     if not os.access(target.parent, os.W_OK | os.X_OK):

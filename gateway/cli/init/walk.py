@@ -17,7 +17,7 @@ from gateway.cli.init.one_platform import OnePlatform
 from gateway.config import Credential, Secrets, git_identity
 from gateway.config.secrets import ALL, KEYS, check_value, secrets_file
 from gateway.config.sections import GitSection
-from gateway.config.settings import find_file
+from gateway.config.settings import home_file, named_file
 from gateway.config.state_dir import cli_socket
 from gateway.engine import docker
 from gateway.errors import StateError, UserError
@@ -49,7 +49,7 @@ def run(given: Path | None, say: Say) -> int:
         KeyboardInterrupt, EOFError: the person left; nothing was written.
     """
     asker = Asker(say)
-    draft = Draft(given or find_file(None) or Path("config.toml"))
+    draft = Draft(given or named_file() or home_file())
     asker.tell(_BEGIN.format(file=draft.file.absolute()))
     then = _platforms(asker, draft)
     _identity(asker, draft)

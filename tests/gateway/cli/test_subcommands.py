@@ -11,8 +11,9 @@ import pytest
 
 from gateway.cli import subcommands
 from gateway.config import Settings
+from gateway.engine import ProjectPaths, Way
 
-OPTIONS = ["-p", "22200", "-o", "StrictHostKeyChecking=yes", "huskies@127.0.0.1"]
+OPTIONS = Way.to(ProjectPaths.of(Settings().gateway.state_dir, "demo"), "demo", 22200).options
 
 
 class Became(Exception):
@@ -25,7 +26,7 @@ def became(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
 
     async def call(*_: object) -> dict[str, Any]:
-        return {"name": "demo", "state": "ready", "ssh": {"options": OPTIONS}}
+        return {"name": "demo", "state": "ready", "ssh": {"port": 22200}}
 
     def execvp(program: str, arguments: list[str]) -> None:
         assert program == arguments[0]

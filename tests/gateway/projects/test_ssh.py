@@ -14,11 +14,11 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-from gateway.engine import ProjectPaths, SledSpec
+from gateway.engine import ProjectPaths, SledSpec, Way
 from gateway.engine.container import group, passwd
 from gateway.errors import EngineError
 from gateway.projects import ssh
-from gateway.projects.ssh import Way, answers, config_file, forget_client_key, furnish, include_line, write_config
+from gateway.projects.ssh import answers, config_file, forget_client_key, furnish, include_line, write_config
 from gateway.testing import patience
 from tests.support.ssh_engine import SshServer
 
@@ -179,8 +179,14 @@ async def test_the_fingerprint_is_what_a_client_shows(spec: SledSpec) -> None:
 
 # --- what people paste -----------------------------------------------------------------------------------------------
 
-PLAIN = Way.to(make_spec(Path("/state")))
-SPACED = Way.to(make_spec(Path("/my state")))
+
+def way_to(spec: SledSpec) -> Way:
+    """The way into the project of a spec."""
+    return Way.to(spec.paths, spec.project, spec.ssh_port)
+
+
+PLAIN = way_to(make_spec(Path("/state")))
+SPACED = way_to(make_spec(Path("/my state")))
 
 
 def test_the_line() -> None:
@@ -199,6 +205,8 @@ def test_the_block() -> None:
         "    HostKeyAlias huskies-demo\n"
         '    UserKnownHostsFile "/my state/demo/known_hosts"\n'
         "    StrictHostKeyChecking yes\n"
+        "    ForwardAgent no\n"
+        "    ForwardX11 no\n"
     )
 
 
@@ -222,7 +230,7 @@ WANTED = {
 def test_the_systems_ssh_understands_file_options_and_include_line(tmp_path: Path, folder: str) -> None:
     state = tmp_path / folder
     state.mkdir()
-    ways = [Way.to(make_spec(state)), Way.to(make_spec(state, 22201, "other"))]
+    ways = [way_to(make_spec(state)), way_to(make_spec(state, 22201, "other"))]
     write_config(state, ways)
     own = tmp_path / "config"
     own.write_text(f"{include_line(state)}\nHost *\n    User somebody\n")
@@ -291,7 +299,7 @@ async def refused(way: Way, within_s: float = 0.5) -> str:
 async def test_the_projects_key_is_let_in(server: SshServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "no-agent"))
     async with server:
-        await answers(Way.to(server.spec), 10)
+        await answers(way_to(server.spec), 10)
     assert server.commands == ["true"]
 
 
@@ -300,7 +308,7 @@ async def test_another_host_key_is_not_trusted(server: SshServer, tmp_path: Path
     server.host_key = tmp_path / "another"
     server.host_key.write_bytes(asyncssh.generate_private_key("ssh-ed25519").export_private_key())
     async with server:
-        assert "Host key is not trusted" in await refused(Way.to(server.spec))
+        assert "Host key is not trusted" in await refused(way_to(server.spec))
     assert server.commands == []
 
 
@@ -308,40 +316,40 @@ async def test_a_key_that_the_server_does_not_know_is_told(server: SshServer) ->
     async with server:
         forget_client_key(server.spec.paths)
         await furnish(server.spec)
-        assert "Permission denied" in await refused(Way.to(server.spec))
+        assert "Permission denied" in await refused(way_to(server.spec))
 
 
 async def test_a_shell_that_fails_is_told_in_its_own_words(server: SshServer) -> None:
     server.exit_status = 127
     async with server:
-        assert await refused(Way.to(server.spec)) == "`true` ended with 127: so it is\n"
+        assert await refused(way_to(server.spec)) == "`true` ended with 127: so it is\n"
     assert len(server.commands) > 1, "it may be on its way up: it is asked again"
 
 
 async def test_a_command_that_hangs_is_not_waited_for(server: SshServer) -> None:
     server.hangs = True
     async with server:
-        assert await refused(Way.to(server.spec)) == "it did not answer"
+        assert await refused(way_to(server.spec)) == "it did not answer"
 
 
 async def test_a_port_that_says_nothing_is_not_waited_for(server: SshServer) -> None:
     with socket.create_server(("127.0.0.1", server.spec.ssh_port)):
-        assert await refused(Way.to(server.spec)) == "it did not answer"
+        assert await refused(way_to(server.spec)) == "it did not answer"
 
 
 async def test_nobody_there(server: SshServer) -> None:
-    assert "Connect call failed" in await refused(Way.to(server.spec), 0.2)
+    assert "Connect call failed" in await refused(way_to(server.spec), 0.2)
 
 
 @pytest.mark.parametrize("file", ["client_key", "known_hosts"])
 async def test_files_that_are_no_keys_are_told_too(server: SshServer, file: str) -> None:
     getattr(server.spec.paths, file).write_text("huskies-demo\n")
     async with server:
-        assert await refused(Way.to(server.spec), 0.2)
+        assert await refused(way_to(server.spec), 0.2)
 
 
 async def test_a_server_that_is_late_is_waited_for(server: SshServer) -> None:
-    asked = asyncio.create_task(answers(Way.to(server.spec), 20))
+    asked = asyncio.create_task(answers(way_to(server.spec), 20))
     tries = 0
     while tries < 3:  # somebody else's on the port first, who hangs up
         with socket.create_server(("127.0.0.1", server.spec.ssh_port)) as early:
@@ -359,7 +367,7 @@ async def test_a_server_that_is_late_is_waited_for(server: SshServer) -> None:
 async def test_the_systems_ssh_gets_in_by_every_way(tmp_path: Path, unused_port: int, folder: str) -> None:
     spec = make_spec(tmp_path / folder, unused_port)
     await furnish(spec)
-    way, server = Way.to(spec), SshServer(spec)
+    way, server = way_to(spec), SshServer(spec)
     write_config(tmp_path / folder, [way])
     pinned = ["-o", f"UserKnownHostsFile={tmp_path}/hosts", "-o", "StrictHostKeyChecking=accept-new"]
     ways = [["ssh", "-F", str(config_file(tmp_path / folder)), way.alias], ["ssh", "-F", "none", *way.options]]
