@@ -33,7 +33,7 @@ LANES = {
     "the engine": ("-m", "docker and not waits"),
     "what waits": ("-m", "waits"),
 }
-BUSY = ("-m", "not waits")
+BUSY = ("-m", "not waits and not docker")
 LOAD = ("stress-ng", "--quiet", "--cpu", str(os.cpu_count()), "--io", "1")
 _CONFIG = """
 [gateway]

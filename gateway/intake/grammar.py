@@ -13,6 +13,7 @@ import re
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Generic, Protocol, TypeVar
 
 from gateway.errors import UserError
@@ -258,6 +259,7 @@ def _takes(slot: Slot, token: str, projects: Collection[str]) -> bool:
     return True
 
 
+@lru_cache(maxsize=2**13)  # people begin with the same few hundred words; each is looked at beside every command's
 def _near(typed: str, word: str) -> bool:
     """Equal but for one slip (two in a long word): a letter left out, added, changed, or two swapped."""
     typed, word = typed.lower(), word.lower()
