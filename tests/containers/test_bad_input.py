@@ -128,6 +128,7 @@ async def test_an_image_that_breaks_the_contract_is_refused(tmp_path: Path, engi
         docker("rmi", base)
 
 
+@pytest.mark.slow
 async def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path, engine: None) -> None:
     with (
         small_disk(tmp_path / "disk", 4) as disk,
@@ -143,6 +144,7 @@ async def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path, engine: No
         assert "is ready" in await gateway.said("new project demo", "p2")
 
 
+@pytest.mark.slow
 async def test_the_engine_freezes_goes_and_comes_back(tmp_path: Path, engine: None) -> None:
     async with EngineRelay(tmp_path / "engine.sock") as relay:
         with ContainerGateway(tmp_path, {"engine": {"reconcile_s": 0.5}}) as gateway:

@@ -206,6 +206,7 @@ async def test_four_at_once_build_once_and_end_at_once(gateway: ContainerGateway
     assert "Host " not in (gateway.state / ".ssh" / "config").read_text()
 
 
+@pytest.mark.slow
 async def test_an_adopted_folder_stays_its_owners(gateway: ContainerGateway) -> None:
     folder = gateway.projects / "mine"
     folder.mkdir(parents=True)
@@ -223,6 +224,7 @@ async def test_an_adopted_folder_stays_its_owners(gateway: ContainerGateway) -> 
     assert (folder / "pyproject.toml").exists(), "an adopted folder is never removed"
 
 
+@pytest.mark.slow
 async def test_the_host_was_restarted(gateway: ContainerGateway) -> None:
     """Containers and gateway find each other, whoever comes first."""
     await gateway.start()
@@ -247,6 +249,7 @@ async def test_the_host_was_restarted(gateway: ContainerGateway) -> None:
     await until(lambda: gateway.containers() == [gateway.container("demo")])
 
 
+@pytest.mark.slow
 async def test_a_project_that_was_made_without_a_container_moves_into_one(gateway: ContainerGateway) -> None:
     with Huskies(gateway.state.parent) as before:  # the same folders, on the process engine
         await before.start()

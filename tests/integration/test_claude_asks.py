@@ -100,6 +100,7 @@ async def test_allowed_denied_and_for_the_session(talk: Talk) -> None:
     assert await replies(asking) == ["fourth"]
 
 
+@pytest.mark.slow
 async def test_two_tools_at_once_ask_one_after_the_other(talk: Talk) -> None:
     both = {"tools": [write("one")["tools"][0], write("two")["tools"][0]]}
     asking = talk.prompt(both, {"text": "both"})
@@ -179,6 +180,7 @@ async def test_stop_closes_the_card_and_the_agent_is_warm_again(talk: Talk) -> N
     assert not (talk.source / "written").exists()
 
 
+@pytest.mark.slow
 async def test_nobody_answers_in_time(tmp_path: Path) -> None:
     async with ClaudeApi(require_key=KEY) as api:
         with GatewayProcess(tmp_path, config(api, permission_timeout_s=0.5)) as gateway:

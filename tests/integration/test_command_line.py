@@ -240,6 +240,7 @@ async def test_a_configuration_that_cannot_work(huskies: Huskies, case: str) -> 
     assert {path.name for path in huskies.folder.iterdir()} - {".huskies"} == before, "nothing is left behind"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["before", "behind"])
 async def test_the_file_may_be_named_before_or_behind(huskies: Huskies, place: str) -> None:
     other = huskies.folder / "other.toml"

@@ -68,6 +68,7 @@ async def sees(
     return message
 
 
+@pytest.mark.slow
 @MODES
 async def test_mention_thread_live_reply_answer(tmp_path: Path, unused_port: int, mode: str) -> None:
     async with talking(tmp_path, mode, unused_port) as (_, slack):
