@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
-import shutil
+import secrets
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from gateway.errors import UserError
 from gateway.store.projects import Project
 
-#: How often a folder is walked to remove it: each walk opens closed folders one level deeper.
-_PASSES = 10
+#: Bytes of a path, its end included: Linux's PATH_MAX.
+_MAX_PATH = 4096
 
 
 def make_source(path: Path, owner: tuple[int, int] | None) -> None:
@@ -40,25 +43,90 @@ def unmake_source(project: Project) -> None:
     elif not project.adopted and not project.revived:
         ours = [project.path / made for made in (".git", ".huskies")]  # what `init` makes
     for entry in ours:
-        with contextlib.suppress(OSError):
-            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink(missing_ok=True)
+        remove(entry)
     if project.made_source:
         with contextlib.suppress(OSError):  # not empty: a person's
             project.path.rmdir()
 
 
-def remove(folder: Path) -> bool:
-    """Remove a folder, closed parts included (package caches are read-only); False if any of it stays."""
+def all_below(folder: Path) -> Iterator[Path]:
+    """Everything in a folder, as deep as a path can lead; no link is followed. Raises OSError."""
+    waiting = [folder]
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if len(os.fsencode(entry.path)) < _MAX_PATH:
+                    yield Path(entry.path)
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(Path(entry.path))
 
-    def open_up(_: object, path: str, __: object) -> None:
-        for place in (Path(path), Path(path).parent):
-            with contextlib.suppress(OSError):
-                # Nothing above or beside the folder is touched, wherever a link in it leads.
-                if (place == folder or folder in place.parents) and not place.is_symlink() and place.is_dir():
-                    place.chmod(0o700)
 
-    for _ in range(_PASSES):
-        if not folder.is_symlink() and not folder.exists():
-            return True
-        shutil.rmtree(folder, onerror=open_up)
-    return not folder.exists()
+def remove(path: Path) -> bool:
+    """Remove what is there, a folder's closed parts included (package caches are read-only); False if any of it stays.
+
+    An agent may have nested folders deeper than paths can be long, or a stack of calls be high: so each folder's own
+    folders are lifted to the top, until there are none. No link is followed.
+    """
+    with contextlib.suppress(OSError):
+        try:
+            top = _open(path)
+        except NotADirectoryError:
+            path.unlink()
+        else:
+            try:
+                _empty(top)
+            finally:
+                os.close(top)
+            path.rmdir()
+    return not os.path.lexists(path)
+
+
+def _empty(top: int) -> None:
+    """Remove all that can be removed from an open folder."""
+    series = secrets.token_hex(8)  # nothing in there is called like that
+    lifted = (f".{series}-{number}" for number in itertools.count())
+    stuck: set[str] = set()
+    while names := [name for name in _entries(top) if name not in stuck]:
+        for name in names:
+            try:
+                _take_apart(top, name, lifted)
+            except OSError:
+                stuck.add(name)
+
+
+def _take_apart(top: int, name: str, lifted: Iterator[str]) -> None:
+    """Remove an entry of an open folder, but for the folders that are in it: these are entries now. Raises OSError."""
+    try:
+        folder = _open(name, top)
+    except NotADirectoryError:
+        os.unlink(name, dir_fd=top)
+        return
+    try:
+        for entry in _entries(folder):
+            with contextlib.suppress(OSError):  # the others go, and what stays keeps its folder
+                if not stat.S_ISDIR(os.stat(entry, dir_fd=folder, follow_symlinks=False).st_mode):
+                    os.unlink(entry, dir_fd=folder)
+                    continue
+                os.close(_open(entry, folder))  # one that is closed to us cannot be moved
+                os.rename(entry, next(lifted), src_dir_fd=folder, dst_dir_fd=top)
+    finally:
+        os.close(folder)
+    os.rmdir(name, dir_fd=top)
+
+
+def _entries(folder: int) -> list[str]:
+    with os.scandir(folder) as entries:
+        return [entry.name for entry in entries]
+
+
+def _open(path: Path | str, at: int | None = None) -> int:
+    """Open a folder, and open it up if it is closed to its owner. Raises OSError; NotADirectoryError for a link."""
+    place = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
+    try:
+        # By its number: a name could be another's by now.
+        same = Path(f"/proc/self/fd/{place}")
+        if same.stat().st_mode & stat.S_IRWXU != stat.S_IRWXU:
+            same.chmod(stat.S_IRWXU)
+        return os.open(same, os.O_RDONLY | os.O_DIRECTORY)
+    finally:
+        os.close(place)

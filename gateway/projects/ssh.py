@@ -16,6 +16,7 @@ from gateway.engine import ProjectPaths, SledSpec, Way
 from gateway.engine.container import group, passwd
 from gateway.engine.way import HOST, USER, quoted
 from gateway.errors import EngineError
+from gateway.projects.folders import all_below
 
 if TYPE_CHECKING:
     from asyncssh import SSHKey
@@ -78,8 +79,7 @@ def _furnish(spec: SledSpec) -> None:
             _write(file, text.encode(), 0o644)
     if os.geteuid() == 0 and paths.home.stat().st_uid != spec.owner[0]:
         # An earlier owner's, with all that is in it. No container of this project runs while that is so.
-        for place, folders, files in os.walk(paths.home):
-            own(spec, *(Path(place, name) for name in (*folders, *files)))
+        own(spec, *all_below(paths.home))
     own(spec, paths.home, paths.wire, paths.host_key)
 
 
