@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import shutil
 import zlib
@@ -33,7 +34,7 @@ from tests.support.synapse import Synapse, python_of_synapse
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--sample", metavar="SEED", help="of the slow tests run a third, chosen by this word")
+    parser.addoption("--sample", metavar="SEED", help="of each file's slow tests run a quarter, chosen by this word")
     parser.addoption("--tenth", metavar="SEED", help="run a tenth of the tests, chosen by this word")
 
 
@@ -42,18 +43,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     sample: str | None = config.getoption("--sample")
     tenth: str | None = config.getoption("--tenth")
 
-    def runs(item: pytest.Item) -> bool:
-        left_out = sample is not None and item.get_closest_marker("slow") and not _chosen(item, sample, 3)
-        return not left_out and (tenth is None or _chosen(item, tenth, 10))
+    left_out: set[pytest.Item] = set()
+    if tenth is not None:
+        left_out |= {item for item in items if _lot(item, tenth) % 10}
+    if sample is not None:
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        for file in {item.path for item in slow}:
+            of_file = sorted((item for item in slow if item.path == file), key=lambda item: _lot(item, sample))
+            left_out |= set(of_file[math.ceil(len(of_file) / 4) :])
+    if left_out:
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]
 
-    chosen = [item for item in items if runs(item)]
-    if len(chosen) < len(items):
-        config.hook.pytest_deselected(items=[item for item in items if not runs(item)])
-        items[:] = chosen
 
-
-def _chosen(item: pytest.Item, seed: str, one_in: int) -> bool:
-    return zlib.crc32(f"{seed} {item.nodeid}".encode()) % one_in == 0
+def _lot(item: pytest.Item, seed: str) -> int:
+    return zlib.crc32(f"{seed} {item.nodeid}".encode())
 
 
 @pytest.hookimpl(tryfirst=True, hookwrapper=True)

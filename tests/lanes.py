@@ -3,9 +3,9 @@
     python -m tests.lanes [--sample SEED] [--busy [SEED]]
 
 The lanes share no port, no folder and no container. The rest is shown as it goes; what the others said follows when
-they have ended. With `--sample`, a third of the slow tests runs, chosen by SEED. With `--busy`, a tenth of all, chosen
-by its SEED, runs after that on a machine that is kept busy by others: stress-ng on every core and on the disk, and a
-gateway on the ports that one has by default. Exit code 0 if all lanes are green.
+they have ended. With `--sample`, a quarter of each file's slow tests runs, chosen by SEED. With `--busy`, a tenth of
+all, chosen by its SEED, runs after that on a machine that is kept busy by others: stress-ng on every core and on the
+disk, and a gateway on the ports that one has by default. Exit code 0 if all lanes are green.
 """
 
 from __future__ import annotations

@@ -21,6 +21,8 @@ from gateway.testing import patience
 from tests.support.huskies import Huskies, finish
 from tests.support.processes import until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def huskies(tmp_path: Path) -> Iterator[Huskies]:
@@ -240,7 +242,6 @@ async def test_a_configuration_that_cannot_work(huskies: Huskies, case: str) -> 
     assert {path.name for path in huskies.folder.iterdir()} - {".huskies"} == before, "nothing is left behind"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("place", ["before", "behind"])
 async def test_the_file_may_be_named_before_or_behind(huskies: Huskies, place: str) -> None:
     other = huskies.folder / "other.toml"

@@ -14,6 +14,8 @@ from tests.support.huskies import Huskies
 from tests.support.screen import Screen
 from tests.support.terminal import BACKSPACE, CTRL_C, CTRL_D, ENTER, LEFT, UP, Terminal, at_terminal
 
+pytestmark = pytest.mark.slow
+
 PROMPT = f"{getpass.getuser()}>"
 
 

@@ -27,7 +27,7 @@ from tests.support.synapse import Synapse
 from tests.support.terminal import ENTER, Terminal, at_terminal
 from tests.support.twilio_server import TwilioServer
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 PAGE = Path(__file__).parents[2] / "docs" / "conversation.md"
 ANSWER = """@@say ## What I found

@@ -16,7 +16,7 @@ from gateway.testing import patience
 from tests.support.gateway_process import GatewayProcess
 from tests.support.slack_server import BOT, SECRET, SlackServer, buttons, shown
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 MODES = pytest.mark.parametrize("mode", ["socket", "http"])
 
 
@@ -68,7 +68,6 @@ async def sees(
     return message
 
 
-@pytest.mark.slow
 @MODES
 async def test_mention_thread_live_reply_answer(tmp_path: Path, unused_port: int, mode: str) -> None:
     async with talking(tmp_path, mode, unused_port) as (_, slack):
@@ -119,7 +118,6 @@ async def test_a_confirmation_is_a_button(tmp_path: Path, unused_port: int, mode
         assert buttons(outcome) == []
 
 
-@pytest.mark.slow
 @MODES
 async def test_killed_after_a_send_before_it_was_recorded(tmp_path: Path, unused_port: int, mode: str) -> None:
     """FAULTS 5: the next process finds the reply in the history, by its key."""
