@@ -103,8 +103,10 @@ def overlooked(used: Path | None) -> str:
             return ""
     except OSError:  # not ours to look at
         return ""
-    instead = used or "no file"
-    return f"./config.toml is not used ({instead} is); if it is yours, type: huskies --config config.toml"
+    return (
+        "./config.toml is ignored: a repository may have brought it, or an agent written it. If it is yours, type: "
+        "huskies --config config.toml"
+    )
 
 
 def _is_file(path: Path) -> bool:
