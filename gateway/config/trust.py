@@ -39,18 +39,18 @@ def check_file(file: Path) -> None:
 def check_state(state_dir: Path) -> None:
     """A state directory that is there: ours, and no door for anybody else. Raises StateError."""
     try:
-        folders = [state_dir.lstat(), state_dir.stat()]
+        link, folders = state_dir.lstat(), [state_dir.stat()]
         inner = state_dir / ".gateway"
         folders += [inner.lstat()] if os.path.lexists(inner) else []
     except OSError as error:
         raise StateError(f"the state directory {state_dir} cannot be used: {error.strerror}") from error
+    others = {status.st_uid for status in folders} | ({link.st_uid} - {0})  # root may have linked it
+    for owner in others - {os.geteuid()}:
+        raise StateError(
+            f"the state directory {state_dir} belongs to another user (uid {owner}); "
+            "run huskies as that user, or set another gateway.state_dir"
+        )
     for status in folders:
-        if status.st_uid != os.geteuid():
-            raise StateError(
-                f"the state directory {state_dir} belongs to another user (uid {status.st_uid}); "
-                "run huskies as that user, or set another gateway.state_dir"
-            )
-    for status in folders[1:]:
         if not stat.S_ISDIR(status.st_mode) or status.st_mode & _OTHERS_WRITE:
             raise StateError(
                 f"other users could write to the state directory {state_dir}; look at what is in it, then type: "
