@@ -62,6 +62,7 @@ async def test_ports_that_are_used_up_or_somebody_elses(tmp_path: Path, engine: 
         # The port of a project that is down is taken by somebody else meanwhile.
         await gateway.said("down two", "d")
         with socket.socket() as thief:
+            thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that have ended linger
             thief.bind(("127.0.0.1", third))
             thief.listen()
             told = await gateway.said("up two", "u")
