@@ -21,13 +21,13 @@ ROOM = Conversation("fake", "room")
 
 
 def clis(folder: Path) -> list[psutil.Process]:
-    """The CLIs that run in a gateway's folders."""
+    """The CLIs that run in a gateway's folders, without their children, which begin as copies of them."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if Path(process.exe()).name == "claude" and process.environ().get("HOME", "").startswith(str(folder)):
                 found.append(process)
-    return found
+    return [process for process in found if process.ppid() not in {other.pid for other in found}]
 
 
 @contextlib.asynccontextmanager
