@@ -22,12 +22,12 @@ ROOM = Conversation("fake", "room")
 
 def clis(folder: Path) -> list[psutil.Process]:
     """The CLIs that run in a gateway's folders, without their children, which begin as copies of them."""
-    found = []
+    found: dict[psutil.Process, int] = {}
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if Path(process.exe()).name == "claude" and process.environ().get("HOME", "").startswith(str(folder)):
-                found.append(process)
-    return [process for process in found if process.ppid() not in {other.pid for other in found}]
+                found[process] = process.ppid()
+    return [process for process, parent in found.items() if parent not in {other.pid for other in found}]
 
 
 @contextlib.asynccontextmanager
