@@ -153,7 +153,7 @@ def _configuration(arguments: argparse.Namespace) -> tuple[Settings, Path | None
     from gateway.config import settings
 
     file = settings.find_file(arguments.config)
-    if arguments.config is None and (line := settings.overlooked(file)):
+    if arguments.config is None and (line := settings.overlooked(file, sys.argv[1:])):
         print(f"huskies: {line}", file=sys.stderr)
     return settings.load(file), file
 

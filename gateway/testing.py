@@ -54,13 +54,14 @@ LANES_VARIABLE = "HUSKIES_TEST_LANES"
 
 
 def patience() -> float:
-    """How many times longer than on a quiet machine a test waits now: 1 to 20, by how many processes want each core.
+    """How many times longer than on a quiet machine a test waits now: 1 to 20, by how many others want each core.
 
     Every deadline of a test is multiplied with it, so that it fails for what it tests, whatever else runs beside it.
     """
     wanting, running = os.getloadavg()[0], float(Path("/proc/loadavg").read_text().split()[3].split("/")[0])
-    beside = float(os.environ.get(LANES_VARIABLE, "1"))
-    return min(_MOST, 1.0 + max(wanting, running, beside) / (os.cpu_count() or 1))
+    beside = float(os.environ.get(LANES_VARIABLE, "0"))
+    others = max(wanting - 1, running - 1, beside)  # without the test itself
+    return min(_MOST, 1.0 + max(0.0, others) / (os.cpu_count() or 1))
 
 
 @dataclass

@@ -109,9 +109,7 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
         settings.agent.budget_usd_per_project_day,
         events,
         limit_of=lambda project_id: keys.limit_of(str(project_id)),
-        refusal=lambda project_id: (
-            keys.refusal(str(project_id)) if registry.run_settings(project_id).agent == "claude" else ""
-        ),
+        refusal=lambda project_id: keys.refusal(str(project_id)) if registry.runs_claude(project_id) else "",
     )
     parser = Parser(COMMANDS, ALIASES)
     around = Around(

@@ -41,6 +41,8 @@ class Credentials:
     def __init__(self, agent: AgentSection, secrets: Secrets) -> None:
         self._agent = agent
         self._secrets = secrets
+        values = {kind: getattr(agent, kind).get_secret_value() for kind in KEYS}
+        self._configured = next((Credential(ALL, kind, value) for kind, value in values.items() if value), None)
 
     def of(self, project: str) -> Credential | None:
         """The credential for a project's calls; `all` asks for that of projects that have none of their own."""
@@ -48,10 +50,7 @@ class Credentials:
             for kind in KEYS:
                 if value := self._secrets.get(scope, kind):
                     return Credential(scope, kind, value)
-        for kind in KEYS:
-            if value := getattr(self._agent, kind).get_secret_value():
-                return Credential(ALL, kind, value)
-        return None
+        return self._configured
 
     def in_force(self) -> list[Credential]:
         """Every credential that pays for some project, or would."""

@@ -7,6 +7,8 @@ nearest known one: a typo must not silently mean the default.
 from __future__ import annotations
 
 import os
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +97,11 @@ def home_file() -> Path:
     return Path("~/.huskies/config.toml").expanduser()
 
 
-def overlooked(used: Path | None) -> str:
-    """A line about a config.toml in the current folder that is not used; empty where there is none, or one is named."""
+def overlooked(used: Path | None, typed: Sequence[str]) -> str:
+    """A line about a config.toml in the current folder that is not used; empty where there is none, or one is named.
+
+    `typed`: the arguments of the command, for the one to type instead.
+    """
     here = Path("config.toml")
     try:
         if named_file() or not here.is_file() or (used is not None and here.samefile(used)):
@@ -105,7 +110,7 @@ def overlooked(used: Path | None) -> str:
         return ""
     return (
         "./config.toml is ignored: a repository may have brought it, or an agent written it. If it is yours, type: "
-        "huskies --config config.toml"
+        f"{shlex.join(['huskies', '--config', 'config.toml', *typed])}"
     )
 
 

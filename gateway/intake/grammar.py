@@ -110,6 +110,8 @@ class Parser(Generic[C]):
         self._table.sort(key=lambda row: -len(row[0].words))
         self._first_words = {grammar.words[0].lower() for grammar, _ in self._table}
         self._aliases = aliases
+        # People begin with the same few hundred words.
+        self._could_begin = lru_cache(maxsize=2**13)(self._near_a_first_word)
 
     def parse(self, text: str, projects: Collection[str]) -> Parsed[C] | NearMiss | Verbatim | None:
         """A command if the whole message is one; a near miss if a corrected one would be; else None: a prompt.
@@ -153,9 +155,10 @@ class Parser(Generic[C]):
     def _could_be_command(self, text: str) -> bool:
         """A look at the first word: most messages are prompts, and need no more than this."""
         first = text[:40].split(None, 1)[:1]
-        return bool(first) and (
-            first[0].lower() in self._first_words or any(_near(first[0], word) for word in self._first_words)
-        )
+        return bool(first) and self._could_begin(first[0].lower())
+
+    def _near_a_first_word(self, typed: str) -> bool:
+        return typed in self._first_words or any(_near(typed, word) for word in self._first_words)
 
     def _correct(self, text: str, projects: Collection[str]) -> str | None:
         tokens = text.split()
@@ -259,7 +262,6 @@ def _takes(slot: Slot, token: str, projects: Collection[str]) -> bool:
     return True
 
 
-@lru_cache(maxsize=2**13)  # people begin with the same few hundred words; each is looked at beside every command's
 def _near(typed: str, word: str) -> bool:
     """Equal but for one slip (two in a long word): a letter left out, added, changed, or two swapped."""
     typed, word = typed.lower(), word.lower()

@@ -134,6 +134,11 @@ class Registry:
         """What answers in a project: what its operators chose, else what the configuration and its key say."""
         return project.agent or self._setup.agent(project.name)
 
+    def runs_claude(self, project_id: int) -> bool:
+        """Whether what answers in the project with this id needs a key of ours."""
+        project = self._living.get(project_id)
+        return project is not None and self.agent(project) == "claude"
+
     def model(self, project: Project) -> str:
         """The model that its agents use; empty: their own choice."""
         return project.model or self._setup.model

@@ -86,8 +86,8 @@ def claim(  # the whole of "a turn begins", in one transaction
         return None
     session = _session(connection, key)
     commands = commands_since(connection, session.id, key.conversation_id)
-    taken = {row.slot for row in _TAKEN.all(connection, {"project": key.project_id})}
-    slot = next((slot for slot in range(slots) if slot not in taken), None)
+    taken = (session.taken or "").split(",")
+    slot = next((slot for slot in range(slots) if str(slot) not in taken), None)
     if slot is None:
         raise NoFreeSlot
     started_at, requested_by = time.time(), batch[0].sender
@@ -112,7 +112,7 @@ def claim(  # the whole of "a turn begins", in one transaction
         key=key,
         session=f"s{session.id}-{session.generation}",
         agent=agent,
-        agent_session=_of_agent(connection, session, agent),
+        agent_session=_of_agent(session, agent),
         journal=journal,
         requested_by=requested_by,
         stop_reason="",
@@ -130,7 +130,7 @@ def claim(  # the whole of "a turn begins", in one transaction
 def dialogue(connection: Connection, key: SessionKey, agent: str) -> tuple[str, str]:
     """A session's name on the wire, as its next turn will have it, and what this agent resumes there."""
     session = _session(connection, key)
-    return f"s{session.id}-{session.generation}", _of_agent(connection, session, agent)
+    return f"s{session.id}-{session.generation}", _of_agent(session, agent)
 
 
 def commands_since(connection: Connection, session_id: int, conversation_id: int) -> tuple[str, ...]:
@@ -248,10 +248,9 @@ def set_agent_session(connection: Connection, key: SessionKey, generation: str, 
     )
 
 
-def _of_agent(connection: Connection, session: Any, agent: str) -> str:
+def _of_agent(session: Any, agent: str) -> str:
     """What this agent resumes; another one's dialogue means nothing to it."""
-    whose = _WHOSE.scalar(connection, {"session": session.id, "dialogue": session.agent_session})
-    return str(session.agent_session) if whose in (agent, None) else ""
+    return str(session.agent_session) if session.whose in (agent, None) else ""
 
 
 def reset(connection: Connection, key: SessionKey, agent_session: str = "") -> str:
@@ -319,17 +318,20 @@ def _turn(connection: Connection, row: Row[tuple[object, ...]]) -> Turn:
 
 
 # What every turn runs is built once: building a statement costs as much as running it.
+# A session, with the slots that its project's open turns have, and the agent whose dialogue it would resume.
 _SESSION = Prepared(
-    select(sessions).where(
-        sessions.c.project_id == bindparam("project"), sessions.c.conversation_id == bindparam("conversation")
-    )
+    select(
+        sessions,
+        select(func.group_concat(turns.c.slot))
+        .where(turns.c.project_id == sessions.c.project_id, turns.c.ended_at.is_(None))
+        .scalar_subquery()
+        .label("taken"),
+        select(dialogues.c.agent)
+        .where(dialogues.c.session_id == sessions.c.id, dialogues.c.agent_session == sessions.c.agent_session)
+        .scalar_subquery()
+        .label("whose"),
+    ).where(sessions.c.project_id == bindparam("project"), sessions.c.conversation_id == bindparam("conversation"))
 )
-_WHOSE = Prepared(
-    select(dialogues.c.agent).where(
-        dialogues.c.session_id == bindparam("session"), dialogues.c.agent_session == bindparam("dialogue")
-    )
-)
-_TAKEN = Prepared(select(turns.c.slot).where(turns.c.project_id == bindparam("project"), turns.c.ended_at.is_(None)))
 _BEGIN = Prepared(
     insert(turns).returning(turns.c.id),
     *("run", "session_id", "project_id", "slot", "agent", "journal", "requested_by", "started_at"),

@@ -85,7 +85,7 @@ async def test_nothing_is_taken_from_the_current_folder(agents: Agents, typed: l
     assert not (agents.folder / "ran").exists()
     told = done.err.splitlines()
     assert told[0].startswith("huskies: ./config.toml is ignored")
-    assert told[0].endswith("type: huskies --config config.toml")
+    assert told[0].endswith(f"type: huskies --config config.toml {' '.join(typed)}")
     if typed[0] == "secrets":
         assert secrets_file(agents.home / ".huskies").exists()
     else:
@@ -130,12 +130,12 @@ def test_the_order_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("HUSKIES_CONFIG", str(named))
     assert find_file(None) == named
     assert find_file(here) == here
-    assert overlooked(named) == "", "somebody has named one"
+    assert overlooked(named, []) == "", "somebody has named one"
     monkeypatch.delenv("HUSKIES_CONFIG")
-    assert "./config.toml is ignored" in overlooked(home)
-    assert overlooked(here) == "", "it is the one that is used"
+    assert "./config.toml is ignored" in overlooked(home, [])
+    assert overlooked(here, []) == "", "it is the one that is used"
     here.unlink()
-    assert overlooked(home) == ""
+    assert overlooked(home, []) == ""
 
 
 # --- another user of this host ---------------------------------------------------------------------------------------
