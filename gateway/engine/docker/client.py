@@ -53,7 +53,7 @@ def address() -> str:
 def answers() -> bool:
     """Whether an engine answers a ping. Blocks for up to PING_S seconds; needs no SDK, which is slow to import."""
     try:
-        connection = _Connection(address().removeprefix("unix://"))
+        connection = _Connection(address().removeprefix("unix://"), PING_S)
         with contextlib.closing(connection):
             connection.request("GET", "/_ping")
             return connection.getresponse().status == 200
@@ -81,7 +81,7 @@ def look(path: str) -> dict[str, Any] | None:
 
 
 class _Connection(http.client.HTTPConnection):
-    def __init__(self, path: str, timeout_s: float = PING_S) -> None:
+    def __init__(self, path: str, timeout_s: float) -> None:
         super().__init__("localhost", timeout=timeout_s)
         self._path = path
 
