@@ -34,7 +34,8 @@ class Permissions:
             if rules:
                 lines.append("Allowed for a session (`revoke 1` takes back the first, `revoke` all of them):")
             lines += [
-                f"{number}. {code(rule.rule)} (by {rule.allowed_by.partition(':')[2]}, in {rule.conversation.room})"
+                f"{number}. {code(rule.rule)} ({'asked by the gateway; ' if rule.own else ''}"
+                f"by {rule.allowed_by.partition(':')[2]}, in {rule.conversation.room})"
                 for number, rule in enumerate(rules, 1)
             ]
             return "\n".join(lines)

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Sequence
 
-from gateway.chat.text import code, fenced, inline, quote, seconds, shorten, visible
+from gateway.chat.text import code, escaped, fenced, inline, quote, seconds, shorten, visible
 from gateway.errors import UserError
 from gateway.store.questions import Asked, Outcome
 from sled.protocol import Query, Question
@@ -36,7 +36,13 @@ def card(asked: Asked, *, who: str, several_open: bool, attached: bool = False) 
         shown = arguments(body)
         if attached:
             shown = f"{summary(body)}\nAll of its arguments ({len(body.arguments):,} characters) are in the file above."
-        told = f"🔐 **May I use {inline(body.tool)}?**\n\n{shown}\n\n{words}"
+        # What a sled asks cannot read like this, whatever it calls its tool.
+        asks = (
+            f"The gateway asks: may the agent use {escaped(body.tool)}?"
+            if asked.own
+            else f"May I use {escaped(body.tool)}?"
+        )
+        told = f"🔐 **{asks}**\n\n{shown}\n\n{words}"
     else:
         at = len(asked.answers)
         told = f"❓ {_query(body.queries[at], at + 1, len(body.queries))}"
@@ -101,7 +107,7 @@ def summary(body: Question, limit: int = 100) -> str:
     except ValueError:
         given = {}
     values = [value for value in given.values() if isinstance(value, str)] if isinstance(given, dict) else []
-    return f"{visible(body.tool)} `{shorten(inline(values[0]), limit)}`" if values else visible(body.tool)
+    return f"{escaped(body.tool)} `{shorten(inline(values[0]), limit)}`" if values else escaped(body.tool)
 
 
 def outcome(asked: Asked, result: Outcome, *, by: str = "", word: str = "") -> str:

@@ -20,7 +20,7 @@ from gateway.asking.people import name_of
 from gateway.asking.posting import MAX_CARD, Posting
 from gateway.asking.waits import Waits
 from gateway.chat import Conversation, Fate
-from gateway.chat.text import visible
+from gateway.chat.text import inline, visible
 from gateway.config import Person
 from gateway.delivery import Outbox
 from gateway.store import Connection, Store, messages
@@ -117,11 +117,14 @@ class Questions:
 
         Raises StateError: nothing was stored, the sled will say it again.
         """
+        if then is None and question.id.startswith(rows.OWN):
+            log.warning("run %s asks under a name of the gateway's: %s", turn.run, inline(question.id))
+            return False
         first = turn.batch[0]
         who = _requester_or_operator(turn, self.people)
         attached = None
         if self.posting.may_need_file(question, first.conversation):
-            ruled = await self.store.read(lambda c: rows.has_rule(c, turn.id, question.rule))
+            ruled = await self.store.read(lambda c: rows.has_rule(c, turn.id, question))
             attached = None if ruled else await self.posting.attachment(question)
 
         def unit(connection: Connection) -> tuple[Asked | None, bool]:
@@ -136,7 +139,7 @@ class Questions:
             )
             if asked is None:
                 return None, False
-            if rows.has_rule(connection, turn.id, question.rule):
+            if rows.has_rule(connection, turn.id, question):
                 return rows.settle(connection, asked.id, "allowed", by="rule"), True
             if rows.count_open(connection, turn.id) > MAX_OPEN:
                 return rows.settle(connection, asked.id, "denied", by="number"), True
@@ -269,7 +272,7 @@ class Questions:
             if settled is None:
                 return None
             if answer.rule and settled.session_id is not None:
-                rows.add_rule(connection, settled.session_id, answer.rule, answer.by)
+                rows.add_rule(connection, settled.session_id, answer.rule, answer.by, own=settled.own)
             told = cards.outcome(settled, answer.outcome, by=answer.told_by, word=answer.word)
             if answer.message is None or self.outbox.can_edit(asked.conversation):
                 self.posting.show(connection, settled, told)

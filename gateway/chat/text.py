@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import regex
 
 _FENCE = re.compile(r"^( {0,3})(`{3,}|~{3,})(.*)$")
 #: Lines that a closing and a reopening fence may add to a part.
@@ -93,7 +98,8 @@ def code(text: object) -> str:
 
 def visible(text: str) -> str:
     """A text in which nothing is invisible or runs backwards: such characters are spelled out."""
-    return "".join(_spell(character) for character in text)
+    seen = "".join(_spell(character) for character in text)
+    return seen if seen.isascii() else _unseen().sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", seen)
 
 
 def _spell(character: str) -> str:
@@ -102,9 +108,23 @@ def _spell(character: str) -> str:
     return f"⟨U+{ord(character):04X}⟩" if unicodedata.category(character) != "Zs" else " "
 
 
+@lru_cache(1)
+def _unseen() -> regex.Pattern[str]:
+    """What Unicode calls printable, or a letter, and no font shows; not what picks the form of a picture before it."""
+    import regex  # when something is not ASCII: most texts do without
+
+    picked = r"(?<!\p{Extended_Pictographic})\p{Variation_Selector}"
+    return regex.compile(rf"{picked}|[\p{{Default_Ignorable_Code_Point}}--\p{{Variation_Selector}}]|\u2800", regex.V1)
+
+
 def inline(text: object) -> str:
     """Fit to stand between two backticks."""
     return " ".join(visible(str(text)).replace("`", "ʼ").split())
+
+
+def escaped(text: object) -> str:
+    """Fit to stand in a line of Markdown, as it is: a name is no markup."""
+    return re.sub(r"([\\*_~\[\]<>&])", r"\\\1", inline(text))
 
 
 def _cut(text: str, room: int) -> int:

@@ -57,6 +57,11 @@ class Asked:
     answered_by: str
 
     @property
+    def own(self) -> bool:
+        """Whether the gateway asks, for something that only it can do."""
+        return self.body.id.startswith(OWN)
+
+    @property
     def destination(self) -> Destination:
         """Where it is asked."""
         return Destination(self.conversation, self.conversation_id)
@@ -186,20 +191,23 @@ class Rule:
 
     id: int
     rule: str
+    own: bool
     allowed_by: str
     conversation: Conversation
 
 
-def add_rule(connection: Connection, session_id: int, rule: str, by: str) -> None:
-    """Allow something from now on."""
-    values = {"session_id": session_id, "rule": rule, "allowed_by": by, "allowed_at": time.time()}
+def add_rule(connection: Connection, session_id: int, rule: str, by: str, *, own: bool) -> None:
+    """Allow something from now on. `own`: the gateway asked; what a sled words never counts there."""
+    values = {"session_id": session_id, "rule": rule, "own": own, "allowed_by": by, "allowed_at": time.time()}
     connection.execute(upsert(rules).values(**values).on_conflict_do_nothing())
 
 
-def has_rule(connection: Connection, turn_id: int, rule: str) -> bool:
-    """Whether a turn's session may do this."""
+def has_rule(connection: Connection, turn_id: int, question: Question) -> bool:
+    """Whether a turn's session may do this without being asked."""
+    own = question.id.startswith(OWN)
     found = select(rules.c.id).join_from(rules, turns, rules.c.session_id == turns.c.session_id)
-    return bool(rule) and connection.scalar(found.where(turns.c.id == turn_id, rules.c.rule == rule)) is not None
+    where = (turns.c.id == turn_id, rules.c.rule == question.rule, rules.c.own.is_(own))
+    return bool(question.rule) and connection.scalar(found.where(*where)) is not None
 
 
 def rules_of(connection: Connection, project_id: int) -> list[Rule]:
@@ -212,7 +220,7 @@ def rules_of(connection: Connection, project_id: int) -> list[Rule]:
         .order_by(rules.c.id)
     )
     return [
-        Rule(row.id, row.rule, row.allowed_by, Conversation(row.transport, row.room, row.thread))
+        Rule(row.id, row.rule, row.own, row.allowed_by, Conversation(row.transport, row.room, row.thread))
         for row in connection.execute(found)
     ]
 

@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 #: The newest migration; a database that names one we do not know is refused.
-SCHEMA = "0005"
+SCHEMA = "0006"
 
 metadata = MetaData(
     naming_convention={
@@ -135,16 +135,17 @@ dialogues = Table(
     UniqueConstraint("session_id", "agent_session"),
 )
 
-#: What an agent may do in a session without asking again.
+#: What an agent may do in a session without asking again. `own`: the gateway asked, not the sled, and asks again.
 rules = Table(
     "rules",
     metadata,
     Column("id", Integer, primary_key=True),
     Column("session_id", ForeignKey("sessions.id"), nullable=False),
     Column("rule", Text, nullable=False),
+    Column("own", Boolean, nullable=False, server_default="0"),
     Column("allowed_by", String, nullable=False),
     Column("allowed_at", Float, nullable=False),
-    UniqueConstraint("session_id", "rule"),
+    UniqueConstraint("session_id", "own", "rule"),
 )
 
 #: What people were asked. `turn_id`: the turn that waits for it; null for a question of the gateway's own, about a

@@ -65,7 +65,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
 async def test_a_push_is_asked_for_once_allowed_and_denied(scene: Scene) -> None:
     pushing = scene.push("one", "m1")
     card = await scene.gateway.card()
-    assert "May I use git push?" in card
+    assert "may the agent use git push?" in card
     assert f"https://{scene.forge.host}/demo.git" in card
     assert await scene.heads() == ["first"], "nothing has left yet"
     await scene.gateway.send("allow", "a1")

@@ -360,7 +360,7 @@ async def test_a_question_of_the_gateways_own_is_nothing_to_the_sled(asking: Ask
     (turn,) = await asking.world.store.read(open_turns)
     permission = asking.world.questions.permission(turn, tool="git push", arguments="{}", rule="git push to x")
     waits = asyncio.create_task(permission)
-    await asking.reads("May I use git push?")
+    await asking.reads("may the agent use git push?")
     await asking.take("yes", "m2")
     assert await waits
     assert asking.world.sleds.decisions.empty()
@@ -372,7 +372,7 @@ async def test_a_question_of_the_gateways_own_ends_with_the_gateway(tmp_path: Pa
     (turn,) = await world.store.read(open_turns)
     permission = world.questions.permission(turn, tool="git push", arguments="{}", rule="git push to x")
     waits = asyncio.create_task(permission)
-    await asking.reads("May I use git push?")
+    await asking.reads("may the agent use git push?")
     await close_world(world)
     again = await make_world(tmp_path)
     await again.questions.recover(lambda _: None)

@@ -38,6 +38,7 @@ from gateway.store.prepared import Prepared
 from gateway.store.tables import SCHEMA, cursors, metadata
 from gateway.store.turns import SessionKey
 from gateway.testing import patience
+from sled.protocol import Question
 
 
 @pytest_asyncio.fixture
@@ -396,7 +397,7 @@ def test_the_migrations_make_the_tables_of_the_code(empty_database: Path) -> Non
         lambda: (questions_rows.asked_of, 1, "fake:ana"),
         lambda: (questions_rows.count_open, 1),
         lambda: (questions_rows.open_of_turn, 1),
-        lambda: (questions_rows.has_rule, 1, "edit files"),
+        lambda: (questions_rows.has_rule, 1, Question(id="q", kind="permission", rule="edit files")),
         lambda: (usage_rows.add, 1, "s1-0", usage_rows.Used()),
         lambda: (outbox_rows.by_key, "whatsapp", "huskies-7-1"),
         lambda: (outbox_rows.notices, 1, 7),
