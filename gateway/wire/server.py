@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from gateway.errors import UserError
 MAX_SOCKET_PATH = 107
 #: Connections that one project may have open: its sled's, and one for each request to a proxy that is under way.
 MAX_CONNECTIONS = 128
+#: Seconds after which one is closed that has said nothing yet, and one that has said nothing since its last request.
+SILENT_S, _IDLE_S = 30.0, 75.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,33 @@ class _Crowded(asyncio.Protocol):
         transport.close()
 
 
+class _Connection(web.RequestHandler):
+    """A connection that is counted until it is `lost`."""
+
+    __slots__ = ("_first_word", "_lost")
+
+    def __init__(self, server: web.Server, lost: Callable[[], None]) -> None:
+        super().__init__(server, loop=asyncio.get_running_loop(), access_log=None, keepalive_timeout=_IDLE_S)  # type: ignore[arg-type]  # it means none
+        self._lost = lost
+        self._first_word: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._first_word = asyncio.get_running_loop().call_later(SILENT_S, transport.close)
+
+    def data_received(self, data: bytes) -> None:
+        if self._first_word is not None:
+            self._first_word.cancel()
+            self._first_word = None
+        super().data_received(data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._first_word is not None:
+            self._first_word.cancel()
+        super().connection_lost(exc)
+        self._lost()
+
+
 class WireServer:
     """See the module. `dropped` is told of each project whose socket is closed."""
 
@@ -48,6 +79,8 @@ class WireServer:
         self._dropped = dropped
         self._runner: web.AppRunner | None = None
         self._sockets: dict[str, Socket] = {}
+        #: How many connections there are of each path.
+        self._open: Counter[str] = Counter()
 
     async def start(self, routes: Iterable[web.RouteDef]) -> None:
         """Get ready to open sockets, which all serve these routes."""
@@ -110,7 +143,7 @@ class WireServer:
         socket = self._sockets.get(name) if isinstance(name, str) else None
         header = request.headers.get("Authorization", "")
         offered = header.removeprefix("Bearer ") or request.headers.get("x-api-key", "")
-        if socket is None or not hmac.compare_digest(offered.encode(), socket.token.encode()):
+        if socket is None or not hmac.compare_digest(offered.encode(errors="surrogateescape"), socket.token.encode()):
             return None
         return socket.project_id
 
@@ -123,6 +156,12 @@ class WireServer:
         """Who speaks to a new connection of a wire."""
         assert self._runner is not None
         assert self._runner.server is not None
-        server = self._runner.server
-        names = [there.transport.get_extra_info("sockname") for there in server.connections if there.transport]
-        return server() if names.count(path) < MAX_CONNECTIONS else _Crowded()
+        if self._open[path] >= MAX_CONNECTIONS:
+            return _Crowded()
+        self._open[path] += 1
+        return _Connection(self._runner.server, partial(self._ended, path))
+
+    def _ended(self, path: str) -> None:
+        self._open[path] -= 1
+        if not self._open[path]:
+            del self._open[path]

@@ -471,10 +471,7 @@ async def test_a_project_opens_only_so_many_connections(wires: Wires, monkeypatc
     assert await wires.sleds.send(1, Ack(run="r"))
     assert await take(sled) == Ack(run="r"), "its sled is still there"
     idle[0][1].close()
-    runner = wires.sleds._server._runner
-    assert runner is not None and runner.server is not None
-    server = runner.server
-    await until(lambda: len(server.connections) == 4)
+    await until(lambda: sum(wires.sleds._server._open.values()) == 4)
     assert not (await wires.hello(1)).closed
     assert not other.closed
     for _, writer in idle[1:]:
