@@ -20,6 +20,7 @@ from yarl import URL
 from gateway.config import Credential
 from gateway.store.usage import Used
 from gateway.wire.http import HOP_BY_HOP, Bodies, Unreachable, open_session, stream_back, while_connected, without
+from gateway.wire.model_check import Probe
 from gateway.wire.model_keys import Keys, refused
 from gateway.wire.model_usage import CallReader, is_dialogue
 
@@ -40,18 +41,20 @@ _GIVE_UP_S = 5
 #: Seconds after which the client should come again.
 _RETRY_AFTER_S = 5
 
-#: Besides: the project's own credential and what aiohttp sets for the body and the host it was given.
-_NOT_FORWARDED = HOP_BY_HOP | {
-    "accept-encoding",
-    "authorization",
-    "content-encoding",
-    "content-length",
-    "cookie",
-    "expect",
-    "host",
-    "x-api-key",
-    SESSION_HEADER,
-}
+#: What a client of the API sends of itself. Nothing else goes on: an agent's own header could have our key refused.
+_FORWARDED = frozenset(
+    {
+        "accept",
+        "anthropic-beta",
+        "anthropic-dangerous-direct-browser-access",
+        "anthropic-version",
+        "content-type",
+        "user-agent",
+        "x-app",
+        "x-claude-code-session-id",
+    }
+)
+_FORWARDED_OF_THE_SDK = "x-stainless-"
 _NOT_RETURNED = HOP_BY_HOP | {"location", "set-cookie"}
 
 
@@ -83,6 +86,7 @@ class ModelProxy:
         self, api_base_url: str, keys: Keys, account: Account, bodies: Bodies, *, stall_s: float = 90.0
     ) -> None:
         self._base_url = api_base_url.rstrip("/")
+        self._probe = Probe(self._base_url)
         self._account = account
         self.stall_s = stall_s
         self._session: aiohttp.ClientSession | None = None
@@ -148,7 +152,8 @@ class ModelProxy:
     async def _answer(
         self, request: web.Request, call: _Call, upstream: aiohttp.ClientResponse, reader: CallReader
     ) -> web.StreamResponse:
-        if upstream.status in (401, 403):
+        # The project had a part in the request that was refused: the gateway asks again, without it.
+        if upstream.status in (401, 403) and await self._probe.refuses(call.key):
             self.keys.was_refused(call.project, call.key)
             return _error(401, "authentication_error", refused(call.key.scope))
         if upstream.status == 429:
@@ -207,11 +212,16 @@ class ModelProxy:
 
 
 def _headers(request: web.Request, key: Credential) -> CIMultiDict[str]:
-    headers = without(request.headers, _NOT_FORWARDED)
+    named = without(request.headers, HOP_BY_HOP)
+    headers = CIMultiDict([(name, value) for name, value in named.items() if _is_forwarded(name.lower())])
     # Uncompressed, so that the tokens can be counted without touching the bytes.
     headers["Accept-Encoding"] = "identity"
     key.sign(headers)
     return headers
+
+
+def _is_forwarded(name: str) -> bool:
+    return name in _FORWARDED or name.startswith(_FORWARDED_OF_THE_SDK)
 
 
 def _error(status: int, kind: str, message: str) -> web.Response:

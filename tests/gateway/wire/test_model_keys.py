@@ -28,12 +28,12 @@ async def test_a_refused_key_is_one_state_that_does_not_hammer_the_api(api: Clau
     async with project_of(proxy) as project:
         for _ in range(5):
             assert await project.error(body("hi")) == (401, "authentication_error", KEY_REFUSED)
-        assert len(api.requests) == 1, "the storm stays here"
+        assert calls(api) == 1, "the storm stays here"
         assert proxy.key_problem.startswith(KEY_REFUSED)
         now[0] += 61
         for _ in range(5):
             assert (await project.error(body("hi")))[0] == 401
-        assert len(api.requests) == 2, "one probe"
+        assert calls(api) == 2, "one probe"
         assert told == [KeyRefused(KEY_REFUSED)]
         now[0] += 61
         api.require_key = KEY
@@ -44,8 +44,8 @@ async def test_a_refused_key_is_one_state_that_does_not_hammer_the_api(api: Clau
             assert response.status == 200, "so the next call asks again"
         assert told == [KeyRefused(KEY_REFUSED), KeyWorks()]
         assert proxy.key_problem == ""
-        async with project.post(body(script({"http": 403}))) as response:
-            assert response.status == 401
+        api.require_key = "another"
+        assert await project.error(body("hi")) == (401, "authentication_error", KEY_REFUSED)
         assert proxy.key_problem.startswith(KEY_REFUSED)
         proxy.value = api.require_key = "new"
         proxy.keys.changed([])
@@ -53,6 +53,11 @@ async def test_a_refused_key_is_one_state_that_does_not_hammer_the_api(api: Clau
         async with project.post(body("hi")) as response:
             assert response.status == 200
     assert told == 2 * [KeyRefused(KEY_REFUSED), KeyWorks()]
+
+
+def calls(api: ClaudeApi) -> int:
+    """Without the gateway's own, which asks whether it is the key."""
+    return sum(request.path != "/v1/models?limit=1" for request in api.requests)
 
 
 def limited(**headers: str) -> tuple[Keys, list[Event]]:
