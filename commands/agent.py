@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from gateway.chat.text import code
 from gateway.config import Role
 from gateway.errors import UserError
 from gateway.intake import CommandContext
+from gateway.store.projects import Project
 
 _KINDS = ("claude", "scripted", "default")
 
@@ -12,7 +14,7 @@ _KINDS = ("claude", "scripted", "default")
 class Agent:
     """Shows or, for operators, sets what answers in the active project: `claude`, `scripted`, `acp:<command>` for any
     agent that speaks the Agent Client Protocol and is installed in the project (`agent acp:gemini --acp`), or `default`
-    for what the configuration says. Each agent has its own dialogues."""
+    for what the configuration says. A program of your own has to be confirmed. Each agent has its own dialogues."""
 
     usage = "agent [agent...]"
     summary = "show or set which agent answers"
@@ -29,8 +31,22 @@ class Agent:
             raise UserError("Only an operator can choose the agent.")
         kind = " ".join(kind.split())
         if kind.lower() in _KINDS:
-            kind = kind.lower()
-        elif not kind.startswith("acp:") or not kind.removeprefix("acp:").strip() or len(kind) > 80:
+            return await _choose(ctx, project, kind.lower())
+        if not kind.startswith("acp:") or not kind.removeprefix("acp:").strip() or len(kind) > 80:
             raise UserError("Type `agent claude`, `agent scripted`, `agent acp:<command>` or `agent default`.")
-        project = await projects.set_agent(project, "" if kind == "default" else kind)
-        return f"{project.name}: {projects.agent(project)} from the next run on, in a new dialogue."
+
+        async def act(answer: CommandContext) -> str:
+            return await _choose(answer, project, kind)
+
+        program = kind.removeprefix("acp:").strip()
+        type_this = ctx.services.confirmations.ask(ctx, act)
+        return (
+            f"Run {code(program)} in {project.name} for each message, from the next one on? It is started as it stands "
+            f"here, by no shell, as the project's user. Reply `{type_this}` within 60 s."
+        )
+
+
+async def _choose(ctx: CommandContext, project: Project, kind: str) -> str:
+    projects = ctx.services.projects
+    project = await projects.set_agent(project, "" if kind == "default" else kind)
+    return f"{project.name}: {projects.agent(project)} from the next run on, in a new dialogue."

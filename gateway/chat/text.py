@@ -69,6 +69,13 @@ def quote(text: str, limit: int = 60) -> str:
     return f"“{shorten(text, limit)}”"
 
 
+def of_others(text: str) -> str:
+    """Words that came with a message and are not its sender's, as a quotation: an agent sees whose they are, and no
+    line of it can be taken for a command.
+    """
+    return "\n".join(f"> {line}".rstrip() for line in text.splitlines())
+
+
 def seconds(value: float) -> str:
     """A duration for people: 8 s, 3 min, 2 h 5 min."""
     whole = round(value)

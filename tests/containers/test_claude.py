@@ -166,7 +166,8 @@ async def test_stop_ends_daemons_and_leaves_the_agent_warm(talk: Talk) -> None:
 async def test_another_agent_asks_and_is_cancelled(talk: Talk) -> None:
     """Any program that speaks the Agent Client Protocol, with the same cards and the same stop."""
     shutil.copy(Path(__file__).parents[1] / "support" / "acp_agent.py", talk.source / "agent.py")
-    assert "in a new dialogue" in await talk.says("agent acp:/opt/huskies/venv/bin/python agent.py")
+    asked = await talk.says("agent acp:/opt/huskies/venv/bin/python agent.py")
+    assert "in a new dialogue" in await talk.says(asked.split("`")[-2])
     await talk.says("permissions ask")
     for word, option in (("allow", "[yes]"), ("no", "[no]")):
         asking = asyncio.create_task(talk.gateway.send_surely("@@ask make test\n@@say done", f"acp-{word}"))
@@ -182,8 +183,8 @@ async def test_another_agent_asks_and_is_cancelled(talk: Talk) -> None:
     assert (await asyncio.wait_for(hanging, 30 * patience()))["fate"] == "interrupted"
     assert "@@say done" in (await talk.gateway.send_surely("@@recall", "acp-recall"))["replies"][0]
     assert talk.inside("agent.py") == [pid], "warm"
-    missing = await talk.says("agent acp:gemini --acp")
-    assert "gemini" in missing
+    asked = await talk.says("agent acp:gemini --acp")
+    assert "gemini" in await talk.says(asked.split("`")[-2])
     answer = await talk.gateway.send_surely("hello", "acp-none")
     assert "not installed in this project" in "".join(answer["replies"])
     await talk.says("agent default")

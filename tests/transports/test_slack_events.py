@@ -116,7 +116,7 @@ def test_files() -> None:
 
 def test_a_forwarded_message() -> None:
     shared = {"is_share": True, "author_name": "Ben", "text": "it &lt;broke&gt;"}
-    assert said("look", attachments=[shared, {"text": "a preview"}]).text == "look\n\nBen wrote:\nit <broke>"
+    assert said("look", attachments=[shared, {"text": "a preview"}]).text == "look\n\n> Ben wrote:\n> it <broke>"
 
 
 def test_whose_names_are_needed() -> None:

@@ -185,7 +185,7 @@ async def test_a_command_and_a_shortcut(bot: SlackBot) -> None:
     assert (message.addressed, message.direct, message.sender) == (True, False, "slack:U0ANA")
     ts = bot.server.say("C0DEV", "the build is red", user="U0BEN")
     await bot.server.shortcut("C0DEV", ts).done.wait()
-    sent = await bot.memory.gets_text("Ben wrote:\nthe build is red")
+    sent = await bot.memory.gets_text("> Ben wrote:\n> the build is red")
     assert sent.sender == "slack:U0ANA", "who sends it on is who asks"
     assert sent.conversation == Conversation("slack", "C0DEV", ts)
 

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from gateway.chat import Attachment, Conversation, Incoming, Message, Withdrawal
+from gateway.chat.text import of_others
 from transports.slack import text as slack_text
 from transports.slack.config import NAME
 
@@ -202,8 +203,8 @@ def _forwarded(said: Mapping[str, Any], name: Names) -> list[str]:
     for one in shared if isinstance(shared, list) else []:
         told = mapping(one)
         if told.get("is_share") and string(told.get("text")):
-            author = string(told.get("author_name")) or "Somebody"
-            found.append(f"{author} wrote:\n{slack_text.plain(string(told.get('text')), name)}")
+            author = " ".join(string(told.get("author_name")).split()) or "Somebody"
+            found.append(of_others(f"{author} wrote:\n{slack_text.plain(string(told.get('text')), name)}"))
     return found
 
 

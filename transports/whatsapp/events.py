@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 
 from gateway.chat import Attachment, Conversation, Message
+from gateway.chat.text import of_others
 from transports.whatsapp.config import NAME, WhatsAppConfig
 
 #: The id of a message, or of a media file.
@@ -29,6 +30,8 @@ def read(form: Mapping[str, str], config: WhatsAppConfig) -> Message | None:
     if number == config.from_number or form.get("To") != f"whatsapp:{config.from_number}":
         return None
     text, presses = _words(form)
+    if form.get("Forwarded") == "true" or form.get("FrequentlyForwarded") == "true":
+        text = of_others(text)
     files = _files(form)
     problem = ""
     if not text.strip() and not files:
