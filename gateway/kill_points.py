@@ -13,6 +13,7 @@ POINTS = (
     "inbox.committed",
     "turn.claimed",
     "turn.finished",
+    "waiting.discarded",
     "outbox.sent",
     "project.reserved",
     "project.folder",

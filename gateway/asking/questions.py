@@ -67,8 +67,16 @@ class Answer:
     message: StoredMessage | None = None  # in which it was said
 
 
-#: What the gateway does itself about the outcome of its own question.
-Then = Callable[[Asked], Awaitable[None]]
+@dataclass(frozen=True, slots=True)
+class Then:
+    """What the gateway does itself about the outcome of its own question.
+
+    `within` is part of the unit that settles it: what was said yes to is done, or nobody is told. `after` follows that
+    unit, and may be lost with the process.
+    """
+
+    after: Callable[[Asked], Awaitable[None]]
+    within: Callable[[Connection, Asked], None] = lambda _c, _asked: None
 
 
 @dataclass(slots=True)
@@ -104,7 +112,7 @@ class Questions:
             if not answered.done():
                 answered.set_result(asked.outcome == "allowed")
 
-        if not await self.asked(turn, question, then):
+        if not await self.asked(turn, question, Then(then)):
             return False
         try:
             return await answered
@@ -264,6 +272,7 @@ class Questions:
 
     async def settle(self, asked: Asked, answer: Answer) -> str:
         """Give a question its one outcome, and tell everybody; what to say to whoever answered."""
+        then = self._then.get(asked.id)
 
         def unit(connection: Connection) -> Asked | None:
             reason = ((answer.word,),) if answer.outcome == "denied" and answer.word else ()
@@ -271,6 +280,8 @@ class Questions:
             settled = rows.settle(connection, asked.id, answer.outcome, by=answer.by, answers=answers)
             if settled is None:
                 return None
+            if then is not None:
+                then.within(connection, settled)
             if answer.rule and settled.session_id is not None:
                 rows.add_rule(connection, settled.session_id, answer.rule, answer.by, own=settled.own)
             told = cards.outcome(settled, answer.outcome, by=answer.told_by, word=answer.word)
@@ -297,7 +308,7 @@ class Questions:
         """Let whoever waits for it know the outcome."""
         then = self._then.pop(asked.id, None)
         if then is not None:
-            await then(asked)
+            await then.after(asked)
         if not asked.run or asked.outcome == "closed":
             return
         decision = _decision(asked, why)
@@ -373,7 +384,7 @@ class Questions:
 
 
 async def _run(then: Then, asked: Asked) -> None:
-    await then(asked)
+    await then.after(asked)
 
 
 def _requester_or_operator(turn: Turn, people: Mapping[str, Person]) -> str:

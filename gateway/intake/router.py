@@ -243,6 +243,8 @@ class Router:
 
         def unit(connection: Connection) -> None:
             messages.set_fate(connection, [message.id], fate)
+            if ctx is not None:
+                messages.told(connection, message.conversation)
             self._outbox.reply(
                 connection,
                 message,

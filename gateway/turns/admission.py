@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from gateway.asking import Questions, Then, cards
 from gateway.events import Events, MayBegin
-from gateway.store import Store, budgets
+from gateway.store import Connection, Store, budgets
 from gateway.store.questions import Asked
 from gateway.store.turns import SessionKey, Turn
 from gateway.tasks import Tasks, insist
@@ -197,32 +197,29 @@ class Admission:
         return self._then(asked.project_id)
 
     def _then(self, project_id: int) -> Then:
-        async def then(asked: Asked) -> None:
+        def within(connection: Connection, asked: Asked) -> None:
+            if (usd := self._allowed(asked)) > 0:
+                budgets.grant(connection, project_id, _today(), usd, asked.answered_by)
+
+        async def after(asked: Asked) -> None:
             self._asking.pop(project_id, None)
-            usd = _allowed(asked, round(self.budget_usd * _STEP, 2))
-            if usd > 0:
+            if (usd := self._allowed(asked)) > 0:
                 self._turn_of_day()
-                day, by = self._day, asked.answered_by
-                await insist(
-                    lambda: self.store.write(lambda c: budgets.grant(c, project_id, day, usd, by)),
-                    "what a budget was raised by",
-                )
                 self._granted[project_id] = self._granted.get(project_id, 0.0) + usd
             elif asked.outcome == "answered" and (refused := self._refused) is not None:
                 await insist(lambda: refused(project_id, "Today's budget is used up."), "what a budget refuses")
             self.events.tell(MayBegin())
 
-        return then
+        return Then(after, within)
 
-
-def _allowed(asked: Asked, step: float) -> float:
-    """How much more an answer allows, USD: an option, or a number in somebody's own words."""
-    if asked.outcome != "answered" or not asked.answers or not asked.answers[0]:
-        return 0.0
-    said = asked.answers[0][0].strip()
-    if (number := cards.AMOUNT.fullmatch(said)) is not None:
-        return float(number[1])
-    return step if cards.consent(said) else 0.0
+    def _allowed(self, asked: Asked) -> float:
+        """How much more an answer allows, USD: an option, or a number in somebody's own words."""
+        if asked.outcome != "answered" or not asked.answers or not asked.answers[0]:
+            return 0.0
+        said = asked.answers[0][0].strip()
+        if (number := cards.AMOUNT.fullmatch(said)) is not None:
+            return float(number[1])
+        return round(self.budget_usd * _STEP, 2) if cards.consent(said) else 0.0
 
 
 def _sentence(text: str) -> str:

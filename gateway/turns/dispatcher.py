@@ -357,9 +357,11 @@ class Dispatcher:
                 for message in messages.with_fate(connection, Fate.QUEUED)
                 if message.project_id is not None and concerns(SessionKey(message.project_id, message.conversation_id))
             ]
-            messages.set_fate(connection, [message.id for message in waiting], Fate.DISCARDED)
             for message in waiting:
-                if not by_caller(message.conversation_id):
+                if by_caller(message.conversation_id):
+                    messages.discard(connection, [message.id])
+                else:
+                    messages.set_fate(connection, [message.id], Fate.DISCARDED)
                     self._outbox.reply(connection, message, f"⏹ {reason} Not run: {quote(message.text)}")
             return waiting
 
@@ -369,6 +371,7 @@ class Dispatcher:
             for lane in lanes:
                 self._line.again(lane, 0)
             raise
+        kill_points.reach("waiting.discarded")
         for lane in lanes:
             if lane.live is not None:
                 self._tasks.start(lane.live.retire("⏹ Stopped."))
@@ -437,13 +440,21 @@ class Dispatcher:
     # --- start and end of the process --------------------------------------------------------------------------------
 
     async def recover(self) -> None:
-        """Take up what another gateway process left: open turns, and messages that wait."""
+        """Take up what another gateway process left: open turns, messages that wait, and what it did not get to say."""
+        await self._store.write(self._tell_discarded)
         for turn in await self._store.read(turns.open_turns):
             self._runs.take_up(turn)
         for message in await self._store.read(lambda c: messages.with_fate(c, Fate.QUEUED)):
             if message.project_id is not None:
                 self._fates.changed([message], Fate.QUEUED)
                 self._open_window(SessionKey(message.project_id, message.conversation_id), message)
+
+    def _tell_discarded(self, connection: Connection) -> None:
+        """A gateway ended between discarding messages and the reply that would have named them."""
+        for message in messages.with_fate(connection, Fate.DISCARDED):
+            messages.set_fate(connection, [message.id], Fate.DISCARDED)
+            told = f"⏹ Discarded before the gateway restarted, and not run: {quote(message.text)}"
+            self._outbox.reply(connection, message, told)
 
     async def close(self) -> None:
         """Forget everything in memory; runs go on in their sleds."""

@@ -41,6 +41,7 @@ def _own_hosts(folder: Path) -> list[str]:
     return ["-o", f"UserKnownHostsFile={folder / 'hosts-of-a-person'}", "-o", "HashKnownHosts=no"]
 
 
+@pytest.mark.slow
 async def test_deleted_and_made_again_it_is_the_same_place(gateway: ContainerGateway) -> None:
     await gateway.start()
     await gateway.said("new project demo", "p")
@@ -95,6 +96,7 @@ POINTS = (
 )
 
 
+@pytest.mark.slow
 async def test_killed_at_every_arrow_it_converges_and_leaves_nothing(gateway: ContainerGateway) -> None:
     for number, point in enumerate(POINTS):
         await gateway.start(kill_at=point)
@@ -183,6 +185,7 @@ async def test_rebuild_keeps_what_is_yours_and_says_what_changed(gateway: Contai
     assert await gateway.said("hello", "h") == "You said:\nhello"
 
 
+@pytest.mark.slow
 async def test_four_at_once_build_once_and_end_at_once(gateway: ContainerGateway) -> None:
     await gateway.start()
     replies = await asyncio.gather(*(gateway.send(f"new project p{n}", f"p{n}", f"room{n}") for n in range(4)))

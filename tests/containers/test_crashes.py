@@ -35,6 +35,7 @@ def has_run_twice(file: Path) -> bool:
     return file.read_text() == "ran\nran\n"
 
 
+@pytest.mark.slow
 async def test_killed_container_sled_and_agent_are_interrupted_and_retried(gateway: ContainerGateway) -> None:
     """The marker makes the command wait the first time only: so a retry can end, and is seen to have run."""
     await gateway.start()
@@ -65,6 +66,7 @@ async def test_killed_container_sled_and_agent_are_interrupted_and_retried(gatew
     await gateway.logs_in("demo")
 
 
+@pytest.mark.slow
 async def test_out_of_memory_and_a_fork_bomb_stay_inside(tmp_path: Path, engine: None) -> None:
     limits = {"engine": {"memory": "256m", "pids": 128}}
     with ContainerGateway(tmp_path, limits) as gateway:
@@ -93,6 +95,7 @@ async def test_out_of_memory_and_a_fork_bomb_stay_inside(tmp_path: Path, engine:
         assert inspect(gateway.container("other"))["State"]["StartedAt"] == other
 
 
+@pytest.mark.slow
 @pytest.mark.claude
 async def test_without_any_network_chat_and_model_go_on(tmp_path: Path, engine: None) -> None:
     key = "sk-ant-canary-5d21"
@@ -116,6 +119,7 @@ async def test_without_any_network_chat_and_model_go_on(tmp_path: Path, engine: 
             assert await gateway.said(script({"text": "after the gateway"}), "m2") == "after the gateway"
 
 
+@pytest.mark.slow
 async def test_the_wire_finds_itself_again_in_any_order(gateway: ContainerGateway) -> None:
     await gateway.start()
     await gateway.said("new project demo", "p")

@@ -100,6 +100,7 @@ async def test_a_provider_that_says_not_now_is_one_line_while_it_lasts(tmp_path:
         assert here.house.app.proxy.limited_until is None
 
 
+@pytest.mark.slow
 async def test_a_limit_parks_the_turn_which_goes_on_by_itself_when_it_ends(tmp_path: Path) -> None:
     async with scene(tmp_path, api_key="", oauth_token=KEY) as here:
         ends = int(time.time() + 4 * patience())  # not over before the CLI has come up and been told

@@ -22,6 +22,7 @@ def config(api: ClaudeApi, **agent: object) -> dict[str, dict[str, Any]]:
     return {"agent": values, "dispatcher": {"coalesce_window_ms": 50}}
 
 
+@pytest.mark.slow
 async def test_a_refused_key_is_one_state_and_what_waits_goes_on_with_another(tmp_path: Path) -> None:
     async with ClaudeApi(require_key="sk-ant-canary-better") as api:
         with GatewayProcess(tmp_path, config(api)) as gateway:
@@ -83,6 +84,7 @@ async def test_what_an_agent_may_do_is_the_projects_mode(tmp_path: Path) -> None
             assert made.exists()
 
 
+@pytest.mark.slow
 async def test_a_dialogue_goes_on_over_restarts_and_reset_ends_it(tmp_path: Path) -> None:
     async with ClaudeApi(require_key=KEY) as api:
         with GatewayProcess(tmp_path, config(api)) as gateway:

@@ -138,6 +138,7 @@ async def test_without_a_gateway(huskies: Huskies, command: tuple[str, ...]) -> 
     assert "type: huskies run" in (await huskies(*command)).complaint
 
 
+@pytest.mark.slow
 async def test_projects_and_status(huskies: Huskies) -> None:
     await huskies.start()
     assert "new project demo" in (await huskies("projects")).out

@@ -85,6 +85,7 @@ async def test_8_shuffled_conversations_each_keep_their_order(tmp_path: Path) ->
 # --- 10: a full disk -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 async def test_10_a_full_disk_is_no_ack_and_unhealthy_and_recovers(tmp_path: Path, unused_port: int) -> None:
     with small_disk(tmp_path / "state", 8) as disk:
@@ -453,6 +454,7 @@ async def recovers(huskies: Huskies) -> None:
     assert answer["replies"] == ["You said:\nback again?"]
 
 
+@pytest.mark.slow
 async def test_a_sled_that_keeps_dying_is_restarted_at_a_bounded_rate(tmp_path: Path) -> None:
     with Huskies(tmp_path, {"engine": {"allow_unsandboxed": True, "reconcile_s": 1.0}}) as huskies:
         await huskies.start()

@@ -65,6 +65,35 @@ async def test_killed_during_new_project_it_converges(gateway: GatewayProcess, p
     assert await replies(gateway, text="hello", external_id="m") == ["You said:\nhello"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["stop", "restart", "down", "reset"])
+async def test_killed_when_waiting_messages_were_discarded_each_is_named(gateway: GatewayProcess, command: str) -> None:
+    await gateway.start()
+    await gateway.send("new project demo", "p")
+    await gateway.stop()
+    await gateway.start(kill_at="waiting.discarded")
+    running = asyncio.create_task(gateway.send_surely("@@run sleep 300", "m1"))
+    await until(lambda: gateway_running(gateway))
+    waiting = [asyncio.create_task(gateway.send_surely(f"queued {n}", f"w{n}")) for n in range(2)]
+    await until_accepted(gateway, 3)
+    asking = asyncio.create_task(gateway.send_surely(command, "s"))
+    await gateway.died()
+    await gateway.start()
+    told = [await asyncio.wait_for(one, 30 * patience()) for one in waiting]
+    assert [one["fate"] for one in told] == ["discarded", "discarded"]
+    for number, one in enumerate(told):
+        assert "".join(one["replies"]).count(f"not run: “queued {number}”") == 1, one
+    said = "".join((await asyncio.wait_for(asking, 30 * patience()))["replies"])
+    assert ("restarted during" in said) if command in ("stop", "reset") else ("Stopped the run" in said), said
+    await gateway.send("stop", "s2")
+    await running
+    # It is told once, however often the gateway starts.
+    await gateway.stop()
+    await gateway.start()
+    again = (await gateway.send_surely("queued 0", "w0"))["replies"]
+    assert again == told[0]["replies"]
+
+
 async def test_killed_mid_run_the_run_goes_on_and_answers_once(gateway: GatewayProcess) -> None:
     await gateway.start()
     await gateway.send("new project demo", "p")

@@ -81,6 +81,7 @@ async def test_thirty_messages_while_the_gateway_was_away(synapse: Synapse, tmp_
         assert said == [f"message {n}" for n in range(30)]
 
 
+@pytest.mark.slow
 async def test_synapse_is_killed_mid_run(own_synapse: Callable[..., Synapse], tmp_path: Path) -> None:
     """The run goes on, and its answer arrives once when the homeserver is back."""
     server = own_synapse()

@@ -28,6 +28,7 @@ def nowhere(huskies: Huskies, *canaries: str) -> None:
         assert not [canary for canary in canaries if canary.encode() in held], file
 
 
+@pytest.mark.slow
 @pytest.mark.claude
 async def test_a_new_key_holds_at_once_and_ends_the_refusal(tmp_path: Path) -> None:
     async with ClaudeApi(require_key=GOOD) as api:
@@ -69,6 +70,7 @@ async def test_a_new_key_holds_at_once_and_ends_the_refusal(tmp_path: Path) -> N
             nowhere(huskies, OLD, GOOD, OWN)
 
 
+@pytest.mark.slow
 @pytest.mark.claude
 async def test_without_a_gateway_it_holds_from_the_next_start_on(tmp_path: Path) -> None:
     async with ClaudeApi(require_key=GOOD) as api:
@@ -88,6 +90,7 @@ async def test_without_a_gateway_it_holds_from_the_next_start_on(tmp_path: Path)
             nowhere(huskies, GOOD)
 
 
+@pytest.mark.slow
 async def test_what_cannot_be_is_refused_in_one_line_that_never_repeats_it(tmp_path: Path) -> None:
     with Huskies(tmp_path) as huskies:
         for value in (b"", b"\n", b"sk ant\n", b"sk\nant", b"\xff\xfe", b"x" * 100_000):

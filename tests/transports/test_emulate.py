@@ -65,7 +65,9 @@ async def test_slack_a_message_is_acknowledged_accepted_once_marked_and_answered
 
     # All that the bot did came back to it as events, and is none of its business.
     assert sum(b"message_changed" in post.body for post in slack.space.postman.posts) == 4
-    assert all(post.statuses[-1] == 200 for post in slack.space.postman.posts)
+    posts = slack.space.postman.posts
+    await until(lambda: all(post.statuses for post in posts), lambda: "an event is still on its way")
+    assert all(post.statuses[-1] == 200 for post in posts)
     assert len(slack.recorder.offered) == 2, "the message, and the message again"
 
 

@@ -83,6 +83,7 @@ async def test_a_stop_before_the_commit_loses_nothing(world: World) -> None:
     assert bot.receiver.texts == ["one", "two, with a new key"]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 async def test_a_homeserver_that_is_killed_comes_back_and_nothing_is_lost(
     own_world: World, own_synapse: Callable[..., Synapse]
@@ -186,6 +187,7 @@ async def test_two_processes_on_one_store(world: World) -> None:
     assert "another process" in str(await twin.fails())
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 async def test_rate_limits_pass_on_what_the_homeserver_asks_for(
     own_world: World, own_synapse: Callable[..., Synapse]

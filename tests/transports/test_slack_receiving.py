@@ -16,6 +16,7 @@ from gateway.testing import patience
 from tests.support.grounds import until
 from tests.support.slack_bot import SlackBot
 from tests.support.slack_server import BOT, TEAM, SlackServer, limited, refusing
+from transports.slack import people as people_module
 
 
 @pytest.fixture(params=["socket", "http"])
@@ -116,8 +117,9 @@ async def test_ended_before_the_commit(socket: SlackBot) -> None:
     assert socket.server.deliveries[-1].acknowledged
 
 
-async def test_a_hundred_envelopes_at_once_stay_in_order(socket: SlackBot) -> None:
+async def test_a_hundred_envelopes_at_once_stay_in_order(socket: SlackBot, monkeypatch: pytest.MonkeyPatch) -> None:
     """FAULTS 8: names that come late, and one that never comes, hold nothing out of order."""
+    monkeypatch.setattr(people_module, "_WITHIN_S", 1.0 * patience())
 
     async def slowly(request: web.Request, told: dict[str, str]) -> web.StreamResponse | None:
         await asyncio.sleep({"U0ANA": 0.1, "U0BEN": 0.0}.get(told["user"], 30))

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from gateway.asking import Questions
 from gateway.chat import Capabilities, Fate
 from gateway.config import Role
 from gateway.errors import StateError, UserError
@@ -122,6 +123,33 @@ async def test_a_budgets_question_and_its_answer_outlive_a_restart(tmp_path: Pat
     third = await make_world(tmp_path, budget_usd=5.0)
     assert third.admission.left(project) == (5.0, 7.0)
     await close_world(third)
+
+
+async def test_a_gateway_killed_upon_the_answer_to_a_budget_has_allowed_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = await make_world(tmp_path, budget_usd=5.0)
+    project = await world.project()
+    await world.activate(project)
+    await spend(world, 5.0, "m1")
+    await world.say("more", "m2")
+    await reads(world, "Continue")
+
+    async def killed(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Questions, "_tell", killed)
+    answering = asyncio.create_task(answer(world, "yes", "a1"))
+    await reads(world, "✅")
+    answering.cancel()
+    await close_world(world)
+    again = await make_world(tmp_path, budget_usd=5.0, transport=world.transport)
+    await again.questions.recover(again.admission.taken_up)
+    await again.dispatcher.recover()
+    again.sleds.connect(project)
+    assert (await again.next_run())[1].prompt == "more"
+    assert again.admission.left(project) == (5.0, 7.0)
+    await close_world(again)
 
 
 # --- the provider ----------------------------------------------------------------------------------------------------
@@ -346,11 +374,10 @@ async def test_what_is_no_answer_to_a_budget_is_for_the_agent(poor: World) -> No
     assert (await poor.next_run())[1].prompt == "more work"
 
 
-async def test_an_answer_to_a_budget_is_not_lost_when_the_database_refuses(
+async def test_an_answer_to_a_budget_and_what_it_allows_are_one_transaction(
     poor: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.tasks.RETRY_S", 0.01)
-    grant, refusals = budgets.grant, [StateError("full"), StateError("full")]
+    grant, refusals = budgets.grant, [StateError("full")]
 
     def refuse(*given: Any) -> None:
         if refusals:
@@ -361,7 +388,10 @@ async def test_an_answer_to_a_budget_is_not_lost_when_the_database_refuses(
     await spend(poor, 5.0, "m1")
     await poor.say("more work", "m2")
     await reads(poor, "Continue")
-    assert await answer(poor, "yes", "a1") == ""
+    with pytest.raises(StateError):
+        await answer(poor, "yes", "a1")
+    assert not any("✅" in text for text in poor.transport.texts), "nobody is told what did not happen"
+    assert await answer(poor, "yes", "a2") == ""
     assert (await poor.next_run())[1].prompt == "more work"
     assert poor.admission.left(poor.projects["demo"]) == (5.0, 7.0)
 

@@ -57,6 +57,7 @@ async def test_an_agent_is_started_when_its_window_opens(world: World, project: 
     assert told(world, Cool) == []
     await world.sleds.finish(project, run)
     await world.settled("m2")
+    world.dispatcher.typing(ROOM, ["fake:ana"])  # else the window could be over before a slow disk has taken this
     await world.say("third", "m3")
     (_, later) = await until_told(world, Warm, 2)
     assert isinstance(later, Warm)
