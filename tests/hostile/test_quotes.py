@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from commands.table import ALIASES, COMMANDS
+from gateway.chat import Message
 from gateway.chat.text import of_others
 from gateway.intake.grammar import Parser
 from tests.support.house import house
 from tests.transports import test_slack_events as slack
 from tests.transports import test_whatsapp_events as whatsapp
+from transports.slack import events
 
 COMMANDLIKE = [
     "agent acp:sh -c id",
@@ -37,6 +39,20 @@ def test_who_is_forwarded_by_slack_gives_no_command(words: str) -> None:
         assert read.startswith("> ")
         assert all(line.startswith(">") for line in read.splitlines())
         assert PARSER.parse(read, {"demo"}) is None
+
+
+@pytest.mark.parametrize("words", COMMANDLIKE)
+def test_whose_message_a_shortcut_sends_on_gives_no_command(words: str) -> None:
+    for author, text in (("Mallory", words), (words, "hello")):
+        payload = {
+            **{"type": "message_action", "channel": {"id": "C1"}, "user": {"id": "U0ANA"}, "action_ts": "2.5"},
+            "message": {"user": "U0MAL", "text": text, "ts": "1.5"},
+        }
+        names = {"U0MAL": author}
+        (read,) = events.read(payload, slack.ME, lambda user: names.get(user, "Ana"))  # noqa: B023 - called here
+        assert isinstance(read, Message)
+        assert all(line.startswith(">") for line in read.text.splitlines())
+        assert PARSER.parse(read.text, {"demo"}) is None
 
 
 @pytest.mark.parametrize("words", COMMANDLIKE)

@@ -203,7 +203,7 @@ def _forwarded(said: Mapping[str, Any], name: Names) -> list[str]:
     for one in shared if isinstance(shared, list) else []:
         told = mapping(one)
         if told.get("is_share") and string(told.get("text")):
-            author = " ".join(string(told.get("author_name")).split()) or "Somebody"
+            author = string(told.get("author_name")) or "Somebody"
             found.append(of_others(f"{author} wrote:\n{slack_text.plain(string(told.get('text')), name)}"))
     return found
 
@@ -271,7 +271,7 @@ def _shortcut(payload: Mapping[str, Any], me: Me, name: Names) -> list[Incoming]
     author = string(said.get("user"))
     text = message.text
     if author != user:
-        text = f"{name(author) if author else 'A bot'} wrote:\n{text}"
+        text = of_others(f"{name(author) if author else 'A bot'} wrote:\n{text}")
     external_id = f"{channel}:{ts}:shortcut:{string(payload.get('action_ts'))}"
     sender = f"{NAME}:{user}"
     return [replace(message, external_id=external_id, sender=sender, sender_name=name(user), text=text)]
