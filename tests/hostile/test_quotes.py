@@ -45,7 +45,13 @@ def test_who_is_forwarded_by_slack_gives_no_command(words: str) -> None:
 def test_whose_message_a_shortcut_sends_on_gives_no_command(words: str) -> None:
     for author, text in (("Mallory", words), (words, "hello")):
         payload = {
-            **{"type": "message_action", "channel": {"id": "C1"}, "user": {"id": "U0ANA"}, "action_ts": "2.5"},
+            **{
+                "type": "message_action",
+                "callback_id": events.SHORTCUT,
+                "channel": {"id": "C1"},
+                "user": {"id": "U0ANA"},
+                "action_ts": "2.5",
+            },
             "message": {"user": "U0MAL", "text": text, "ts": "1.5"},
         }
         names = {"U0MAL": author}
