@@ -149,6 +149,8 @@ class ScriptedSled:
 
     def __init__(self) -> None:
         self.journals: dict[int, str] = {}
+        #: Why a sled is away.
+        self.troubles: dict[int, str] = {}
         self.frames: list[tuple[int, Frame]] = []
         self.runs: asyncio.Queue[tuple[int, Run]] = asyncio.Queue()
         self.stops: asyncio.Queue[Stop] = asyncio.Queue()
@@ -159,6 +161,9 @@ class ScriptedSled:
 
     def journal(self, project_id: int) -> str | None:
         return self.journals.get(project_id)
+
+    def trouble(self, project_id: int) -> str:
+        return "" if project_id in self.journals else self.troubles.get(project_id, "")
 
     async def send(self, project_id: int, frame: Frame) -> bool:
         if project_id not in self.journals:
@@ -248,6 +253,9 @@ class InMemoryEngine:
 
     async def is_running(self, spec: SledSpec) -> bool:
         return spec.project in self._sleds
+
+    async def people_inside(self, spec: SledSpec) -> int:
+        return 0
 
     async def logs(self, spec: SledSpec, of: LogOf, lines: int) -> str:
         return ""

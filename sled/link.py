@@ -29,9 +29,14 @@ log = logging.getLogger(__name__)
 HEARTBEAT_S = 5.0
 #: Seconds that a closing gateway gets to say so.
 _CLOSE_S = 1.0
-_RETRY_S = 0.2
+#: Seconds between two tries to reach the gateway; and, ever longer, between those that it turned away.
+_RETRY_S, _TURNED_AWAY_S = 0.2, 30.0
 #: A gateway that takes the connection but says nothing may be frozen; another one may be listening in its place.
 _WELCOME_WITHIN_S = 5.0
+
+
+class _TurnedAway(ConnectionResetError):
+    """The gateway does not like the hello, and will not like the next one; the text says why."""
 
 
 class Refused(Exception):
@@ -83,10 +88,17 @@ class Link:
         Raises:
             Refused: the token is not valid: this sled belongs to no project.
         """
+        pause, why = _RETRY_S, ""
         while True:
             try:
                 await self._connection()
                 log.info("the gateway closed the wire")
+                pause, why = _RETRY_S, ""
+            except _TurnedAway as error:
+                pause = min(_TURNED_AWAY_S, pause * 2)
+                if why != str(error):  # or the log would be full of it
+                    why = str(error)
+                    log.error("%s", why)
             except aiohttp.WSServerHandshakeError as error:
                 if error.status == 401:
                     raise Refused from error
@@ -95,7 +107,7 @@ class Link:
                 log.debug("no gateway: %s", error)
             except BadFrame as error:
                 log.error("the gateway sent something that is not a frame of version %s: %s", VERSION, error)
-            await asyncio.sleep(_RETRY_S)
+            await asyncio.sleep(pause)
 
     async def _connection(self) -> None:
         async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(path=str(self._wire))) as session:
@@ -131,7 +143,10 @@ class Link:
         await socket.send_str(encode(hello))
         message = await socket.receive()
         if message.type is not aiohttp.WSMsgType.TEXT:
-            raise ConnectionResetError(f"the gateway did not welcome this sled: {message.extra or message.data}")
+            why = f"the gateway did not welcome this sled: {message.extra or message.data}"
+            if socket.close_code == aiohttp.WSCloseCode.PROTOCOL_ERROR:
+                raise _TurnedAway(why)
+            raise ConnectionResetError(why)
         welcome = decode_from_gateway(message.data)
         if not isinstance(welcome, Welcome):
             raise BadFrame("the first frame must be a welcome")

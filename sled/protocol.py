@@ -30,6 +30,8 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
+#: A gateway speaks this version and the one before. What the one before does not know goes only to a sled whose hello
+#: names the version, or the feature.
 VERSION = 1
 #: Bytes of one frame; longer ones close the connection.
 MAX_FRAME = 4 * 2**20
@@ -357,6 +359,19 @@ def encode(frame: Frame) -> str:
 def decode_from_sled(data: str | bytes) -> FromSled:
     """Read a sled's frame. Raises BadFrame."""
     return _decode(_from_sled, data)
+
+
+class _AnyHello(Struct):
+    type: Literal["hello"]
+    version: int
+
+
+def version_of(data: str | bytes) -> int:
+    """The version of a hello, whatever else that version's has in it; 0 for what is no hello."""
+    try:
+        return msgspec.json.decode(data, type=_AnyHello).version
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return 0
 
 
 def decode_from_gateway(data: str | bytes) -> FromGateway:

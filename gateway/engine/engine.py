@@ -53,6 +53,9 @@ class Engine(Protocol):
     async def is_running(self, spec: SledSpec) -> bool:
         """True while the sled's process lives. Raises EngineError."""
 
+    async def people_inside(self, spec: SledSpec) -> int:
+        """How many SSH sessions are open in the project. Raises EngineError."""
+
     async def logs(self, spec: SledSpec, of: LogOf, lines: int) -> str:
         """The last lines that the sled, or its agents, logged. Raises EngineError."""
 

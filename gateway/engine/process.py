@@ -72,6 +72,9 @@ class ProcessEngine:
     async def is_running(self, spec: SledSpec) -> bool:
         return bool(self._sleds(spec))
 
+    async def people_inside(self, spec: SledSpec) -> int:
+        return 0  # there is no SSH
+
     async def logs(self, spec: SledSpec, of: LogOf, lines: int) -> str:
         file = spec.paths.agent_log if of == "agent" else spec.paths.sled_log
         return await asyncio.to_thread(tail, file, lines)

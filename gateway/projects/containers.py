@@ -78,6 +78,10 @@ class Containers:
         told = [] if here is None else [here]
         return await self._dispatcher.stop(reason, project_id=project.id, conversations=[], told=told)
 
+    def has_work(self, project: Project) -> bool:
+        """Whether a run of the project is under way, or begins."""
+        return self._dispatcher.is_at_work(project.id)
+
     # --- its parts ---------------------------------------------------------------------------------------------------
 
     def check_engine(self, project: Project) -> None:

@@ -29,7 +29,7 @@ class Projects:
         bootstrap = Bootstrap(registry, reservations, containers, builds, leftovers, recipes, setup)
         rebuild = Rebuild(registry, containers, builds, leftovers, recipes)
         lifecycle = Lifecycle(store, registry, containers, leftovers, dispatcher)
-        reconciler = Reconciler(store, registry, containers, leftovers, reservations)
+        reconciler = Reconciler(store, registry, containers, leftovers, reservations, renew=rebuild.renew)
 
         # Which projects there are, and what they are like.
         self.registry = registry
@@ -37,7 +37,7 @@ class Projects:
         self.recipes = recipes
         self.all, self.names, self.get, self.by_id = registry.all, registry.names, registry.get, registry.by_id
         self.state, self.paths, self.spec = registry.state, registry.paths, registry.spec
-        self.agent, self.model = registry.agent, registry.model
+        self.agent, self.model, self.trouble = registry.agent, registry.model, registry.trouble
         self.access, self.fingerprint, self.include_line = registry.access, registry.fingerprint, registry.include_line
         # From one line in chat to a place that answers; `begin` once people have been told.
         self.create, self.begin = bootstrap.create, containers.begin

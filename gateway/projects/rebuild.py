@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ from gateway.store.projects import Project
 from gateway.turns import Stopped
 from stacks.own import Own
 from stacks.recipe import Recipe
+
+log = logging.getLogger(__name__)
 
 #: Seconds that all the commands that a source runs in a new container may take together.
 COMMANDS_WITHIN_S = 1800.0
@@ -97,6 +100,39 @@ class Rebuild:
         lines = await self._tell_source(project, recipe, said)
         await self._leftovers.after_change()
         return Rebuilt(project, recipe, prepared.built, changed, stopped, lines)
+
+    async def renew(self, project: Project) -> bool:
+        """Give a project the sled of this version of huskies, in the image that it has otherwise.
+
+        False while that has to wait, as somebody uses it. What it has finished was taken when it reported. Raises
+        UserError, EngineError, OSError.
+        """
+        async with self._registry.lock(project.name):
+            project = self._registry.still(project)
+            if project.desired != "up" or project.ready_at is None or await self._is_used(project):
+                return False
+            recipe = stored(project)
+            values: dict[str, object] = {"desired": "up"}
+            if self._registry.engine.isolated:
+                plan = self._recipes.image(recipe)
+                with self._leftovers.keeping({*plan.tags, project.image, *project.layers} - {""}):
+                    prepared = await self._builds.again(project, plan, lambda _: None)
+                    values |= columns(self._builds.settled(recipe, plan, prepared.told), plan)
+            try:
+                with self._registry.paused(project):
+                    if await self._is_used(project):  # somebody came while it was built
+                        return False
+                    log.info("%s gets a sled of this version", project.name)
+                    project = await self._exchange(project, values)
+            finally:
+                self._containers.begin(project)  # what came meanwhile waits
+        await self._leftovers.after_change()
+        return True
+
+    async def _is_used(self, project: Project) -> bool:
+        if self._containers.has_work(project):
+            return True
+        return await self._registry.engine.people_inside(self._registry.spec(project)) > 0
 
     async def _decide_again(self, project: Project, wanted: str, changes: Changes) -> Recipe:
         """What the project is to be made of, by its source as it is now. Raises UserError."""

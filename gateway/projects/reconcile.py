@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Coroutine
+import time
+from collections.abc import Awaitable, Callable, Coroutine
 
 from gateway.errors import EngineError, HuskiesError
-from gateway.projects.containers import Containers
+from gateway.projects.containers import HELLO_WITHIN_S, Containers
 from gateway.projects.leftovers import Leftovers
 from gateway.projects.registry import Registry
 from gateway.projects.reservations import Reservations
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds that a gateway has for coming up before it clears away what an earlier process left.
 _SETTLING_S = 1.0
+#: Seconds between two tries to give a project another sled.
+_RENEW_AGAIN_S = 600.0
 
 
 class Reconciler:
@@ -32,6 +35,8 @@ class Reconciler:
         containers: Containers,
         leftovers: Leftovers,
         reservations: Reservations,
+        *,
+        renew: Callable[[Project], Awaitable[bool]],
     ) -> None:
         self._store = store
         self._registry = registry
@@ -39,8 +44,14 @@ class Reconciler:
         self._containers = containers
         self._leftovers = leftovers
         self._reservations = reservations
+        self._renew = renew
         #: How often each sled had to be started since it last reported.
         self._falls: dict[int, int] = {}
+        #: Since when each sled that runs has been away, on the event loop's clock and on everybody's.
+        self._away: dict[int, tuple[float, str]] = {}
+        self._renewing: asyncio.Task[None] | None = None
+        #: When a project whose sled is of another version may be looked at again, on the event loop's clock.
+        self._renew_at: dict[int, float] = {}
 
     async def forever(self, every_s: float) -> None:
         """Make it so, again and again."""
@@ -55,6 +66,9 @@ class Reconciler:
                 await _or_log(project.name, self.reconcile(project))
             living = {project.id for project in projects}
             self._falls = {which: falls for which, falls in self._falls.items() if which in living}
+            self._away = {which: since for which, since in self._away.items() if which in living}
+            if self._renewing is None or self._renewing.done():
+                self._renewing = asyncio.create_task(self._renew_one())
             await asyncio.sleep(pause)
             if self._leftovers.owing:
                 await _or_log("clearing up", self._leftovers.after_change())
@@ -118,9 +132,11 @@ class Reconciler:
         await self._containers.open_wire(project)
         if self._registry.journal(project.id) is not None:
             self._falls.pop(project.id, None)
+            self._away.pop(project.id, None)
             return ""
         if await self._engine.is_running(spec):
-            return project.last_error  # started, and not heard of yet
+            return self._unheard(project)
+        self._away.pop(project.id, None)
         falls = self._falls[project.id] = self._falls.get(project.id, 0) + 1
         words = await self._engine.logs(spec, "sled", 3)
         log.info("starting the sled of %s", project.name)
@@ -129,6 +145,32 @@ class Reconciler:
         if falls == 1:
             return ""
         return f"its sled ended {falls} times before it reported; its last words: {words or 'none'}"
+
+    def _unheard(self, project: Project) -> str:
+        """What people should know of a sled that runs and is not here."""
+        if why := self._registry.turned_away(project):
+            cure = "rebuild" if self._registry.is_foreign(project) else "restart"
+            return f"{why}; `{cure} {project.name}` gives it another"
+        now = asyncio.get_running_loop().time()
+        since, clock = self._away.setdefault(project.id, (now, time.strftime("%H:%M")))
+        if now - since < HELLO_WITHIN_S:
+            return project.last_error  # started, and not heard of yet
+        return f"its sled runs, and has not been heard of since {clock}; `restart {project.name}` gives it another"
+
+    async def _renew_one(self) -> None:
+        """Give one project whose sled is of another version of huskies today's, if nobody uses it."""
+        now = asyncio.get_running_loop().time()
+        self._renew_at = {which: at for which, at in self._renew_at.items() if at > now}
+        for project in self._registry.all():
+            if project.id in self._renew_at or not self._registry.is_foreign(project):
+                continue
+            self._renew_at[project.id] = now + _RENEW_AGAIN_S
+            try:
+                if not await self._renew(project):
+                    del self._renew_at[project.id]
+            except (HuskiesError, OSError) as error:
+                log.error("%s keeps the sled that it has: %s", project.name, error)
+            return
 
     async def _rest(self, project: Project) -> None:
         """End the sled of a project that is to be down, if an engine that did not answer left it.

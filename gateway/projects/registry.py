@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -56,6 +57,7 @@ class Registry:
         self._sleds = sleds
         self._setup = setup
         self._living: dict[int, Project] = {}
+        self._paused: set[int] = set()
         #: Each for as long as somebody holds it, or waits for it.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -163,9 +165,33 @@ class Registry:
     def journal(self, project_id: int) -> str | None:
         """See `gateway.turns.running.Wire`."""
         project = self._living.get(project_id)
-        if project is None or project.ready_at is None or project.desired != "up":
+        if project is None or project.ready_at is None or project.desired != "up" or project_id in self._paused:
             return None
         return self._sleds.journal(project_id)
+
+    def trouble(self, project_id: int) -> str:
+        """See `gateway.turns.running.Wire`."""
+        project = self._living.get(project_id)
+        if project is None or self._sleds.journal(project_id) is not None:
+            return ""
+        return project.last_error or self._sleds.trouble(project_id)
+
+    def turned_away(self, project: Project) -> str:
+        """Why its sled, which came, was not let in; empty where none came."""
+        return self._sleds.trouble(project.id)
+
+    def is_foreign(self, project: Project) -> bool:
+        """Whether its sled is of another version of huskies than the gateway."""
+        return self._sleds.is_foreign(project.id)
+
+    @contextlib.contextmanager
+    def paused(self, project: Project) -> Iterator[None]:
+        """No run of the project begins until the end of the block."""
+        self._paused.add(project.id)
+        try:
+            yield
+        finally:
+            self._paused.discard(project.id)
 
     async def send(self, project_id: int, frame: Frame) -> bool:
         """See `gateway.turns.running.Wire`."""

@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 STOP_WITHIN_S = 2.5
 #: Seconds until a session whose turn could not begin tries again, ever longer.
 _AGAIN_S = (1.0, 30.0)
+#: Seconds after which people are told why their project is not up, if that is known; and between later looks.
+AWAY_TOLD_S = 10.0
 #: Who is further back in a line is told their place when they join it, and again when they have come this far.
 _PLACES_SHOWN = 20
 
@@ -169,7 +171,7 @@ class Dispatcher:
             has_place = key in self._ahead
             taken, of_project = busy - has_place, load[key.project_id] - has_place
             full = taken >= self._limits.runs or of_project >= self._limits.runs_per_project
-            why, held = self._waits_for(key, full=full, ahead=ahead)
+            why, held = self._waits_for(lane, full=full, ahead=ahead)
             if why:
                 if has_place:  # others can use it
                     load[key.project_id], busy = of_project, taken
@@ -180,6 +182,7 @@ class Dispatcher:
                 ahead += 1
                 continue
             load[key.project_id], busy = of_project + 1, taken + 1
+            self._is_back(lane)
             lane.ahead = self._ahead.take(key)
             self._line.leave(lane)
             self._starting.add(key)
@@ -197,10 +200,13 @@ class Dispatcher:
             return False
         return not self._admission.holds(key, ask=False)
 
-    def _waits_for(self, key: SessionKey, *, full: bool, ahead: int) -> tuple[str, bool]:
+    def _waits_for(self, lane: Lane, *, full: bool, ahead: int) -> tuple[str, bool]:
         """Why a session cannot use a place now, empty when it can; and whether that may last."""
+        key = lane.key
         if self._wire.journal(key.project_id) is None:
-            return "Waiting for the project to come up.", False
+            if lane.watch is None:
+                lane.watch = asyncio.get_running_loop().call_later(AWAY_TOLD_S, self._tell_away, lane)
+            return lane.away or "Waiting for the project to come up.", False
         if full or self._busy(key):
             return f"Waiting for a free place: number {ahead + 1} in line.", False
         return self._admission.holds(key), True
@@ -216,6 +222,28 @@ class Dispatcher:
         if why != lane.told and not lane.live.enabled:
             self._tasks.start(lane.live.tell(why))
         lane.told = why
+
+    def _tell_away(self, lane: Lane) -> None:
+        """A session waits for its project for long: say why, once, also where nothing live is shown."""
+        if lane.key not in self._line or self._wire.journal(lane.key.project_id) is not None:
+            lane.watch = None
+            return
+        assert lane.live is not None
+        why = self._wire.trouble(lane.key.project_id)
+        if not why:  # it may still be coming up
+            lane.watch = asyncio.get_running_loop().call_later(AWAY_TOLD_S, self._tell_away, lane)
+            return
+        lane.away = f"Waiting for the project to come up: {why.rstrip('.')}."
+        if lane.live.enabled:
+            lane.live.waiting(lane.away)
+        else:
+            self._tasks.start(lane.live.tell(lane.away))
+
+    def _is_back(self, lane: Lane) -> None:
+        """A session goes on: whoever was told that it waits for its project is told that, too."""
+        if lane.away and lane.live is not None and not lane.live.enabled:
+            self._tasks.start(self._outbox.say(lane.to, "The project is up again. I'll continue."))
+        lane.away = ""
 
     def place(self, key: SessionKey) -> int | None:
         """How many sessions are ahead of this one in line; None when it does not stand in line."""
@@ -413,6 +441,11 @@ class Dispatcher:
     def projects_with_work(self) -> set[int]:
         """The projects that have open turns, or messages that wait."""
         return {running.turn.key.project_id for running in self._runs} | {key.project_id for key in self._line.sessions}
+
+    def is_at_work(self, project_id: int) -> bool:
+        """Whether a turn of the project is open, or begins."""
+        starting = any(key.project_id == project_id for key in (*self._starting, *self._ahead))
+        return starting or bool(self.running_in(project_id))
 
     def running_in(self, project_id: int) -> list[Turn]:
         """The open turns of a project."""

@@ -33,6 +33,8 @@ class Lane:
     live: Live | None = None
     told: str = ""  # why it waits, where that is a message of its own
     ahead: str = ""  # the session on the wire whose agent was started ahead of the turn that begins now
+    watch: asyncio.TimerHandle | None = None  # looks why its project is not up
+    away: str = ""  # what people were told of that
     wrote_at: float = 0.0  # when its newest message came
     authors: set[str] = field(default_factory=set)
 
@@ -41,8 +43,15 @@ class Lane:
         """Where its people type."""
         return self.to.conversation.transport, self.to.conversation.room
 
-    def close_window(self) -> None:
+    def end(self) -> None:
         """No timer is at work any more."""
+        self.close_window()
+        if self.watch is not None:
+            self.watch.cancel()
+            self.watch = None
+
+    def close_window(self) -> None:
+        """Its window does not end any more."""
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
@@ -146,7 +155,7 @@ class Line:
         """A session has nothing to do any more, or its turn begins."""
         self._lanes.pop(lane.key, None)
         self._standing.pop(lane.key, None)
-        lane.close_window()
+        lane.end()
 
     def take_out(self, concerns: Callable[[SessionKey], bool]) -> list[Lane]:
         """Those that `concerns` names leave."""
@@ -158,4 +167,4 @@ class Line:
     def close(self) -> None:
         """No window ends any more."""
         for lane in self._lanes.values():
-            lane.close_window()
+            lane.end()

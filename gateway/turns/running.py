@@ -48,6 +48,9 @@ class Wire(Protocol):
     def journal(self, project_id: int) -> str | None:
         """The journal of a project's sled; None while it is away."""
 
+    def trouble(self, project_id: int) -> str:
+        """Why a project's sled is away, as far as that is known; empty while it is not."""
+
 
 @dataclass(slots=True)
 class Running:

@@ -96,6 +96,10 @@ class LocalApi:
 
     async def _doctor(self, _: web.Request) -> web.Response:
         parts = await self._parts()
+        projects = self._services.projects
+        for project in projects.all():
+            if trouble := projects.trouble(project.id):
+                parts.append(Part(f"project {project.name}", False, trouble))
         return web.json_response([{"name": p.name, "ok": p.ok, "text": p.text} for p in parts])
 
     async def _check(self, _: web.Request) -> web.Response:

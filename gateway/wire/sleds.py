@@ -34,6 +34,7 @@ from sled.protocol import (
     Welcome,
     decode_from_sled,
     encode,
+    version_of,
 )
 
 log = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ class _Connected:
     journal: str
     agents: tuple[str, ...]
     features: tuple[str, ...]
+    version: int
     calls: dict[str, _Calling] = field(default_factory=dict)
     #: One frame after the other, the welcome first, also while a large one waits for a slow sled.
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -98,6 +100,8 @@ class Sleds:
         #: Each for as long as somebody waits for it.
         self._arrivals: WeakValueDictionary[int, asyncio.Event] = WeakValueDictionary()
         self._talks: set[asyncio.Task[None]] = set()
+        #: Why the sled of a project that tried was not welcome, and the version of the wire that it speaks.
+        self._turned_away: dict[int, tuple[str, int]] = {}
         # Unique over all processes: an answer to an earlier gateway's call must not settle one of ours.
         self._series = secrets.token_hex(6)
         self._numbers = itertools.count(1)
@@ -123,7 +127,18 @@ class Sleds:
         """Stop listening there, and drop the sled that came by it."""
         await self._server.close(path)
 
+    def trouble(self, project_id: int) -> str:
+        """Why a project's sled that came was not welcome; empty where none came, or one is here."""
+        return self._turned_away.get(project_id, ("", 0))[0]
+
+    def is_foreign(self, project_id: int) -> bool:
+        """Whether the project's sled, here or turned away, speaks another version of the wire."""
+        if (connected := self._connected.get(project_id)) is not None:
+            return connected.version != VERSION
+        return self._turned_away.get(project_id, ("", 0))[1] not in (0, VERSION)
+
     async def _drop(self, project_id: int) -> None:
+        self._turned_away.pop(project_id, None)
         if connected := self._connected.get(project_id):
             await connected.socket.close()
 
@@ -223,7 +238,12 @@ class Sleds:
 
     async def _talk(self, project_id: int, socket: web.WebSocketResponse) -> None:
         try:
-            await self._converse(project_id, socket, await _hello(socket))
+            try:
+                hello = await _hello(socket)
+            except BadFrame as error:
+                await self._turn_away(project_id, socket, str(error), getattr(error, "version", 0))
+                return
+            await self._converse(project_id, socket, hello)
         except ConnectionError as error:
             log.info("the sled of project %s: %s", project_id, error)
         except BadFrame as error:
@@ -234,14 +254,22 @@ class Sleds:
             log.exception("the sled of project %s", project_id)
             await socket.close(code=1011)
 
+    async def _turn_away(self, project_id: int, socket: web.WebSocketResponse, why: str, version: int) -> None:
+        if self.trouble(project_id) != why:  # or one that comes again and again would fill the log
+            log.warning("the sled of project %s: %s", project_id, why)
+        if project_id not in self._connected:
+            self._turned_away[project_id] = (why, version)
+        await socket.close(code=1002, message=why.encode()[:100])
+
     async def _converse(self, project_id: int, socket: web.WebSocketResponse, hello: Hello) -> None:
         assert self._listener is not None
-        connected = _Connected(socket, hello.journal, tuple(hello.agents), tuple(hello.features))
+        connected = _Connected(socket, hello.journal, tuple(hello.agents), tuple(hello.features), hello.version)
         # No await between the listener's decision and the registration: what it decides later is sent later.
         welcome, then = self._listener.on_hello(project_id, hello)
         welcome = replace(welcome, git_hosts=self._git_hosts)
         before = self._connected.get(project_id)
         self._connected[project_id] = connected
+        self._turned_away.pop(project_id, None)
         try:
             if before is not None:
                 # The older connection is half-open, or a second sled; either way the newer hello is the truth.
@@ -260,6 +288,8 @@ class Sleds:
     async def _listen(self, project_id: int, connected: _Connected) -> None:
         assert self._listener is not None
         async for message in connected.socket:
+            if message.type is WSMsgType.ERROR:
+                raise ConnectionError(str(message.data) or "the connection broke")
             if message.type is not WSMsgType.TEXT:
                 raise BadFrame("a frame is text")
             frame = decode_from_sled(message.data)
@@ -283,11 +313,22 @@ async def _hello(socket: web.WebSocketResponse) -> Hello:
         message = await asyncio.wait_for(socket.receive(), _HELLO_WITHIN_S)
     except TimeoutError:
         raise BadFrame("no hello came") from None
+    if message.type in (WSMsgType.CLOSE, WSMsgType.CLOSED, WSMsgType.CLOSING, WSMsgType.ERROR):
+        raise ConnectionError("it hung up before its hello")
     if message.type is not WSMsgType.TEXT:
         raise BadFrame("the first frame must be a hello")
+    version = version_of(message.data)
+    if version and not VERSION - 1 <= version <= VERSION:
+        raise _Foreign(version)
     hello = decode_from_sled(message.data)
     if not isinstance(hello, Hello):
         raise BadFrame("the first frame must be a hello")
-    if hello.version != VERSION:
-        raise BadFrame(f"the sled speaks version {hello.version} of the wire, not {VERSION}")
     return hello
+
+
+class _Foreign(BadFrame):
+    """A sled of another version than this one and the one before."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__(f"its sled speaks version {version} of the wire, and this gateway {VERSION}")
+        self.version = version

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from gateway.engine import SledSpec
+from gateway.engine.container import Resources
+from gateway.engine.docker import DockerEngine
 from gateway.testing import patience
 from tests.support import lsp
 from tests.support.containers import PORTS, ContainerGateway, shell
@@ -182,3 +185,28 @@ async def test_a_stop_leaves_an_editors_shell_alone(gateway: ContainerGateway) -
     finally:
         editor.kill()
         await editor.communicate()
+
+
+async def test_who_is_logged_in_is_counted(gateway: ContainerGateway, tmp_path: Path) -> None:
+    """A sled of another version is replaced only while nobody is."""
+    await gateway.start()
+    assert "is ready" in await gateway.said("new project demo", "p")
+    await gateway.logs_in("demo")
+    engine = DockerEngine(gateway.instance, Resources())
+    spec = SledSpec("demo", gateway.paths("demo"), tmp_path, "t", oauth=False, owner=(1000, 1000), ssh_port=2)
+    try:
+        for options in ((), ("-tt",)):
+            assert await engine.people_inside(spec) == 0
+            inside = await asyncio.create_subprocess_exec(
+                *gateway.ssh("demo", *options), "cat", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL
+            )
+            async with asyncio.timeout(20 * patience()):
+                while await engine.people_inside(spec) != 1:
+                    assert inside.returncode is None
+            inside.kill()
+            await inside.wait()
+            async with asyncio.timeout(20 * patience()):
+                while await engine.people_inside(spec):
+                    """Until sshd has noticed."""
+    finally:
+        await engine.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import socket as sockets
@@ -14,11 +15,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from aiohttp import web
 
 from gateway.errors import SledRefused
 from gateway.testing import patience
+from gateway.wire import sleds as sleds_module
 from sled.processes import MARK
-from sled.protocol import Call, Finished, Frame, Hello, Job, Run, Started, Stop, Welcome
+from sled.protocol import BadFrame, Call, Finished, Frame, Hello, Job, Run, Started, Stop, Welcome
 from tests.support.processes import alive, until
 from tests.support.yard import PROJECT, TOKEN, Yard, make_yard
 
@@ -221,6 +224,29 @@ async def test_a_gateway_that_hangs_up_before_its_welcome_does_no_harm(
     (yard.workspace / "go").touch()
     assert (await yard.gateway.finished(run)).ending == "answered"
     assert sled.is_running()
+
+
+async def test_a_sled_that_is_turned_away_comes_back_ever_later_and_says_so_once(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be of another version: nobody's log is filled, and it is there when that is mended."""
+    came: list[float] = []
+
+    async def refuse(socket: web.WebSocketResponse) -> Hello:
+        await socket.receive()
+        came.append(time.monotonic())
+        raise BadFrame("its sled speaks another language")
+
+    with monkeypatch.context() as for_now:
+        for_now.setattr(sleds_module, "_hello", refuse)
+        yard.sled()
+        await until(lambda: len(came) == 5, 30)
+        assert "another language" in yard.gateway.sleds.trouble(PROJECT)
+    pauses = [later - earlier for earlier, later in itertools.pairwise(came)]
+    assert pauses[-1] > 2 * pauses[0]
+    await yard.arrival()
+    assert yard.gateway.sleds.trouble(PROJECT) == ""
+    assert yard.log.read_text().count("another language") == 1
 
 
 FROZEN = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import threading
 from collections.abc import Callable, Collection
 from functools import partial
@@ -40,6 +41,8 @@ REMOVE_S = 30
 _START_S = 90.0
 #: An engine counts a log's last lines before it picks those of one stream.
 _LOG_LINES = 5000
+#: What sshd calls the process of a connection that let somebody in; newer ones say `sshd-session`.
+_SSH_SESSION = re.compile(r"sshd(-session)?: \S+@")
 
 
 class DockerEngine:
@@ -81,6 +84,14 @@ class DockerEngine:
     async def is_running(self, spec: SledSpec) -> bool:
         found = await self._client.call(lambda api: _inspect(api, self._name(spec)))
         return found is not None and self._is_ours(found, spec) and _runs(found)
+
+    async def people_inside(self, spec: SledSpec) -> int:
+        def read(api: APIClient) -> list[list[str]]:
+            found = _inspect(api, self._name(spec))
+            return list(api.top(self._name(spec), "-eo pid,args")["Processes"] or []) if found and _runs(found) else []
+
+        # One per connection; what listens is called otherwise.
+        return sum(_SSH_SESSION.match(args) is not None for _, args in await self._client.call(read))
 
     async def logs(self, spec: SledSpec, of: LogOf, lines: int) -> str:
         def read(api: APIClient) -> bytes:

@@ -12,13 +12,13 @@ import pytest
 from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 
-from gateway.chat import Attachment, Fate, Message, MessageRef, Reply
+from gateway.chat import Attachment, Capabilities, Fate, Message, MessageRef, Reply
 from gateway.errors import StateError
 from gateway.store import Connection
 from gateway.store import turns as turn_rows
 from gateway.store.messages import COMPACT
 from gateway.store.tables import messages, sessions, turns
-from gateway.testing import patience
+from gateway.testing import FakeTransport, patience
 from gateway.turns import progress
 from sled.protocol import Finished, Run, RunState, Started, Steered, TextDelta, Tool, ToolDone
 from tests.conftest import FAST, World, close_world, make_world
@@ -556,6 +556,35 @@ async def test_a_project_that_is_away_holds_up_nobody_behind_it(world: World) ->
     assert (await world.next_run())[0] == other
     world.sleds.connect(away)
     assert (await world.next_run())[1].prompt == "one"
+
+
+@pytest.mark.parametrize("edits", [True, False])
+async def test_whoever_waits_for_long_is_told_why_once_and_when_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, edits: bool
+) -> None:
+    monkeypatch.setattr("gateway.turns.dispatcher.AWAY_TOLD_S", 0.05)
+    how = Capabilities(max_text=2000, edits=edits, edit_interval_s=0.0, idempotent=True, marks=False)
+    world = await make_world(tmp_path, transport=FakeTransport(serving=True, capabilities=how))
+    project = await started(world)
+    world.sleds.disconnect(project)
+    await world.say("one", "m1")
+    await world.say("two", "m2")
+    await world.store.read(lambda c: None)
+    assert not any("because" in text for text in world.transport.texts), "nobody knows why yet"
+    world.sleds.troubles[project] = "its source is gone."
+    told = "Waiting for the project to come up: its source is gone."
+    await world.transport.until(lambda texts: any(told in text for text in texts))
+    world.dispatcher.fill()
+    world.sleds.connect(project)
+    _, run = await world.next_run()
+    await world.sleds.finish(project, run)
+    await world.settled("m1")
+    texts = await world.transport.until(lambda texts: "done" in texts)
+    if edits:
+        assert not any("Waiting" in text for text in texts), "the answer took its place"
+    else:
+        assert texts == [told, "The project is up again. I'll continue.", "done"]
+    await close_world(world)
 
 
 async def test_what_is_stopped_while_its_turn_could_not_begin_is_gone(

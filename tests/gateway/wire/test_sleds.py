@@ -19,6 +19,7 @@ from aiohttp import web
 from gateway.errors import SledAway, SledRefused, UserError
 from gateway.testing import patience
 from gateway.wire import server as server_module
+from gateway.wire import sleds as sleds_module
 from gateway.wire.sleds import Sleds
 from sled.protocol import (
     MAX_FRAME,
@@ -198,7 +199,7 @@ async def test_a_bad_frame_closes_its_own_connection_only(wires: Wires, bad: str
         "{",
         b"bytes",
         encode(Answer(call="c", ok=True)),
-        encode(Hello(version=2, journal="j", runs=[])),
+        encode(Hello(version=3, journal="j", runs=[])),
         "x" * (MAX_FRAME + 1),
     ],
     ids=["rubbish", "binary", "no hello", "version", "oversized"],
@@ -476,6 +477,33 @@ async def test_a_project_opens_only_so_many_connections(wires: Wires, monkeypatc
     assert not other.closed
     for _, writer in idle[1:]:
         writer.close()
+
+
+async def test_this_version_is_spoken_and_the_one_before(wires: Wires, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sleds_module, "VERSION", 4)
+    for version, foreign in ((4, False), (3, True)):
+        socket = await wires.dial(1)
+        await socket.send_str(encode(Hello(version=version, journal="j", runs=[])))
+        assert isinstance(await take(socket), Welcome)
+        assert wires.sleds.is_foreign(1) is foreign
+        assert wires.sleds.trouble(1) == ""
+
+
+async def test_a_sled_of_another_version_is_told_apart_whatever_its_hello_is_like(
+    wires: Wires, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It comes again and again; the log says it once, and so does whoever is asked."""
+    monkeypatch.setattr(sleds_module, "VERSION", 4)
+    for _ in range(5):
+        socket = await wires.dial(1)
+        await socket.send_str('{"type": "hello", "version": 2, "journal": {"of": "that time"}}')
+        assert await closed(socket) == 1002
+    assert wires.sleds.trouble(1) == "its sled speaks version 2 of the wire, and this gateway 4"
+    assert wires.sleds.is_foreign(1)
+    assert caplog.text.count("speaks version 2") == 1
+    assert not wires.sleds.is_foreign(2)
+    await wires.sleds.close(wires.path(1))
+    assert wires.sleds.trouble(1) == ""
 
 
 async def test_calls_of_two_gateways_are_never_taken_for_each_other() -> None:
