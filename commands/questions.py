@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from gateway import clock
 from gateway.asking import cards
 from gateway.chat.text import seconds
 from gateway.config import Role
@@ -31,5 +32,5 @@ class Questions:
         past = await ctx.services.store.read(lambda c: questions.unanswered(c, here, _PAST))
         if past:
             lines += ["Not answered:"] if not lines else ["", "Not answered:"]
-            lines += [f"- {cards.summary(asked.body)}, {seconds(time.time() - asked.asked_at)} ago" for asked in past]
+            lines += [f"- {cards.summary(asked.body)}, {seconds(clock.since(asked.asked_at))} ago" for asked in past]
         return "\n".join(lines) or "No questions are open here."

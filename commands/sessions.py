@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-
+from gateway import clock
 from gateway.chat.text import quote, seconds
 from gateway.config import Role
 from gateway.errors import UserError
@@ -33,7 +32,7 @@ class Sessions:
         if number is None:
             lines = [
                 f"{at}. {quote(one.title)}{' **(now)**' if one.current else ''}, "
-                f"{seconds(time.time() - one.last_at)} ago"
+                f"{seconds(clock.since(one.last_at))} ago"
                 for at, one in enumerate(found, 1)
             ]
             return "\n".join([*lines, "`sessions <number>` continues one of them, `reset` begins a new one."])

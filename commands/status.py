@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-
+from gateway import clock
 from gateway.chat import Fate
 from gateway.chat.text import quote, seconds
 from gateway.config import Role
@@ -39,7 +38,7 @@ class Status:
             f"- {line}" for line in (*(stacks if project.stack else ["stack: not known yet"]), *lacking(recipe.told))
         ]
         for turn in dispatcher.running_in(project.id):
-            age = seconds(time.time() - turn.started_at)
+            age = seconds(clock.since(turn.started_at))
             lines.append(f"- running for {age}: {quote(turn.batch[0].text)}")
 
         def waiting(connection: Connection) -> tuple[list[messages.StoredMessage], int]:

@@ -10,17 +10,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from gateway import clock
 from gateway.asking import cards
 from gateway.asking.people import name_of
 from gateway.asking.posting import MAX_CARD, Posting
 from gateway.asking.waits import Waits
 from gateway.chat import Conversation, Fate
 from gateway.chat.text import inline, visible
+from gateway.clock import Alarm
 from gateway.config import Person
 from gateway.delivery import Outbox
 from gateway.store import Connection, Store, messages
@@ -51,7 +52,7 @@ class _Open:
 
     asked: Asked
     who: str
-    timer: asyncio.TimerHandle | None = None
+    timer: Alarm | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,7 @@ class Questions:
                 conversation_id=turn.key.conversation_id,
                 body=question,
                 requester=turn.requested_by,
-                deadline=time.time() + self.timeout_s,
+                deadline=clock.now() + self.timeout_s,
             )
             if asked is None:
                 return None, False
@@ -255,7 +256,7 @@ class Questions:
         waiting = self._open[asked.id]
 
         def unit(connection: Connection) -> Asked:
-            later = rows.add_answer(connection, asked.id, answer, time.time() + self.timeout_s)
+            later = rows.add_answer(connection, asked.id, answer, clock.now() + self.timeout_s)
             if not later.outcome:
                 self.posting.show(connection, asked, told)
                 self.posting.post(connection, later, waiting.who, "")
@@ -319,7 +320,7 @@ class Questions:
 
     async def recover(self, then: Callable[[Asked], Then | None]) -> None:
         """Take up what another gateway process asked; `then` says who hears of a question of the gateway's own."""
-        at_least = time.time() + AFTER_RESTART_S
+        at_least = clock.now() + AFTER_RESTART_S
 
         def unit(connection: Connection) -> tuple[list[Asked], list[Asked], dict[int | None, Turn]]:
             for asked in rows.all_open(connection):
@@ -358,8 +359,7 @@ class Questions:
     def _set_timer(self, waiting: _Open) -> None:
         if waiting.timer is not None:
             waiting.timer.cancel()
-        left = max(0.0, waiting.asked.deadline - time.time())
-        waiting.timer = asyncio.get_running_loop().call_later(left, self._expire, waiting)
+        waiting.timer = Alarm(waiting.asked.deadline, lambda: self._expire(waiting))
 
     def _expire(self, waiting: _Open) -> None:
         self._tasks.start(self._settle_in_the_end(waiting))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import defaultdict
 from dataclasses import dataclass, field
+
+from gateway.clock import since
 
 
 @dataclass(slots=True)
@@ -28,7 +29,7 @@ class Waits:
         """A turn asks; it did so at `asked_at` (seconds since the epoch), before a restart perhaps."""
         clock = self._clocks[turn_id]
         if clock.waiting == 0:
-            clock.since = asyncio.get_running_loop().time() - max(0.0, time.time() - asked_at)
+            clock.since = asyncio.get_running_loop().time() - since(asked_at)
         clock.waiting += 1
 
     def end(self, turn_id: int) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from gateway import kill_points
+from gateway import clock, kill_points
 from gateway.chat import Conversation, MessageRef, OutgoingFile, Reply, Transport
 from gateway.chat.text import fenced, split
 from gateway.errors import (
@@ -243,7 +243,7 @@ class Worker:
         since = row.created_at
         if row.held:
             since = max(since, await self._store.read(lambda c: messages.last_received_at(c, self.conversation)))
-        return time.time() - since > (GIVE_UP_FILE_S if row.file else GIVE_UP_S)
+        return clock.since(since) > (GIVE_UP_FILE_S if row.file else GIVE_UP_S)
 
     async def _back_off(self, error: TransportError) -> None:
         self._failures += 1

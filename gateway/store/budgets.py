@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
 from sqlalchemy import Connection, func, insert, select
 
+from gateway import clock
 from gateway.store.tables import grants, turns
 
 
@@ -28,5 +27,5 @@ def of_day(connection: Connection, day: str, since: float) -> tuple[dict[int, fl
 
 def grant(connection: Connection, project_id: int, day: str, usd: float, by: str) -> None:
     """Allow a project more on a day."""
-    values = {"project_id": project_id, "day": day, "usd": usd, "granted_by": by, "granted_at": time.time()}
+    values = {"project_id": project_id, "day": day, "usd": usd, "granted_by": by, "granted_at": clock.now()}
     connection.execute(insert(grants).values(**values))

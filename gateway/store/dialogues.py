@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
+from gateway import clock
 from gateway.store.prepared import Prepared
 from gateway.store.tables import dialogues, sessions
 from gateway.store.turns import SessionKey
@@ -26,7 +26,7 @@ class Dialogue:
 
 def note(connection: Connection, session_id: int, *, agent: str, agent_session: str, title: str) -> None:
     """A turn takes place in a dialogue."""
-    now = time.time()
+    now = clock.now()
     values = {
         "session_id": session_id,
         "agent": agent,

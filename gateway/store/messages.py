@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ from sqlalchemy import Connection, Select, bindparam, func, select, true, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import NoResultFound
 
+from gateway import clock
 from gateway.chat import Attachment, Conversation, Fate, Message, MessageRef
 from gateway.store.conversations import Destination
 from gateway.store.prepared import Prepared
@@ -60,7 +60,7 @@ def add(
     connection: Connection, message: Message, conversation_id: int, project_id: int | None, *, direct: bool
 ) -> StoredMessage | None:
     """Store a new message, bound to a project; None when the platform sent it before."""
-    received_at = time.time()
+    received_at = clock.now()
     added = _ADD.first(
         connection,
         {
@@ -128,7 +128,7 @@ def withdraw(connection: Connection, transport: str, external_id: str, sender: s
             messages.c.fate.in_(_WAITING),
             ours,
         )
-        .values(fate=Fate.DISCARDED, settled_at=time.time())
+        .values(fate=Fate.DISCARDED, settled_at=clock.now())
         .returning(messages.c.id)
     )
     return None if message_id is None else by_id(connection, message_id)
@@ -195,7 +195,7 @@ def of_turn(connection: Connection, turn_id: int) -> list[StoredMessage]:
 
 def set_fate(connection: Connection, ids: Collection[int], fate: Fate, *, turn_id: int | None = None) -> None:
     """Give messages a fate, and the turn that takes them when there is one."""
-    values: dict[str, object] = {"fate": fate, "settled_at": time.time() if fate.final else None}
+    values: dict[str, object] = {"fate": fate, "settled_at": clock.now() if fate.final else None}
     statement = _SET_FATE
     if turn_id is not None:
         values["turn_id"] = turn_id
@@ -216,7 +216,7 @@ def told(connection: Connection, conversation: Conversation) -> None:
     here = select(conversations.c.id).where(*in_room)
     untold = (messages.c.fate == Fate.DISCARDED, messages.c.settled_at.is_(None))
     statement = update(messages).where(*untold, messages.c.conversation_id.in_(here))
-    connection.execute(statement.values(settled_at=time.time()))
+    connection.execute(statement.values(settled_at=clock.now()))
 
 
 def last_received_at(connection: Connection, conversation: Conversation) -> float:

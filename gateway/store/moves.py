@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
 from sqlalchemy import Connection, update
 
+from gateway import clock
 from gateway.chat import Conversation
 from gateway.store import conversations
 from gateway.store.tables import conversations as table
@@ -33,7 +32,7 @@ def move(connection: Connection, old: Conversation, new: Conversation) -> bool:
     # Messages in the old room can be neither edited nor answered any more.
     live = outbox.c.kind.in_(("progress", "question"))
     connection.execute(update(outbox).where(ours, live, outbox.c.state == "sent").values(state="dropped"))
-    refused = (outbox.c.state == "failed") & (outbox.c.created_at > time.time() - _WORTH_TELLING_S)
+    refused = (outbox.c.state == "failed") & (outbox.c.created_at > clock.now() - _WORTH_TELLING_S)
     connection.execute(update(outbox).where(ours, refused).values(state="pending", error=""))
     connection.execute(update(outbox).where(ours, outbox.c.state == "pending").values(reply_to=""))
     return True

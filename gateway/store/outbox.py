@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Select, bindparam, func, insert, select, text, update
 
+from gateway import clock
 from gateway.chat import Conversation
 from gateway.store.prepared import Prepared
 from gateway.store.tables import conversations, outbox
@@ -78,7 +78,7 @@ def add(
             "reply_to": reply_to if first else "",
             "replaces": replaces if first else None,
             "state": "pending",
-            "created_at": time.time(),
+            "created_at": clock.now(),
         }
         ids.append(int(_ADD.scalar(connection, values) or 0))
     if replaces is not None:
@@ -142,7 +142,7 @@ def set_state(
     connection: Connection, row_id: int, state: State, *, external_id: str | None = None, error: str = ""
 ) -> None:
     """Record how a delivery stands."""
-    sent_at = time.time() if state == "sent" else None
+    sent_at = clock.now() if state == "sent" else None
     values = {"row": row_id, "how": state, "why": error, "at": sent_at, "theirs": external_id}
     _SET_STATE.run(connection, values)
 

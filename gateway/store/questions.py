@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,6 +11,7 @@ import msgspec
 from sqlalchemy import Connection, Select, bindparam, delete, func, select, text, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
+from gateway import clock
 from gateway.chat import Conversation
 from gateway.store.conversations import Destination
 from gateway.store.prepared import Prepared
@@ -95,7 +95,7 @@ def ask(
         "number": number,
         "body": msgspec.json.encode(body).decode(),
         "requester": requester,
-        "asked_at": time.time(),
+        "asked_at": clock.now(),
         "deadline": deadline,
     }
     question_id = connection.scalar(
@@ -161,7 +161,7 @@ def settle(
     connection: Connection, question_id: int, outcome: Outcome, *, by: str = "", answers: Sequence[Sequence[str]] = ()
 ) -> Asked | None:
     """Give a question its one outcome; None when it has one already. A turn's clock leaves out the wait."""
-    now = time.time()
+    now = clock.now()
     values: dict[str, object] = {"outcome": outcome, "answered_by": by, "answered_at": now}
     if answers:
         values["answer"] = json.dumps([list(answer) for answer in answers])
@@ -170,7 +170,7 @@ def settle(
         return None
     settled = by_id(connection, question_id)
     if settled.turn_id is not None:
-        waited = turns.c.waited_s + (now - settled.asked_at)
+        waited = turns.c.waited_s + max(0.0, now - settled.asked_at)
         connection.execute(update(turns).where(turns.c.id == settled.turn_id).values(waited_s=waited))
     return settled
 
@@ -198,7 +198,7 @@ class Rule:
 
 def add_rule(connection: Connection, session_id: int, rule: str, by: str, *, own: bool) -> None:
     """Allow something from now on. `own`: the gateway asked; what a sled words never counts there."""
-    values = {"session_id": session_id, "rule": rule, "own": own, "allowed_by": by, "allowed_at": time.time()}
+    values = {"session_id": session_id, "rule": rule, "own": own, "allowed_by": by, "allowed_at": clock.now()}
     connection.execute(upsert(rules).values(**values).on_conflict_do_nothing())
 
 

@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 #: The newest migration; a database that names one we do not know is refused.
-SCHEMA = "0006"
+SCHEMA = "0007"
 
 metadata = MetaData(
     naming_convention={
@@ -191,7 +191,8 @@ grants = Table(
 #: Tokens are as the model proxy counted them, so that a run that was cut is counted too; `at_least`: a call was cut
 #: before it had told all. `tools`: the uses of each, as JSON. `limits`: how often the provider said not now.
 #: `parked_until`: the provider serves us again then, and the turn continues; `parks`: how often that happened.
-#: `waited_s`: seconds that it waited, for people or for the provider.
+#: `waited_s`: seconds that it waited, for people or for the provider. `booted`, `began_boot`: when it began by the boot
+#: clock, and of which start of the machine.
 turns = Table(
     "turns",
     metadata,
@@ -223,6 +224,8 @@ turns = Table(
     Column("parks", Integer, nullable=False, server_default="0"),
     Column("parked_until", Float),
     Column("waited_s", Float, nullable=False, server_default="0"),
+    Column("booted", String, nullable=False, server_default=""),
+    Column("began_boot", Float, nullable=False, server_default="0"),
     Index("ix_turns_project_id_started_at", "project_id", "started_at"),
     Index("ix_turns_session_id_id", "session_id", "id"),
     Index("uq_turns_open_session", "session_id", unique=True, sqlite_where=text("ended_at IS NULL")),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,6 +19,7 @@ from sqlalchemy import (
     update,
 )
 
+from gateway import clock
 from gateway.chat import Attachment, Fate
 from gateway.store import messages, usage
 from gateway.store.messages import StoredMessage
@@ -58,9 +58,16 @@ class Turn:
     parked_until: float | None = None
     parks: int = 0
     waited_s: float = 0.0
+    booted: str = ""
+    began_boot: float = 0.0
     batch: tuple[StoredMessage, ...] = ()
     rest: tuple[StoredMessage, ...] = ()  # what has to wait behind this batch; known only when it begins
     commands: tuple[str, ...] = ()  # what people typed since the session's last turn; known only when it begins
+
+    @property
+    def worked_s(self) -> float:
+        """Seconds that it has been at work, without its waits."""
+        return max(0.0, clock.lasted(self.started_at, self.booted, self.began_boot) - self.waited_s)
 
     @property
     def session_id(self) -> int:
@@ -90,7 +97,7 @@ def claim(  # the whole of "a turn begins", in one transaction
     slot = next((slot for slot in range(slots) if str(slot) not in taken), None)
     if slot is None:
         raise NoFreeSlot
-    started_at, requested_by = time.time(), batch[0].sender
+    started_at, requested_by = clock.now(), batch[0].sender
     turn_id = _BEGIN.scalar(
         connection,
         {
@@ -102,6 +109,8 @@ def claim(  # the whole of "a turn begins", in one transaction
             "journal": journal,
             "requested_by": requested_by,
             "started_at": started_at,
+            "booted": clock.boot_id(),
+            "began_boot": clock.boot(),
         },
     )
     assert turn_id is not None
@@ -141,7 +150,7 @@ def commands_since(connection: Connection, session_id: int, conversation_id: int
 
 def finish(connection: Connection, turn: Turn, end: Finished, fate: Fate) -> float | None:
     """Record how a turn ended and give its messages their fate; what the run cost, USD, or None if that is done."""
-    now = time.time()
+    now = clock.now()
     values = {"turn": turn.id, "now": now, "how": end.ending, "why": end.reason, "told": end.error}
     if _FINISH.run(connection, values) == 0:
         return None
@@ -157,7 +166,7 @@ def park(connection: Connection, turn: Turn, end: Finished, *, run: str, until: 
     What it cost, USD; None when the turn ended before. The wait until then is counted at once, so that a restart does
     not forget when it began.
     """
-    waited = turns.c.waited_s + (until - time.time())
+    waited = turns.c.waited_s + (until - clock.now())
     values = {"run": run, "parked_until": until, "parks": turns.c.parks + 1, "waited_s": waited}
     values["reason"] = end.reason
     where = (turns.c.id == turn.id, turns.c.ended_at.is_(None), turns.c.run == turn.run)
@@ -168,7 +177,7 @@ def park(connection: Connection, turn: Turn, end: Finished, *, run: str, until: 
 
 def go_on(connection: Connection, turn_id: int, *, journal: str) -> None:
     """A parked turn continues now, in a sled that has this journal."""
-    values = {"parked_until": None, "journal": journal, "waited_s": _waited(time.time())}
+    values = {"parked_until": None, "journal": journal, "waited_s": _waited(clock.now())}
     connection.execute(update(turns).where(turns.c.id == turn_id).values(**values))
 
 
@@ -313,6 +322,8 @@ def _turn(connection: Connection, row: Row[tuple[object, ...]]) -> Turn:
         parked_until=row.parked_until,
         parks=row.parks,
         waited_s=row.waited_s,
+        booted=row.booted,
+        began_boot=row.began_boot,
         batch=tuple(messages.of_turn(connection, row.id)),
     )
 
@@ -335,6 +346,7 @@ _SESSION = Prepared(
 _BEGIN = Prepared(
     insert(turns).returning(turns.c.id),
     *("run", "session_id", "project_id", "slot", "agent", "journal", "requested_by", "started_at"),
+    *("booted", "began_boot"),
 )
 _FINISH = Prepared(
     update(turns)

@@ -6,14 +6,15 @@ operator is asked for more, once for all that waits in the project.
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from gateway import clock
 from gateway.asking import Questions, Then, cards
+from gateway.clock import Alarm
 from gateway.events import Events, MayBegin
 from gateway.store import Connection, Store, budgets
 from gateway.store.questions import Asked
@@ -64,9 +65,8 @@ class Admission:
     _turns: dict[int, int] = field(default_factory=dict)
     _granted: dict[int, float] = field(default_factory=dict)
     _asking: dict[int, Asked | None] = field(default_factory=dict)
-    _timer: asyncio.TimerHandle | None = None
-    _at: float = 0.0
-    _midnight: asyncio.TimerHandle | None = None
+    _alarm: Alarm | None = None
+    _midnight: Alarm | None = None
     _tasks: Tasks = field(default_factory=lambda: Tasks("a budget's question was not asked"))
 
     async def recover(self, refused: Callable[[int, str], Awaitable[None]]) -> None:
@@ -78,18 +78,18 @@ class Admission:
 
     async def close(self) -> None:
         """Forget everything in memory."""
-        if self._timer is not None:
-            self._timer.cancel()
+        if self._alarm is not None:
+            self._alarm.cancel()
         if self._midnight is not None:
             self._midnight.cancel()
         await self._tasks.close()
 
     def holds(self, key: SessionKey, *, ask: bool = True) -> str:
         """Why no turn of that session may begin now; empty when one may. `ask`: an operator, for more budget."""
-        if (until := self.limited_until(key.project_id)) > time.time():
-            return f"The provider's limit is reached. Continuing {clock(until)}."
+        if (until := self.limited_until(key.project_id)) > clock.now():
+            return f"The provider's limit is reached. Continuing {shown(until)}."
         if refusal := self.refusal(key.project_id):
-            self._look_again(time.time() + KEY_AGAIN_S)
+            self._look_again(clock.now() + KEY_AGAIN_S)
             return _sentence(refusal)
         if not self._within_budget(key.project_id):
             if ask and key.project_id not in self._asking:
@@ -106,7 +106,7 @@ class Admission:
         Whoever asks is told when that has come.
         """
         until = self.limit_of(project_id) or 0.0
-        if until > time.time():
+        if until > clock.now():
             self._look_again(until + 0.1)
         return until
 
@@ -119,27 +119,26 @@ class Admission:
         project_id = turn.key.project_id
         if end.reason == "model_key":
             told = _sentence(self.refusal(project_id) or "the model key was refused")
-            return Parking(time.time() + KEY_AGAIN_S, f"{told} I'll continue once it works. Type `stop` to cancel.")
+            return Parking(clock.now() + KEY_AGAIN_S, f"{told} I'll continue once it works. Type `stop` to cancel.")
         if end.reason != "limit":
             return None
-        resets_at = end.resets_at if end.resets_at < time.time() + _FARTHEST_S else 0.0
+        resets_at = end.resets_at if end.resets_at < clock.now() + _FARTHEST_S else 0.0
         until = max(resets_at, self.limited_until(project_id))
-        if resets_at > time.time():
+        if resets_at > clock.now():
             self.limit(resets_at)
-        if until <= time.time():
-            if time.time() > turn.started_at + GIVE_UP_S:
+        if until <= clock.now():
+            if clock.now() > turn.started_at + GIVE_UP_S:
                 return None
-            until = time.time() + 60.0 * _TRY_AGAIN_MIN[min(turn.parks, len(_TRY_AGAIN_MIN) - 1)]
-        return Parking(until, f"The provider's limit is reached. I'll continue {clock(until)}. Type `stop` to cancel.")
+            until = clock.now() + 60.0 * _TRY_AGAIN_MIN[min(turn.parks, len(_TRY_AGAIN_MIN) - 1)]
+        return Parking(until, f"The provider's limit is reached. I'll continue {shown(until)}. Type `stop` to cancel.")
 
     def _look_again(self, at: float) -> None:
         """See to it that what is held is looked at again, at `at` at the latest."""
-        if self._timer is not None and not self._timer.cancelled() and self._at <= at and self._at > time.time():
+        if self._alarm is not None and self._alarm.waits and self._alarm.stamp <= at:
             return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._at = at
-        self._timer = asyncio.get_running_loop().call_later(max(0.0, at - time.time()), self.events.tell, MayBegin())
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = Alarm(at, lambda: self.events.tell(MayBegin()))
 
     # --- budgets -----------------------------------------------------------------------------------------------------
 
@@ -188,8 +187,7 @@ class Admission:
         if self._midnight is not None:
             self._midnight.cancel()
         # At midnight everybody has a new budget.
-        left = max(0.0, deadline - time.time()) + 1
-        self._midnight = asyncio.get_running_loop().call_later(left, self.events.tell, MayBegin())
+        self._midnight = Alarm(deadline + 1, lambda: self.events.tell(MayBegin()))
 
     def taken_up(self, asked: Asked) -> Then:
         """A question of an earlier process is still open; what hears of its outcome."""
@@ -226,17 +224,17 @@ def _sentence(text: str) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-def clock(at: float) -> str:
+def shown(at: float) -> str:
     """A point in time for people, in the gateway's time zone: `at 14:05`, or with its day."""
-    then, now = datetime.datetime.fromtimestamp(at), datetime.datetime.now()
+    then, now = datetime.datetime.fromtimestamp(at), datetime.datetime.fromtimestamp(clock.now())
     return f"at {then:%H:%M}" if then.date() == now.date() else f"on {then:%a %d %b at %H:%M}"
 
 
 def _today() -> str:
-    return datetime.date.today().isoformat()
+    return datetime.date.fromtimestamp(clock.now()).isoformat()
 
 
 def _midnight(days: int = 0) -> float:
     """When today began, or the day that many days later, seconds since the epoch; not all days have 24 hours."""
-    day = datetime.date.today() + datetime.timedelta(days=days)
+    day = datetime.date.fromtimestamp(clock.now()) + datetime.timedelta(days=days)
     return datetime.datetime.combine(day, datetime.time()).timestamp()

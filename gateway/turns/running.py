@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from gateway.chat.text import quote
+from gateway.clock import Alarm
 from gateway.store.messages import StoredMessage
 from gateway.store.turns import Turn
 from gateway.turns.progress import Live
@@ -67,7 +68,7 @@ class Running:
     quiet: bool = False  # whoever stopped it tells of it
     finishing: bool = False
     parked_at: float = 0.0  # on the event loop's clock; 0: the run is at work
-    timer: asyncio.TimerHandle | None = None
+    timer: asyncio.TimerHandle | Alarm | None = None
     over: asyncio.Event = field(default_factory=asyncio.Event)
     #: The dialogue that the run told first, until that is committed.
     noting: asyncio.Future[None] | None = None

@@ -10,7 +10,6 @@ import asyncio
 import itertools
 import logging
 import secrets
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -19,10 +18,11 @@ from typing import Any
 
 from msgspec.structs import replace as replace_frame
 
-from gateway import kill_points
+from gateway import clock, kill_points
 from gateway.asking import Questions
 from gateway.chat import Conversation, Fate, OutgoingFile
 from gateway.chat.text import seconds
+from gateway.clock import Alarm
 from gateway.config import Person
 from gateway.delivery import Fates, Outbox
 from gateway.errors import StateError
@@ -146,10 +146,10 @@ class Runs:
     def take_up(self, turn: Turn) -> None:
         """A turn of another gateway process continues."""
         live = Live.resumed(self._store, self._outbox, turn)
-        running = self.adopt(turn, live, elapsed_s=time.time() - turn.started_at - turn.waited_s)
+        running = self.adopt(turn, live, elapsed_s=turn.worked_s)
         if turn.parked_until is not None:
             self._hold(running)
-            running.parked_at += turn.parked_until - time.time()  # what it has waited includes the wait until then
+            running.parked_at += turn.parked_until - clock.now()  # what it has waited includes the wait until then
         self._fates.changed(turn.batch, Fate.RUNNING)
 
     async def give_up(self, turn: Turn, why: str) -> None:
@@ -351,12 +351,10 @@ class Runs:
 
     def _hold(self, running: Running) -> None:
         """A turn is parked; look at it again when its time has come."""
-        loop = asyncio.get_running_loop()
-        running.parked_at = loop.time()
-        left = max(0.0, (running.turn.parked_until or 0.0) - time.time())
+        running.parked_at = asyncio.get_running_loop().time()
         if running.timer is not None:
             running.timer.cancel()
-        running.timer = loop.call_later(left + 0.1, self._freed, None)
+        running.timer = Alarm((running.turn.parked_until or 0.0) + 0.1, lambda: self._freed(None))
 
     def go_on(self, starting: int) -> None:
         """Parked turns whose time has come go on, oldest first, while there are places; `starting` are taken, too."""
@@ -365,7 +363,7 @@ class Runs:
         for running in sorted(self._open.values(), key=lambda running: running.turn.id):
             turn = running.turn
             served_at = max(turn.parked_until or 0.0, self._admission.limited_until(turn.key.project_id))
-            early = served_at > time.time()
+            early = served_at > clock.now()
             journal = self._wire.journal(turn.key.project_id)
             if not running.parked_at or early or journal is None or running.finishing or busy >= self._limits.runs:
                 continue

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from gateway import clock
 from gateway.chat import Fate, Message
 from gateway.chat.finding import Finding
 from gateway.delivery import Fates
@@ -114,7 +114,6 @@ class LocalApi:
 
     def _describe(self, project: Project) -> dict[str, object]:
         projects = self._services.projects
-        now = time.time()
         return {
             "name": project.name,
             "state": projects.state(project),
@@ -126,7 +125,7 @@ class LocalApi:
             "last_error": project.last_error,
             "ssh": self._ssh(project),
             "running": [
-                {"for_s": round(now - turn.started_at, 1), "by": turn.requested_by}
+                {"for_s": round(clock.since(turn.started_at), 1), "by": turn.requested_by}
                 for turn in self._services.dispatcher.running_in(project.id)
             ],
         }

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
+from gateway.clock import now
 from gateway.config import Credential
 from gateway.config.secrets import ALL
 from gateway.events import Events, KeyRefused, KeyWorks, ProviderLimited
@@ -50,7 +51,7 @@ class Keys:
         events: Events,
         *,
         probe_s: float = PROBE_S,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = now,
     ) -> None:
         self._of = of
         self._events = events

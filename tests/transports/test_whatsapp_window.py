@@ -343,3 +343,17 @@ async def test_a_status_of_something_else(desk: Desk, key: str) -> None:
     if key.isascii():
         assert await desk.server.tell(sent, "failed", "63024") == 200
     assert await desk.states() == [("mine", "sent")]
+
+
+async def test_a_window_that_was_stamped_in_the_future_is_open_again_when_they_write(desk: Desk) -> None:
+    """The clock was two hours fast when they wrote and were told that they are too late; now it is right."""
+    await desk.wrote_ago(-7200)
+    desk.server.faults.append(Answer(400, 63016))
+    await desk.reply("one")
+    await desk.settled()
+    await desk.server.say("here I am")
+    desk.outbox.wake(HERE)
+    await desk.settled()
+    await desk.reply("two")
+    await desk.settled()
+    assert desk.bodies()[-2:] == ["one", "two"]

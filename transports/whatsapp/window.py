@@ -25,7 +25,7 @@ Heard = Callable[[Conversation], Awaitable[float]]
 
 
 class Window:
-    """Of every person: when they wrote last, and since when we know that we may not write."""
+    """Of every person: when they wrote last, and which message of theirs no longer lets us write."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
@@ -57,7 +57,7 @@ class Window:
             return
         try:
             heard = await self._last_heard(conversation, self.heard)
-            if heard > self._closed.get(conversation.room, 0.0) and self._clock() - heard < OPEN_S:
+            if not self._was_closed(conversation.room, heard) and self._clock() - heard < OPEN_S:
                 return
             await self.close(conversation, ask)
         except StateError as error:
@@ -73,10 +73,10 @@ class Window:
         async with self._lock:
             heard = 0.0 if self.heard is None else await self._last_heard(conversation, self.heard)
             before = self._closed.get(room)
-            if before is not None and before >= heard:
+            if self._was_closed(room, heard):
                 return
             # Before the question: asking twice is worse than not asking.
-            await self._note(room, self._clock())
+            await self._note(room, heard)
             try:
                 await ask()
             except (TransportDown, TransportRefused):
@@ -84,6 +84,12 @@ class Window:
                 raise
             except TransportError as error:
                 log.warning("whatsapp: somebody could not be asked to write: %s", error)
+
+    def _was_closed(self, room: str, heard: float) -> bool:
+        """Whether a window that their last message opened was closed. A time from the future is no fact."""
+        closed = self._closed.get(room)
+        # Noted is the time of that message; until now it was the later one of the refusal.
+        return closed is not None and (closed == heard or heard < closed <= self._clock())
 
     async def _last_heard(self, conversation: Conversation, heard: Heard) -> float:
         if conversation.room not in self._heard:

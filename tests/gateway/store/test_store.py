@@ -323,6 +323,8 @@ OF_LATER_TURNS: dict[str, object] = {
     "tools": "",
     "parked_until": None,
     "waited_s": 0.0,
+    "booted": "",
+    "began_boot": 0.0,
 }
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from gateway import clock
 from gateway.asking import Questions
 from gateway.chat import Capabilities, Fate
 from gateway.config import Role
@@ -409,15 +410,11 @@ async def test_nobody_is_asked_for_a_deleted_project(poor: World) -> None:
 
 
 def test_a_budgets_day_ends_at_midnight_also_when_the_clocks_change(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Long(datetime.date):
-        @classmethod
-        def today(cls) -> Long:
-            return cls(2025, 10, 26)
-
     monkeypatch.setenv("TZ", "Europe/Berlin")
     time.tzset()
     try:
-        monkeypatch.setattr(datetime, "date", Long)
+        noon = datetime.datetime(2025, 10, 26, 12).timestamp()
+        monkeypatch.setattr(clock, "now", lambda: noon)
         assert admission_module._midnight(1) - admission_module._midnight() == 25 * 3600
     finally:
         monkeypatch.undo()

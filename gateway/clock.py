@@ -1,0 +1,83 @@
+"""Time that may jump: the wall's clock is set, a laptop sleeps, and a process is not there for a while.
+
+A *stamp* is seconds since the epoch, by the wall's clock. What happens at a stamp is an `Alarm`; how long something has
+lasted is told by `since`, and over a restart by the boot clock too, which is never set and goes on while the machine
+sleeps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+#: Seconds within which a clock that was set, or a machine that woke up, is noticed.
+LOOK_S = 15.0
+#: Names a file with seconds by which the wall's clock is off; unset outside of tests, which never set the machine's.
+VARIABLE = "HUSKIES_CLOCK"
+
+
+def now() -> float:
+    """The stamp of this moment."""
+    file = os.environ.get(VARIABLE)
+    return time.time() + (float(Path(file).read_text()) if file else 0.0)
+
+
+def since(stamp: float) -> float:
+    """Seconds since a stamp; 0 for one from the future, which is no fact."""
+    return max(0.0, now() - stamp)
+
+
+def boot() -> float:
+    """Seconds since the machine was started."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+@cache
+def boot_id() -> str:
+    """Tells this start of the machine from any other."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def lasted(stamp: float, booted: str, at_boot: float) -> float:
+    """Seconds since something began at a stamp, and then at `at_boot` of the boot clock of the start `booted`.
+
+    Of two clocks the one that says less is believed: the other was set, or the machine slept.
+    """
+    return min(since(stamp), max(0.0, boot() - at_boot)) if booted == boot_id() else since(stamp)
+
+
+class Alarm:
+    """Calls `call` once, when a stamp has come: also after the clock was set, or the machine slept."""
+
+    def __init__(self, stamp: float, call: Callable[[], object]) -> None:
+        self.stamp = stamp
+        self._call = call
+        self._timer: asyncio.TimerHandle | None = None
+        self._look()
+
+    @property
+    def waits(self) -> bool:
+        """Whether it has still to go off."""
+        return self._timer is not None
+
+    def cancel(self) -> None:
+        """Never mind."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        left = self.stamp - now()
+        # Not at once, however late: whoever sets an alarm is not called before it has it.
+        self._timer = asyncio.get_running_loop().call_later(min(max(left, 0.0), LOOK_S), self._ring)
+
+    def _ring(self) -> None:
+        if self.stamp > now():
+            self._look()
+        else:
+            self._timer = None
+            self._call()
