@@ -37,6 +37,8 @@ VERSION = 1
 MAX_FRAME = 4 * 2**20
 #: Characters of one answer that are sent; the rest stays in the agent's transcript, and the answer says so.
 MAX_TEXT = 2**20
+#: How an answer ends that was longer.
+CUT = "\n\n[The answer was cut here: it is too long to send.]"
 
 Id = Annotated[str, Meta(min_length=1, max_length=80)]
 Short = Annotated[str, Meta(max_length=2000)]
@@ -359,6 +361,14 @@ def encode(frame: Frame) -> str:
 def decode_from_sled(data: str | bytes) -> FromSled:
     """Read a sled's frame. Raises BadFrame."""
     return _decode(_from_sled, data)
+
+
+def cut(answer: str) -> str:
+    """An answer of at most MAX_TEXT bytes, so that no frame grows too large; it says so when it was cut."""
+    raw = answer.encode(errors="replace")
+    if len(raw) <= MAX_TEXT:
+        return raw.decode()
+    return raw[: MAX_TEXT - len(CUT)].decode(errors="ignore") + CUT
 
 
 class _AnyHello(Struct):

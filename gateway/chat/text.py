@@ -109,6 +109,11 @@ def visible(text: str) -> str:
     return seen if seen.isascii() else _unseen().sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", seen)
 
 
+def is_seen(text: str) -> bool:
+    """Whether a text shows anything at all."""
+    return bool((text if text.isascii() else _unseen().sub("", text)).strip())
+
+
 def _spell(character: str) -> str:
     if character in _PLAIN or character.isprintable():
         return character

@@ -18,7 +18,7 @@ from gateway.delivery.outbox import Outbox
 from gateway.store import Connection, Store
 from gateway.store import outbox as outbox_rows
 from gateway.store.turns import Turn
-from sled.protocol import File
+from sled.protocol import CUT, File
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,10 @@ class Files:
         except OSError as error:  # a full disk must not keep people from the answer
             log.error("a long answer is sent as messages: %s", error)
             return text, None
-        return f"{split(text, _BEGINNING)[0]}\n\n… _The whole answer ({len(text):,} characters) is in the file._", file
+        told = f"The whole answer ({len(text):,} characters) is in the file."
+        if text.endswith(CUT):
+            told = f"The file has the first {len(text):,} characters of the answer; the rest was too long to send."
+        return f"{split(text, _BEGINNING)[0]}\n\n… _{told}_", file
 
     def sweep(self) -> None:
         """Drop the files that were written more than `KEEP_DAYS` ago."""

@@ -97,6 +97,7 @@ class Verbatim:
     text: str
 
 
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}", re.IGNORECASE)
 _AGENT = re.compile(r"(?:claude|scripted|default)$|acp:\S", re.IGNORECASE)
 _VERBATIM = re.compile(r"prompt\s+(\S.*)", re.IGNORECASE | re.DOTALL)
 
@@ -138,6 +139,11 @@ class Parser(Generic[C]):
         corrected = self._correct(text, projects)
         if corrected is not None:
             return NearMiss(corrected)
+        if unknown := self._unknown_project(text):
+            raise UserError(
+                f"There is no project {unknown}. Type `projects` to see them all, or `prompt {text}` to send that to "
+                "the agent."
+            )
         if forced:
             first = text.lower().split()
             usages = [command.usage for grammar, command in self._table if first[:1] == [grammar.words[0].lower()]]
@@ -159,6 +165,16 @@ class Parser(Generic[C]):
 
     def _near_a_first_word(self, typed: str) -> bool:
         return typed in self._first_words or any(_near(typed, word) for word in self._first_words)
+
+    def _unknown_project(self, text: str) -> str:
+        """What stands where a command must name a project, if it could be the name of one; else empty."""
+        for grammar, _ in self._table:
+            if [(slot.name, slot.required) for slot in grammar.slots] != [("project", True)]:
+                continue
+            *words, name = [token.lower() for token in text.split() if token not in grammar.flags] or [""]
+            if words == [word.lower() for word in grammar.words] and _NAME.fullmatch(name):
+                return name
+        return ""
 
     def _correct(self, text: str, projects: Collection[str]) -> str | None:
         tokens = text.split()

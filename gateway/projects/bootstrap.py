@@ -82,7 +82,7 @@ class Bootstrap:
         check_name(request.name)
         git = check_git_url(request.git) if request.git is not None else None
         async with self.registry.lock(request.name):
-            if (own := self._made_by(request)) is not None:
+            if (own := await self._made_by(request)) is not None:
                 return await self._created(own, own.revived)
             await self.reservations.undo_unfinished(request.name)
             made = await self.reservations.take(request, git)
@@ -131,13 +131,12 @@ class Bootstrap:
             return f"\nThe whole log: `{kept}`. Behind a proxy or a mirror, set `[build]` in the configuration."
         return ""
 
-    def _made_by(self, request: Request) -> Project | None:
+    async def _made_by(self, request: Request) -> Project | None:
         """The project that this very request made before the gateway was killed, READY but not yet told of."""
-        for project in self.registry.all():
-            same = project.name == request.name and project.created_by == request.by
-            if same and project.ready_at is not None and project.created_at >= request.asked_at:
-                return project
-        return None
+        here = await self.registry.active_in(request.conversation_id)
+        if here is None or here.name != request.name or here.created_by != request.by:
+            return None  # somebody else made it, or the same person from another room
+        return here if here.ready_at is not None and here.created_at >= request.asked_at else None
 
 
 class _Line:

@@ -44,7 +44,7 @@ class Lifecycle:
             stopped = await self._containers.stop_runs(project, f"{project.name} was taken down.", here)
             project = await self._registry.change(project, desired="down")
             await self._containers.bring_down(project)
-        return stopped
+        return stopped.by_force()
 
     async def restart(self, project: Project, here: int) -> Stopped:
         """End the sled and start a fresh one. Raises UserError."""
@@ -54,7 +54,7 @@ class Lifecycle:
             await self._containers.bring_down(project)
             project = await self._registry.change(project, desired="up")
             await self._containers.bring_up(project)
-        return stopped
+        return stopped.by_force()
 
     async def delete(self, project: Project, here: int, *, purge: bool) -> tuple[Stopped, list[str], list[str]]:
         """End a project: what was stopped, what is gone, what is kept. The caller tells conversation `here`.
@@ -73,7 +73,7 @@ class Lifecycle:
                 await self._dispatcher.forget(project.id)
             removed, kept = await self._leftovers.clear(project, purge=purge, stays=stays)
         removed += [f"image {tag}" for tag in await self._leftovers.after_change()]
-        return stopped, removed, kept
+        return stopped if stays else stopped.by_force(), removed, kept
 
     async def set_permissions(self, project: Project, mode: str) -> Project:
         """Choose what the project's agents may do."""

@@ -99,7 +99,7 @@ class Rebuild:
                 project = await self._exchange(project, values)
         lines = await self._tell_source(project, recipe, said)
         await self._leftovers.after_change()
-        return Rebuilt(project, recipe, prepared.built, changed, stopped, lines)
+        return Rebuilt(project, recipe, prepared.built, changed, stopped.by_force(), lines)
 
     async def renew(self, project: Project) -> bool:
         """Give a project the sled of this version of huskies, in the image that it has otherwise.

@@ -14,7 +14,7 @@ from gateway.errors import UserError
 from gateway.projects import ssh
 from gateway.projects.places import Places
 from gateway.projects.recipes import stored
-from gateway.store import Store
+from gateway.store import Store, conversations
 from gateway.store import projects as rows
 from gateway.store.projects import Project
 from gateway.turns import RunSettings
@@ -87,6 +87,11 @@ class Registry:
     def by_id(self, project_id: int) -> Project | None:
         """The project with this id, unless it is gone."""
         return self._living.get(project_id)
+
+    async def active_in(self, conversation_id: int) -> Project | None:
+        """The project that a conversation is about."""
+        here = await self._store.read(lambda c: conversations.by_id(c, conversation_id))
+        return self._living.get(here.project_id) if here.project_id is not None else None
 
     def name_of(self, project: str, other: str) -> str:
         """The name of the project with this id, as text; `other` for anything else."""

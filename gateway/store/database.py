@@ -4,14 +4,15 @@ Every write is a *unit*: a function that gets a connection. Units run in the ord
 that wait together share one transaction, each in its own savepoint, so a failing unit takes nothing with it. A write's
 future resolves after COMMIT, never before: what it returns is on disk.
 
-What the database refuses (a full disk, a lock, a damaged file) is a StateError for whoever handed in the units of that
-transaction, and the writer goes on with the next one. Should the writer itself end, nothing can be written any more:
-every write is refused at once, and `ended` is set.
+What the database refuses (a full disk, a lock) is a StateError for whoever handed in the units of that transaction, and
+the writer goes on with the next one. A file that is damaged is written to no more: what is left of it is to be saved.
+Should the writer itself end, nothing can be written either: every write is refused at once, and `ended` is set.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import queue
 import sqlite3
@@ -40,6 +41,8 @@ _COMPANY_S = 0.05
 #: Threads that read: one slow look at a long history holds up no other.
 _READERS = 4
 _BUSY_MS = 5000
+#: What SQLite calls a file whose pages, or whose beginning, are not its own.
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 #: Of what a driver raises, what is the unit's own fault. All else is the disk's, the lock's or the file's.
 _OF_THE_UNIT = (DataError, IntegrityError, InterfaceError, NotSupportedError, ProgrammingError)
 
@@ -67,6 +70,8 @@ class Store:
         self._closed = False
         #: Why the last transaction failed; empty while writes succeed.
         self.problem = ""
+        #: That the file is damaged, and what to do; empty while it is not known to be.
+        self.damaged = ""
         #: Set when nothing will be written any more, though nobody closed the store: a defect.
         self.ended = asyncio.Event()
         #: Transactions and units committed, for metrics and the group commit's test.
@@ -96,8 +101,9 @@ class Store:
                 kept.
         """
         future: asyncio.Future[T] = self._loop.create_future()
-        if self._closed:
-            future.set_exception(StateError(self.problem or "the database is closed; nothing was stored"))
+        if self._closed or self.damaged:
+            why = self.damaged or self.problem or "the database is closed; nothing was stored"
+            future.set_exception(StateError(why))
         else:
             self._units.put(_Waiting(unit, future, urgent))
         return future
@@ -124,13 +130,26 @@ class Store:
             if connection is None:
                 connection = self._reading.connection = self._engine.connect()
             return unit(connection)
-        except DBAPIError as error:
+        except (DBAPIError, sqlite3.Error) as error:
             if isinstance(error, _OF_THE_UNIT):
                 raise
-            raise StateError(f"the database cannot be read: {error.orig}") from error
+            raise StateError(self._told(error) or f"the database cannot be read: {_cause(error)}") from error
         finally:
             if connection is not None:
-                connection.rollback()
+                with contextlib.suppress(DBAPIError, sqlite3.Error):
+                    connection.rollback()
+
+    def _told(self, error: Exception) -> str:
+        """What to say if this shows that the file is damaged; else empty."""
+        if (getattr(_cause(error), "sqlite_errorcode", 0) & 0xFF) in _DAMAGE and not self.damaged:
+            path = self._engine.url.database
+            self.damaged = (
+                f"the database is damaged ({_cause(error)}), and nothing is written to it any more. Stop the gateway, "
+                f"and put a backup in the place of {path}; or save what is left, with the command-line tool of SQLite: "
+                f"`sqlite3 {path} .recover | sqlite3 {path}.new`"
+            )
+            log.critical("%s", self.damaged)
+        return self.damaged
 
     def _write_forever(self) -> None:
         group: list[_Waiting] = []
@@ -186,10 +205,10 @@ class Store:
             self.units += len(group)
             self.problem = ""
         except (DBAPIError, sqlite3.Error) as error:
-            self.problem = str(error.orig if isinstance(error, DBAPIError) else error)
+            self.problem = str(_cause(error))
             log.error("the database refuses writes: %s", self.problem)
             _roll_back(connection)
-            failure = StateError(f"the database refuses writes: {self.problem}")
+            failure = StateError(self._told(error) or f"the database refuses writes: {self.problem}")
             outcomes = [(each.future, None, failure) for each in group]
         self._loop.call_soon_threadsafe(_resolve, outcomes)
 
@@ -206,6 +225,11 @@ def connect(path: Path) -> Engine:
             connection.execute(f"PRAGMA {pragma}")
 
     return engine
+
+
+def _cause(error: Exception) -> BaseException:
+    """What the driver raised."""
+    return error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
 
 
 def _say(connection: Connection, word: str) -> None:

@@ -83,6 +83,10 @@ class Stopped:
     ended: list[Turn]
     unanswered: list[Turn]  # the sled did not report in time
 
+    def by_force(self) -> Stopped:
+        """The same once what ran it is gone: nothing has still to end."""
+        return Stopped(self.discarded, [*self.ended, *self.unanswered], [])
+
     @property
     def told(self) -> str:
         """What people must know of it: every discarded message is named. Empty, or lines behind a line break."""

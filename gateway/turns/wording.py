@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from gateway.asking import name_of
 from gateway.chat import Fate
-from gateway.chat.text import shorten
+from gateway.chat.text import is_seen, shorten
 from gateway.config import Person
 from gateway.store.messages import COMPACT, StoredMessage
 from gateway.store.turns import Turn
@@ -91,7 +91,7 @@ def answer(end: Finished, stop_reason: str) -> str:
         rest = len(text) - MAX_ANSWER
         text = f"{text[:MAX_ANSWER]}\n\n({rest:,} more characters are not shown. Ask for the part you need.)"
     if end.ending == "answered":
-        told = text or "(The agent finished without saying anything.)"
+        told = text if is_seen(text) else "(The agent finished without saying anything.)"
     elif end.reason == "model_key":
         told = (
             "The model key was refused, or none is set. Whoever runs the gateway can set another one with "

@@ -18,7 +18,7 @@ from acp.schema import (
 )
 from msgspec.structs import replace
 
-from sled.protocol import MAX_TEXT, Body, Finished, TextDelta, Tool, ToolDone
+from sled.protocol import Body, Finished, TextDelta, Tool, ToolDone, cut
 
 _MAX_ID = 80
 _MAX_NAME = 80
@@ -63,7 +63,7 @@ class Updates:
         spent = self.cost - self._cost_before
         end = replace(
             end,
-            text=next((text for text in reversed(said) if text), "")[:MAX_TEXT],
+            text=cut(next((text for text in reversed(said) if text), "")),
             cost_usd=spent if spent >= 0 else self.cost,
             tools=dict(self._tools.most_common(_MAX_TOOLS)),
         )

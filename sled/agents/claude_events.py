@@ -19,7 +19,7 @@ from claude_agent_sdk.types import (
     UserMessage,
 )
 
-from sled.protocol import MAX_TEXT, Body, Ending, Finished, Note, Reason, Started, TextDelta, Tool, ToolDone
+from sled.protocol import Body, Ending, Finished, Note, Reason, Started, TextDelta, Tool, ToolDone, cut
 
 #: Notes about retries that one run may show; an outage would fill the chat otherwise.
 MAX_RETRY_NOTES = 3
@@ -30,7 +30,6 @@ _MAX_TOOLS = 200
 #: The model of messages that the CLI made up itself.
 _SYNTHETIC = "<synthetic>"
 _COUNTED = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
-_CUT = "\n\n[The answer was cut here: it is too long to send.]"
 
 #: The part of a tool's input that tells a person what it does.
 _TELLING = {
@@ -243,14 +242,6 @@ def clip(text: str, length: int = _MAX_ERROR) -> str:
     """At most `length` characters of `text`, fit for a frame."""
     text = _encodable(text)
     return text if len(text) <= length else text[: length - 1] + "…"
-
-
-def cut(text: str) -> str:
-    """An answer of at most MAX_TEXT bytes, so that no frame grows too large; it says so when it was cut."""
-    raw = _encodable(text).encode()
-    if len(raw) <= MAX_TEXT:
-        return raw.decode()
-    return raw[: MAX_TEXT - len(_CUT)].decode(errors="ignore") + _CUT
 
 
 def _encodable(text: str) -> str:

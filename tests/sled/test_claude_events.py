@@ -20,9 +20,9 @@ from claude_agent_sdk.types import (
 )
 
 from sled.agents.claude_client import cost_before
-from sled.agents.claude_events import MAX_RETRY_NOTES, Reader, clip, cut, tool_detail
+from sled.agents.claude_events import MAX_RETRY_NOTES, Reader, clip, tool_detail
 from sled.agents.telling import Telling
-from sled.protocol import MAX_TEXT, Note, Started, Tool, ToolDone
+from sled.protocol import MAX_TEXT, Note, Started, Tool, ToolDone, cut
 
 
 def result(**fields: object) -> ResultMessage:

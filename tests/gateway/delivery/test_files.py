@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.delivery.files import KEEP_DAYS, Files, safe_name
+from sled.protocol import cut
 from tests.conftest import World
 
 
@@ -34,6 +35,18 @@ async def test_a_full_disk_does_not_keep_a_long_answer_from_people(world: World,
     files = Files(tmp_path / "files", world.store, world.outbox)
     text, file = await files.abridge("long " * 4000, world.transport.message("", "").conversation)
     assert (len(text), file) == (20_000, None)
+
+
+async def test_what_was_cut_is_not_called_the_whole(world: World, tmp_path: Path) -> None:
+    files = Files(tmp_path / "files", world.store, world.outbox)
+    here = world.transport.message("", "").conversation
+    whole, file = await files.abridge("long " * 4000, here)
+    assert whole.endswith("_The whole answer (20,000 characters) is in the file._")
+    assert file is not None
+    beginning, file = await files.abridge(cut("long " * 400_000), here)
+    assert beginning.endswith("characters of the answer; the rest was too long to send._")
+    assert "whole" not in beginning
+    assert file is not None
 
 
 async def test_old_files_go(world: World, tmp_path: Path) -> None:

@@ -539,3 +539,14 @@ async def test_a_project_that_nobody_was_told_of_yet_is_not_taken_for_unfinished
     assert "There is already a project demo" in await gated.ask("new project demo", room="other")
     projects.begin(made.project)
     assert projects.state(projects.get("demo")) == "ready"
+
+
+async def test_one_person_from_two_rooms_is_told_in_which_the_project_is(gated: House) -> None:
+    """The second room is not switched, so it is not told that all is well."""
+    first = asyncio.create_task(gated.ask("new project demo", room="one", contains="is ready", within_s=30))
+    await until(lambda: gated.app.projects.names())
+    second = asyncio.create_task(gated.ask("new project demo", room="two", contains="demo", within_s=30))
+    gate(gated).open.set()
+    assert "There is already a project demo. Type `switch demo`" in await second
+    assert "is ready" in await first
+    assert "No project is active here" in await gated.ask("status", room="two", contains="No project")

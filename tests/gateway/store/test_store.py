@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -37,8 +38,10 @@ from gateway.store.database import connect
 from gateway.store.prepared import Prepared
 from gateway.store.tables import SCHEMA, cursors, metadata
 from gateway.store.turns import SessionKey
-from gateway.testing import patience
+from gateway.testing import InMemoryEngine, patience
+from gateway.web.parts import Part, look
 from sled.protocol import Question
+from stacks.images import BuildInputs, plan_image
 
 
 @pytest_asyncio.fixture
@@ -126,6 +129,40 @@ async def test_a_closed_store_refuses_instead_of_keeping_its_callers_waiting(tmp
         await asyncio.wait_for(
             opened.write(lambda c: c.execute(insert(cursors).values(transport="x", value="1"))), 5 * patience()
         )
+
+
+@pytest.mark.parametrize("what", ["header", "pages"])
+async def test_a_damaged_file_is_a_state_of_its_own_and_written_to_no_more(store: Store, what: str) -> None:
+    await store.write(put("a"))
+    file = Path(str(store._engine.url.database))
+    with closing(sqlite3.connect(file)) as other:
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    data = bytearray(file.read_bytes())
+    if what == "header":
+        data[:100] = bytes(100)
+    else:
+        data[4096:] = os.urandom(len(data) - 4096)
+    writing = os.open(file, os.O_WRONLY)  # in its place: the store has it open
+    os.pwrite(writing, data, 0)
+    os.close(writing)
+    with closing(sqlite3.connect(file)) as other, contextlib.suppress(sqlite3.DatabaseError):
+        other.execute("PRAGMA user_version = 0")  # what was read before is read again
+    for _ in range(3):
+        with pytest.raises(StateError, match=r"is damaged .*nothing is written to it any more.*\.recover"):
+            await asyncio.wait_for(store.write(put("b")), 10 * patience())
+    with pytest.raises(StateError, match="is damaged"):
+        await store.probe()
+    assert not store.ended.is_set()
+    (state, *_) = [part for part in await parts(store) if part.name == "state"]
+    assert not state.ok
+    assert "put a backup in the place" in state.text
+    assert "free some space" not in state.text
+
+
+async def parts(store: Store) -> list[Part]:
+    """What health says of a gateway with this store."""
+    base = plan_image(BuildInputs(), [], "x")
+    return await look(store, InMemoryEngine(), {}, {}, [], base=base, draining=False)
 
 
 async def test_a_commit_that_the_file_refuses_is_told_and_the_writer_goes_on(

@@ -104,3 +104,8 @@ def test_news_are_short() -> None:
 
 def test_a_dialogue_is_compacted_alone() -> None:
     assert compose([message(COMPACT)], {}) == COMPACT
+
+
+@pytest.mark.parametrize("text", ["", " \n", "\u200b", "\u2800\u3164", "\ufe0f"])
+def test_an_answer_that_nobody_can_see_is_none(text: str) -> None:
+    assert answer(Finished(ending="answered", text=text), "") == "(The agent finished without saying anything.)"
