@@ -25,7 +25,7 @@ from gateway.errors import StateError, TransportRefused
 from gateway.intake import Inbox, Router, Services
 from gateway.projects import Projects
 from gateway.store import Store, sweep, usage
-from gateway.turns import Admission, Dispatcher
+from gateway.turns import Admission, CallGate, Dispatcher
 from gateway.web import health, public_url, secrets_api
 from gateway.web.local import LocalApi
 from gateway.web.metrics import Metrics
@@ -58,6 +58,7 @@ class App:
     credentials: Credentials
     accounts: Accounts
     proxy: ModelProxy
+    gate: CallGate
     git_proxy: GitProxy
     outbox: Outbox
     fates: Fates
@@ -144,6 +145,7 @@ class App:
         await self.admission.recover(self.dispatcher.refuse)
         await self.questions.recover(self.admission.taken_up)
         await self.dispatcher.recover()
+        self.gate.ready.set()
         for project_id in self.dispatcher.projects_with_work():
             project = self.projects.by_id(project_id)
             if project is None or project.desired != "up":  # killed in the middle of a `down` or `delete`

@@ -29,8 +29,8 @@ from gateway.events import Event, Events, KeyRefused, KeyWorks, MayBegin, Provid
 from gateway.intake import Confirmations, Inbox, Parser, Router, Services
 from gateway.projects import Places, Projects, Registry, Setup
 from gateway.store import Store
-from gateway.turns import Admission, Around, Dispatcher, Limits
-from gateway.wire import Accounts, Bodies, FileRoutes, GitProxy, Keys, ModelProxy, Pushes, Sleds
+from gateway.turns import Admission, Around, CallGate, Dispatcher, Limits
+from gateway.wire import Accounts, Bodies, FileRoutes, GitProxy, Keys, ModelProxy, Prices, Pushes, Sleds
 from stacks.images import BuildInputs
 from transports.cli import Cli
 
@@ -70,6 +70,7 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
                 admission.limit(until)
             case MayBegin():
                 dispatcher.fill()
+                gate.look_again()
 
     events = Events(heard)
     store = await Store.open(state_dir / ".gateway" / "huskies.db")
@@ -131,7 +132,9 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
     # What the wire carries beside frames.
     accounts = Accounts(store)
     bodies = Bodies()
-    proxy = ModelProxy(settings.agent.api_base_url, keys, accounts.take, bodies)
+    gate = CallGate(admission, dispatcher.at_work)
+    prices = Prices(settings.agent.prices)
+    proxy = ModelProxy(settings.agent.api_base_url, keys, accounts.take, bodies, gate=gate, prices=prices)
     pushes = Pushes(questions, dispatcher.running_in, lambda project_id: registry.run_settings(project_id).permissions)
     git_proxy = GitProxy(git_tokens, pushes.refusal, bodies)
 
@@ -170,6 +173,7 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
         secrets=secrets,
         credentials=credentials,
         accounts=accounts,
+        gate=gate,
         proxy=proxy,
         git_proxy=git_proxy,
         outbox=outbox,

@@ -228,6 +228,7 @@ class AgentSection(Section):
     permissions: Literal["auto", "ask", "allow"] = "auto"
     permission_timeout_s: float = Field(120.0, gt=0)
     budget_usd_per_project_day: float = Field(0.0, ge=0)
+    prices: dict[str, tuple[float, float]] = {}
     silence_timeout_s: float = Field(420.0, gt=0)
     turn_limit_s: float = Field(3600.0, gt=0)
     warm_s: float = Field(600.0, ge=0)

@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 #: The newest migration; a database that names one we do not know is refused.
-SCHEMA = "0007"
+SCHEMA = "0008"
 
 metadata = MetaData(
     naming_convention={
@@ -212,6 +212,7 @@ turns = Table(
     Column("reason", String, nullable=False, server_default=""),
     Column("error", Text, nullable=False, server_default=""),
     Column("cost_usd", Float, nullable=False, server_default="0"),
+    Column("metered_usd", Float, nullable=False, server_default="0"),
     Column("input_tokens", Integer, nullable=False, server_default="0"),
     Column("output_tokens", Integer, nullable=False, server_default="0"),
     Column("model", String, nullable=False, server_default=""),

@@ -6,7 +6,6 @@ import json
 import re
 from collections import Counter
 from dataclasses import astuple, dataclass
-from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, case, func, literal, or_, select, update
 
@@ -24,7 +23,8 @@ class Used:
     """What one model call used.
 
     `input_tokens` are those that no cache held. `at_least`: it was cut before its final account. `limited`: the
-    provider said not now. `model` is empty if the call is not one of the dialogue's own (titles and the like).
+    provider said not now. `model` is empty if the call is not one of the dialogue's own (titles and the like). `usd`:
+    what it cost by the gateway's own account.
     """
 
     input_tokens: int = 0
@@ -34,6 +34,7 @@ class Used:
     at_least: bool = False
     limited: bool = False
     model: str = ""
+    usd: float = 0.0
 
 
 def add(connection: Connection, project_id: int, session: str, used: Used) -> bool:
@@ -57,50 +58,33 @@ def add(connection: Connection, project_id: int, session: str, used: Used) -> bo
                 "limits": turns.c.limits + int(used.limited),
                 "at_least": or_(turns.c.at_least, literal(used.at_least)),
                 "model": used.model or turns.c.model,
+                "metered_usd": turns.c.metered_usd + used.usd,
             }
         )
     )
     return True
 
 
-#: What a token of each kind costs, as a multiple of an uncached input token: the same for all models of a family.
-_WEIGHTS = {"input_tokens": 1.0, "output_tokens": 5.0, "cache_read_tokens": 0.1, "cache_write_tokens": 1.25}
-_LATELY = 50
 _TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
 
 
 def told_by_agent(connection: Connection, turn_id: int, end: Finished) -> float:
-    """Add an agent's own account of a run to its turn, of the tokens as far as the proxy has none; what it cost, USD.
+    """Add an agent's own account of a run to its turn, of the tokens as far as the proxy has none.
 
-    An agent that was killed tells no cost. Then it is estimated from what the same tokens cost lately with this model,
-    so that `stop` does not get round a budget.
+    What the turn has cost by that, USD, beyond what its calls were counted as: the larger account is believed, as an
+    agent may tell anything, and one that was killed tells nothing.
     """
     row = _OF_TURN.first(connection, {"turn": turn_id})
     assert row is not None
     tools = Counter(json.loads(row.tools or "{}"))
     tools.update(end.tools)
-    cost = end.cost_usd
-    if not cost and row.calls and not row.cost_usd:
-        cost = _weight(row) * _lately(connection, row.model)
-    values = {"cost_usd": row.cost_usd + cost, "model": row.model or end.model}
+    cost = row.cost_usd + end.cost_usd
+    values = {"cost_usd": cost, "model": row.model or end.model}
     values["tools"] = json.dumps(dict(tools)) if tools else row.tools
     for name in _TOKENS:  # the proxy's own account is better than the agent's
         values[name] = getattr(row, name) + (0 if row.calls else getattr(end, name))
     _TELL.run(connection, {"turn": turn_id, **values})
-    return cost
-
-
-def _weight(row: Any) -> float:
-    """A turn's tokens, as uncached input tokens of the same cost."""
-    return sum(float(getattr(row, name)) * weight for name, weight in _WEIGHTS.items())
-
-
-def _lately(connection: Connection, model: str) -> float:
-    """What an input token of a model cost in the newest answered turns, USD; 0 where there is none."""
-    where = (turns.c.model == model, turns.c.ending == "answered", turns.c.cost_usd > 0, turns.c.calls > 0)
-    rows = connection.execute(select(turns).where(*where).order_by(turns.c.id.desc()).limit(_LATELY)).all()
-    weight = sum(_weight(row) for row in rows)
-    return sum(row.cost_usd for row in rows) / weight if weight else 0.0
+    return float(max(cost, row.metered_usd) - max(row.cost_usd, row.metered_usd))
 
 
 def doubt_open_turns(connection: Connection) -> None:
@@ -138,8 +122,8 @@ def sums(connection: Connection, since: float, now: float, project_id: int | Non
 
     With `project_id`, of that project only. Times are seconds since the epoch.
     """
-    going = turns.c.ended_at.is_(None)
-    unpriced = and_(turns.c.calls > 0, turns.c.input_tokens + turns.c.output_tokens > 0, turns.c.cost_usd == 0)
+    going, usd = turns.c.ended_at.is_(None), func.max(turns.c.cost_usd, turns.c.metered_usd)
+    unpriced = and_(turns.c.calls > 0, turns.c.input_tokens + turns.c.output_tokens > 0, usd == 0)
     cut = or_(turns.c.at_least, going)
     took = func.max(func.coalesce(turns.c.ended_at, now) - turns.c.started_at - turns.c.waited_s, 0.0)
     counted = (turns.c.input_tokens, turns.c.output_tokens, turns.c.cache_read_tokens, turns.c.cache_write_tokens)
@@ -148,7 +132,7 @@ def sums(connection: Connection, since: float, now: float, project_id: int | Non
             projects.c.name,
             turns.c.requested_by,
             func.count(),
-            *(func.sum(column) for column in (took, *counted, turns.c.cost_usd)),
+            *(func.sum(column) for column in (took, *counted, usd)),
             func.max(cut),
             func.max(or_(cut, unpriced)),
         )

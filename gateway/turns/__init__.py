@@ -1,6 +1,7 @@
 """Messages become turns, one at a time per session."""
 
 from gateway.turns.admission import Admission
+from gateway.turns.call_gate import CallGate
 from gateway.turns.dispatcher import Dispatcher
 from gateway.turns.running import Limits, RunSettings, Stopped
 from gateway.turns.runs import Around
@@ -8,6 +9,7 @@ from gateway.turns.runs import Around
 __all__ = [
     "Admission",
     "Around",
+    "CallGate",
     "Dispatcher",
     "Limits",
     "RunSettings",

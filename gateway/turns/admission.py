@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -60,6 +61,9 @@ class Admission:
     #: What is awaited when an operator refuses a project more budget; named in `recover`, as the dispatcher, which
     #: does it, needs this object.
     _refused: Callable[[int, str], Awaitable[None]] | None = None
+    #: How often an operator said no to more budget, and how many model calls wait for one to answer, by project.
+    refusals: Counter[int] = field(default_factory=Counter)
+    held_calls: Counter[int] = field(default_factory=Counter)
     _day: str = ""
     _spent: dict[int, float] = field(default_factory=dict)
     _turns: dict[int, int] = field(default_factory=dict)
@@ -92,9 +96,8 @@ class Admission:
             self._look_again(clock.now() + KEY_AGAIN_S)
             return _sentence(refusal)
         if not self._within_budget(key.project_id):
-            if ask and key.project_id not in self._asking:
-                self._asking[key.project_id] = None
-                self._tasks.start(self._ask(key))
+            if ask:
+                self.ask(key)
             return "Today's budget is used up; an operator has been asked."
         return ""
 
@@ -143,10 +146,26 @@ class Admission:
     # --- budgets -----------------------------------------------------------------------------------------------------
 
     def spent(self, project_id: int, usd: float) -> None:
-        """A turn has cost this."""
+        """A turn has ended, and has cost this beyond what its calls were counted as."""
         self._turn_of_day()
         self._spent[project_id] = self._spent.get(project_id, 0.0) + usd
         self._turns[project_id] = self._turns.get(project_id, 0) + 1
+
+    def metered(self, project_id: int, usd: float) -> None:
+        """A model call has cost this, by the gateway's own account."""
+        self._turn_of_day()
+        self._spent[project_id] = self._spent.get(project_id, 0.0) + usd
+
+    def ask(self, key: SessionKey) -> None:
+        """Ask an operator for more budget, unless one is asked already."""
+        if key.project_id not in self._asking:
+            self._asking[key.project_id] = None
+            self._tasks.start(self._ask(key))
+
+    def is_used_up(self, project_id: int) -> bool:
+        """Whether a project has spent today all that it may."""
+        spent, most = self.left(project_id)
+        return self.budget_usd > 0 and most <= spent
 
     def left(self, project_id: int) -> tuple[float, float]:
         """What a project has spent today, and what it may spend, USD."""
@@ -155,7 +174,7 @@ class Admission:
 
     def forget(self, project_id: int) -> None:
         """A project is deleted; another one may get its number."""
-        for known in (self._spent, self._turns, self._granted, self._asking):
+        for known in (self._spent, self._turns, self._granted, self._asking, self.refusals):
             known.pop(project_id, None)
 
     def _within_budget(self, project_id: int) -> bool:
@@ -205,6 +224,7 @@ class Admission:
                 self._turn_of_day()
                 self._granted[project_id] = self._granted.get(project_id, 0.0) + usd
             elif asked.outcome == "answered" and (refused := self._refused) is not None:
+                self.refusals[project_id] += 1
                 await insist(lambda: refused(project_id, "Today's budget is used up."), "what a budget refuses")
             self.events.tell(MayBegin())
 

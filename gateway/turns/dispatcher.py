@@ -444,8 +444,12 @@ class Dispatcher:
 
     def is_at_work(self, project_id: int) -> bool:
         """Whether a turn of the project is open, or begins."""
-        starting = any(key.project_id == project_id for key in (*self._starting, *self._ahead))
-        return starting or bool(self.running_in(project_id))
+        return bool(self.at_work(project_id))
+
+    def at_work(self, project_id: int) -> list[SessionKey]:
+        """The sessions of a project whose turn is open, or begins; those whose agent was started ahead, too."""
+        keys = [*self._starting, *self._ahead, *(turn.key for turn in self.running_in(project_id))]
+        return [key for key in keys if key.project_id == project_id]
 
     def running_in(self, project_id: int) -> list[Turn]:
         """The open turns of a project."""

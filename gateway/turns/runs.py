@@ -406,7 +406,8 @@ class Runs:
         loop = asyncio.get_running_loop()
         turn_id = running.turn.id
         away = self._wire.journal(running.turn.key.project_id) is None
-        if running.tools or away or self._questions.waits.now(turn_id):
+        held = self._admission.held_calls[running.turn.key.project_id] > 0
+        if running.tools or away or held or self._questions.waits.now(turn_id):
             running.heard_at = loop.time()  # the model is not awaited, or cannot be heard
         heard_at = max(running.heard_at, self._questions.waits.last_heard(turn_id))
         silence = heard_at + self._limits.silence_s - loop.time()

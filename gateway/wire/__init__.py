@@ -7,6 +7,7 @@ from gateway.wire.http import Bodies
 from gateway.wire.model import ModelProxy
 from gateway.wire.model_accounts import Accounts
 from gateway.wire.model_keys import NO_KEY, Keys
+from gateway.wire.prices import Prices
 from gateway.wire.server import MAX_SOCKET_PATH
 from gateway.wire.sleds import Sleds
 
@@ -19,6 +20,7 @@ __all__ = [
     "GitProxy",
     "Keys",
     "ModelProxy",
+    "Prices",
     "Pushes",
     "Sleds",
     "git_url",

@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import aiohttp
 from aiohttp import web
@@ -23,6 +24,7 @@ from gateway.wire.http import HOP_BY_HOP, Bodies, Unreachable, open_session, str
 from gateway.wire.model_check import Probe
 from gateway.wire.model_keys import Keys, refused
 from gateway.wire.model_usage import CallReader, is_dialogue
+from gateway.wire.prices import Asked, Prices, read
 
 log = logging.getLogger(__name__)
 
@@ -58,13 +60,23 @@ _FORWARDED_OF_THE_SDK = "x-stainless-"
 _NOT_RETURNED = HOP_BY_HOP | {"location", "set-cookie"}
 
 
+class Gate(Protocol):
+    """Lets model calls go out."""
+
+    async def enter(self, project: str, usd: float) -> str:
+        """Reserve what a call of a project may cost; why it may not go out, or empty."""
+
+    def leave(self, project: str, reserved: float, cost: float) -> None:
+        """A call that was let in is over."""
+
+
 #: Told of each model call when it is over: its project, its session's name on the wire, and what it used.
 Account = Callable[[str, str, Used], None]
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Call:
-    """One request of a project, complete. `counts`: it is a model call, not only a question about one."""
+    """One request of a project, complete. `counts`: it is a model call, not only a question about one. `cost`: USD."""
 
     project: str
     session: str
@@ -73,6 +85,8 @@ class _Call:
     headers: CIMultiDict[str]
     body: bytes
     counts: bool
+    asked: Asked
+    cost: float = 0.0
 
 
 class ModelProxy:
@@ -83,7 +97,15 @@ class ModelProxy:
     """
 
     def __init__(
-        self, api_base_url: str, keys: Keys, account: Account, bodies: Bodies, *, stall_s: float = 90.0
+        self,
+        api_base_url: str,
+        keys: Keys,
+        account: Account,
+        bodies: Bodies,
+        *,
+        stall_s: float = 90.0,
+        gate: Gate | None = None,
+        prices: Prices | None = None,
     ) -> None:
         self._base_url = api_base_url.rstrip("/")
         self._probe = Probe(self._base_url)
@@ -91,6 +113,8 @@ class ModelProxy:
         self.stall_s = stall_s
         self._session: aiohttp.ClientSession | None = None
         self._bodies = bodies
+        self._gate = gate
+        self._prices = prices or Prices()
         self.keys = keys
 
     @property
@@ -134,8 +158,21 @@ class ModelProxy:
             if body is None:
                 return _error(413, "request_too_large", f"more than {MAX_BODY} bytes")
             headers = _headers(request, key)
-            call = _Call(project, session, key, url, headers, body, counts=path == ALLOWED[0])
-            return await while_connected(request, self._relay(request, call))
+            counts = path == ALLOWED[0]
+            call = _Call(project, session, key, url, headers, body, counts=counts, asked=read(body))
+            return await while_connected(request, self._admitted(request, call))
+
+    async def _admitted(self, request: web.Request, call: _Call) -> web.StreamResponse:
+        """The answer to a call, if it may go out: 403 is what a client does not try again."""
+        reserved = self._prices.most(call.asked) if call.counts else 0.0
+        if self._gate is None:
+            return await self._relay(request, call)
+        if why := await self._gate.enter(call.project, reserved):
+            return _error(403, "permission_error", why)
+        try:
+            return await self._relay(request, call)
+        finally:
+            self._gate.leave(call.project, reserved, call.cost)
 
     async def _relay(self, request: web.Request, call: _Call) -> web.StreamResponse:
         try:
@@ -175,7 +212,8 @@ class ModelProxy:
             nonlocal told
             if not told:
                 told = True
-                self._account(call.project, call.session, reader.used)
+                call.cost = self._prices.cost(call.asked, reader.used, reader.streamed)
+                self._account(call.project, call.session, replace(reader.used, usd=call.cost))
 
         # Before the last bytes go to the project: its turn may end upon them, and then the account is there.
         reader = CallReader(dialogue=call.counts and is_dialogue(call.body), on_complete=tell)

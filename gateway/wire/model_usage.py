@@ -78,6 +78,8 @@ class CallReader:
         self._tokens = _Tokens()
         self._model = ""
         self._accounted = False
+        #: Bytes of a response that has begun and is no error.
+        self.streamed = 0
 
     @property
     def used(self) -> Used:
@@ -103,6 +105,7 @@ class CallReader:
         """Take the next bytes of the response."""
         if self._failed:
             return
+        self.streamed += len(chunk)
         if not self._streams:
             self._keep(chunk)
             return

@@ -180,7 +180,7 @@ class Reader:
 
     def _retry(self, data: dict[str, Any]) -> list[Body]:
         status = data.get("error_status")
-        if status in (401, 403):
+        if status == 401:
             self.key_refused = True
             return []
         self._retries += 1
@@ -216,7 +216,7 @@ class Reader:
         if not message.is_error:
             self._limited, self._resets_at = False, 0.0
             self._results.append(message.result or self._said)
-        elif message.api_error_status in (401, 403):
+        elif message.api_error_status == 401:
             self.key_refused = True
 
 

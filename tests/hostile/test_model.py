@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 
-from gateway.events import Event, KeyRefused
+from gateway.events import Event, Events, KeyRefused
+from gateway.testing import patience
+from gateway.turns import CallGate
+from gateway.turns.call_gate import NO_TURN, USED_UP
+from sled.protocol import Run
+from tests.conftest import World, close_world, make_world
+from tests.gateway.turns.test_admission import answer, reads
 from tests.support.claude_api import ClaudeApi, script
 from tests.support.proxy import KEY, KEY_REFUSED, TOKEN, Proxy, body, project_of, served
 
@@ -85,3 +93,115 @@ async def test_a_provider_that_does_not_answer_the_gateway_refuses_nothing() -> 
         async with project_of(proxy) as project, project.post(body("hi")) as response:
             assert response.status == 401
     assert told == []
+
+
+# --- money -----------------------------------------------------------------------------------------------------------
+
+
+class Gate:
+    """A gate that is asked, and what it was asked."""
+
+    def __init__(self, why: str = "") -> None:
+        self.why = why
+        self.entered: list[float] = []
+        self.left: list[tuple[float, float]] = []
+
+    async def enter(self, project: str, usd: float) -> str:
+        assert project == "demo"
+        self.entered.append(usd)
+        return self.why
+
+    def leave(self, project: str, reserved: float, cost: float) -> None:
+        assert project == "demo"
+        self.left.append((reserved, cost))
+
+
+async def test_a_call_that_may_not_go_out_never_reaches_the_provider(api: ClaudeApi) -> None:
+    gate = Gate("no run is open")
+    async with project_of(Proxy(api.base_url, gate=gate)) as project:
+        assert await project.error(body("hi")) == (403, "permission_error", "no run is open")
+        assert (await project.error(body("hi"), "v1/messages/count_tokens"))[0] == 403
+    assert api.requests == []
+    assert gate.left == []
+
+
+async def test_each_call_reserves_what_it_asks_for_and_pays_what_it_took(api: ClaudeApi) -> None:
+    gate = Gate()
+    asked = body("hi").replace(b'"model": "m"', b'"model": "claude-sonnet-4-5", "max_tokens": 1000')
+    proxy = Proxy(api.base_url, gate=gate)
+    async with project_of(proxy) as project:
+        async with project.post(asked) as response:
+            assert response.status == 200
+            await response.read()
+        async with project.post(asked, "v1/messages/count_tokens") as response:
+            assert response.status == 200
+    assert gate.entered == [pytest.approx(0.015), 0.0]
+    (reserved, cost), second = gate.left
+    assert reserved == pytest.approx(0.015)
+    assert cost == pytest.approx(100 * 3e-6 + 200 * 3e-6 + 50 * 15e-6)
+    assert second == (0.0, 0.0)
+    assert proxy.usd == [cost]
+
+
+async def at_work(world: World) -> tuple[CallGate, int, Run]:
+    """A gate of a world in which a run is open."""
+    await world.activate(await world.project())
+    await world.say("work", "m1")
+    project, run = await world.next_run()
+    gate = CallGate(world.admission, world.dispatcher.at_work)
+    gate.ready.set()
+    return gate, project, run
+
+
+async def test_nobody_calls_the_model_without_a_turn(world: World) -> None:
+    gate, project, run = await at_work(world)
+    assert await gate.enter(str(project), 1.0) == ""
+    gate.leave(str(project), 1.0, 0.5)
+    assert world.admission.left(project)[0] == 0.5
+    await world.sleds.finish(project, run)
+    await world.settled("m1")
+    assert await gate.enter(str(project), 0.0) == NO_TURN
+
+
+async def test_after_a_restart_calls_wait_until_it_is_known_which_turns_are_open(world: World) -> None:
+    gate, project, _ = await at_work(world)
+    gate.ready.clear()
+    calling = asyncio.create_task(gate.enter(str(project), 0.0))
+    await world.store.read(lambda c: None)
+    assert not calling.done()
+    gate.ready.set()
+    assert await asyncio.wait_for(calling, 5 * patience()) == ""
+
+
+@pytest.mark.parametrize(("said", "outcome"), [("yes", ""), ("no", USED_UP)])
+async def test_once_the_budget_is_used_up_a_call_waits_for_people(tmp_path: Path, said: str, outcome: str) -> None:
+    world = await make_world(tmp_path, budget_usd=5.0)
+    gate, project, _ = await at_work(world)
+    world.admission.events = Events(lambda _: gate.look_again())
+    assert await gate.enter(str(project), 9.6) == "", "something is left"
+    gate.leave(str(project), 9.6, 5.1)
+    calling = asyncio.create_task(gate.enter(str(project), 0.1))
+    await reads(world, "5.10 of 5.00 USD used today. Continue with +2?")
+    assert not calling.done()
+    assert world.admission.held_calls[project] == 1
+    await answer(world, said, "a1")
+    assert await asyncio.wait_for(calling, 5 * patience()) == outcome
+    assert world.admission.held_calls[project] == 0
+    await close_world(world)
+
+
+async def test_calls_at_once_do_not_exceed_the_budget_together(tmp_path: Path) -> None:
+    """A container that sends a hundred: as many go out as may be paid for, and nobody is asked for the others yet."""
+    world = await make_world(tmp_path, budget_usd=5.0)
+    gate, project, _ = await at_work(world)
+    calls = [asyncio.create_task(gate.enter(str(project), 2.0)) for _ in range(100)]
+    await world.store.read(lambda c: None)
+    assert sum(call.done() for call in calls) == 3
+    assert not any("Continue" in text for text in world.transport.texts)
+    gate.leave(str(project), 2.0, 0.1)
+    await world.store.read(lambda c: None)
+    assert sum(call.done() for call in calls) == 4
+    for call in calls:
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+    await close_world(world)

@@ -94,14 +94,21 @@ def test_retries_are_noted_a_few_times(reader: Reader) -> None:
     assert notes[0] == Note(text="The model's API failed (529), attempt 1; trying again in 1.5 s")
 
 
-@pytest.mark.parametrize("status", [401, 403])
-def test_a_refused_key_is_known_from_retry_and_result(reader: Reader, status: int) -> None:
-    assert reader.read(SystemMessage(subtype="api_retry", data={"error_status": status})) == []
+def test_a_refused_key_is_known_from_retry_and_result(reader: Reader) -> None:
+    assert reader.read(SystemMessage(subtype="api_retry", data={"error_status": 401})) == []
     assert reader.key_refused
     other = Reader(Path("/w"), 0.0)
-    other.read(result(is_error=True, api_error_status=status))
+    other.read(result(is_error=True, api_error_status=401))
     assert other.finished().reason == "model_key"
     assert other.finished(stopped=True).reason == "stopped"
+
+
+def test_a_call_that_may_not_be_made_is_no_matter_of_the_key(reader: Reader) -> None:
+    reader.read(result(is_error=True, api_error_status=403, result="API Error: 403 today's budget is used up"))
+    assert not reader.key_refused
+    end = reader.finished()
+    assert (end.ending, end.reason) == ("failed", "")
+    assert "today's budget is used up" in end.error
 
 
 def test_only_a_rejected_limit_is_a_limit(reader: Reader) -> None:

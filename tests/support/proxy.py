@@ -6,7 +6,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import aiohttp
@@ -16,6 +16,7 @@ from gateway.config import Credential
 from gateway.events import Event, Events
 from gateway.store.usage import Used
 from gateway.wire import Bodies, Keys, ModelProxy
+from gateway.wire.model import Gate
 from gateway.wire.model_keys import refused
 
 Request = AbstractAsyncContextManager[aiohttp.ClientResponse]
@@ -61,13 +62,19 @@ class Proxy(ModelProxy):
         *,
         stall_s: float = 90.0,
         heard: Callable[[Event], None] = lambda _: None,
+        gate: Gate | None = None,
         **how: Any,
     ) -> None:
         kind = "api_key" if api_key else "oauth_token"
         self.value = api_key or oauth_token
         self.told: list[tuple[str, str, Used]] = []
         keys = Keys(lambda _: Credential("all", kind, self.value) if self.value else None, Events(heard), **how)
-        super().__init__(url, keys, lambda *told: self.told.append(told), Bodies(), stall_s=stall_s)
+        self.usd: list[float] = []
+        super().__init__(url, keys, self._take, Bodies(), stall_s=stall_s, gate=gate)
+
+    def _take(self, project: str, session: str, used: Used) -> None:
+        self.told.append((project, session, replace(used, usd=0.0)))
+        self.usd.append(used.usd)
 
     @property
     def used(self) -> list[Used]:

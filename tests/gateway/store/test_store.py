@@ -362,6 +362,7 @@ OF_LATER_TURNS: dict[str, object] = {
     "waited_s": 0.0,
     "booted": "",
     "began_boot": 0.0,
+    "metered_usd": 0.0,
 }
 
 

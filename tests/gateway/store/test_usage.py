@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select, update
 
 from gateway.chat import Fate
-from gateway.store import turns, usage
+from gateway.store import budgets, turns, usage
 from gateway.store.tables import turns as table
 from gateway.store.usage import Used
 from gateway.wire import Accounts
@@ -157,19 +157,24 @@ async def test_what_cannot_be_written_in_time_is_said(
     assert "1 model calls are not accounted for" in caplog.text
 
 
-async def test_a_run_that_was_killed_costs_what_its_tokens_cost_lately(world: World) -> None:
-    """A budget is not got round by `stop`: an agent that is killed tells no cost."""
+async def test_the_larger_of_both_accounts_counts(world: World) -> None:
+    """A budget is got round neither by `stop`, as an agent that is killed tells no cost, nor by telling a small one."""
     project = await world.project()
     turn = await begin(world, project, "a")
-    await add(world, project, turn.session, Used(1000, 100, 0, 0, model="big"))
+    await add(world, project, turn.session, Used(1000, 100, 0, 0, model="big", usd=0.1))
     await finish(world, turn, Finished(ending="answered", cost_usd=0.15))
     killed = await begin(world, project, "b")
-    await add(world, project, killed.session, Used(2000, 200, 0, 0, model="big", at_least=True))
+    await add(world, project, killed.session, Used(2000, 200, 0, 0, model="big", at_least=True, usd=0.3))
     await world.sleds.say(project, killed.run, Finished(ending="interrupted", reason="stopped"))
     await world.settled("b")
-    other = await begin(world, project, "c")
-    await add(world, project, other.session, Used(2000, 200, 0, 0, model="never seen"))
-    await world.sleds.say(project, other.run, Finished(ending="interrupted", reason="stopped"))
-    await world.settled("c")
-    assert [row["cost_usd"] for row in await rows(world)] == pytest.approx([0.15, 0.3, 0.0])
-    assert world.admission.left(project)[0] == pytest.approx(0.45)
+    liar = await begin(world, project, "c")
+    await add(world, project, liar.session, Used(2000, 200, 0, 0, model="big", usd=0.5))
+    await finish(world, liar, Finished(ending="answered", cost_usd=1e-9))
+    found = await rows(world)
+    assert [max(row["cost_usd"], row["metered_usd"]) for row in found] == pytest.approx([0.15, 0.3, 0.5])
+    (everything,) = (await world.store.read(lambda c: usage.sums(c, 0.0, 1e10))).values()
+    assert everything.usd == pytest.approx(0.95)
+    spent, _, _ = await world.store.read(lambda c: budgets.of_day(c, "x", 0.0))
+    assert spent == {project: pytest.approx(0.95)}
+    # What the calls were counted as was there already; the end of each turn adds what is beyond that.
+    assert world.admission.left(project)[0] == pytest.approx(0.05)
