@@ -32,22 +32,23 @@ def plain(text: str) -> str:
 
 
 def split(text: str, limit: int) -> list[str]:
-    """Cut Markdown into parts of at most `limit` characters.
+    """Cut Markdown into parts of at most `limit` characters, counted as `units`.
 
-    Cuts fall between paragraphs where possible, else between lines, else between words. A code fence that is open at
-    a cut is closed there and opened again, with its language, in the next part.
+    Cuts fall between paragraphs where possible, else between lines, else between words, and never within what people
+    see as one character. A code fence that is open at a cut is closed there and opened again, with its language, in
+    the next part.
     """
-    if len(text) <= limit:
+    if units(text) <= limit:
         return [text] if text else []
     parts: list[str] = []
     fence = ""  # the opening line of the fence we are in
     rest = text
     while rest:
         opening = f"{fence}\n" if fence else ""
-        if len(opening) + len(rest) <= limit:
+        if units(opening) + units(rest) <= limit:
             parts.append(opening + rest)
             break
-        room = limit - len(opening) - (_FENCE_ROOM if limit > 4 * _FENCE_ROOM else 8)
+        room = limit - units(opening) - (_FENCE_ROOM if limit > 4 * _FENCE_ROOM else 8)
         cut = _cut(rest, room)
         piece, rest = rest[:cut].rstrip("\n"), rest[cut:].lstrip("\n") if not fence else rest[cut:]
         fence = _open_fence(opening + piece)
@@ -139,14 +140,35 @@ def escaped(text: object) -> str:
     return re.sub(r"([\\*_~\[\]<>&])", r"\\\1", inline(text))
 
 
+def units(text: str) -> int:
+    """The length of a text as platforms count it, in UTF-16: a picture is two characters or more."""
+    return len(text) if text.isascii() else len(text) + sum(character > "\uffff" for character in text)
+
+
 def _cut(text: str, room: int) -> int:
-    """Where to cut so that at most `room` characters come before."""
+    """Where to cut so that at most `room` units come before."""
     head = text[:room]
+    while (over := units(head) - room) > 0:
+        head = head[: -max(1, over // 2)]
     for separator in ("\n\n", "\n", " "):
         at = head.rfind(separator)
-        if at > room // 2:
+        if at > len(head) // 2:
             return at + len(separator)
-    return room
+    return len(head) if head.isascii() else _whole(text, len(head))
+
+
+#: How far before a cut it is looked for where one character ends, as people see it.
+_LOOK = 100
+
+
+def _whole(text: str, at: int) -> int:
+    """The last place at `at` or before between two characters, as people see them: no family is torn apart."""
+    import regex
+
+    start = max(0, at - _LOOK)
+    ends = [found.end() for found in regex.finditer(r"\X", text[start : at + _LOOK])]
+    whole = [start + end for end in ends if end > 1 and start + end <= at]
+    return whole[-1] if whole else at
 
 
 def _open_fence(text: str) -> str:

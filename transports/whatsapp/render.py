@@ -32,7 +32,7 @@ from gateway.chat.document import (
     touches_word,
 )
 from gateway.chat.markdown import parse
-from gateway.chat.text import plain, unfenced
+from gateway.chat.text import plain, unfenced, units
 
 _RULE = "———"
 #: Columns above which a table is a list: a phone would wrap its lines.
@@ -48,7 +48,7 @@ def formatted(text: str, most: int) -> str:
     Text whose formatting would make it too long is sent as it is.
     """
     made = _blocks(parse(text).blocks)
-    return made if made.strip() and len(made) <= most else plain(text)
+    return made if made.strip() and units(made) <= most else plain(text)
 
 
 # --- blocks ----------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.chat.text import quote, seconds, shorten, split
+from gateway.chat.text import quote, seconds, shorten, split, units
 
 
 def test_short_text_is_one_part() -> None:
@@ -51,3 +51,22 @@ def test_durations(value: float, told: str) -> None:
 def test_shorten_and_quote() -> None:
     assert shorten("a  b\nc", 20) == "a b c"
     assert quote("x" * 100, 10) == "“xxxxxxxxx…”"
+
+
+FAMILY = "\U0001f469\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466"
+FLAG = "\U0001f1e9\U0001f1ea"
+
+
+@pytest.mark.parametrize("one", [FAMILY, FLAG, "e\u0301", "\U0001f44b\U0001f3fd", "\u0928\u093f"])
+def test_no_part_ends_within_a_character_and_each_is_as_short_as_a_platform_counts(one: str) -> None:
+    text = one * 400
+    parts = split(text, 100)
+    assert "".join(parts) == text
+    for part in parts:
+        assert len(part.encode("utf-16-le")) // 2 <= 100
+        assert part == one * (len(part) // len(one))
+
+
+@given(st.text(max_size=400), st.integers(40, 120))
+def test_whatever_is_written_fits(text: str, limit: int) -> None:
+    assert all(units(part) <= limit for part in split(text, limit))
