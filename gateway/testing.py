@@ -257,6 +257,9 @@ class InMemoryEngine:
     async def people_inside(self, spec: SledSpec) -> int:
         return 0
 
+    async def reaches(self, spec: SledSpec, address: str, port: int) -> bool:
+        return False
+
     async def logs(self, spec: SledSpec, of: LogOf, lines: int) -> str:
         return ""
 

@@ -134,7 +134,8 @@ class App:
 
     async def checks(self) -> list[Finding]:
         """What the platforms say now."""
-        return await inspect(self.settings, self.life)
+        found, exposed = await asyncio.gather(inspect(self.settings, self.life), self.projects.exposed())
+        return [*found, *exposed]
 
     # --- start -------------------------------------------------------------------------------------------------------
 

@@ -56,6 +56,9 @@ class Engine(Protocol):
     async def people_inside(self, spec: SledSpec) -> int:
         """How many SSH sessions are open in the project. Raises EngineError."""
 
+    async def reaches(self, spec: SledSpec, address: str, port: int) -> bool:
+        """Whether a program in the project can connect there. Raises EngineError."""
+
     async def logs(self, spec: SledSpec, of: LogOf, lines: int) -> str:
         """The last lines that the sled, or its agents, logged. Raises EngineError."""
 

@@ -75,6 +75,9 @@ class ProcessEngine:
     async def people_inside(self, spec: SledSpec) -> int:
         return 0  # there is no SSH
 
+    async def reaches(self, spec: SledSpec, address: str, port: int) -> bool:
+        return True  # as this host does
+
     async def logs(self, spec: SledSpec, of: LogOf, lines: int) -> str:
         file = spec.paths.agent_log if of == "agent" else spec.paths.sled_log
         return await asyncio.to_thread(tail, file, lines)

@@ -18,12 +18,27 @@ _MAX_PATH = 4096
 
 
 def make_source(path: Path, owner: tuple[int, int] | None) -> None:
-    """Make a source that does not exist, and give it to `owner` if this process may. Raises OSError."""
-    if not path.is_dir():
-        path.mkdir(parents=True)
-        path.chmod(0o755)
-        if owner is not None and os.geteuid() == 0:
-            os.chown(path, *owner)
+    """Make a source that does not exist, and give it to `owner` if this process may. Raises OSError.
+
+    No other user can enter it: what an agent sets the set-id bit of would give them the agent's user, which for a
+    gateway of a plain user is the gateway's own. The folders above are passed through by owners of several projects
+    where the gateway is root's.
+    """
+    if path.is_dir():
+        return
+    root = os.geteuid() == 0
+    missing = list(itertools.takewhile(lambda folder: not folder.exists(), path.parents))
+    for folder in reversed(missing):
+        folder.mkdir()
+        folder.chmod(0o711 if root else 0o700)
+    path.mkdir(mode=0o700)
+    if owner is not None and root:
+        os.chown(path, *owner)
+
+
+def is_open_to_others(path: Path) -> bool:
+    """Whether users of this host that are neither its owner nor in its group can enter a folder. Raises OSError."""
+    return all(folder.stat().st_mode & stat.S_IXOTH for folder in (path, *path.parents))
 
 
 def check_empty(path: Path) -> None:

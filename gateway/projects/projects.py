@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+from gateway.projects import exposure
 from gateway.projects.bootstrap import Bootstrap
 from gateway.projects.builds import Builds
 from gateway.projects.containers import Containers
@@ -52,6 +55,7 @@ class Projects:
         self.set_permissions = lifecycle.set_permissions
         self.set_model, self.set_agent = lifecycle.set_model, lifecycle.set_agent
         self.job, self.logs = containers.call, containers.logs
+        self.exposed = partial(exposure.look, registry)
         # What another process left, and what should be.
         self.reconciler = reconciler
         self.recover, self.reconcile_forever = registry.recover, reconciler.forever

@@ -41,6 +41,7 @@ REMOVE_S = 30
 _START_S = 90.0
 #: An engine counts a log's last lines before it picks those of one stream.
 _LOG_LINES = 5000
+_CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 2)"
 #: What sshd calls the process of a connection that let somebody in; newer ones say `sshd-session`.
 _SSH_SESSION = re.compile(r"sshd(-session)?: \S+@")
 
@@ -92,6 +93,19 @@ class DockerEngine:
 
         # One per connection; what listens is called otherwise.
         return sum(_SSH_SESSION.match(args) is not None for _, args in await self._client.call(read))
+
+    async def reaches(self, spec: SledSpec, address: str, port: int) -> bool:
+        command = ["/opt/huskies/venv/bin/python", "-I", "-c", _CONNECT, address, str(port)]
+
+        def look(api: APIClient) -> bool:
+            found = _inspect(api, self._name(spec))
+            if found is None or not _runs(found):
+                return False
+            tried = api.exec_create(self._name(spec), command)["Id"]
+            api.exec_start(tried)  # until it has ended, as its output is awaited
+            return bool(api.exec_inspect(tried)["ExitCode"] == 0)
+
+        return await self._client.call(look)
 
     async def logs(self, spec: SledSpec, of: LogOf, lines: int) -> str:
         def read(api: APIClient) -> bytes:

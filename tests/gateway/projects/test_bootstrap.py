@@ -545,7 +545,7 @@ async def test_one_person_from_two_rooms_is_told_in_which_the_project_is(gated: 
     """The second room is not switched, so it is not told that all is well."""
     first = asyncio.create_task(gated.ask("new project demo", room="one", contains="is ready", within_s=30))
     await until(lambda: gated.app.projects.names())
-    second = asyncio.create_task(gated.ask("new project demo", room="two", contains="demo", within_s=30))
+    second = asyncio.create_task(gated.ask("new project demo", room="two", contains="already", within_s=30))
     gate(gated).open.set()
     assert "There is already a project demo. Type `switch demo`" in await second
     assert "is ready" in await first
