@@ -41,7 +41,14 @@ class ProviderLimited:
     until: float
 
 
-Event = MayBegin | SecretsChanged | KeyRefused | KeyWorks | ProviderLimited
+@dataclass(frozen=True, slots=True)
+class SledIgnores:
+    """A project's sled was told to end a run that had reached a limit, and did not."""
+
+    project_id: int
+
+
+Event = MayBegin | SecretsChanged | KeyRefused | KeyWorks | ProviderLimited | SledIgnores
 
 
 class Events:

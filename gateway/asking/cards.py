@@ -6,6 +6,7 @@ import difflib
 import json
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from gateway.chat.text import code, escaped, fenced, inline, quote, seconds, shorten, visible
 from gateway.errors import UserError
@@ -22,7 +23,9 @@ ANSWER = re.compile(r"answer\s+(?P<number>\d{1,2})\s+(?P<words>\S.*)", re.IGNORE
 AMOUNT = re.compile(r"\+?\s*(\d{1,6}(?:\.\d+)?)\s*(?:usd|\$)?", re.IGNORECASE)
 _CONSENT = re.compile(r"(?:(?P<yes>y|yes|ok|okay)|n|no|nope)(?:\s+\w+)?\s*(?:[,.:;!–-].*)?", re.IGNORECASE | re.DOTALL)
 #: The most that is compared: lines of one text times lines of the other. More would hold up everybody.
-_MAX_COMPARED = 250_000
+_MAX_COMPARED = 40_000
+#: How deep arguments may be nested to be shown one by one.
+_MAX_DEPTH = 50
 
 
 def card(asked: Asked, *, who: str, several_open: bool, attached: bool = False) -> str:
@@ -60,13 +63,23 @@ def choices(asked: Asked) -> tuple[str, ...]:
     return () if query.several else tuple(str(number) for number in range(1, len(query.options) + 1))
 
 
+def _given(body: Question) -> dict[str, Any] | None:
+    """The arguments, if they are an object that can be walked through: a sled may nest them as deep as it likes."""
+    depth = deepest = 0
+    for bracket in re.findall(r"[\[\]{}]", body.arguments):
+        depth += 1 if bracket in "[{" else -1
+        deepest = max(deepest, depth)
+    try:
+        given = json.loads(body.arguments or "{}") if deepest <= _MAX_DEPTH else None
+    except ValueError:
+        return None
+    return given if isinstance(given, dict) else None
+
+
 def arguments(body: Question) -> str:
     """All that the tool would be called with."""
-    try:
-        given = json.loads(body.arguments) if body.arguments else {}
-    except ValueError:
-        given = None
-    if not isinstance(given, dict):
+    given = _given(body)
+    if given is None:
         return fenced(body.arguments)
     left = dict(given)
     parts: list[str] = []
@@ -85,11 +98,8 @@ def arguments(body: Question) -> str:
 
 def attachment(body: Question) -> str:
     """The arguments as a file: each text as it is, with what is invisible spelled out."""
-    try:
-        given = json.loads(body.arguments)
-    except ValueError:
-        return visible(body.arguments)
-    if not isinstance(given, dict):
+    given = _given(body)
+    if given is None:
         return visible(body.arguments)
     parts = [
         f"--- {name} ---\n{value if isinstance(value, str) else json.dumps(value, indent=1, ensure_ascii=False)}"
@@ -102,11 +112,7 @@ def summary(body: Question, limit: int = 100) -> str:
     """One line of it."""
     if body.kind == "query":
         return quote(visible(body.queries[0].text), limit)
-    try:
-        given = json.loads(body.arguments or "{}")
-    except ValueError:
-        given = {}
-    values = [value for value in given.values() if isinstance(value, str)] if isinstance(given, dict) else []
+    values = [value for value in (_given(body) or {}).values() if isinstance(value, str)]
     return f"{escaped(body.tool)} `{shorten(inline(values[0]), limit)}`" if values else escaped(body.tool)
 
 

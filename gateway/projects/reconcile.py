@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 
-from gateway.errors import EngineError, HuskiesError
+from gateway.errors import EngineError, HuskiesError, UserError
 from gateway.projects.containers import HELLO_WITHIN_S, Containers
 from gateway.projects.leftovers import Leftovers
 from gateway.projects.registry import Registry
@@ -16,6 +16,7 @@ from gateway.projects.reservations import Reservations
 from gateway.store import Store
 from gateway.store import projects as rows
 from gateway.store.projects import Project
+from gateway.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ class Reconciler:
         self._leftovers = leftovers
         self._reservations = reservations
         self._renew = renew
+        self._tasks = Tasks("a sled was not replaced")
         #: How often each sled had to be started since it last reported.
         self._falls: dict[int, int] = {}
         #: Since when each sled that runs has been away, on the event loop's clock and on everybody's.
@@ -156,6 +158,24 @@ class Reconciler:
         if now - since < HELLO_WITHIN_S:
             return project.last_error  # started, and not heard of yet
         return f"its sled runs, and has not been heard of since {clock}; `restart {project.name}` gives it another"
+
+    def replace_soon(self, project_id: int) -> None:
+        """End a sled that does not do as it is told, with all that it runs, and start another."""
+        self._tasks.start(self._replace(project_id))
+
+    async def _replace(self, project_id: int) -> None:
+        project = self._registry.by_id(project_id)
+        if project is None:
+            return
+        async with self._registry.lock(project.name):
+            project = self._registry.by_id(project_id)
+            if project is None or project.desired != "up":
+                return
+            try:
+                await self._containers.bring_down(project)
+                await self._containers.bring_up(project)
+            except UserError as error:
+                log.error("%s: its sled was to be replaced: %s", project.name, error)
 
     async def _renew_one(self) -> None:
         """Give one project whose sled is of another version of huskies today's, if nobody uses it."""

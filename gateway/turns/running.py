@@ -10,6 +10,7 @@ from gateway.chat.text import quote
 from gateway.clock import Alarm
 from gateway.store.messages import StoredMessage
 from gateway.store.turns import Turn
+from gateway.turns.allowance import Allowance
 from gateway.turns.progress import Live
 from sled.protocol import Frame, Run
 
@@ -64,6 +65,7 @@ class Running:
     heard_at: float
     seen: int = 0
     tools: set[str] = field(default_factory=set)
+    allowance: Allowance = field(default_factory=Allowance)
     stop_reason: str = ""
     quiet: bool = False  # whoever stopped it tells of it
     finishing: bool = False

@@ -26,6 +26,7 @@ from gateway.clock import Alarm
 from gateway.config import Person
 from gateway.delivery import Fates, Outbox
 from gateway.errors import StateError
+from gateway.events import SledIgnores
 from gateway.store import Connection, Store, dialogues, messages, turns
 from gateway.store.messages import StoredMessage
 from gateway.store.turns import SessionKey, Turn
@@ -57,6 +58,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds that an agent gets to end by itself before it is killed.
 GRACE_S = 1.0
+#: Seconds after which a sled that was told to end a run, and has not, is replaced.
+OBEY_S = 15.0
 
 #: A long answer as it is read in a chat, and the file that has the whole.
 Abridge = Callable[[str, Conversation], Awaitable[tuple[str, OutgoingFile | None]]]
@@ -218,7 +221,12 @@ class Runs:
         if event.seq <= running.seen:
             return
         running.heard_at = asyncio.get_running_loop().time()
-        await self._take(running, event.body)
+        within = not running.allowance.exceeded
+        if isinstance(event.body, Finished) or running.allowance.take(event.body):
+            await self._take(running, event.body)
+        elif within:
+            told = f"Ended: the run sent {running.allowance.exceeded}. `retry` runs it again."
+            self._tasks.start(self._limit(running, told))
         if running.turn.run == event.run:  # not if it was parked just now
             running.seen = event.seq  # only now: what could not be committed is to be replayed
 
@@ -401,6 +409,16 @@ class Runs:
         # Sent again each time it is asked for: a sled takes repeats as one.
         await self._wire.send(running.turn.key.project_id, Stop(run=running.turn.run, grace_s=GRACE_S))
 
+    async def _limit(self, running: Running, told: str) -> None:
+        """End a run that has reached a limit; a sled that does not obey is ended with all that it runs."""
+        await self.end(running, told)
+        try:
+            async with asyncio.timeout(OBEY_S):
+                await running.over.wait()
+        except TimeoutError:
+            log.error("run %s was told to end, and goes on: its sled is replaced", running.turn.run)
+            self._admission.events.tell(SledIgnores(running.turn.key.project_id))
+
     def _watch(self, running: Running) -> None:
         """End a run that is silent for too long while its model is awaited, or that takes too long."""
         loop = asyncio.get_running_loop()
@@ -414,10 +432,10 @@ class Runs:
         whole = running.began_at + self._questions.waits.total_s(turn_id) + self._limits.turn_s - loop.time()
         if silence <= 0:
             told = f"Ended: the agent was silent for {seconds(self._limits.silence_s)}. `retry` runs it again."
-            self._tasks.start(self.end(running, told))
+            self._tasks.start(self._limit(running, told))
         elif whole <= 0:
             told = f"Ended: the run took longer than {seconds(self._limits.turn_s)}. `retry` runs it again."
-            self._tasks.start(self.end(running, told))
+            self._tasks.start(self._limit(running, told))
         else:
             running.timer = loop.call_later(min(silence, whole) + 0.01, self._watch, running)
 
