@@ -57,6 +57,8 @@ _MARKS: dict[str, type[Strong] | type[Emphasis] | type[Struck]] = {"strong": Str
 #: What follows `http` or `https` in an address without brackets around it; square ones may be the end of a label.
 _REST = re.compile(r"://(?:\[[0-9a-f:.]+\]|[^\W_])[^\s<>|\"`\[\]\\\ufffd]*", re.IGNORECASE)
 _SCHEME = re.compile(r"(?<![^\W_])https?$", re.IGNORECASE)
+#: Brackets that may be links: the parser looks from each of them to the end.
+_MOST_BRACKETS = 4_000
 #: What ends a sentence rather than an address.
 _BEHIND = frozenset(".,:;!?'*_~}…。，、；：！？）」』】")
 
@@ -67,7 +69,8 @@ def parse(markdown: str) -> Document:
     What is too large or too deep to be formatted becomes one paragraph, as it was said.
     """
     text = plain(markdown)
-    tokens = _markdown().parse(text) if len(text) <= _MOST else None
+    small = len(text) <= _MOST and text.count("[") <= _MOST_BRACKETS
+    tokens = _markdown().parse(text) if small else None
     if tokens is None or any(token.level >= _DEEPEST - 1 for token in tokens):
         return Document(_as_said(text))
     return Document(_blocks(iter(tokens)))

@@ -26,6 +26,8 @@ from gateway.tasks import Tasks, insist
 
 log = logging.getLogger(__name__)
 
+#: Characters of a command's reply.
+MAX_REPLY = 50_000
 #: Of a command that may have run.
 _LOOK = "Check whether it is done; if not, send it again."
 
@@ -240,6 +242,9 @@ class Router:
         """Commit a message's fate together with the reply to it."""
         offers, replaces = ([], None) if ctx is None or fate is not Fate.ANSWERED else (ctx.offers, ctx.replaces)
         told = told.encode(errors="replace").decode()  # a reply that no platform could send would never be told
+        if len(told) > MAX_REPLY:  # what a sled made long, in a log or a difference, may cost money to send
+            more = f"{len(told) - MAX_REPLY:,} more characters are not shown; look at it in the project, over SSH."
+            told = f"{told[:MAX_REPLY]}\n\n(… {more})"
 
         def unit(connection: Connection) -> None:
             messages.set_fate(connection, [message.id], fate)

@@ -14,6 +14,7 @@ from gateway.asking import cards
 from gateway.config.settings import host_environment
 from gateway.engine.process import ProcessEngine
 from gateway.events import Events, SledIgnores
+from gateway.intake import router
 from gateway.testing import patience
 from gateway.turns import allowance, runs
 from sled.protocol import Body, Finished, Note, Question, Started, TextDelta, Tool, ToolDone, Withdrawn
@@ -114,3 +115,11 @@ def test_the_difference_of_two_texts_takes_no_time() -> None:
     began = time.process_time()
     cards.arguments(Question(id="q", kind="permission", tool="Edit", arguments=given))
     assert time.process_time() - began < 0.5
+
+
+async def test_a_reply_that_a_sled_made_long_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Members may ask for `logs` and `diff` as often as they like, and each message costs money on some platforms."""
+    monkeypatch.setattr(router, "MAX_REPLY", 100)
+    async with house(tmp_path) as made:
+        told = await made.ask("help", contains="more characters are not shown")
+        assert len(told) < 300

@@ -205,6 +205,8 @@ LARGE = {
     "brackets": "https://a" + ")" * 99_000,
     "ticks": "".join("`" * (at % 300) + "a" for at in range(700)),
     "unclosed": "[a](" * 25_000,
+    "images in links": "![[](" * 20_000,
+    "a few of them": "![[](" * 1_990,
     "pairs": "[" * 50_000 + "]" * 50_000,
     "escapes": "\x1b]x" * 33_000,
     "too large": "**a** " * 100_000,
