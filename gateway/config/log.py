@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -20,8 +21,42 @@ from gateway.config.sections import Section
 from gateway.config.settings import Settings
 
 _FILE_BYTES = 8 * 2**20
+#: Events of one kind that are logged in a minute, kinds that are told apart, and characters of one line.
+_A_MINUTE, _MINUTE_S, _KINDS, _LINE = 60, 60.0, 2000, 8000
 #: What to log with (`extra=`) so that a person at the console sees it.
 SHOWN = {"shown": True}
+
+
+class Throttle(logging.Filter):
+    """Lets so many events of one kind through in a minute, and says how many more there were.
+
+    A kind is a place in the code: what strangers and containers send again and again must not fill a disk. Defects of
+    our own, which have a traceback, and what ends the gateway are never left out.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        #: By kind: when its minute began, and how many came in it.
+        self._seen: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether it is let through; the first of a new minute tells what was left out before."""
+        if record.levelno >= logging.CRITICAL or record.levelno <= logging.DEBUG or record.exc_info:
+            return True
+        kind, now = (record.name, str(record.msg)), self._clock()
+        if kind not in self._seen and len(self._seen) >= _KINDS:
+            self._seen.clear()
+        began, count = self._seen.get(kind, (now, 0))
+        if now - began >= _MINUTE_S:
+            if count > _A_MINUTE:
+                record.msg, record.args = (
+                    f"{record.getMessage()} ({count - _A_MINUTE} more like it were left out)",
+                    None,
+                )
+            began, count = now, 0
+        self._seen[kind] = (began, count + 1)
+        return count < _A_MINUTE
 
 
 class Redactor(logging.Filter):
@@ -41,7 +76,10 @@ class Redactor(logging.Filter):
             record.exc_text = logging.Formatter().formatException(record.exc_info)
         text = record.getMessage()
         if any(secret in text for secret in self._secrets):
-            record.msg, record.args = self._blot(text), None
+            text = self._blot(text)
+            record.msg, record.args = text, None
+        if len(text) > _LINE:  # only now: half a secret would not be known as one
+            record.msg, record.args = f"{text[:_LINE]}... ({len(text) - _LINE} more characters)", None
         if record.exc_text:
             record.exc_text = self._blot(record.exc_text)
         return True
@@ -116,6 +154,8 @@ def configure(settings: Settings, *, terminal: bool = False) -> None:
         handlers[0].setFormatter(JsonFormatter())
     else:
         handlers[0].setFormatter(TextFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    throttle = Throttle()
+    handlers[0].addFilter(throttle)
     for handler in handlers:
         handler.addFilter(Redactor(secrets_of(settings)))
     logging.basicConfig(level=settings.gateway.log_level.upper(), handlers=handlers, force=True)
