@@ -30,8 +30,8 @@ SHOWN = {"shown": True}
 class Throttle(logging.Filter):
     """Lets so many events of one kind through in a minute, and says how many more there were.
 
-    A kind is a place in the code: what strangers and containers send again and again must not fill a disk. Defects of
-    our own, which have a traceback, and what ends the gateway are never left out.
+    A kind is a place in the code: what strangers and containers send again and again must not fill a disk. What ends
+    the gateway is never left out.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -42,7 +42,7 @@ class Throttle(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether it is let through; the first of a new minute tells what was left out before."""
-        if record.levelno >= logging.CRITICAL or record.levelno <= logging.DEBUG or record.exc_info:
+        if record.levelno >= logging.CRITICAL or record.levelno <= logging.DEBUG:
             return True
         kind, now = (record.name, str(record.msg)), self._clock()
         if kind not in self._seen and len(self._seen) >= _KINDS:
