@@ -1,12 +1,13 @@
 # make run    start the gateway here        make check  what must hold before a commit
 # make test   run every test                make bench  side-by-side comparisons
+# make hostile  the attacks alone          make fuzz   made-up input, 20,000 of each kind
 PYTHON ?= python3
 CACHE  ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/huskies
 BIN    := .venv/bin
 SYNAPSE := $(CACHE)/synapse-$(shell cksum requirements/synapse.txt | cut -d' ' -f1)
 PEERS := $(CACHE)/peers-$(shell cksum requirements/peers/package-lock.json | cut -d' ' -f1)
 
-.PHONY: run test check bench install locks docs
+.PHONY: run test check bench hostile fuzz install locks docs
 run: install
 	$(BIN)/huskies run
 
@@ -24,6 +25,12 @@ check: .venv/dev.done
 
 bench: .venv/dev.done
 	$(BIN)/python -m benchmarks
+
+hostile: .venv/dev.done
+	$(BIN)/python -m pytest tests/hostile
+
+fuzz: .venv/dev.done
+	$(BIN)/python -m pytest tests/hostile/test_fuzz.py --hypothesis-profile=fuzz
 
 docs: .venv/dev.done
 	$(BIN)/python -m commands.page docs/commands.md

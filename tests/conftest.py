@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import pytest_asyncio
 
@@ -147,6 +148,9 @@ class World:
         """The session of the first message's conversation."""
         return SessionKey(project_id, self.accepted[0].conversation_id)
 
+
+#: `make fuzz`: as many examples as an afternoon has.
+hypothesis.settings.register_profile("fuzz", max_examples=20_000, deadline=None)
 
 FAST = Limits(window_s=0.05, window_max_s=0.2, silence_s=60, turn_s=60)
 

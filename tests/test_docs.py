@@ -11,7 +11,7 @@ import pytest
 from gateway import kill_points
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("docs/invariants.md", "docs/faults.md")
+PAGES = ("docs/invariants.md", "docs/faults.md", "docs/security.md")
 NAMED = sorted(
     {found for page in PAGES for found in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / page).read_text())}
 )
