@@ -1,5 +1,6 @@
 # make run    start the gateway here        make check  what must hold before a commit
 # make test   run every test                make bench  side-by-side comparisons
+# make chaos    a bad day from SEEDS="1 2"  (kills, restarts, a clock that is set)
 # make hostile  the attacks alone          make fuzz   made-up input, 20,000 of each kind
 PYTHON ?= python3
 CACHE  ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/huskies
@@ -7,7 +8,7 @@ BIN    := .venv/bin
 SYNAPSE := $(CACHE)/synapse-$(shell cksum requirements/synapse.txt | cut -d' ' -f1)
 PEERS := $(CACHE)/peers-$(shell cksum requirements/peers/package-lock.json | cut -d' ' -f1)
 
-.PHONY: run test check bench hostile fuzz install locks docs
+.PHONY: run test check bench hostile fuzz chaos install locks docs
 run: install
 	$(BIN)/huskies run
 
@@ -31,6 +32,9 @@ hostile: .venv/dev.done
 
 fuzz: .venv/dev.done
 	$(BIN)/python -m pytest tests/hostile/test_fuzz.py --hypothesis-profile=fuzz
+
+chaos: .venv/dev.done
+	$(BIN)/python -m tests.chaos $(if $(SEEDS),--seeds $(SEEDS))
 
 docs: .venv/dev.done
 	$(BIN)/python -m commands.page docs/commands.md

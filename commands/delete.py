@@ -30,7 +30,7 @@ class Delete:
                 receipt.append(f"- kept: {', '.join(kept)}")
             if "history" in kept:
                 receipt.append(f"\n`new project {project.name}` picks up what was kept.")
-            return "\n".join(receipt) + stopped.told
+            return "\n".join(receipt) + answer.tells(stopped)
 
         word = project.name if purge else ""
         type_this = ctx.services.confirmations.ask(ctx, act, word=word)

@@ -18,4 +18,4 @@ class Down:
         project = await ctx.active_project()
         ctx.release()
         stopped = await ctx.services.projects.down(project, ctx.message.conversation_id)
-        return f"{project.name} is down. `up {project.name}` starts it again.{stopped.told}"
+        return f"{project.name} is down. `up {project.name}` starts it again.{ctx.tells(stopped)}"

@@ -39,7 +39,7 @@ class Rebuild:
                 raise UserError("That changes a container's image; the process engine uses what this host has.")
             ctx.release()
             stopped = await projects.restart(project, here)
-            return f"{project.name} runs a fresh sled; the process engine has no image to build.{stopped.told}"
+            return f"{project.name} runs a fresh sled; the process engine has no image to build.{ctx.tells(stopped)}"
         projects.recipes.check_stack(stack, images=True)
         before, after = stored(project).own, await projects.recipes.offered(project.path)
         # One stamp for the whole exchange: what is built before a question is what its answer uses.
@@ -76,7 +76,7 @@ async def _rebuild(ctx: CommandContext, project: Project, changes: Changes) -> s
     except VersionMissing as error:
         accept = (*changes.accept, *error.keys)
         return _ask(ctx, project, replace(changes, accept=accept), str(error), "to rebuild with what is available")
-    return _reply(rebuilt) + rebuilt.stopped.told
+    return _reply(rebuilt) + ctx.tells(rebuilt.stopped)
 
 
 def _reply(rebuilt: Rebuilt) -> str:

@@ -20,4 +20,4 @@ class Reset:
         here = ctx.message.conversation_id
         stopped = await ctx.services.dispatcher.stop("Stopped by `reset`.", conversations=[here])
         await ctx.services.dispatcher.reset(SessionKey(project.id, here))
-        return f"The next message begins a new dialogue with {project.name}'s agent.{stopped.told}"
+        return f"The next message begins a new dialogue with {project.name}'s agent.{ctx.tells(stopped)}"

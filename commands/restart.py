@@ -18,4 +18,4 @@ class Restart:
         project = await ctx.active_project()
         ctx.release()
         stopped = await ctx.services.projects.restart(project, ctx.message.conversation_id)
-        return f"{project.name} was restarted.{stopped.told}"
+        return f"{project.name} was restarted.{ctx.tells(stopped)}"

@@ -46,4 +46,4 @@ class Sessions:
             return "You're already in that one."
         stopped = await ctx.services.dispatcher.stop("Stopped by `sessions`.", conversations=[key.conversation_id])
         await ctx.services.dispatcher.reset(key, one.agent_session)
-        return f"The next message continues {quote(one.title)}.{stopped.told}"
+        return f"The next message continues {quote(one.title)}.{ctx.tells(stopped)}"

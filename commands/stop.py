@@ -23,4 +23,4 @@ class Stop:
         else:
             here = await ctx.services.store.read(lambda c: conversations.in_room(c, message.conversation))
         stopped = await ctx.services.dispatcher.stop("Stopped.", conversations=here)
-        return stopped.told.strip() or "Nothing was running or waiting here."
+        return ctx.tells(stopped).strip() or "Nothing was running or waiting here."

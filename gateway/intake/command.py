@@ -15,6 +15,7 @@ from gateway.projects import Projects
 from gateway.store import conversations
 from gateway.store.messages import StoredMessage
 from gateway.store.projects import Project
+from gateway.turns import Stopped
 
 
 @dataclass(slots=True)
@@ -24,7 +25,7 @@ class CommandContext:
     `release` lets the messages behind this one be routed: a slow command calls it as soon as what they depend on
     (above all the active project) is settled. What is in `afterwards` is called once the reply is committed.
     `offers`: words that the reply offers as buttons, if there are any; `replaces`: the message whose reply this one
-    replaces.
+    replaces. `told_of`: the discarded messages that the reply names.
     """
 
     message: StoredMessage
@@ -35,6 +36,12 @@ class CommandContext:
     afterwards: list[Callable[[], None]] = field(default_factory=list)
     offers: list[str] = field(default_factory=list)
     replaces: int | None = None
+    told_of: list[int] = field(default_factory=list)
+
+    def tells(self, stopped: Stopped) -> str:
+        """What the reply says of what was stopped; from its commit on, people know of the messages it names."""
+        self.told_of += [message.id for message in stopped.discarded]
+        return stopped.told
 
     def get(self, name: str) -> str | None:
         """An argument; None when it was left out."""

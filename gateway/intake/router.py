@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 
 from gateway import tasks
 from gateway.chat import Fate
+from gateway.chat.text import quote
 from gateway.config import Role
 from gateway.delivery import Fates
 from gateway.errors import StateError, UserError
@@ -246,10 +247,17 @@ class Router:
             more = f"{len(told) - MAX_REPLY:,} more characters are not shown; look at it in the project, over SSH."
             told = f"{told[:MAX_REPLY]}\n\n(… {more})"
 
-        def unit(connection: Connection) -> None:
+        told_of = [] if ctx is None else ctx.told_of
+        failed = ctx is not None and fate is not Fate.ANSWERED
+
+        def unit(connection: Connection) -> list[StoredMessage]:
             messages.set_fate(connection, [message.id], fate)
-            if ctx is not None:
-                messages.told(connection, message.conversation)
+            messages.set_fate(connection, told_of, Fate.DISCARDED)
+            # What it discarded before it failed is named all the same.
+            left = messages.untold(connection, message.conversation) if failed else []
+            for discarded in left:
+                messages.set_fate(connection, [discarded.id], Fate.DISCARDED)
+                self._outbox.reply(connection, discarded, f"⏹ Not run: {quote(discarded.text)}")
             self._outbox.reply(
                 connection,
                 message,
@@ -257,10 +265,12 @@ class Router:
                 replaces=None if replaces is None else outbox.reply_to(connection, replaces),
                 choices=outbox.encode_choices(offers),
             )
+            return left
 
-        await self._store.write(unit)
+        left = await self._store.write(unit)
         self._fates.changed([message], fate)
-        self._outbox.wake(message.conversation)
+        for each in (message, *left):
+            self._outbox.wake(each.conversation)
 
 
 def _went_wrong(message: StoredMessage) -> str:

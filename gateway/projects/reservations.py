@@ -163,7 +163,7 @@ class Reservations:
                 log.error("%s is not down yet: %s", project.name, error)
                 told = "Its container goes as soon as the engine removes it; nothing else was left behind"
                 await self.containers.close_wire(project)
-        stopped = await self.containers.stop_runs(project, "The project could not be created.", here)
+        stopped = await self.containers.stop_runs(project, "The project could not be created.", None)
 
         def unit(connection: Connection) -> None:
             still_here = here is not None and conversations.by_id(connection, here).project_id == project.id

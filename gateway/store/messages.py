@@ -205,18 +205,16 @@ def set_fate(connection: Connection, ids: Collection[int], fate: Fate, *, turn_i
 
 
 def discard(connection: Connection, ids: Collection[int]) -> None:
-    """Discard messages whose names somebody has still to tell: they are settled when that is committed, by `told`."""
+    """Discard messages whose names somebody has still to tell: they are settled when that is committed."""
     for message_id in ids:
         _SET_FATE.run(connection, {"message": message_id, "fate": Fate.DISCARDED, "settled_at": None})
 
 
-def told(connection: Connection, conversation: Conversation) -> None:
-    """Whoever discarded messages in a room has told it which."""
-    in_room = (conversations.c.transport == conversation.transport, conversations.c.room == conversation.room)
-    here = select(conversations.c.id).where(*in_room)
-    untold = (messages.c.fate == Fate.DISCARDED, messages.c.settled_at.is_(None))
-    statement = update(messages).where(*untold, messages.c.conversation_id.in_(here))
-    connection.execute(statement.values(settled_at=clock.now()))
+def untold(connection: Connection, conversation: Conversation) -> list[StoredMessage]:
+    """The messages of a room that were discarded, and whose names nobody has told yet."""
+    found = with_fate(connection, Fate.DISCARDED)
+    room = (conversation.transport, conversation.room)
+    return [one for one in found if (one.conversation.transport, one.conversation.room) == room]
 
 
 def last_received_at(connection: Connection, conversation: Conversation) -> float:

@@ -224,7 +224,10 @@ class Sleds:
         if project_id is None:
             return web.Response(status=401, text="unknown project token\n")
         socket = web.WebSocketResponse(timeout=_CLOSE_S, heartbeat=HEARTBEAT_S, max_msg_size=MAX_FRAME)
-        await socket.prepare(request)
+        try:
+            await socket.prepare(request)
+        except ConnectionError:
+            return socket  # it hung up at once
         # A task of its own: aiohttp cancels the handler when the sled hangs up, and what the sled said before must be
         # taken in to its end, its last Finished above all.
         await asyncio.shield(self._in_background(self._talk(project_id, socket)))

@@ -1,0 +1,250 @@
+"""A bad day, played from a seed: people in several rooms, and a gateway and sleds that are killed at random moments.
+
+    python -m tests.chaos [--seeds 1 2 3] [--steps 40]
+
+Each seed is one whole gateway. People write, stop, restart, take projects down and up, answer questions; meanwhile the
+gateway is killed, also while it starts and at named points, its sleds are killed, and its clock is set. In the end
+everything is let run to its end, and what every person saw is compared with what was sent: each message has one final
+fate, told once; each run happened at most once, and exactly once where it was answered; the messages of a room ran in
+the order in which they were accepted. A finding names the seed, which plays the same again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import random
+import re
+import sqlite3
+import sys
+import tempfile
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from gateway import clock, kill_points
+from gateway.testing import patience
+from tests.support.gateway_process import GatewayProcess
+
+ROOMS = ("one", "two", "three")
+PROJECTS = ("alpha", "beta")
+#: Points at which the gateway kills itself while people talk; those of a bootstrap come with `new project` only.
+POINTS = [point for point in kill_points.POINTS if not point.startswith("project.")]
+FINAL = {"answered", "failed", "interrupted", "discarded", "refused"}
+#: What people do, and how often of a hundred.
+DEEDS = {"write": 52, "ask": 6, "stop": 8, "restart": 5, "down": 3, "reset": 3, "kill": 12, "sled": 6, "clock": 5}
+
+
+@dataclass
+class Day:
+    """One seed's day."""
+
+    seed: int
+    gateway: GatewayProcess
+    clock: Path
+    random: random.Random
+    sends: dict[str, asyncio.Task[dict[str, Any]]] = field(default_factory=dict)
+    prompts: set[str] = field(default_factory=set)
+    kills: int = 0
+
+    async def play(self, steps: int) -> list[str]:
+        """What was found wrong."""
+        await self.gateway.start()
+        for room, project in zip(ROOMS, (*PROJECTS, PROJECTS[0]), strict=True):
+            command = f"new project {project}" if room != ROOMS[-1] else f"switch {project}"
+            await self.gateway.send_surely(command, f"begin-{room}", room)
+        for number in range(steps):
+            (deed,) = self.random.choices(list(DEEDS), list(DEEDS.values()))
+            await getattr(self, f"_{deed}")(f"s{self.seed}n{number}", self.random.choice(ROOMS))
+            await asyncio.sleep(self.random.choice((0.0, 0.02, 0.1, 0.4)))
+        await self._let_it_end()
+        return [*self._compare(), *self._say_twice()]
+
+    def _send(self, text: str, name: str, room: str) -> None:
+        self.sends[name] = asyncio.create_task(self.gateway.send_surely(text, name, room))
+
+    async def _write(self, name: str, room: str) -> None:
+        self.prompts.add(name)
+        slow = self.random.choice(("", "sleep 0.2; ", "sleep 1; "))
+        self._send(f"@@run {slow}echo {name} >> ran-{room}\n@@say did {name}", name, room)
+
+    async def _ask(self, name: str, room: str) -> None:
+        self.prompts.add(name)
+        self._send(f"@@permission Bash {name}\n@@run echo {name} >> ran-{room}\n@@say did {name}", name, room)
+        self._send(self.random.choice(("allow", "deny")), f"{name}-answer", room)
+
+    async def _stop(self, name: str, room: str) -> None:
+        self._send("stop", name, room)
+
+    async def _reset(self, name: str, room: str) -> None:
+        self._send("reset", name, room)
+
+    async def _restart(self, name: str, room: str) -> None:
+        self._send(f"restart {self.random.choice(PROJECTS)}", name, room)
+
+    async def _down(self, name: str, room: str) -> None:
+        project = self.random.choice(PROJECTS)
+        self._send(f"down {project}", name, room)
+        self._send(f"up {project}", f"{name}-up", room)
+
+    async def _kill(self, name: str, room: str) -> None:
+        """At once, at a point that it comes by, or while it starts; and once more, perhaps."""
+        self.kills += 1
+        self.gateway.kill()
+        if self.random.random() < 0.3:
+            self.gateway.spawn()
+            await asyncio.sleep(self.random.random() * 1.5)
+            self.gateway.kill()
+            self.kills += 1
+        point = self.random.choice(["", *POINTS])
+        with contextlib.suppress(AssertionError):  # it may come by the point while it starts
+            await self.gateway.start(kill_at=point)
+        if self.gateway.process is not None and self.gateway.process.poll() is not None:
+            self.kills += 1
+            await self.gateway.start()
+
+    async def _sled(self, name: str, room: str) -> None:
+        for sled in self.gateway.sleds()[:1]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                sled.kill()
+
+    async def _clock(self, name: str, room: str) -> None:
+        later = self.clock.with_name("clock.new")
+        later.write_text(str(self.random.choice((0, -1, -90, 5, 7200))))
+        later.rename(self.clock)
+
+    async def _let_it_end(self) -> None:
+        """No more faults: whoever waits is answered, or was told."""
+        if self.gateway.process is None or self.gateway.process.poll() is not None:
+            await self.gateway.start()
+        else:
+            self.gateway.kill()
+            await self.gateway.start()
+        for project in PROJECTS:
+            await self.gateway.send_surely(f"up {project}", f"end-{project}", ROOMS[0])
+        watching = asyncio.create_task(self._keep_it_up())
+        try:
+            async with asyncio.timeout(180 * patience()):
+                await asyncio.gather(*self.sends.values())
+        except TimeoutError:
+            pass  # what has no end is found below
+        finally:
+            watching.cancel()
+
+    async def _keep_it_up(self) -> None:
+        while True:
+            await asyncio.sleep(0.2)
+            if self.gateway.process is not None and self.gateway.process.poll() is not None:
+                await self.gateway.start()
+
+    # --- what came of it ---------------------------------------------------------------------------------------------
+
+    def _compare(self) -> list[str]:
+        rows = self._rows()
+        ran = {room: self._ran(room) for room in ROOMS}
+        times = Counter(name for names in ran.values() for name in names)
+        wrong = [f"{name} was never answered" for name, send in self.sends.items() if not send.done()]
+        for name in self.sends:
+            if name not in rows:
+                wrong.append(f"{name} was lost")
+            elif rows[name]["fate"] not in FINAL:
+                wrong.append(f"{name} is {rows[name]['fate']} for ever")
+        for name in self.prompts & rows.keys():
+            fate, count = rows[name]["fate"], times[name]
+            if count > 1:
+                wrong.append(f"{name} ran {count} times")
+            if fate in ("discarded", "refused") and count:
+                wrong.append(f"{name} is {fate}, and ran")
+        for room, names in ran.items():
+            known = [name for name in names if name in rows]
+            if known != sorted(known, key=lambda name: int(rows[name]["id"])):
+                wrong.append(f"the messages of {room} ran in another order: {known}")
+        return wrong
+
+    def _say_twice(self) -> list[str]:
+        """What people were told of one message: its words in one reply, and never in two."""
+        wrong = []
+        everything = self._told()
+        said = defaultdict(list)
+        for name, send in self.sends.items():
+            if send.done() and not send.cancelled():
+                for reply in send.result().get("replies", []):
+                    said[name].append(reply)
+        for name in self.prompts:
+            replies = said[name]
+            if len(replies) != len(set(replies)):
+                wrong.append(f"{name} was told the same twice: {replies}")
+            told = sum(f"did {name}" in reply.splitlines() for reply in replies)
+            if told > 1:
+                wrong.append(f"{name} was answered {told} times")
+            named = any(name in reply for reply in everything)  # in what discarded it
+            # Who stopped a run tells of that, and so nobody else does.
+            stopped = any("Stopped" in reply or "restarted during" in reply for reply in everything)
+            ended_here = self.sends[name].done() and self.sends[name].result()["fate"] == "interrupted" and stopped
+            if self.sends[name].done() and not replies and not named and not ended_here:
+                wrong.append(f"{name} ({self.sends[name].result()['fate']}) was told nothing")
+        return wrong
+
+    def _rows(self) -> dict[str, sqlite3.Row]:
+        with contextlib.closing(sqlite3.connect(self.gateway.state / ".gateway" / "huskies.db")) as database:
+            database.row_factory = sqlite3.Row
+            return {row["external_id"]: row for row in database.execute("SELECT * FROM messages")}
+
+    def _told(self) -> list[str]:
+        """All that people were told: what is sent to a command line is in the database, and nowhere else."""
+        with contextlib.closing(sqlite3.connect(self.gateway.state / ".gateway" / "huskies.db")) as database:
+            return [text for (text,) in database.execute("SELECT text FROM outbox WHERE kind != 'progress'")]
+
+    def _ran(self, room: str) -> list[str]:
+        found = []
+        for project in PROJECTS:
+            file = self.gateway.projects / project / f"ran-{room}"
+            found += re.findall(r"\S+", file.read_text()) if file.exists() else []
+        return found
+
+
+async def one(seed: int, steps: int) -> tuple[list[str], int]:
+    """Play one seed; what was found, and how often something was killed."""
+    with tempfile.TemporaryDirectory(prefix="huskies-chaos-") as name:
+        folder = Path(name)
+        file = folder / "clock"
+        file.write_text("0")
+        config: dict[str, dict[str, Any]] = {
+            "dispatcher": {"coalesce_window_ms": 50},
+            "agent": {"kind": "scripted", "permissions": "ask", "permission_timeout_s": 5.0},
+        }
+        with GatewayProcess(folder, config) as gateway:
+            gateway.environment[clock.VARIABLE] = str(file)
+            day = Day(seed, gateway, file, random.Random(seed))
+            try:
+                found = await day.play(steps)
+                if found:
+                    sys.stdout.write(gateway.log.read_text()[-4000:])
+                return found, day.kills
+            finally:
+                for send in day.sends.values():
+                    send.cancel()
+                await asyncio.gather(*day.sends.values(), return_exceptions=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seeds", type=int, nargs="*", default=[random.randrange(10**6)])
+    parser.add_argument("--steps", type=int, default=40)
+    arguments = parser.parse_args()
+    bad = kills = 0
+    for seed in arguments.seeds:
+        found, killed = asyncio.run(one(seed, arguments.steps))
+        kills += killed
+        bad += bool(found)
+        print(f"seed {seed}: {killed} kills, {'nothing found' if not found else ''}", *found, sep="\n  ", flush=True)
+    print(f"{len(arguments.seeds)} seeds, {kills} kills, {bad} with findings")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
