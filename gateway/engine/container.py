@@ -148,6 +148,8 @@ def _host(spec: SledSpec, limits: Resources, mounts: list[dict[str, Any]]) -> di
         "Memory": limits.memory,
         "MemorySwap": limits.memory,
         "NanoCpus": int(limits.cpus * 1e9),
+        # Where the processors do not suffice, the gateway comes first: others have 1024.
+        "CpuShares": 256,
         "PidsLimit": limits.pids,
         "IpcMode": "private",
         "LogConfig": {"Type": "json-file", "Config": {"max-size": "8m", "max-file": "2"}},

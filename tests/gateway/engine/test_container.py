@@ -32,6 +32,7 @@ SEALED = {
     "Memory": 1073741824,
     "MemorySwap": 1073741824,
     "NanoCpus": 1500000000,
+    "CpuShares": 256,
     "PidsLimit": 256,
     "IpcMode": "private",
     "LogConfig": {"Type": "json-file", "Config": {"max-size": "8m", "max-file": "2"}},
