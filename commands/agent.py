@@ -41,8 +41,8 @@ class Agent:
         program = kind.removeprefix("acp:").strip()
         type_this = ctx.services.confirmations.ask(ctx, act)
         return (
-            f"Run {code(program)} in {project.name} for each message, from the next one on? It is started as it stands "
-            f"here, by no shell, as the project's user. Reply `{type_this}` within 60 s."
+            f"Run {code(program)} in {project.name} for each message, from the next one on? It is started exactly "
+            f"as shown, without a shell, as the project's user. Reply `{type_this}` within 60 s."
         )
 
 

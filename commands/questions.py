@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from gateway import clock
 from gateway.asking import cards
 from gateway.chat.text import seconds
@@ -26,7 +24,7 @@ class Questions:
     async def run(self, ctx: CommandContext) -> str:
         here = ctx.message.conversation_id
         lines = [
-            f"{asked.number}. {cards.summary(asked.body)} ({seconds(max(0.0, asked.deadline - time.time()))} left)"
+            f"{asked.number}. {cards.summary(asked.body)} ({seconds(max(0.0, asked.deadline - clock.now()))} left)"
             for asked in ctx.services.questions.open_in(here)
         ]
         past = await ctx.services.store.read(lambda c: questions.unanswered(c, here, _PAST))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
+from gateway import clock
 from gateway.chat.text import seconds
 from gateway.config import Person, Role
 from gateway.intake import CommandContext
@@ -38,7 +38,7 @@ class Usage:
         starts = periods(now)
 
         def read(connection: Connection) -> list[Table]:
-            at, project_id = time.time(), project.id if project else None
+            at, project_id = clock.now(), project.id if project else None
             return [sums(connection, start.timestamp(), at, project_id) for start in starts.values()]
 
         found = await services.store.read(read)

@@ -42,13 +42,20 @@ class ProviderLimited:
 
 
 @dataclass(frozen=True, slots=True)
+class TurnOver:
+    """A turn of a project has ended, or is parked."""
+
+    project_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class SledIgnores:
     """A project's sled was told to end a run that had reached a limit, and did not."""
 
     project_id: int
 
 
-Event = MayBegin | SecretsChanged | KeyRefused | KeyWorks | ProviderLimited | SledIgnores
+Event = MayBegin | SecretsChanged | KeyRefused | KeyWorks | ProviderLimited | TurnOver | SledIgnores
 
 
 class Events:

@@ -25,7 +25,17 @@ from gateway.config.secrets import ALL, secrets_file
 from gateway.config.state_dir import instance, lock_state
 from gateway.delivery import Fates, Files, Outbox
 from gateway.engine import Engine
-from gateway.events import Event, Events, KeyRefused, KeyWorks, MayBegin, ProviderLimited, SecretsChanged, SledIgnores
+from gateway.events import (
+    Event,
+    Events,
+    KeyRefused,
+    KeyWorks,
+    MayBegin,
+    ProviderLimited,
+    SecretsChanged,
+    SledIgnores,
+    TurnOver,
+)
 from gateway.intake import Confirmations, Inbox, Parser, Router, Services
 from gateway.projects import Places, Projects, Registry, Setup
 from gateway.store import Store
@@ -70,6 +80,8 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
                 admission.limit(until)
             case MayBegin():
                 dispatcher.fill()
+                gate.look_again()
+            case TurnOver():
                 gate.look_again()
             case SledIgnores(project_id):
                 projects.reconciler.replace_soon(project_id)

@@ -51,12 +51,18 @@ class Reconciler:
         self._falls: dict[int, int] = {}
         #: Since when each sled that runs has been away, on the event loop's clock and on everybody's.
         self._away: dict[int, tuple[float, str]] = {}
-        self._renewing: asyncio.Task[None] | None = None
+        self._renewing: asyncio.Task[None] | None = None  # a build may take long, and holds up nobody
         #: When a project whose sled is of another version may be looked at again, on the event loop's clock.
         self._renew_at: dict[int, float] = {}
 
     async def forever(self, every_s: float) -> None:
         """Make it so, again and again."""
+        try:
+            await self._go_on(every_s)
+        finally:
+            await self._tasks.close()
+
+    async def _go_on(self, every_s: float) -> None:
         # The wires first: sleds that run need no engine, and whatever the rest waits for must not hold them up.
         for project in self._registry.all():
             await _or_log(project.name, self._reopen(project))
@@ -70,7 +76,7 @@ class Reconciler:
             self._falls = {which: falls for which, falls in self._falls.items() if which in living}
             self._away = {which: since for which, since in self._away.items() if which in living}
             if self._renewing is None or self._renewing.done():
-                self._renewing = asyncio.create_task(self._renew_one())
+                self._renewing = self._tasks.start(self._renew_one())
             await asyncio.sleep(pause)
             if self._leftovers.owing:
                 await _or_log("clearing up", self._leftovers.after_change())
@@ -152,12 +158,12 @@ class Reconciler:
         """What people should know of a sled that runs and is not here."""
         if why := self._registry.turned_away(project):
             cure = "rebuild" if self._registry.is_foreign(project) else "restart"
-            return f"{why}; `{cure} {project.name}` gives it another"
+            return f"{why}; `{cure} {project.name}` replaces it"
         now = asyncio.get_running_loop().time()
         since, clock = self._away.setdefault(project.id, (now, time.strftime("%H:%M")))
         if now - since < HELLO_WITHIN_S:
             return project.last_error  # started, and not heard of yet
-        return f"its sled runs, and has not been heard of since {clock}; `restart {project.name}` gives it another"
+        return f"its sled runs, and has not been heard of since {clock}; `restart {project.name}` replaces it"
 
     def replace_soon(self, project_id: int) -> None:
         """End a sled that does not do as it is told, with all that it runs, and start another."""

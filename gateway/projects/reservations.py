@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import time
 from dataclasses import dataclass
 
+from gateway import clock
 from gateway.errors import EngineError, UserError
 from gateway.projects import folders, ssh
 from gateway.projects.containers import Containers
@@ -146,7 +146,7 @@ class Reservations:
 
     async def keep(self, project: Project) -> Project:
         """A bootstrap is done: what was taken is kept. Raises StateError."""
-        return await self.store.write(lambda c: rows.change(c, project.id, ready_at=time.time()))
+        return await self.store.write(lambda c: rows.change(c, project.id, ready_at=clock.now()))
 
     async def undo(self, project: Project, here: int | None = None, before: int | None = None) -> Undone:
         """Remove what a bootstrap made. A project that was taken up again becomes the tombstone that it was.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,6 +10,7 @@ from typing import Literal
 from sqlalchemy import Connection, Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from gateway import clock
 from gateway.store import conversations, questions
 from gateway.store.tables import dialogues, grants, messages, outbox, projects, sessions, turns
 
@@ -101,7 +101,7 @@ def reserve(
         "ready_at": None,
         "last_error": "",
         "created_by": created_by,
-        "created_at": time.time(),
+        "created_at": clock.now(),
         "uid": uid,
         "gid": gid,
         "ssh_port": ssh_port,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 
 from sqlalchemy import Connection, delete, select, update
 
+from gateway import clock
 from gateway.errors import StateError
 from gateway.store import Store
 from gateway.store.tables import messages, outbox, questions, turns
@@ -43,7 +43,7 @@ async def sweep_forever(store: Store, keep_days: int, sweep_files: Callable[[], 
     """Sweep now and every few hours."""
     while True:
         try:
-            count = await store.write(lambda c: sweep(c, time.time() - keep_days * 86400))
+            count = await store.write(lambda c: sweep(c, clock.now() - keep_days * 86400))
             if count:
                 log.info("dropped %s messages older than %s days", count, keep_days)
             await asyncio.to_thread(sweep_files)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from gateway import clock
 from gateway.asking import Questions, Then, cards
 from gateway.clock import Alarm
-from gateway.events import Events, MayBegin
+from gateway.events import Events, MayBegin, TurnOver
 from gateway.store import Connection, Store, budgets
 from gateway.store.questions import Asked
 from gateway.store.turns import SessionKey, Turn
@@ -150,6 +150,7 @@ class Admission:
         self._turn_of_day()
         self._spent[project_id] = self._spent.get(project_id, 0.0) + usd
         self._turns[project_id] = self._turns.get(project_id, 0) + 1
+        self.events.tell(TurnOver(project_id))
 
     def metered(self, project_id: int, usd: float) -> None:
         """A model call has cost this, by the gateway's own account."""

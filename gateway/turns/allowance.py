@@ -13,8 +13,8 @@ from sled.protocol import Body, File, Note, Question, Started, Steered, TextDelt
 
 #: How many of each kind, and what people call them.
 MOST: dict[type, tuple[int, str]] = {
-    Tool: (20_000, "uses of tools"),
-    ToolDone: (20_000, "uses of tools"),
+    Tool: (20_000, "tool calls"),
+    ToolDone: (20_000, "tool calls"),
     Question: (200, "questions"),
     Withdrawn: (200, "questions"),
     File: (100, "files"),
@@ -50,5 +50,5 @@ class Allowance:
         elif self._characters > MOST_TEXT:
             self.exceeded = f"more than {MOST_TEXT:,} characters"
         elif self._counts[Tool] - self._counts[ToolDone] > MOST_TOOLS:
-            self.exceeded = f"more than {MOST_TOOLS:,} tools at once"
+            self.exceeded = f"more than {MOST_TOOLS:,} tool calls at once"
         return not self.exceeded

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.asking import cards
-from gateway.chat import Conversation
+from gateway.chat import Conversation, Message, Withdrawal
 from gateway.chat.markdown import parse
 from gateway.chat.text import split, units, visible
 from gateway.errors import UserError
@@ -63,7 +63,7 @@ def with_words(known: dict[str, list[Any]]) -> st.SearchStrategy[Any]:
 def test_frames(data: str | bytes) -> None:
     with contextlib.suppress(BadFrame):
         decode_from_sled(data)
-    assert version_of(data) == version_of(data)
+    assert isinstance(version_of(data), int)
 
 
 @fuzzed
@@ -118,7 +118,7 @@ def test_markdown(text: str) -> None:
 )
 def test_slacks_webhook(payload: dict[str, Any]) -> None:
     for message in slack_events.read(payload, slack.ME, lambda user: user):
-        msgspec.json.encode(message.__class__.__name__)
+        assert isinstance(message, Message | Withdrawal)
     slack_events.asked_from(payload)
 
 

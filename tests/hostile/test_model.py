@@ -205,3 +205,18 @@ async def test_calls_at_once_do_not_exceed_the_budget_together(tmp_path: Path) -
         call.cancel()
     await asyncio.gather(*calls, return_exceptions=True)
     await close_world(world)
+
+
+async def test_a_call_that_is_held_ends_with_its_turn(tmp_path: Path) -> None:
+    """Else it would count as waiting for people in the project's next turns."""
+    world = await make_world(tmp_path, budget_usd=5.0)
+    gate, project, run = await at_work(world)
+    world.admission.events = Events(lambda _: gate.look_again())
+    assert await gate.enter(str(project), 1.0) == ""
+    gate.leave(str(project), 1.0, 6.0)
+    calling = asyncio.create_task(gate.enter(str(project), 0.1))
+    await reads(world, "Continue")
+    await world.sleds.finish(project, run)
+    assert await asyncio.wait_for(calling, 5 * patience()) == NO_TURN
+    assert world.admission.held_calls[project] == 0
+    await close_world(world)

@@ -92,7 +92,7 @@ async def test_a_sled_that_is_too_old_is_told_of_and_replaced(tmp_path: Path, mo
         monkeypatch.setattr(sleds, "VERSION", 3)
         await made.app.sleds._connected[project.id].socket.close()
         await until(lambda: made.app.sleds.trouble(project.id), 20)
-        why = "its sled speaks version 1 of the wire, and this gateway 3; `rebuild demo` gives it another"
+        why = "its sled speaks version 1 of the wire, and this gateway 3; `rebuild demo` replaces it"
         await until(lambda: made.app.projects.trouble(project.id) == why, 20)
         assert f"last error: {why}" in await made.ask("status", contains="**demo**: failed")
         assert await made.ask("hello", contains="Waiting for") == f"Waiting for the project to come up: {why}."
@@ -117,7 +117,7 @@ async def test_a_frozen_sled_is_told_of_and_a_restart_replaces_it(
             await until(lambda: made.app.sleds.journal(project.id) is None, 30)
             told = await made.ask("hello", contains="Waiting for", within_s=40)
             assert "its sled runs, and has not been heard of since" in told
-            assert "`restart demo` gives it another" in told
+            assert "`restart demo` replaces it" in told
             assert "not been heard of" in made.app.projects.trouble(project.id)
             await made.ask("restart", contains="was restarted", within_s=40)
         finally:
