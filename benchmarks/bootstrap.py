@@ -48,7 +48,7 @@ from gateway.projects import ssh
 from gateway.projects.ports import listens_nowhere
 from gateway.store import conversations
 from gateway.testing import FakeTransport
-from tests.support.containers import BASE_IMAGE, build_section, missing, remove_all
+from tests.support.containers import BASE_IMAGE, NO_PROXY, build_section, missing, remove_all
 
 #: Not those of the tests, nor of a gateway that may run here for real.
 PORTS = range(24400, 24600)
@@ -105,7 +105,7 @@ class Watched(DockerEngine):
     """The engine; it also reports each container that it started."""
 
     def __init__(self, instance: str, limits: Resources) -> None:
-        super().__init__(instance, limits)
+        super().__init__(instance, limits, NO_PROXY)
         self.started: defaultdict[str, asyncio.Future[SledSpec]] = defaultdict(asyncio.Future)
 
     async def start(self, spec: SledSpec) -> None:

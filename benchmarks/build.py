@@ -39,7 +39,7 @@ from gateway.engine.docker.images import Images
 from gateway.projects import ssh
 from stacks.catalog import FALLBACK, catalog
 from stacks.images import ImagePlan, Layer, Overlay, plan_image
-from tests.support.containers import BASE_IMAGE, build_section, docker, missing, names, remove_all
+from tests.support.containers import BASE_IMAGE, NO_PROXY, build_section, docker, missing, names, remove_all
 
 OWN_S = 0.5
 BRIEF = {"rounds": 1}
@@ -99,7 +99,7 @@ async def build(folder: Path, planned: ImagePlan, parts: Parts, *, cached: bool)
     """One build, from nothing unless `cached`."""
     spec = SledSpec("cold", ProjectPaths.of(folder, "cold"), folder, "t", oauth=False, owner=(1000, 1000), ssh_port=2)
     await ssh.furnish(spec)
-    engine = DockerEngine(instance(folder), Resources())
+    engine = DockerEngine(instance(folder), Resources(), NO_PROXY)
     try:
         await engine.check()
         with parts.watching():

@@ -30,7 +30,8 @@ _NOT_IN_IMAGE = (FRAGMENT, "stack.toml", "markers", "verify")
 _NOTHING = Own()
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,40}")
 
-#: Build arguments that every engine knows and keeps out of images: an address in them may hold a password.
+#: Build arguments that every engine knows and keeps out of images. An address in them may hold a password, which no
+#: layer gets to see: the engine's side puts a relay of ours in between.
 PROXY_ARGUMENTS = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
 
 
@@ -152,8 +153,8 @@ def _overlay(inputs: BuildInputs, overlay: Overlay, prefix: str, below: str) -> 
 
 
 def _own(inputs: BuildInputs, own: Own, prefix: str, below: str) -> Layer:
-    arguments = _without_secrets(inputs.arguments)
-    return _layer("own", prefix, _declare(f"FROM {below}\n{own.fragment}", arguments), {}, arguments)
+    text = f"FROM {below}\n{own.fragment}"
+    return _layer("own", prefix, _declare(text, inputs.arguments), {}, inputs.arguments)
 
 
 def _sled(inputs: BuildInputs, name: str, prefix: str, below: str, verify: Mapping[str, File]) -> Layer:
@@ -169,12 +170,11 @@ def _sled(inputs: BuildInputs, name: str, prefix: str, below: str, verify: Mappi
 
 def _devcontainer(inputs: BuildInputs, own: Own, prefix: str) -> Layer:
     """The source's own base, with the company's authorities and package sources from its first instruction on."""
-    arguments = _without_secrets(inputs.arguments)
-    more, files = _names(arguments), {}
+    more, files = _names(inputs.arguments), {}
     if inputs.certificates or inputs.apt_sources:
         more += ["COPY setup/ /opt/huskies/setup/", "RUN sh /opt/huskies/setup/before-apt"]
         files = _setup(inputs)
-    return _layer("devcontainer", prefix, _behind_from(own.dockerfile, more), files, arguments)
+    return _layer("devcontainer", prefix, _behind_from(own.dockerfile, more), files, inputs.arguments)
 
 
 def _setup(inputs: BuildInputs) -> dict[str, File]:
@@ -183,11 +183,6 @@ def _setup(inputs: BuildInputs) -> dict[str, File]:
         **{f"setup/certs/{name}": File(data) for name, data in inputs.certificates.items()},
         **{f"setup/apt/{name}": File(data) for name, data in inputs.apt_sources.items()},
     }
-
-
-def _without_secrets(arguments: Mapping[str, str]) -> dict[str, str]:
-    """The build arguments for instructions that are not ours: those could store a proxy's password in the image."""
-    return {name: value for name, value in arguments.items() if not (is_proxy(name) and "@" in value)}
 
 
 def _declare(dockerfile: str, arguments: Mapping[str, str]) -> str:
@@ -216,6 +211,11 @@ def _layer(name: str, prefix: str, dockerfile: str, files: Mapping[str, File], a
     for path, file in sorted(files.items()):
         digest.update(f"{path}:{file.mode:o}:{len(file.data)}:".encode() + file.data)
     return Layer(name, f"{prefix}-{name}:{digest.hexdigest()[:16]}", dockerfile, files, arguments)
+
+
+def relay_program() -> str:
+    """The program, in Perl, through which builds reach a proxy that they must not see."""
+    return (_ASSETS / "relay.pl").read_text()
 
 
 @cache

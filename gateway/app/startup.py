@@ -41,8 +41,10 @@ async def choose_engine(settings: Settings, store: Store) -> Engine:
         kind = "docker" if there else "process"
     if kind == "docker":
         limits = Resources(settings.engine.memory, settings.engine.cpus, settings.engine.pids)
-        times = BuildTimes(settings.gateway.state_dir / ".gateway" / "build-times.json")
-        return docker.DockerEngine(instance(settings.gateway.state_dir), limits, times)
+        folder = settings.gateway.state_dir / ".gateway"
+        proxy = docker.BuildProxy(folder, settings.build.base_image)
+        times = BuildTimes(folder / "build-times.json")
+        return docker.DockerEngine(instance(settings.gateway.state_dir), limits, proxy, times)
     remote = settings.remote_transports
     if remote and not settings.engine.allow_unsandboxed:
         raise ConfigError(

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from gateway.config.sections import Section
+from gateway.config.sections import Section, passwords_in
 from gateway.config.settings import Settings
 
 _FILE_BYTES = 8 * 2**20
@@ -191,6 +191,7 @@ def secrets_of(settings: Settings) -> list[str]:
                 take(inner)
 
     walk(settings)
+    found += [password for address in settings.build.build_args.values() for password in passwords_in(address)]
     return [secret for secret in found if secret]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -189,6 +189,13 @@ def has_credentials(text: str) -> bool:
     return re.search(r"://[^/@\s]+@", text) is not None
 
 
+def passwords_in(address: str) -> list[str]:
+    """The password in a proxy's address, as written there and as meant; a user's name alone may be a token."""
+    found = re.search(r"(?:^|://)([^/@\s]+)@", address)
+    user, _, password = found[1].partition(":") if found is not None else ("", "", "")
+    return [each for each in dict.fromkeys((password or user, unquote(password or user))) if each]
+
+
 class BuildSection(Section):
     """What every image build gets. An empty path means none."""
 
@@ -203,6 +210,8 @@ class BuildSection(Section):
         for name, text in value.items():
             if not is_proxy(name) and has_credentials(text):
                 raise ValueError(f"{name} holds a password or token, and a build argument stays readable in the image")
+            if text.lower().startswith("socks") and passwords_in(text):
+                raise ValueError(f"{name} is a SOCKS proxy with a password; builds need its http:// address")
         return value
 
 

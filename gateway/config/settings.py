@@ -28,8 +28,10 @@ from gateway.config.sections import (
     PlatformSection,
     ProjectsSection,
     TransportsSection,
+    passwords_in,
 )
 from gateway.errors import ConfigError
+from stacks.images import is_proxy
 
 #: Names the configuration file, like `--config`, which comes before it.
 CONFIG_VARIABLE = "HUSKIES_CONFIG"
@@ -178,7 +180,9 @@ SECRET_KEYS = (
 
 def _names_a_secret(values: dict[str, Any]) -> bool:
     return any(
-        (key in SECRET_KEYS and bool(value)) or (isinstance(value, dict) and _names_a_secret(value))
+        (key in SECRET_KEYS and bool(value))
+        or (isinstance(value, dict) and _names_a_secret(value))
+        or (is_proxy(key) and isinstance(value, str) and bool(passwords_in(value)))
         for key, value in values.items()
     )
 

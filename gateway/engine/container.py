@@ -17,6 +17,8 @@ _WIRE = "/run/huskies"
 _KEYS = "/etc/huskies"
 _SSH_PORT = "2222/tcp"
 _CHECK = "/opt/huskies/bin/check"
+#: Where a relay finds the gateway's sockets.
+RELAY_FOLDER = "/run/huskies"
 
 #: On everything of ours in an engine: which gateway it belongs to, and which project.
 LABEL_INSTANCE = "huskies.instance"
@@ -112,6 +114,32 @@ def check_container(spec: SledSpec, image: str, instance: str, limits: Resources
             **sealed["HostConfig"],
             "NetworkMode": "none",
             "Tmpfs": {**sealed["HostConfig"]["Tmpfs"], HOME: _tmpfs(spec, "256m"), WORKSPACE: _tmpfs(spec, "256m")},
+        },
+    }
+
+
+def relay_container(
+    image: str, instance: str, owner: tuple[int, int], folder: Path, program: list[str]
+) -> dict[str, Any]:
+    """What builds reach a proxy through, on the network that they share with it: sealed, and with a socket for each.
+
+    `program`: a text in Perl, and its arguments.
+    """
+    return {
+        "Image": image,
+        "User": f"{owner[0]}:{owner[1]}",
+        "Entrypoint": ["perl", "-e", *program],
+        "Labels": {LABEL_INSTANCE: instance},
+        "HostConfig": {
+            "Mounts": [_mount(folder, RELAY_FOLDER)],
+            "CapDrop": ["ALL"],
+            "SecurityOpt": ["no-new-privileges:true"],
+            "ReadonlyRootfs": True,
+            "Memory": 256 * 2**20,
+            "MemorySwap": 256 * 2**20,
+            "PidsLimit": 512,
+            "IpcMode": "private",
+            "LogConfig": {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "1"}},
         },
     }
 

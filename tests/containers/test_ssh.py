@@ -15,7 +15,7 @@ from gateway.engine.container import Resources
 from gateway.engine.docker import DockerEngine
 from gateway.testing import patience
 from tests.support import lsp
-from tests.support.containers import PORTS, ContainerGateway, shell
+from tests.support.containers import NO_PROXY, PORTS, ContainerGateway, shell
 from tests.support.processes import until
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(240)]
@@ -192,7 +192,7 @@ async def test_who_is_logged_in_is_counted(gateway: ContainerGateway, tmp_path: 
     await gateway.start()
     assert "is ready" in await gateway.said("new project demo", "p")
     await gateway.logs_in("demo")
-    engine = DockerEngine(gateway.instance, Resources())
+    engine = DockerEngine(gateway.instance, Resources(), NO_PROXY)
     spec = SledSpec("demo", gateway.paths("demo"), tmp_path, "t", oauth=False, owner=(1000, 1000), ssh_port=2)
     try:
         for options in ((), ("-tt",)):

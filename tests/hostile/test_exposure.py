@@ -15,7 +15,7 @@ from gateway.engine.container import Resources
 from gateway.engine.docker import DockerEngine
 from gateway.projects import folders
 from gateway.testing import InMemoryEngine
-from tests.support.containers import ContainerGateway, inspect
+from tests.support.containers import NO_PROXY, ContainerGateway, inspect
 from tests.support.house import house
 
 
@@ -93,7 +93,7 @@ async def test_doctor_says_what_a_container_reaches(tmp_path: Path, monkeypatch:
 async def test_it_is_measured_from_inside_a_container(gateway: ContainerGateway, tmp_path: Path) -> None:
     await gateway.start()
     assert "is ready" in await gateway.said("new project demo", "p")
-    engine = DockerEngine(gateway.instance, Resources())
+    engine = DockerEngine(gateway.instance, Resources(), NO_PROXY)
     spec = SledSpec("demo", gateway.paths("demo"), tmp_path, "t", oauth=False, owner=(1000, 1000), ssh_port=2)
     (network,) = inspect(gateway.container("demo"))["NetworkSettings"]["Networks"].values()
     server = await asyncio.start_server(lambda _r, writer: writer.close(), network["Gateway"], 0)

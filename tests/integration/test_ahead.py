@@ -23,8 +23,10 @@ ROOM = Conversation("fake", "room")
 def clis(folder: Path) -> list[psutil.Process]:
     """The CLIs that run in a gateway's folders, without their children, which begin as copies of them."""
     found: dict[psutil.Process, int] = {}
-    for process in psutil.process_iter():
+    # psutil keeps both a process and what it runs for the next look; a CLI was once a copy of the runner.
+    for pid in psutil.pids():
         with contextlib.suppress(psutil.Error):
+            process = psutil.Process(pid)
             if Path(process.exe()).name == "claude" and process.environ().get("HOME", "").startswith(str(folder)):
                 found[process] = process.ppid()
     return [process for process, parent in found.items() if parent not in {other.pid for other in found}]

@@ -274,7 +274,7 @@ def test_the_projects_own_layer_stands_on_the_stacks() -> None:
     assert own.name == "own"
     assert own.dockerfile == f"FROM {python.tag}\nARG PIP_INDEX_URL\nRUN apt-get install -y jq\n"
     assert entries(own).keys() == {"Dockerfile"}, "no file of the source reaches a build"
-    assert own.arguments == {"PIP_INDEX_URL": "https://pypi.example.org/simple"}, "it could keep a proxy's password"
+    assert own.arguments == COMPANY.arguments, "the engine's side puts a relay before a proxy that wants a password"
     assert sled.dockerfile.startswith(f"FROM {own.tag}\n")
     assert layers("python", own=Own(environment=(("A", "b"),), commands=("make",))) == plain, "these build nothing"
 

@@ -23,7 +23,7 @@ from gateway.engine.container import (
     image_prefix,
     network_name,
 )
-from gateway.engine.docker import DockerEngine, answers
+from gateway.engine.docker import BuildProxy, DockerEngine, answers
 from gateway.projects.ssh import furnish
 from gateway.testing import patience
 from stacks.catalog import catalog
@@ -36,6 +36,8 @@ PORTS = take_ports(8)
 BASE_IMAGE = "debian:trixie-slim"
 #: Keeps the layers that every test builds on in the engine's cache, from one run of the tests to the next.
 CACHE = "tests"
+#: For an engine whose builds go out by themselves.
+NO_PROXY = BuildProxy(Path("/nonexistent"), BASE_IMAGE)
 
 
 def missing() -> str:
@@ -83,7 +85,7 @@ async def warm_up(folder: Path) -> None:
     inputs: BuildInputs = build_inputs.read(BuildSection(**build_section()))
     spec = SledSpec("warm", ProjectPaths.of(folder, "warm"), folder, "t", oauth=False, owner=(1000, 1000), ssh_port=2)
     await furnish(spec)
-    engine = DockerEngine(CACHE, Resources())
+    engine = DockerEngine(CACHE, Resources(), NO_PROXY)
     try:
         stacks = {stack.name: stack for stack in catalog()}
         overlays: list[list[Overlay]] = [[], [Overlay(stacks["python"], stacks["python"].version)]]

@@ -1,6 +1,7 @@
 """The Docker engine: a sealed container for each project. This folder is the only one that imports the SDK."""
 
+from gateway.engine.docker.build_proxy import BuildProxy
 from gateway.engine.docker.client import answers
 from gateway.engine.docker.engine import DockerEngine
 
-__all__ = ["DockerEngine", "answers"]
+__all__ = ["BuildProxy", "DockerEngine", "answers"]

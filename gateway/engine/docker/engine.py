@@ -23,6 +23,7 @@ from gateway.engine.container import (
     network,
     network_name,
 )
+from gateway.engine.docker.build_proxy import BuildProxy
 from gateway.engine.docker.client import Client
 from gateway.engine.docker.images import Images
 from gateway.engine.engine import LogOf, Prepared
@@ -49,18 +50,19 @@ _SSH_SESSION = re.compile(r"sshd(-session)?: \S+@")
 class DockerEngine:
     """See `gateway.engine.Engine`.
 
-    `instance` tells this gateway's containers and images from another's; `times` is what it knows of earlier builds.
+    `instance` tells this gateway's containers and images from another's; `proxy` is how builds get out, and
+    `times` what is known of earlier ones.
     """
 
     kind = "docker"
     isolated = True
 
-    def __init__(self, instance: str, limits: Resources, times: BuildTimes | None = None) -> None:
+    def __init__(self, instance: str, limits: Resources, proxy: BuildProxy, times: BuildTimes | None = None) -> None:
         self._instance = instance
         self._limits = limits
         self._client = Client()
         self._networking = threading.Lock()
-        self._images = Images(self._client, instance, limits, times or BuildTimes(None))
+        self._images = Images(self._client, instance, limits, times or BuildTimes(None), proxy)
 
     async def check(self) -> str:
         info = await self._client.info(afresh=True)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.engine.build_times import BuildTimes
 from gateway.engine.container import Resources, check_container, image_prefix
+from gateway.engine.docker.build_proxy import BuildProxy, Way
 from gateway.engine.docker.client import Client
 from gateway.engine.docker.layer_build import LayerBuild
 from gateway.engine.engine import Prepared
@@ -46,11 +47,12 @@ _LABEL_TOLD = "huskies.told"
 class Images:
     """The images of one gateway."""
 
-    def __init__(self, client: Client, instance: str, limits: Resources, times: BuildTimes) -> None:
+    def __init__(self, client: Client, instance: str, limits: Resources, times: BuildTimes, proxy: BuildProxy) -> None:
         self._client = client
         self._instance = instance
         self._limits = limits
         self._times = times
+        self._proxy = proxy
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         #: How many images are being built or checked.
         self.busy = 0
@@ -65,12 +67,14 @@ class Images:
             if (there := await self._client.image(plan.image)) is not None:
                 return Prepared([], _told_by(there))
         self.busy += 1
+        arguments, pull = plan.layers[0].arguments, partial(self._pull, self._proxy.image, said)
         try:
-            return await self._make(spec, plan, said)
+            async with self._proxy.open(self._client, self._instance, arguments, spec.owner, pull) as way:
+                return await self._make(spec, plan, way, said)
         finally:
             self.busy -= 1
 
-    async def _make(self, spec: SledSpec, plan: ImagePlan, said: Callable[[str], None]) -> Prepared:
+    async def _make(self, spec: SledSpec, plan: ImagePlan, way: Way, said: Callable[[str], None]) -> Prepared:
         built: list[str] = []
         for number, layer in enumerate(plan.layers):
             async with self._turn(layer, said):
@@ -81,7 +85,7 @@ class Images:
                     await self._pull(plan.base_image, said)
                 began = time.monotonic()
                 left = self._times.estimate([each.name for each in plan.layers[number:]])
-                build = LayerBuild(self._client, spec.paths.build_log, layer, said, left)
+                build = LayerBuild(self._client, spec.paths.build_log, layer, said, way=way, left_s=left)
                 image = await build.run()
                 if layer is plan.layers[-1]:
                     said(f"Checking {layer.name}")

@@ -14,6 +14,7 @@ from typing import Any
 
 from gateway import kill_points
 from gateway.chat.text import plain, seconds
+from gateway.engine.docker.build_proxy import Way
 from gateway.engine.docker.client import Client
 from gateway.errors import BuildFailed
 from stacks.images import Layer
@@ -26,11 +27,12 @@ class LayerBuild:
     """The build of one layer: its messages become the build log, and progress for people."""
 
     def __init__(
-        self, client: Client, file: Path, layer: Layer, said: Callable[[str], None], left_s: float | None
+        self, client: Client, file: Path, layer: Layer, said: Callable[[str], None], *, way: Way, left_s: float | None
     ) -> None:
         self._client = client
         self._file = file
         self._layer = layer
+        self._way = way
         self._said = said
         #: Seconds until this layer and those above it are built, as far as earlier builds tell; and since when.
         self._left_s = left_s
@@ -48,7 +50,8 @@ class LayerBuild:
         arguments = {
             "fileobj": io.BytesIO(self._layer.context()),
             "custom_context": True,
-            "buildargs": dict(self._layer.arguments),
+            "buildargs": self._way.arguments(self._layer.arguments),
+            "network_mode": self._way.network or None,
             "rm": True,
             "forcerm": True,
         }

@@ -24,6 +24,7 @@ from gateway.engine.docker import DockerEngine, answers, client
 from gateway.engine.docker.client import Client, translated
 from gateway.errors import EngineDown, EngineError, UserError
 from gateway.testing import patience
+from tests.support.containers import NO_PROXY
 from tests.support.engine_relay import EngineRelay
 from tests.support.fake_engine import FakeEngine
 
@@ -370,7 +371,7 @@ async def test_what_a_listener_raises_ends_the_build(calls: Client, fake: FakeEn
 
 @pytest.mark.parametrize("mode", ["rootless", "userns"])
 async def test_an_engine_whose_users_are_not_this_hosts_is_refused(fake: FakeEngine, mode: str) -> None:
-    made = DockerEngine("1a2b", Resources())
+    made = DockerEngine("1a2b", Resources(), NO_PROXY)
     assert await made.check() == "docker 20.10, containers running: 3"
     fake.security = ["name=seccomp,profile=default", f"name={mode}"]
     with pytest.raises(EngineError, match=f"runs with {mode}.*engine.kind to process"):

@@ -22,6 +22,7 @@ from gateway.errors import EngineDown, EngineError
 from gateway.testing import patience
 from stacks.images import ImagePlan, Layer
 from tests.gateway.engine.test_container import make_spec
+from tests.support.containers import NO_PROXY
 
 BASE, TOP = "huskies-1a2b-base:01", "huskies-1a2b-python:02"
 
@@ -136,12 +137,12 @@ async def calls(api: Api) -> AsyncIterator[Straight]:
 
 @pytest.fixture
 def images(calls: Straight) -> Images:
-    return Images(calls, "1a2b", Resources(cpus=64), BuildTimes(None))
+    return Images(calls, "1a2b", Resources(cpus=64), BuildTimes(None), NO_PROXY)
 
 
 @pytest.fixture
 async def engine(calls: Straight, images: Images) -> AsyncIterator[DockerEngine]:
-    made = DockerEngine("1a2b", Resources(cpus=64))
+    made = DockerEngine("1a2b", Resources(cpus=64), NO_PROXY)
     made._client.close()
     made._client, made._images = calls, images
     yield made

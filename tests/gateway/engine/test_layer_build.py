@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from gateway.engine.docker.build_proxy import Way
 from gateway.engine.docker.client import Client
 from gateway.engine.docker.layer_build import LayerBuild
 from gateway.errors import BuildFailed
@@ -34,7 +35,7 @@ async def test_a_failure_is_words_without_colours_and_passwords(tmp_path: Path) 
     )
     log = tmp_path / "build.log"
     layer = Layer(name="base", tag="huskies-base:1", dockerfile="FROM x\n", arguments={}, files={})
-    build = LayerBuild(cast("Client", engine), log, layer, lambda _: None, None)
+    build = LayerBuild(cast("Client", engine), log, layer, lambda _: None, way=Way(), left_s=None)
     with pytest.raises(BuildFailed) as failure:
         await build.run()
     assert str(failure.value) == (
