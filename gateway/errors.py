@@ -12,6 +12,7 @@ The tree::
     ├── TransportError         a chat platform
     │   ├── TransportDown      not reachable or rate limited now; worth another try
     │   ├── DeliveryRefused    the platform will never take this message
+    │   │   └── TooLong        but it may take it in smaller parts
     │   ├── DeliveryHeld       the platform takes it once its person has written again
     │   ├── OutcomeUnknown     the platform may or may not have taken it
     │   └── TransportRefused   the account or its token cannot be used: a person must act
@@ -84,6 +85,10 @@ class TransportDown(TransportError):
 
 class DeliveryRefused(TransportError):
     """The chat platform refused the message."""
+
+
+class TooLong(DeliveryRefused):
+    """The chat platform finds the message too long."""
 
 
 class DeliveryHeld(TransportError):

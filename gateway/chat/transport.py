@@ -75,6 +75,12 @@ class Deliveries(Protocol):
     async def heard(self, conversation: Conversation) -> float:
         """When a person last wrote there, in seconds since the epoch; 0 if that is not known. Raises StateError."""
 
+    async def newest(self) -> int:
+        """The number of the newest message, which its key has after the first dash. Raises StateError."""
+
+    async def claimed(self, conversation: Conversation, since: float) -> Collection[str]:
+        """The platform's ids of what is known to be sent there since then. Raises StateError."""
+
     async def report(self, transport: str, key: str, external_id: str, outcome: Outcome, why: str) -> Noted:
         """Record what became of the message that was sent with `key`, as `external_id`.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from gateway.chat import (
     Capabilities,
@@ -156,6 +156,14 @@ class Outbox:
         """When a person last wrote there; 0 if that is not known."""
         return await self._store.read(lambda c: messages.last_received_at(c, conversation))
 
+    async def newest(self) -> int:
+        """The number of the newest message."""
+        return await self._store.read(rows.newest)
+
+    async def claimed(self, conversation: Conversation, since: float) -> Collection[str]:
+        """The platform's ids of what was sent there since then."""
+        return await self._store.read(lambda c: rows.sent_since(c, conversation, since))
+
     async def report(self, transport: str, key: str, external_id: str, outcome: Outcome, why: str) -> Noted:
         """Record what a platform says of a message that it took. See `gateway.chat.Deliveries`."""
         row = await self._store.read(lambda c: rows.by_key(c, transport, key))
@@ -213,7 +221,7 @@ class Outbox:
 def _learn(connection: Connection, row_id: int, external_id: str, outcome: Outcome, *, why: str, most: int) -> Noted:
     """Record what became of a row."""
     row = rows.by_id(connection, row_id)
-    if row is not None and row.state == "sending":
+    if row is not None and row.state in ("sending", "pending"):
         return "early"
     # A platform repeats itself, and may still speak of an earlier try.
     if row is None or not (row.state == "unknown" or (row.state == "sent" and row.external_id == external_id)):

@@ -19,12 +19,13 @@ from typing import Any
 
 from gateway import clock, kill_points
 from gateway.chat import Conversation, MessageRef, OutgoingFile, Reply, Transport
-from gateway.chat.text import fenced, split
+from gateway.chat.text import fenced, quote, split, units
 from gateway.errors import (
     DeliveryHeld,
     DeliveryRefused,
     OutcomeUnknown,
     StateError,
+    TooLong,
     TransportDown,
     TransportError,
     TransportRefused,
@@ -40,6 +41,9 @@ GIVE_UP_S = 24 * 3600.0
 #: And a file, which may hold up the answers behind it for a long time at each try.
 GIVE_UP_FILE_S = 600.0
 _BACK_OFF_S = (0.2, 30.0)
+#: Characters below which a text is no more cut.
+_SMALLEST = 150
+_DOUBT = "It is not known whether this arrived:"
 #: Bytes of a text file that is sent as messages where the platform does not take it as a file.
 _READABLE = 32 * 2**10
 
@@ -152,11 +156,14 @@ class Worker:
             with self._pace.sending():
                 ref = await self._hand_over(row)
         except DeliveryRefused as error:
+            if isinstance(error, TooLong) and (parts := _smaller(row)):
+                log.info("%s takes message %s in smaller parts only: %s", self._transport.name, row.id, error)
+                return await self._cut(row, parts)
             log.warning("%s refused message %s: %s", self._transport.name, row.id, error)
             return await self._refused(row, str(error))
         except OutcomeUnknown as error:
             log.warning("%s may have taken message %s: %s", self._transport.name, row.id, error)
-            return await self._settle(row, "unknown", error=str(error))
+            return await self._doubted(row, str(error))
         except DeliveryHeld as error:  # until somebody writes there; then we are woken
             self._held = True
             why = str(error)
@@ -195,6 +202,8 @@ class Worker:
                 try:
                     await self._transport.edit(replaced, reply, row.key)
                     return replaced
+                except TooLong:  # its first part goes there
+                    raise
                 except DeliveryRefused as error:  # the live message is gone: the answer must arrive all the same
                     log.info("%s refused an edit: %s", self._transport.name, error)
         return await self._transport.send(self.conversation, reply, row.key)
@@ -264,6 +273,27 @@ class Worker:
 
         return await self._store.write(unit)
 
+    async def _cut(self, row: Outgoing, parts: Sequence[str]) -> Outgoing | None:
+        """A row goes out in parts; the first of them."""
+
+        def unit(connection: Connection) -> Outgoing | None:
+            rows.cut(connection, row, parts)
+            return self._next(connection)
+
+        return await self._store.write(unit)
+
+    async def _doubted(self, row: Outgoing, why: str) -> Outgoing | None:
+        """Nobody knows whether a row arrived: people are told, so that they can look. What comes next."""
+        said = f"{_DOUBT} {quote(row.text or json.loads(row.file or '{}').get('name', ''))}"
+
+        def unit(connection: Connection) -> Outgoing | None:
+            rows.set_state(connection, row.id, "unknown", error=why)
+            if not row.text.startswith(_DOUBT):  # of such words nothing is said
+                rows.add(connection, row.conversation_id, [said])
+            return self._next(connection)
+
+        return await self._store.write(unit)
+
     async def _settle(
         self, row: Outgoing, state: rows.State, *, external_id: str | None = None, error: str = ""
     ) -> Outgoing | None:
@@ -274,6 +304,12 @@ class Worker:
             return self._next(connection)
 
         return await self._store.write(unit)
+
+
+def _smaller(row: Outgoing) -> list[str]:
+    """The text of a row in parts of half its length; none where that makes no sense."""
+    half = units(row.text) // 2
+    return split(row.text, half) if half >= _SMALLEST and not row.file and row.kind != "progress" else []
 
 
 def fail(connection: Connection, row: Outgoing, why: str, most: int) -> None:

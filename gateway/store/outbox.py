@@ -19,6 +19,11 @@ from gateway.store.tables import conversations, outbox
 _UNSENT = text("outbox.state IN ('pending', 'sending')")
 _UNDELIVERED = text("outbox.state IN ('failed', 'unknown')")
 
+_PLACE = func.coalesce(outbox.c.place, outbox.c.id)
+_BEFORE = select(func.max(_PLACE)).where(
+    outbox.c.conversation_id == bindparam("conversation"), bindparam("place") > _PLACE
+)
+
 #: reply: an answer, sent once. progress: a live message that a reply replaces when the turn ends. question: what an
 #: agent asks, and the outcome in its place.
 Kind = Literal["reply", "progress", "question"]
@@ -43,6 +48,7 @@ class Outgoing:
     external_id: str
     created_at: float
     held: bool  # until a person wrote there
+    place: float  # among the ids of others
 
     @property
     def key(self) -> str:
@@ -86,6 +92,23 @@ def add(
     return ids
 
 
+def cut(connection: Connection, row: Outgoing, parts: Sequence[str]) -> None:
+    """A row becomes several, in its place: itself the last, which has its choices, and which others know by its id."""
+    *earlier, last = parts
+    first = {"replaces": row.replaces, "reply_to": row.reply_to}
+    same = select(outbox.c.message_id, outbox.c.turn_id, outbox.c.kind).where(outbox.c.id == row.id)
+    known = connection.execute(same).one()._asdict()
+    before = connection.scalar(_BEFORE, {"conversation": row.conversation_id, "place": row.place})
+    gap = row.place - (row.place - 1 if before is None else max(before, row.place - 1))
+    for number, part in enumerate(earlier):
+        place = row.place - gap * (len(earlier) - number) / (len(earlier) + 1)
+        values = {"conversation_id": row.conversation_id, "text": part, "state": "pending", "place": place, **known}
+        connection.execute(insert(outbox).values(**values, created_at=clock.now(), **first))
+        first = {}
+    emptied = {"replaces": None, "reply_to": ""}
+    connection.execute(update(outbox).where(outbox.c.id == row.id).values(text=last, state="pending", **emptied))
+
+
 def encode_choices(words: Sequence[str]) -> str:
     """The answers that a row offers, for its column."""
     return json.dumps(list(words)) if words else ""
@@ -127,6 +150,21 @@ def by_key(connection: Connection, transport: str, key: str) -> Outgoing | None:
     return row if row is not None and row.key == key and row.conversation.transport == transport else None
 
 
+def sent_since(connection: Connection, conversation: Conversation, since: float) -> list[str]:
+    """The platform's ids of what was sent to a conversation since then."""
+    where = (
+        conversations.c.transport == conversation.transport,
+        conversations.c.room == conversation.room,
+        conversations.c.thread == conversation.thread,
+        outbox.c.sent_at >= since,
+        outbox.c.external_id != "",
+    )
+    joined = select(outbox.c.external_id).join_from(
+        outbox, conversations, outbox.c.conversation_id == conversations.c.id
+    )
+    return list(connection.scalars(joined.where(*where)))
+
+
 def waiting(connection: Connection) -> list[Conversation]:
     """The conversations that have something to send."""
     rows = connection.execute(
@@ -159,7 +197,7 @@ def texts_for(connection: Connection, message_id: int, turn_id: int | None) -> l
     if turn_id is not None:
         matches = matches | (outbox.c.turn_id == turn_id)
     where = (matches, outbox.c.kind == "reply")
-    return list(connection.scalars(select(outbox.c.text).where(*where).order_by(outbox.c.id)))
+    return list(connection.scalars(select(outbox.c.text).where(*where).order_by(_PLACE)))
 
 
 def notices(connection: Connection, conversation_id: int, after: int) -> list[tuple[int, str]]:
@@ -211,6 +249,7 @@ def _outgoing(row: Any) -> Outgoing:
         external_id=row.external_id,
         created_at=row.created_at,
         held=bool(row.held),
+        place=row.id if row.place is None else row.place,
     )
 
 
@@ -228,7 +267,7 @@ _NEXT = Prepared(
         conversations.c.thread == bindparam("thread"),
         _UNSENT,
     )
-    .order_by(outbox.c.id)
+    .order_by(_PLACE)
     .limit(1)
 )
 _SET_STATE = Prepared(

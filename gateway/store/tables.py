@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 #: The newest migration; a database that names one we do not know is refused.
-SCHEMA = "0008"
+SCHEMA = "0009"
 
 metadata = MetaData(
     naming_convention={
@@ -254,6 +254,8 @@ outbox = Table(
     Column("created_at", Float, nullable=False),
     Column("sent_at", Float),
     Column("held", Boolean, nullable=False, server_default="0"),
+    #: Where it stands among the ids of others, if not at its own.
+    Column("place", Float),
     Index("ix_outbox_pending", "conversation_id", "id", sqlite_where=text("state IN ('pending', 'sending')")),
     Index("ix_outbox_undelivered", "conversation_id", sqlite_where=text("state IN ('failed', 'unknown')")),
     Index("ix_outbox_message_id", "message_id"),

@@ -89,7 +89,7 @@ async def test_a_conversation(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 async def test_killed_after_a_send_before_it_was_recorded(tmp_path: Path) -> None:
-    """FAULTS 5: sent once, and in doubt until Twilio tells."""
+    """FAULTS 5: sent once; the next process finds it with Twilio."""
     async with talking(tmp_path) as (gateway, phone):
         await gateway.stop()
         await gateway.start(kill_at="outbox.sent")
@@ -100,6 +100,7 @@ async def test_killed_after_a_send_before_it_was_recorded(tmp_path: Path) -> Non
         await phone.say("marker")
         await phone.reads("You said:\nmarker")
         assert phone.texts().count("You said:\nhello") == 1
+        assert phone.list_looks == 1
         assert await phone.tell(sent, "delivered") == 200
         assert phone.texts().count("You said:\nhello") == 1
 

@@ -54,6 +54,22 @@ class Sent:
     variables: dict[str, str] = field(default_factory=dict)
     callback: str = ""
     media: tuple[bytes, str, str] | None = None
+    status: str = "queued"
+    at: float = field(default_factory=time.time)
+
+    def listed(self) -> dict[str, Any]:
+        """As the list of messages has it."""
+        return {
+            "sid": self.sid,
+            "to": self.to,
+            "from": f"whatsapp:{BOT}",
+            "body": self.text,
+            "num_media": "0" if self.media is None else "1",
+            "status": self.status,
+            "direction": "outbound-api",
+            "date_created": formatdate(self.at, usegmt=False).replace("-0000", "+0000"),
+            "date_sent": None,
+        }
 
 
 class TwilioServer:
@@ -70,6 +86,9 @@ class TwilioServer:
         self.typing_status = 200
         self.account_answers: deque[Answer] = deque()
         self.account_looks = 0
+        #: Instead of the list of messages; and how often that was asked for.
+        self.list_answers: deque[Answer] = deque()
+        self.list_looks = 0
         self.account_type = "Full"
         #: Seconds by which Twilio's clock is ahead of ours.
         self.skew_s = 0.0
@@ -93,6 +112,7 @@ class TwilioServer:
         root = f"/2010-04-01/Accounts/{ACCOUNT}"
         app.router.add_get(f"{root}.json", self._account)
         app.router.add_post(f"{root}/Messages.json", self._message)
+        app.router.add_get(f"{root}/Messages.json", self._list)
         app.router.add_post("/v2/Indicators/Typing.json", self._typing)
         app.router.add_get("/v2/Channels/Senders", self._senders)
         app.router.add_get("/v1/Content/{sid}", self._content)
@@ -186,6 +206,7 @@ class TwilioServer:
 
     async def tell(self, sent: Sent, status: str, code: str = "") -> int:
         """A status callback about a message of ours."""
+        sent.status = status
         path = sent.callback.removeprefix(PUBLIC_URL)
         fields = {"MessageSid": sent.sid, "MessageStatus": status, "AccountSid": ACCOUNT, "To": sent.to}
         return await self.post(path, fields | ({"ErrorCode": code} if code else {}))
@@ -289,6 +310,22 @@ class TwilioServer:
         if isinstance(fault, Answer):
             return _error(fault)
         return web.json_response({"sid": sent.sid, "status": "queued"}, status=201)
+
+    async def _list(self, request: web.Request) -> web.Response:
+        """What was sent, the newest first, with Twilio's names for fields."""
+        if not _authentic(request):
+            return _error(Answer(401, 20003))
+        self.list_looks += 1
+        self.changed.set()
+        if self.list_answers:
+            return _error(self.list_answers.popleft())
+        size, page = int(request.query["PageSize"]), int(request.query.get("Page", "0"))
+        assert request.query["From"] == f"whatsapp:{BOT}"
+        found = [sent for sent in reversed(self.sent) if sent.to == request.query["To"]]
+        query = {"From": request.query["From"], "To": request.query["To"], "PageSize": str(size), "Page": str(page + 1)}
+        following = f"{request.path}?{urlencode(query)}" if found[(page + 1) * size :] else None
+        shown = [sent.listed() for sent in found[page * size : (page + 1) * size]]
+        return web.json_response({"messages": shown, "page": page, "page_size": size, "next_page_uri": following})
 
     async def _sent(self, form: Mapping[str, str]) -> Sent:
         variables = json.loads(form.get("ContentVariables", "{}"))

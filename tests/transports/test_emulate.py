@@ -197,6 +197,12 @@ class Notes:
     async def heard(self, conversation: Conversation) -> float:
         return time.time()
 
+    async def newest(self) -> int:
+        return 0
+
+    async def claimed(self, conversation: Conversation, since: float) -> list[str]:
+        return []
+
     async def report(self, transport: str, key: str, external_id: str, outcome: Outcome, why: str) -> Noted:
         self.reports.append((key, external_id, outcome))
         return "kept"

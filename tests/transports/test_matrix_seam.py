@@ -15,6 +15,7 @@ from gateway.chat import Conversation, Fate, MessageRef
 from gateway.errors import (
     DeliveryRefused,
     OutcomeUnknown,
+    TooLong,
     TransportDown,
     TransportError,
     TransportRefused,
@@ -51,7 +52,7 @@ CODES = [
 
 @pytest.mark.parametrize("kind", sorted(all_of(responses.ErrorResponse), key=str))
 def test_every_error_response_of_the_sdk_has_a_meaning(kind: type[responses.ErrorResponse]) -> None:
-    allowed = (TransportDown, DeliveryRefused, OutcomeUnknown, TransportRefused)
+    allowed = (TransportDown, DeliveryRefused, TooLong, OutcomeUnknown, TransportRefused)
     for code in CODES:
         assert isinstance(errors.from_response(kind("text", code)), allowed)
 
@@ -63,8 +64,8 @@ def test_every_error_response_of_the_sdk_has_a_meaning(kind: type[responses.Erro
         (401, "M_MISSING_TOKEN", TransportRefused),
         (403, "M_USER_DEACTIVATED", TransportRefused),
         (403, "M_FORBIDDEN", DeliveryRefused),
-        (413, "M_TOO_LARGE", DeliveryRefused),
-        (413, None, DeliveryRefused),
+        (413, "M_TOO_LARGE", TooLong),
+        (413, None, TooLong),
         (400, "M_UNKNOWN", DeliveryRefused),
         (404, "M_UNRECOGNIZED", DeliveryRefused),
         (429, "M_LIMIT_EXCEEDED", TransportDown),

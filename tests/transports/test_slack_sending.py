@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from gateway.chat import Attachment, Conversation, Fate, MessageRef, OutgoingFile, Reply
-from gateway.errors import DeliveryRefused, TransportDown, TransportRefused
+from gateway.errors import DeliveryRefused, TooLong, TransportDown, TransportRefused
 from tests.support.slack_bot import SlackBot
 from tests.support.slack_server import BOT, SlackServer, buttons, limited, refusing, shown
 from transports.slack.api import Api
@@ -143,7 +143,7 @@ async def test_rate_limits_are_passed_on(bot: SlackBot) -> None:
     ("error", "expected", "told"),
     [
         ("not_in_channel", DeliveryRefused, "/invite"),
-        ("msg_too_long", DeliveryRefused, "msg_too_long"),
+        ("msg_too_long", TooLong, "msg_too_long"),
         ("is_archived", DeliveryRefused, "archived"),
         ("internal_error", TransportDown, "internal_error"),
         ("missing_scope", TransportRefused, "chat:write"),

@@ -43,13 +43,13 @@ async def test_a_file_goes_out(bot: WhatsAppBot, server: TwilioServer, tmp_path:
     assert sent.text == "*look*"
     async with server._http.head(server.target + server.posts[0]["MediaUrl"].removeprefix(PUBLIC_URL)) as answer:
         assert (answer.status, answer.headers["Content-Type"]) == (200, "application/pdf"), "Twilio looks first"
-    await bot.transport.send_file(HERE, outgoing(tmp_path, 'x";\r\n.py', "text/x-python"), Reply(""), "key")
+    await bot.transport.send_file(HERE, outgoing(tmp_path, 'x";\r\n.py', "text/x-python"), Reply(""), "other")
     assert server.sent[1].media == (b"content", "text/plain; charset=utf-8", 'inline; filename="x_.py"')
     assert "Body" not in server.posts[1]
 
 
 async def test_only_what_was_sent_can_be_fetched(bot: WhatsAppBot, server: TwilioServer, tmp_path: Path) -> None:
-    await bot.transport.send_file(HERE, outgoing(tmp_path, "a.pdf", "application/pdf"), Reply(""), "key")
+    await bot.transport.send_file(HERE, outgoing(tmp_path, "a.pdf", "application/pdf"), Reply(""), "other")
     url = server.posts[0]["MediaUrl"].removeprefix(PUBLIC_URL)
     name, until, signature = url.removeprefix("/media/").split(".")
     statuses = {}
@@ -83,7 +83,7 @@ async def test_an_address_ends(server: TwilioServer, tmp_path: Path) -> None:
 async def test_a_file_that_whatsapp_would_not_take(bot: WhatsAppBot, server: TwilioServer, tmp_path: Path) -> None:
     big = outgoing(tmp_path, "a.png", "image/png", b"x" * (5 * 2**20 + 1))
     with pytest.raises(DeliveryRefused, match="5,242,880"):
-        await bot.transport.send_file(HERE, big, Reply(""), "key")
+        await bot.transport.send_file(HERE, big, Reply(""), "other")
     assert server.posts == []
 
 

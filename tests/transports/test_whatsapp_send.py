@@ -8,22 +8,24 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import aiohttp
 import pytest
 
-from gateway.chat import Conversation, Fate, MessageRef, Reply
+from gateway.chat import Conversation, Fate, MessageRef, OutgoingFile, Reply
 from gateway.errors import (
     DeliveryHeld,
     DeliveryRefused,
     HuskiesError,
     OutcomeUnknown,
+    TooLong,
     TransportDown,
     TransportError,
     TransportRefused,
 )
 from gateway.testing import patience
-from tests.support.twilio_server import ACCOUNT, ANA, Answer, Fault, TwilioServer
+from tests.support.twilio_server import ACCOUNT, ANA, Answer, Fault, Sent, TwilioServer
 from tests.support.whatsapp_bot import Nobody, WhatsAppBot
 from transports.whatsapp import WhatsAppConfig, WhatsAppTransport, errors
 from transports.whatsapp.typing import Typing
@@ -50,6 +52,12 @@ async def send(bot: WhatsAppBot, text: str = "hi", key: str = "huskies-1-1", cho
     return (await bot.transport.send(HERE, Reply(text, choices=choices), key)).external_id
 
 
+async def passed(bot: WhatsAppBot) -> None:
+    """What is in doubt may be looked for by now."""
+    posted = bot.transport._made().outgoing.posted
+    posted._doubts = {key: since - bot.config.calm_s for key, since in posted._doubts.items()}
+
+
 def test_importing_the_transport_does_not_import_the_sdk() -> None:
     code = (
         "import sys\n"
@@ -65,7 +73,7 @@ def test_importing_the_transport_does_not_import_the_sdk() -> None:
 
 # --- errors ----------------------------------------------------------------------------------------------------------
 
-MEANINGS = (TransportDown, DeliveryRefused, DeliveryHeld, OutcomeUnknown, TransportRefused)
+MEANINGS = (TransportDown, TooLong, DeliveryRefused, DeliveryHeld, OutcomeUnknown, TransportRefused)
 
 
 def test_every_answer_has_a_meaning() -> None:
@@ -88,7 +96,7 @@ def test_every_answer_has_a_meaning() -> None:
         (403, 20005, TransportRefused),
         (400, 63016, DeliveryHeld),
         (400, 21211, DeliveryRefused),
-        (400, 21617, DeliveryRefused),
+        (400, 21617, TooLong),
         (404, 20404, DeliveryRefused),
         (500, 20500, OutcomeUnknown),
         (503, 0, OutcomeUnknown),
@@ -148,17 +156,82 @@ async def test_a_limit_is_waited_for_and_nothing_was_sent(bot: WhatsAppBot, serv
     assert server.texts() == ["hi"]
 
 
-async def test_what_may_have_been_processed_is_unknown(bot: WhatsAppBot, server: TwilioServer) -> None:
+@pytest.mark.parametrize("fault", ["hang", "drop", Answer(500, 20500, processed=True), Answer(201, processed=True)])
+async def test_what_may_have_been_processed_is_looked_for(bot: WhatsAppBot, server: TwilioServer, fault: Fault) -> None:
     """FAULTS 13: a deadline, and one message."""
-    faults: list[Fault] = ["hang", "drop", Answer(500, 20500, processed=True), Answer(201, processed=True)]
-    for number, fault in enumerate(faults, 1):
-        server.faults.append(fault)
-        began = time.monotonic()
-        with pytest.raises(OutcomeUnknown):
-            await send(bot, f"number {number}")
-        assert time.monotonic() - began < 3 * patience()
-        assert server.texts().count(f"number {number}") == 1
-        assert len(server.posts) == number, "asked once"
+    server.faults.append(fault)
+    began = time.monotonic()
+    with pytest.raises(TransportDown, match="perhaps sent"):
+        await send(bot, "number", "huskies-3-0")
+    assert time.monotonic() - began < 3 * patience()
+    with pytest.raises(TransportDown, match="not known yet") as early:
+        await send(bot, "number", "huskies-3-0")
+    assert early.value.retry_after_s is not None
+    assert 0 < early.value.retry_after_s <= bot.config.calm_s
+    assert server.list_looks == 0, "it may not be listed yet"
+    await passed(bot)
+    assert await send(bot, "number", "huskies-3-0") == server.sent[0].sid
+    assert server.texts() == ["number"]
+    assert await send(bot, "number", "huskies-4-0") == server.sent[1].sid, "the same words again are another message"
+    assert server.list_looks == 1
+
+
+async def test_what_was_not_processed_is_sent_again(bot: WhatsAppBot, server: TwilioServer) -> None:
+    """What reads the same is another message: it was sent before, did not arrive, or is to somebody else."""
+    earlier = await send(bot, "Done.", "huskies-1-0")
+    server.faults.append(Answer(500, 20500))
+    with pytest.raises(TransportDown):
+        await send(bot, "Done.", "huskies-2-0")
+    failed = Sent(server.sid(), f"whatsapp:{ANA}", "Done.", status="undelivered")
+    other = Sent(server.sid(), "whatsapp:+1999", "Done.")
+    server.sent += [failed, other]
+    await passed(bot)
+    assert await send(bot, "Done.", "huskies-2-0") not in (earlier, failed.sid, other.sid)
+    assert server.list_looks == 1
+
+
+async def test_a_file_is_looked_for_among_files(bot: WhatsAppBot, server: TwilioServer, tmp_path: Path) -> None:
+    (tmp_path / "a.pdf").write_bytes(b"%PDF")
+    file = OutgoingFile(tmp_path / "a.pdf", "a.pdf", "application/pdf", 4)
+    server.faults.append("drop")
+    with pytest.raises(TransportDown):
+        await bot.transport.send_file(HERE, file, Reply("a page"), "huskies-1-0")
+    server.sent.append(Sent(server.sid(), f"whatsapp:{ANA}", "a page"))
+    await passed(bot)
+    found = await bot.transport.send_file(HERE, file, Reply("a page"), "huskies-1-0")
+    assert found.external_id == server.sent[0].sid
+    assert len(server.posts) == 1
+
+
+async def test_it_is_looked_for_on_every_page_but_not_among_what_is_older(
+    bot: WhatsAppBot, server: TwilioServer
+) -> None:
+    server.faults.append("drop")
+    created = int(time.time())
+    with pytest.raises(TransportDown):
+        await send(bot, "mine", f"huskies-1-{created}")
+    server.sent += [Sent(server.sid(), f"whatsapp:{ANA}", f"other {number}") for number in range(60)]
+    server.sent.insert(0, Sent(server.sid(), f"whatsapp:{ANA}", "mine", at=created - 600))
+    await passed(bot)
+    assert await send(bot, "mine", f"huskies-1-{created}") == server.sent[1].sid
+    assert server.list_looks == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "meaning"),
+    [(Answer(404, 20404), OutcomeUnknown), (Answer(503), TransportDown), (Answer(200), TransportDown)],
+)
+async def test_a_list_that_cannot_be_had_settles_nothing(
+    bot: WhatsAppBot, server: TwilioServer, answer: Answer, meaning: type[TransportError]
+) -> None:
+    server.faults.append("drop")
+    with pytest.raises(TransportDown):
+        await send(bot)
+    await passed(bot)
+    server.list_answers.append(answer)
+    with pytest.raises(meaning):
+        await send(bot)
+    assert len(server.posts) == 1
 
 
 async def test_nobody_listens(server: TwilioServer) -> None:

@@ -17,6 +17,7 @@ from nio.responses import ErrorResponse
 from gateway.errors import (
     DeliveryRefused,
     HuskiesError,
+    TooLong,
     TransportDown,
     TransportError,
     TransportRefused,
@@ -30,7 +31,7 @@ _ACCOUNT = frozenset({"M_USER_DEACTIVATED", "M_USER_LOCKED", "M_USER_SUSPENDED"}
 #: The server itself asks us to try later.
 _LATER = frozenset({"M_LIMIT_EXCEEDED", "M_RESOURCE_LIMIT_EXCEEDED"})
 #: Will fail again in the same way, whatever the HTTP status.
-_NEVER = frozenset({"M_TOO_LARGE", "M_FORBIDDEN", "M_BAD_JSON", "M_NOT_JSON", "M_INVALID_PARAM", "M_NOT_FOUND"})
+_NEVER = frozenset({"M_FORBIDDEN", "M_BAD_JSON", "M_NOT_JSON", "M_INVALID_PARAM", "M_NOT_FOUND"})
 
 #: The file with the keys cannot be used.
 STORE_ERRORS = (OSError, sqlite3.Error, peewee.PeeweeException)
@@ -72,7 +73,9 @@ def from_response(response: ErrorResponse) -> TransportError:
         return TokenRefused(said)
     if code in _LATER or status == 429:
         return TransportDown(said, retry_after_s=_retry_after_s(response))
-    if status == 413 or code in _NEVER:
+    if status == 413 or code == "M_TOO_LARGE":
+        return TooLong(said)
+    if code in _NEVER:
         return DeliveryRefused(said)
     # A proxy in front of a stopped homeserver answers 4xx and 5xx without an error code.
     if status >= 500 or not code:

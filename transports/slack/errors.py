@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 from slack_sdk import errors as slack_errors
 
-from gateway.errors import DeliveryRefused, HuskiesError, TransportDown, TransportError, TransportRefused
+from gateway.errors import DeliveryRefused, HuskiesError, TooLong, TransportDown, TransportError, TransportRefused
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +81,8 @@ def from_answer(data: Mapping[str, Any], status: int, headers: Mapping[str, str]
         return TransportDown(f"Slack cannot answer now ({code or status})")
     hint = _HINTS.get(code)
     told = f"Slack said {code}{f': {hint}' if hint else ''}"
+    if code == "msg_too_long":
+        return TooLong(told)
     return BlocksRefused(told) if code in _BLOCKS else DeliveryRefused(told)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,8 +16,10 @@ from gateway.errors import DeliveryRefused, OutcomeUnknown, TransportDown, Trans
 from transports.whatsapp import errors
 from transports.whatsapp.config import WhatsAppConfig
 
-#: Bytes of an answer that are read.
-_MOST_ANSWER = 2**16
+#: Bytes of an answer that are read, and of one that may be a list.
+_MOST_ANSWER, _MOST_LIST = 2**16, 2**21
+#: Pages of a list that are looked at.
+_PAGES = 5
 #: Redirects that a download may take.
 _HOPS = 3
 _CONNECT_S = 10.0
@@ -88,6 +90,23 @@ class Api:
             raise OutcomeUnknown("Twilio's answer names no message")
         return sid
 
+    async def sent_to(self, to: str) -> AsyncIterator[dict[str, Any]]:
+        """What was sent to a person, the newest first, as far as a few requests reach. Raises as `look` does."""
+        sender = f"whatsapp:{self._config.from_number}"
+        url = URL(f"{self._config.account_url}/Messages.json").with_query({"From": sender, "To": to, "PageSize": "50"})
+        for _ in range(_PAGES):
+            told = await self._call("GET", str(url))
+            listed = told.get("messages")
+            if not isinstance(listed, list):
+                raise TransportDown("Twilio's list of messages cannot be read")
+            for message in listed:
+                if isinstance(message, dict):
+                    yield message
+            following = told.get("next_page_uri")
+            if not isinstance(following, str) or not following.startswith("/2010-04-01/"):
+                return
+            url = self._api.join(URL(following, encoded=True))
+
     async def type(self, message_sid: str) -> None:
         """Show typing for up to 25 seconds, in answer to a person's message. Raises as `send` does."""
         await self._call("POST", self._config.typing_url, {"messageId": message_sid, "channel": "whatsapp"})
@@ -133,7 +152,7 @@ class Api:
                 asyncio.timeout(self._config.request_s),
                 self._session.request(method, url, data=fields, headers=self._auth, allow_redirects=False) as answer,
             ):
-                body = await _read(answer)
+                body = await _read(answer, _MOST_ANSWER if posted else _MOST_LIST)
         told = _object(body)
         if answer.status not in (200, 201):
             code, said = told.get("code"), told.get("message")
@@ -156,11 +175,11 @@ def _url(text: str, base: URL | None = None) -> URL | None:
         return None
 
 
-async def _read(answer: aiohttp.ClientResponse) -> bytes:
+async def _read(answer: aiohttp.ClientResponse, most: int) -> bytes:
     body = bytearray()
     async for chunk in answer.content.iter_chunked(2**14):
         body += chunk
-        if len(body) > _MOST_ANSWER:
+        if len(body) > most:
             break
     return bytes(body)
 

@@ -16,7 +16,7 @@ CAPABILITIES = Capabilities(
     max_text=MAX_TEXT,
     edits=False,
     edit_interval_s=0.0,
-    idempotent=False,
+    idempotent=True,  # by Twilio's list of what went out
     marks=True,  # only one fate is shown, a run under way: as typing
     files=True,
 )
@@ -40,6 +40,7 @@ class WhatsAppConfig:
         body_s: seconds that a request's body may take to come in.
         media_s: seconds for which a file that we send can be fetched.
         check_s: seconds between two checks of the account.
+        calm_s: seconds after a post of unknown outcome until Twilio's list has it, if it was taken.
     """
 
     account_sid: str
@@ -59,6 +60,7 @@ class WhatsAppConfig:
     body_s: float = 10.0
     media_s: float = 900.0
     check_s: float = 300.0
+    calm_s: float = 10.0
 
     def __repr__(self) -> str:
         return f"WhatsAppConfig({self.from_number} of {self.account_sid})"

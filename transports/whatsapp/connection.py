@@ -46,6 +46,9 @@ class Connection:
             self._window.heard = deliveries.heard
         self._shelf = Shelf(config.auth_token, config.public_url, config.media_s)
         self.outgoing = Outgoing(config, self._window, self._shelf)
+        if deliveries is not None:
+            self.outgoing.posted.claimed = deliveries.claimed
+            self.outgoing.posted.newest_before = None
         self._receiver: Receiver | None = None
         self._ready = asyncio.Event()
         self._typing: Typing | None = None
@@ -86,6 +89,8 @@ class Connection:
             try:
                 if self._receiver is None:
                     await self._window.load(receiver)
+                    if self._deliveries is not None and self.outgoing.posted.newest_before is None:
+                        self.outgoing.posted.newest_before = await self._deliveries.newest()
                     self._receiver = receiver
                     self._ready.set()
                 self.outgoing.doubts.clear()
@@ -146,6 +151,7 @@ class Connection:
     async def _learn(self, form: Form, key: str) -> None:
         """What became of a message of ours."""
         status, sid, code = form.get("MessageStatus", ""), form.get("MessageSid", ""), form.get("ErrorCode", "")
+        self.outgoing.posted.heard_of(key, sid)
         if status in _ARRIVED:
             await self._report(key, sid, Outcome.ARRIVED, "")
         if status not in _LOST:
@@ -154,6 +160,8 @@ class Connection:
         log.warning("whatsapp: message %s: %s", sid, why)
         late = code == str(WINDOW)
         again = late or self.outgoing.without_buttons(key)
+        if again:
+            self.outgoing.posted.forget(key)
         noted = await self._report(key, sid, Outcome.AGAIN if again else Outcome.LOST, why)
         here = Conversation(NAME, form.get("To", "").removeprefix(f"{NAME}:"))
         if noted == "kept" and late:  # otherwise it belongs to an earlier try, and the window may be open now

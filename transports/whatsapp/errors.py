@@ -13,6 +13,7 @@ from gateway.errors import (
     DeliveryRefused,
     HuskiesError,
     OutcomeUnknown,
+    TooLong,
     TransportDown,
     TransportError,
     TransportRefused,
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 
 #: The person's last message is more than 24 hours old.
 WINDOW = 63016
+#: The body has more than 1,600 characters.
+_TOO_LONG = 21617
 #: Not taken because of a limit, so another try is safe.
 _LATER = frozenset({14107, 20429, 21611, 30001, 63018, 63038})
 #: The account, its token or the number cannot be used: only a person can help.
@@ -49,6 +52,8 @@ def from_answer(status: int, code: int, said: str, *, retry_after_s: float | Non
         return DeliveryHeld()
     if status == 429 or code in _LATER:
         return TransportDown(told, retry_after_s=retry_after_s)
+    if code == _TOO_LONG:
+        return TooLong(told)
     if status == 401 or code in _ACCOUNT:
         return TransportRefused(f"correct transports.whatsapp in the configuration: {told}")
     if status >= 500 or status < 400:

@@ -10,11 +10,12 @@ from pathlib import Path
 from urllib.parse import quote
 
 from gateway.chat import Attachment, Conversation, MessageRef, OutgoingFile, Reply
-from gateway.errors import DeliveryHeld, DeliveryRefused, StateError, TransportDown, TransportRefused
+from gateway.errors import DeliveryHeld, DeliveryRefused, OutcomeUnknown, StateError, TransportDown, TransportRefused
 from transports.whatsapp import render
 from transports.whatsapp.api import Api
 from transports.whatsapp.config import MAX_TEXT, NAME, WhatsAppConfig
 from transports.whatsapp.media import Shelf
+from transports.whatsapp.posted import Matches, Posted
 from transports.whatsapp.webhook import STATUS_PATH
 from transports.whatsapp.window import Window
 
@@ -35,6 +36,7 @@ class Outgoing:
         self._shelf = shelf
         self._templates = {_words(words.split(",")): sid for words, sid in config.quick_replies.items()}
         self._with_buttons: dict[str, bool] = {}
+        self.posted = Posted(config.calm_s)
         self.api: Api | None = None
         #: Set when the account refused us, or Twilio was away: the account should be checked.
         self.doubts = asyncio.Event()
@@ -47,17 +49,18 @@ class Outgoing:
             self._remember(key)
             fields = {"ContentSid": template, "ContentVariables": json.dumps({"1": text})}
             try:
-                return await self._post(conversation, fields, key)
+                return await self._post(conversation, fields, key, lambda body: text.strip() in body)
             except DeliveryRefused as error:  # never processed, and the text names the words too
                 log.warning("whatsapp: a question is sent without buttons: %s", error)
-        return await self._post(conversation, {"Body": text}, key)
+        return await self._post(conversation, {"Body": text}, key, lambda body: text.strip() == body.strip())
 
     async def send_file(self, conversation: Conversation, file: OutgoingFile, reply: Reply, key: str) -> MessageRef:
         """See `WhatsAppTransport.send_file`."""
         fields = {"MediaUrl": self._shelf.lend(file)}
         if reply.text:
             fields["Body"] = render.formatted(reply.text, MAX_TEXT)
-        return await self._post(conversation, fields, key)
+        said = fields.get("Body", "").strip()
+        return await self._post(conversation, fields, key, lambda body: body.strip() in ("", said), file=True)
 
     async def fetch(self, file: Attachment, into: Path, most: int) -> None:
         """See `WhatsAppTransport.fetch`."""
@@ -74,13 +77,20 @@ class Outgoing:
         """WhatsApp told us that a person's window is closed. Raises TransportDown, StateError."""
         await self._window.close(conversation, lambda: self._ask(conversation))
 
-    async def _post(self, conversation: Conversation, fields: dict[str, str], key: str) -> MessageRef:
+    async def _post(
+        self, conversation: Conversation, fields: dict[str, str], key: str, matches: Matches, *, file: bool = False
+    ) -> MessageRef:
         api = self._running()
+        if (known := await self.posted.find(api, conversation, key, matches, file=file)) is not None:
+            return MessageRef(conversation, known)
         await self._window.pass_through(conversation, lambda: self._ask(conversation))
         callback = f"{self._config.public_url.rstrip('/')}{STATUS_PATH}?key={quote(key, safe='')}"
         told = {"To": f"{NAME}:{conversation.room}", "StatusCallback": callback, **fields}
         try:
-            return MessageRef(conversation, await api.send(told))
+            sid = await api.send(told)
+        except OutcomeUnknown as error:  # the next try looks for it first
+            self.posted.doubt(key)
+            raise TransportDown(f"perhaps sent: {error}", retry_after_s=self._config.calm_s) from error
         except DeliveryHeld:
             try:
                 await self.close_window(conversation)
@@ -90,6 +100,8 @@ class Outgoing:
         except (TransportDown, TransportRefused):
             self.doubts.set()
             raise
+        self.posted.keep(key, sid)
+        return MessageRef(conversation, sid)
 
     async def _ask(self, conversation: Conversation) -> None:
         log.info("whatsapp: a reply is held until its person writes again")

@@ -64,9 +64,9 @@ class WhatsAppTransport:
         """Post `reply`.
 
         Raises:
-            TransportDown: not now, and certainly not sent.
+            TransportDown: not now. If it was perhaps sent all the same, the next try with its key looks for it.
             DeliveryHeld: not before the person writes again.
-            OutcomeUnknown: perhaps sent. Twilio cannot be asked; its status callback may tell.
+            OutcomeUnknown: perhaps sent, and Twilio does not tell.
             DeliveryRefused, TransportRefused: never.
         """
         return await self._made().outgoing.send(conversation, reply, key)

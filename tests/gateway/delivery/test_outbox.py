@@ -78,7 +78,8 @@ async def test_an_unknown_outcome_is_not_repeated(world: World) -> None:
     world.transport.faults = [OutcomeUnknown("hung")]
     await world.outbox.say(Destination(ROOM, here), "maybe")
     assert await world.outbox.drain(5)
-    assert await states(world) == ["unknown"]
+    assert await states(world) == ["unknown", "sent"]
+    assert world.transport.texts == ["It is not known whether this arrived: “maybe”"]
 
 
 async def left_in_the_air(tmp_path: Path, *, idempotent: bool) -> World:
