@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, delete, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from gateway import clock
 from gateway.store.prepared import Prepared
 from gateway.store.tables import dialogues, sessions
 from gateway.store.turns import SessionKey
+
+#: Dialogues of one session that can be taken up again.
+MOST = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,11 @@ class Dialogue:
 def note(connection: Connection, session_id: int, *, agent: str, agent_session: str, title: str) -> None:
     """A turn takes place in a dialogue."""
     now = clock.now()
+    known = _KNOWN.scalar(connection, {"session": session_id, "theirs": agent_session})
+    if known is None:  # an agent may begin as many as it likes; the oldest make room
+        kept = select(dialogues.c.id).where(dialogues.c.session_id == session_id).order_by(dialogues.c.last_at.desc())
+        old = delete(dialogues).where(dialogues.c.session_id == session_id)
+        connection.execute(old.where(dialogues.c.id.not_in(kept.limit(MOST - 1))))
     values = {
         "session_id": session_id,
         "agent": agent,
@@ -52,6 +60,11 @@ def of_session(connection: Connection, key: SessionKey, limit: int) -> list[Dial
     ]
 
 
+_KNOWN = Prepared(
+    select(dialogues.c.id).where(
+        dialogues.c.session_id == bindparam("session"), dialogues.c.agent_session == bindparam("theirs")
+    )
+)
 _new = upsert(dialogues)
 _NOTE = Prepared(
     _new.on_conflict_do_update(index_elements=["session_id", "agent_session"], set_={"last_at": _new.excluded.last_at}),

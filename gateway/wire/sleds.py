@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from gateway.errors import SledAway, SledRefused
 from gateway.wire.server import WireServer
+from gateway.wire.share import Share
 from sled.protocol import (
     MAX_FRAME,
     VERSION,
@@ -27,11 +28,14 @@ from sled.protocol import (
     Call,
     Cool,
     Event,
+    File,
     Frame,
     Hello,
+    Question,
     Said,
     Warm,
     Welcome,
+    Withdrawn,
     decode_from_sled,
     encode,
     version_of,
@@ -102,6 +106,7 @@ class Sleds:
         self._talks: set[asyncio.Task[None]] = set()
         #: Why the sled of a project that tried was not welcome, and the version of the wire that it speaks.
         self._turned_away: dict[int, tuple[str, int]] = {}
+        self._shares: dict[int, Share] = {}
         # Unique over all processes: an answer to an earlier gateway's call must not settle one of ours.
         self._series = secrets.token_hex(6)
         self._numbers = itertools.count(1)
@@ -139,6 +144,7 @@ class Sleds:
 
     async def _drop(self, project_id: int) -> None:
         self._turned_away.pop(project_id, None)
+        self._shares.pop(project_id, None)
         if connected := self._connected.get(project_id):
             await connected.socket.close()
 
@@ -290,15 +296,19 @@ class Sleds:
 
     async def _listen(self, project_id: int, connected: _Connected) -> None:
         assert self._listener is not None
+        share = self._shares.setdefault(project_id, Share())  # not the connection's: it could make a new one each time
         async for message in connected.socket:
             if message.type is WSMsgType.ERROR:
                 raise ConnectionError(str(message.data) or "the connection broke")
             if message.type is not WSMsgType.TEXT:
                 raise BadFrame("a frame is text")
+            await share.take(len(message.data))
             frame = decode_from_sled(message.data)
             if self._connected.get(project_id) is not connected:
                 return  # replaced: the newer connection replays what this one still holds
             if isinstance(frame, Event):
+                if isinstance(frame.body, Question | Withdrawn | File):
+                    share.committed()
                 await self._listener.on_event(project_id, frame)
             elif isinstance(frame, Said):
                 if (calling := connected.calls.get(frame.call)) is not None and calling.said is not None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import select
 
 from gateway.asking import cards
 from gateway.config.settings import host_environment
 from gateway.engine.process import ProcessEngine
 from gateway.events import Events, SledIgnores
 from gateway.intake import router
+from gateway.store import Connection, dialogues, tables
+from gateway.store.tables import sessions
 from gateway.testing import patience
 from gateway.turns import allowance, runs
 from sled.protocol import Body, Finished, Note, Question, Started, TextDelta, Tool, ToolDone, Withdrawn
@@ -123,3 +126,20 @@ async def test_a_reply_that_a_sled_made_long_is_cut(tmp_path: Path, monkeypatch:
     async with house(tmp_path) as made:
         told = await made.ask("help", contains="more characters are not shown")
         assert len(told) < 300
+
+
+async def test_dialogues_over_many_runs_take_so_much_room_and_not_more(
+    asking: Asking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dialogues, "MOST", 5)
+    store = asking.world.store
+    (session,) = await store.read(lambda c: list(c.scalars(select(sessions.c.id))))
+
+    def begin(number: int) -> Callable[[Connection], None]:
+        return lambda c: dialogues.note(c, session, agent="a", agent_session=f"d{number}", title=f"t{number}")
+
+    for number in range(12):
+        await store.write(begin(number))
+        await store.write(begin(7 if number > 7 else number))  # the one that people come back to
+    kept = await store.read(lambda c: list(c.scalars(select(tables.dialogues.c.title))))
+    assert sorted(kept) == ["t10", "t11", "t7", "t8", "t9"]

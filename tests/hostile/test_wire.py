@@ -13,6 +13,7 @@ from aiohttp import web
 
 from gateway.testing import patience
 from gateway.wire import server as server_module
+from gateway.wire import share
 from gateway.wire.server import MAX_CONNECTIONS, WireServer
 
 TOKEN = "wire-token"
@@ -89,3 +90,42 @@ async def test_who_connects_and_says_nothing_is_let_go(wire: Wire, monkeypatch: 
 )
 async def test_a_token_that_is_none_is_a_401(wire: Wire, token: bytes) -> None:
     assert b"401" in await wire.ask(token)
+
+
+async def test_a_flood_waits_on_its_own_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now
+        waited.append(seconds)
+        now += seconds
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    flood = share.Share(lambda: now)
+    for _ in range(10 * int(share.AT_ONCE)):
+        await flood.take(100)
+    assert 9 * share.AT_ONCE / share.A_SECOND < now < 11 * share.AT_ONCE / share.A_SECOND
+    assert len(waited) > share.AT_ONCE / 10, "others had their turn all along"
+    before = now
+    await flood.take(int(share.BYTES * share.A_SECOND))
+    await flood.take(0)
+    assert now - before > 0.9, "what is large counts for more"
+    before, now = now, now + 3600
+    await flood.take(100)
+    assert now == before + 3600, "after a pause it is as welcome as any"
+
+
+async def test_what_is_committed_and_shown_counts_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    asks = share.Share(lambda: now)
+    for _ in range(200):
+        await asks.take(0)
+        asks.committed()
+    assert now > 200 * share.COMMITTED / share.A_SECOND - share.AT_ONCE / share.A_SECOND
