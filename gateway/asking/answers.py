@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from gateway.asking import cards
 from gateway.asking.people import name_of
 from gateway.asking.questions import Answer, Questions
+from gateway.chat import wording
 from gateway.config import Person, Role
 from gateway.delivery import Outbox
 from gateway.errors import UserError
@@ -33,8 +34,13 @@ class Answers:
         mine = [asked for asked in self.questions.open_in(message.conversation_id) if _may(asked, message, role)]
         text = message.text.strip()
         if any(asked.body.kind == "permission" for asked in mine):
-            if text.lower().rstrip(".!") in cards.YES:
+            said = wording.plainly(text)
+            if said in cards.YES:
                 return await self.allow(message, role, None, session=False)
+            if said in wording.SOFT_YES:
+                return await self._allow_softly(message, role)
+            if said in cards.NO_WORDS:
+                return await self.deny(message, role, None, "")
             if (no := cards.NO.fullmatch(text)) is not None:
                 number, why = no["number"], (no["why"] or "").strip()
                 if number and len(self._asked(message, "permission")) < 2:  # "no 3 tests fail": nothing is numbered
@@ -47,6 +53,25 @@ class Answers:
             return await self.answer(message, role, int(one["number"]), one["words"])
         queries = [asked for asked in queries if asked.turn_id is not None or cards.decides(text)]
         return await self._answer(queries[0], message, text) if queries else None
+
+    def names_option(self, message: StoredMessage) -> bool:
+        """Whether a message is, word for word, an option of what is asked in its conversation."""
+        said = message.text.strip().casefold()
+        return any(
+            said == option.label.strip().casefold()
+            for asked in self._asked(message, "query")
+            for query in asked.body.queries
+            for option in query.options
+        )
+
+    async def _allow_softly(self, message: StoredMessage, role: Role) -> str:
+        """Words that are less than agreed ones allow one thing, once, where it is clear which."""
+        asked, *more = self.questions.open_in(message.conversation_id)
+        if more:
+            raise UserError("Several questions are open. Answer one with its number: `allow 1` or `deny 1`.")
+        if asked.own:
+            raise UserError(f"That is too little for this one. Type `allow` or `deny`.\n{cards.summary(asked.body)}")
+        return await self.allow(message, role, None, session=False)
 
     async def pressed(self, message: StoredMessage, role: Role) -> str:
         """Take a press of a card's button."""

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from gateway.chat import wording
 from gateway.chat.text import code, escaped, fenced, inline, quote, seconds, shorten, visible
 from gateway.errors import UserError
 from gateway.store.questions import Asked, Outcome
@@ -15,6 +16,7 @@ from sled.protocol import Query, Question
 
 #: What answers a permission besides the commands, while one is asked; what follows a no is its reason.
 YES = frozenset({"y", "yes", "ok", "okay", "allow"})
+NO_WORDS = frozenset({"n", "no", "nope", "deny"})
 NO = re.compile(r"(?:n|no|nope|deny)(?:\s+(?P<number>\d{1,2}))?(?:[\s,.:;!–-]+(?P<why>.*))?", re.IGNORECASE | re.DOTALL)
 #: Which of several questions is meant.
 ANSWER = re.compile(r"answer\s+(?P<number>\d{1,2})\s+(?P<words>\S.*)", re.IGNORECASE | re.DOTALL)
@@ -136,11 +138,11 @@ def outcome(asked: Asked, result: Outcome, *, by: str = "", word: str = "") -> s
 
 def could_answer(body: Question, text: str) -> bool:
     """Whether words that were not addressed to the bot are certainly an answer: one of those that the card names."""
-    word = text.strip().lower().rstrip(".!")
     if body.kind == "permission":
-        return (
-            word in YES | {"allow session", "deny", "no"} or re.fullmatch(r"(?:allow|deny) \d{1,2}", word) is not None
-        )
+        said = wording.plainly(text)
+        words = YES | wording.SOFT_YES | {"allow session", "deny", "no"}
+        return said in words or re.fullmatch(r"(?:allow|deny) \d{1,2}", said) is not None
+    word = text.strip().lower().rstrip(".!")
     numbers = {str(number) for query in body.queries for number in range(1, len(query.options) + 1)}
     labels = {option.label.strip().lower() for query in body.queries for option in query.options}
     pieces = [piece for piece in re.split(r"[,\s]+", word) if piece]

@@ -59,6 +59,7 @@ class Confirmations:
         Raises:
             UserError: the code is unknown, spent, expired, somebody else's, or the word after it is wrong.
         """
+        code = code.rstrip(".,!?")
         question = self._open.get(code.lower())
         answerer = (ctx.message.sender, ctx.message.conversation_id)
         ours = question is not None and (question.sender, question.conversation_id) == answerer

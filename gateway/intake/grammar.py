@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Generic, Protocol, TypeVar
 
+from gateway.chat import wording
 from gateway.errors import UserError
 
 
@@ -81,6 +82,8 @@ class Parsed(Generic[C]):
 
     command: C
     arguments: Mapping[str, str]
+    #: False: the message says it in other words, or with words around it.
+    exact: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,24 @@ class Verbatim:
     text: str
 
 
+#: A message that begins like this is about a file.
+_PATH = re.compile(r"(?:/|~/|\.{1,2}/)[^\s/]*[/.]|~/|\.{1,2}/|//")
+_ADDRESS = re.compile(r"(?:https?|ssh|git)://\S|git@\S+:\S")
+_DASHES = re.compile(r"(?<!\S)(?:[\u2014\u2013\u2212]+|-[\u2014\u2013\u2212]|--)(?=[A-Za-z])")
+_QUOTES = str.maketrans({"\u201c": '"', "\u201d": '"', "\u2018": "'", "\u2019": "'"})
+#: What other programs call things after a slash, and what we say for it.
+SLASHES = {"clear": "reset", "new": "reset", "cost": "usage", "resume": "sessions", "continue": "sessions"}
+_HOST = "That is set on the gateway's host: `huskies secrets set all api_key`."
+FOREIGN = {
+    "exit": "The agent stays. `stop` ends what it does, `reset` begins a new dialogue.",
+    "quit": "The agent stays. `stop` ends what it does, `reset` begins a new dialogue.",
+    "login": _HOST,
+    "logout": _HOST,
+    "config": "Use `model`, `permissions` and `agent` for that.",
+    "settings": "Use `model`, `permissions` and `agent` for that.",
+    "allowed-tools": "Use `permissions` for that.",
+    "yolo": "Use `permissions allow` for that.",
+}
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}", re.IGNORECASE)
 _AGENT = re.compile(r"(?:claude|scripted|default)$|acp:\S", re.IGNORECASE)
 _VERBATIM = re.compile(r"prompt\s+(\S.*)", re.IGNORECASE | re.DOTALL)
@@ -114,17 +135,28 @@ class Parser(Generic[C]):
         # People begin with the same few hundred words.
         self._could_begin = lru_cache(maxsize=2**13)(self._near_a_first_word)
 
-    def parse(self, text: str, projects: Collection[str]) -> Parsed[C] | NearMiss | Verbatim | None:
+    def parse(
+        self, text: str, projects: Collection[str], agents: Collection[str] = ()
+    ) -> Parsed[C] | NearMiss | Verbatim | None:
         """A command if the whole message is one; a near miss if a corrected one would be; else None: a prompt.
+
+        `agents`: the words that the project's agent knows after a slash.
 
         Raises:
             UserError: it is certainly a command (a leading `/`, an unknown flag), but not a valid one.
         """
+        if _PATH.match(text):
+            return None
         forced = text.startswith("/")
         text = text.removeprefix("/").strip()
         if verbatim := _VERBATIM.fullmatch(text):
             return Verbatim(verbatim[1])
-        text = self._aliases.get(text.lower(), text)
+        if forced:
+            first = text.split(None, 1)[0] if text else ""
+            if first in agents and first.lower() not in self._first_words | FOREIGN.keys() | SLASHES.keys():
+                return None
+            text = _ours(text)
+        typed, text = text, self._plainly(text, projects)
         if len(text) > MAX_COMMAND or (not forced and not self._could_be_command(text)):
             if forced:
                 raise UserError(f"A command has at most {MAX_COMMAND} characters. Type `help` to see them all.")
@@ -133,7 +165,7 @@ class Parser(Generic[C]):
         for grammar, command in self._table:
             arguments = _match(grammar, text, projects, problems)
             if arguments is not None and self._is_command(arguments.get("command")):
-                return Parsed(command, arguments)
+                return Parsed(command, arguments, exact=text.lower() == typed.lower())
         if problems:
             raise UserError(problems[0])
         corrected = self._correct(text, projects)
@@ -145,11 +177,31 @@ class Parser(Generic[C]):
                 "the agent."
             )
         if forced:
-            first = text.lower().split()
-            usages = [command.usage for grammar, command in self._table if first[:1] == [grammar.words[0].lower()]]
+            begun = text.lower().split()[:1]
+            usages = [command.usage for grammar, command in self._table if begun == [grammar.words[0].lower()]]
             hint = f"Type `{usages[0]}`." if usages else "Type `help` to see them all."
             raise UserError(f"There is no command “{text[:60]}”. {hint}")
         return None
+
+    def _plainly(self, text: str, projects: Collection[str]) -> str:
+        """A message as the command that it is without its marks and courtesy, if it is one; else as it is."""
+        text = self._aliases.get(text.lower(), text)
+        said = wording.plainly(text)
+        if said in wording.STOP:
+            return "stop"
+        return said if said != text.lower() and self._is_exact(said, projects) else text
+
+    def _is_exact(self, said: str, projects: Collection[str]) -> bool:
+        """Whether a message without its marks and courtesy is a command, all of whose words are fixed."""
+        if not said or not self._could_be_command(said):
+            return False
+        found = (_match(grammar, said, projects, []) for grammar, _ in self._table if not grammar.rest)
+        fixed = ("project", "number")
+        return any(
+            arguments is not None
+            and all(name in fixed or (said.endswith(value) and "|" in name) for name, value in arguments.items())
+            for arguments in found
+        )
 
     def _is_command(self, words: str | None) -> bool:
         """An argument that names a command names one that exists: "help me" is a prompt."""
@@ -184,9 +236,12 @@ class Parser(Generic[C]):
             words = len(grammar.words)
             if len(tokens) < words:
                 continue
-            fixed = [*grammar.words, *tokens[words:]]
-            typed_words = tokens[:words]
-            if not all(_near(typed, word) for typed, word in zip(typed_words, grammar.words, strict=True)):
+            typed = (token.lower() for token in tokens)
+            pairs = [(one, word.lower()) for one, word in zip(typed, grammar.words, strict=False)]
+            if not all(one == word or (one not in wording.COMMON and _near(one, word)) for one, word in pairs):
+                continue
+            # One or two words are a command that went wrong; more of them are prose, unless one of ours is among them.
+            if len(tokens) > 2 and not any(one == word for one, word in pairs):
                 continue
             fixed = [*grammar.words, *_correct_arguments(grammar, tokens[words:], projects)]
             candidate = " ".join(fixed)
@@ -194,6 +249,14 @@ class Parser(Generic[C]):
             if candidate != text and _match(grammar, candidate, projects, problems) is not None:
                 return candidate
         return None
+
+
+def _ours(text: str) -> str:
+    """What is ours for a word after a slash that other programs have. Raises UserError where that takes other words."""
+    first = text.split(None, 1)[0].lower() if text else ""
+    if (told := FOREIGN.get(first)) is not None:
+        raise UserError(told)
+    return SLASHES.get(text.lower(), text)
 
 
 def _correct_arguments(grammar: Grammar, tokens: list[str], projects: Collection[str]) -> list[str]:
@@ -216,8 +279,10 @@ def _match(grammar: Grammar, text: str, projects: Collection[str], problems: lis
         if grammar.slots[-1].name == "agent" and not _AGENT.match(tail):
             return None  # prose that begins with that word
         return {grammar.slots[-1].name: tail}
+    if grammar.flags:  # phones make a long dash of two short ones, and quotes of their own
+        tail = _DASHES.sub("--", tail)
     try:
-        tokens = shlex.split(tail)
+        tokens = shlex.split(tail.translate(_QUOTES))
     except ValueError:
         return None  # an apostrophe: prose
     if not tokens and any(slot.required for slot in grammar.slots):
@@ -236,7 +301,9 @@ def _take_tokens(
     while tokens:
         token = tokens.pop(0)
         flag, _, given = token.partition("=")
-        if not flag.startswith("--"):
+        if "--git" in grammar.flags and "git" not in arguments and _ADDRESS.match(token):
+            arguments["git"] = token
+        elif not flag.startswith("--"):
             plain.append(token)
         elif flag not in grammar.flags:
             if grammar.flags:
@@ -279,15 +346,14 @@ def _takes(slot: Slot, token: str, projects: Collection[str]) -> bool:
 
 
 def _near(typed: str, word: str) -> bool:
-    """Equal but for one slip (two in a long word): a letter left out, added, changed, or two swapped."""
+    """Equal but for one slip: a letter left out, added, changed, or two swapped."""
     typed, word = typed.lower(), word.lower()
-    slips = 1 if len(word) <= 5 else 2
     if typed == word:
         return True
     # A slip changes at most one letter into another: cheap to see, and it rules out nearly everything.
-    if abs(len(typed) - len(word)) > slips or len(set(typed) ^ set(word)) > 2 * slips:
+    if abs(len(typed) - len(word)) > 1 or len(set(typed) ^ set(word)) > 2:
         return False
-    return _distance(typed, word) <= slips
+    return _distance(typed, word) <= 1
 
 
 def _distance(a: str, b: str) -> int:

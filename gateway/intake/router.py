@@ -27,8 +27,13 @@ from gateway.tasks import Tasks, insist
 
 log = logging.getLogger(__name__)
 
+#: What a message is, as far as its words tell.
+_Read = Parsed[Command] | NearMiss | Verbatim | UserError | None
+
 #: Characters of a command's reply.
 MAX_REPLY = 50_000
+#: What a mention alone, an empty forward and the like get.
+NOTHING_SAID = "I am here. Write what the agent should do, or type `help`."
 #: Of a command that may have run.
 _LOOK = "Check whether it is done; if not, send it again."
 
@@ -86,13 +91,13 @@ class Router:
 
     def _is_plain_prompt(self, message: StoredMessage) -> bool:
         allowed = self._access.role(message.sender) is not Role.NOBODY and not message.problem and not message.presses
-        if self._answers.questions.open_in(message.conversation_id):
+        if self._answers.questions.open_in(message.conversation_id) or not (message.text.strip() or message.files):
             return False
         project = self._projects.by_id(message.project_id) if message.project_id is not None else None
         takes = project is not None and project.desired == "up"
         return allowed and takes and self._parse(message) is None
 
-    def _parse(self, message: StoredMessage) -> Parsed[Command] | NearMiss | Verbatim | UserError | None:
+    def _parse(self, message: StoredMessage) -> _Read:
         try:
             return self._parser.parse(message.text.strip(), self._projects.names())
         except UserError as error:
@@ -148,7 +153,10 @@ class Router:
         if message.presses and not (isinstance(parsed, Parsed) and getattr(parsed.command, "by_tap", False)):
             await self._answer(message, self._answers.pressed)
             return
-        if parsed is None and await self._answer(message, self._answers.take):
+        if not (message.text.strip() or message.files or message.presses):
+            await self._settle(message, Fate.ANSWERED, NOTHING_SAID)
+            return
+        if self._may_answer(message, parsed) and await self._answer(message, self._answers.take):
             return
         if isinstance(parsed, Parsed) and getattr(parsed.command, "for_agent", False):
             await self._hand_on(message, parsed)
@@ -166,6 +174,13 @@ class Router:
             await self._prompt(message, parsed.text)
         else:
             await self._prompt(message)
+
+    def _may_answer(self, message: StoredMessage, parsed: _Read) -> bool:
+        """Whether a message is an answer, if something is asked: one that is no command as it stands."""
+        if isinstance(parsed, Parsed):
+            return not parsed.exact and self._answers.names_option(message)
+        certain = isinstance(parsed, UserError) and message.text.lstrip().startswith("/")
+        return not certain and not isinstance(parsed, Verbatim)
 
     async def _answer(
         self, message: StoredMessage, take: Callable[[StoredMessage, Role], Awaitable[str | None]]

@@ -604,3 +604,46 @@ async def test_a_number_in_a_denial_is_part_of_its_reason_while_one_is_open(aski
     await asking.ask(BASH)
     await asking.take("no 3 tests fail", "m2")
     assert (await asking.decision()).text == "3 tests fail"
+
+
+# --- words that are less than agreed ones ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("said", ["yep", "Sure!", "go ahead, please", "👍", "👍🏽", "👍👍", "OK.", "Yes please!"])
+async def test_a_thumb_allows_once_what_is_asked_alone(asking: Asking, said: str) -> None:
+    await asking.ask(BASH)
+    assert await asking.take(said, "m2") == ""
+    assert (await asking.decision()).allow
+    assert await asking.world.store.read(lambda c: rows.rules_of(c, asking.project)) == []
+
+
+@pytest.mark.parametrize("said", ["Nope!", "no thanks", "Deny."])
+async def test_a_no_in_other_words_denies(asking: Asking, said: str) -> None:
+    await asking.ask(BASH)
+    await asking.take(said, "m2")
+    assert not (await asking.decision()).allow
+
+
+async def test_a_thumb_is_too_little_where_several_things_are_asked(asking: Asking) -> None:
+    await asking.ask(BASH)
+    await asking.ask(msgspec.structs.replace(BASH, id="q9"))
+    with pytest.raises(UserError, match="`allow 1` or `deny 1`"):
+        await asking.take("👍", "m2")
+    assert asking.world.sleds.decisions.empty()
+
+
+async def test_a_thumb_is_too_little_for_a_push(asking: Asking) -> None:
+    (turn,) = await asking.world.store.read(open_turns)
+    ask = asking.world.questions.permission(turn, tool="git push", arguments="{}", rule="git push to x")
+    pushing = asyncio.create_task(ask)
+    await asking.reads("may the agent use git push?")
+    with pytest.raises(UserError, match="too little"):
+        await asking.take("sure", "m2")
+    assert not pushing.done()
+    await asking.take("yes", "m3")
+    assert await asyncio.wait_for(pushing, 5 * patience())
+
+
+async def test_a_thumb_where_nothing_is_asked_is_for_the_agent(asking: Asking) -> None:
+    for number, said in enumerate(("yep", "👍", "sure")):
+        assert await asking.take(said, f"m{number + 2}") is None

@@ -41,6 +41,25 @@ def parse(text: str) -> Parsed[Command] | NearMiss | Verbatim | None:
         ("delete web-shop --purge", "delete", {"project": "web-shop", "purge": "yes"}),
         ("all_status", "projects", {}),
         ("new project ../x", "new project", {"new-name": "../x"}),
+        # Marks, capitals, courtesy and long dashes say nothing.
+        *(
+            (said, "stop", {})
+            for said in ("Stop!", "STOP!!!", "stop.", "Please stop", "stop it please", "Hey, stop that!")
+        ),
+        *(
+            (said, "stop", {})
+            for said in ("stoooop", "stop stop stop", "No, stop!", "Cancel that.", "🛑 stop 🛑", "Abort!")
+        ),
+        *((said, "stop", {}) for said in ("/stop!", "can you stop, please?", "stop now!!")),
+        ("Allow.", "allow", {}),
+        ("allow session, please", "allow", {"session|always": "session"}),
+        ("Status?", "status", {}),
+        ("status web-shop please", "status", {"project": "web-shop"}),
+        ("new project x —git https://example.org/x", "new project", {"new-name": "x", "git": "https://example.org/x"}),
+        ("new project x –stack rust", "new project", {"new-name": "x", "stack": "rust"}),
+        ("new project x https://example.org/x", "new project", {"new-name": "x", "git": "https://example.org/x"}),
+        ("new project x git@example.org:x.git", "new project", {"new-name": "x", "git": "git@example.org:x.git"}),
+        ("/clear", "reset", {}),
     ],
 )
 def test_commands(text: str, usage: str, arguments: dict[str, str]) -> None:
@@ -68,6 +87,15 @@ def test_commands(text: str, usage: str, arguments: dict[str, str]) -> None:
         "what\nstop",
         "help me with the build",
         "stop " + "x" * 100_000,
+        *(
+            "stop using tabs",
+            "Stop the dev server, please.",
+            "please stop worrying about tests",
+            "cancel the booking page",
+        ),
+        *("start", "build", "step", "tasks", "sup", "tests", "mode", "deploy", "restrat the server when you are done"),
+        *("/etc/hosts", "/src/app.py is wrong", "~/notes.md", "./run.sh fails", "../x", "//"),
+        *("new project for the team", "yes", "sure", "thanks"),
     ],
 )
 def test_prompts(text: str) -> None:
@@ -102,6 +130,8 @@ def test_near_misses(text: str, meant: str) -> None:
         ("Delete Foo --purge", "There is no project foo."),
         ("switch nowhere", "There is no project nowhere."),
         ("/frobnicate", "Type `help`"),
+        ("/exit", "`reset` begins a new dialogue"),
+        ("/login", "huskies secrets set"),
         ("/status nothing", "Type `status [project]`"),
     ],
 )
@@ -127,3 +157,10 @@ def test_every_command_has_a_help_page_and_one_usage() -> None:
 def test_parsing_is_fast_enough_for_every_message() -> None:
     """A prompt is read against every command; a long one must not cost more than a short one."""
     assert parse("restart " * 20_000) is None
+
+
+def test_what_the_agent_knows_after_a_slash_goes_to_it() -> None:
+    for text in ("/review", "/review the last commit", "/init"):
+        assert PARSER.parse(text, PROJECTS, {"review", "init", "clear", "status"}) is None
+    for text in ("/clear", "/status"):  # ours
+        assert isinstance(PARSER.parse(text, PROJECTS, {"clear", "status"}), Parsed)
