@@ -51,6 +51,51 @@ def test_a_leading_address_is_taken_off(body: str, rest: str) -> None:
     assert (message.text, message.addressed) == (rest, True)
 
 
+PILL = "https://matrix.to/#/@husky:hs.test"
+
+
+@pytest.mark.parametrize(
+    ("body", "formatted", "rest"),
+    [
+        # Element X, iOS and Android: Markdown in the body.
+        (f"[@husky]({PILL}) status", f'<a href="{PILL}">@husky</a> status', "status"),
+        (f"[@Husky Bot (v2)]({PILL}): status", "", "status"),
+        (f"[@husky]({PILL})", "", ""),
+        (f"[husky](<{PILL}>) status", "", "status"),
+        ("[@husky](https://matrix.to/#/%40husky%3Ahs.test) status", "", "status"),
+        ("[@husky](matrix:u/husky:hs.test) status", "", "status"),
+        (f"status [@husky]({PILL})", "", "status"),
+        (f"status, [@husky]({PILL})!", "", "status!"),
+        (f"please [@husky]({PILL}) have a look", "", "please @husky have a look"),
+        # Element, SchildiChat, Cinny, FluffyChat: HTML beside a name.
+        ("Hansi: status", f'<a href="{PILL}">Hansi</a>: status', "status"),
+        ("Hansi: the dog: status", f"<p><a href='{PILL}'>Hansi: the dog</a>: status</p>", "status"),
+        ("status Hansi", f'status <a href="{PILL}">Hansi</a>', "status"),
+        ("a & b: status", '<a data-x="y" href="https://matrix.to/#/%40husky%3ahs.test">a &amp; b</a>: x', "status"),
+        # Old Android.
+        ("huskies (@husky:hs.test): status", "", "status"),
+        ("@husky:hs.test: status", f'<a href="{PILL}">huskies</a>: status', "status"),
+        # Several, and at both ends.
+        ("@huskies huskies: status @huskies", "", "status"),
+        ("stop @husky:hs.test", "", "stop"),
+    ],
+)
+def test_each_clients_mention_is_one(body: str, formatted: str, rest: str) -> None:
+    more = {"format": "org.matrix.custom.html", "formatted_body": formatted} if formatted else {}
+    message = heard(text(body, **more))
+    assert (message.text, message.addressed) == (rest, True)
+
+
+def test_a_mention_of_somebody_else_is_none() -> None:
+    other = "https://matrix.to/#/@bob:hs.test"
+    message = heard(text(f"[@bob]({other}) status", formatted_body=f'<a href="{other}">@bob</a> status'))
+    assert (message.text, message.addressed) == (f"[@bob]({other}) status", False)
+    message = heard(text("I love huskies"))
+    assert (message.text, message.addressed) == ("I love huskies", False), "at its end a name may be a word"
+    message = heard(text("I love huskies", **{"m.mentions": {"user_ids": ["@husky:hs.test"]}}))
+    assert (message.text, message.addressed) == ("I love", True)
+
+
 @pytest.mark.parametrize(
     "body",
     [

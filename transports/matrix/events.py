@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import unquote
 
 from gateway.chat import Conversation, Incoming, Message, Withdrawal
 from transports.matrix import media, taps
@@ -20,6 +22,14 @@ NO_SUCH_KIND = "I can't read this kind of message. Please send text."
 
 _TEXTS = ("m.text", "m.emote")
 _FILES = ("m.image", "m.file", "m.audio", "m.video")
+#: Links as mentions are written: in HTML, and by some clients in Markdown.
+_HTML_PILL = re.compile(
+    r"<a\b[^>]{0,200}?\bhref=[\"']([^\"'<>]{1,500})[\"'][^>]{0,200}>([^<]{1,200})</a>", re.IGNORECASE
+)
+_MARKDOWN_PILL = re.compile(r"\[([^\[\]\n]{1,200})\]\(<?((?:https?://matrix\.to/#/|matrix:u/)[^()\s<>]{1,400})>?\)")
+_PERSON = re.compile(r"(?:https?://)?(?:www\.)?matrix\.to/#/((?:@|%40)[^/\s]+)|matrix:u/([^/\s]+)", re.IGNORECASE)
+#: Characters of HTML in which mentions are looked for.
+_MOST_HTML = 100_000
 _QUOTE = re.compile(r"> (?:\* )?<@[^>\n]+>[^\n]*(?:\n>[^\n]*)*\n\n?")
 
 
@@ -39,13 +49,28 @@ class Me:
     user_id: str
     names: tuple[str, ...]
 
-    def unaddressed(self, text: str) -> tuple[str, bool]:
-        """`text` without a leading "huskies:", "@huskies" or user id, and whether it had one."""
+    def unaddressed(self, content: Mapping[str, Any], text: str) -> tuple[str, bool]:
+        """A message's text without what names the bot at its beginning or end, and whether anything names it.
+
+        Clients write a mention as a link (in HTML, some in Markdown), as a name with or without `@`, or as the user id.
+        """
+        shown = _pills(content, self.user_id)
+        links = [link for link in _MARKDOWN_PILL.finditer(text) if _target(link[2]) == self.user_id]
+        for link in reversed(links):
+            text = text[: link.start()] + link[1] + text[link.end() :]
+        shown += [link[1] for link in links]
         localpart = self.user_id[1:].partition(":")[0]
-        names = sorted({self.user_id, *self.names, localpart} - {""}, key=len, reverse=True)
-        either = "|".join(re.escape(name) for name in names)
-        found = re.match(rf"\s*@?(?:{either})(?:[:,]+(?=\s|$)|(?=\s|$))\s*", text, re.IGNORECASE)
-        return (text[found.end() :], True) if found else (text, False)
+        plain = {name.removeprefix("@") for name in (self.user_id, *self.names, localpart, *shown)} - {""}
+        either = "|".join(re.escape(name) for name in sorted(plain, key=len, reverse=True))
+        one = rf"@?(?:{either})(?: \({re.escape(self.user_id)}\))?"
+        named = bool(shown) or _mentions(content, self.user_id) or self.user_id in text
+        if begins := re.match(rf"(?:\s*{one}(?:[:,]+(?=\s|$)|(?=\s|$)))+\s*", text, re.IGNORECASE):
+            text, named = text[begins.end() :], True
+        # At its end a name alone may be a word of the sentence.
+        at = "@?" if named else "@"
+        if ends := re.search(rf"[\s,]+{at}(?:{either})([.!?\s]*)$", text, re.IGNORECASE):
+            text, named = text[: ends.start()] + ends[1].strip(), True
+        return text, named
 
 
 def mapping(value: object) -> Mapping[str, Any]:
@@ -140,8 +165,8 @@ def _from_message(event: Mapping[str, Any], place: Place, me: Me, ours: Callable
     quote = _QUOTE.match(body) if answered else None
     if quote:
         body = body[quote.end() :]
-    text, named = me.unaddressed(body)
-    addressed = named or _mentions(content, me.user_id) or me.user_id in body or bool(answered and ours(answered))
+    text, named = me.unaddressed(content, body)
+    addressed = named or bool(answered and ours(answered))
     return _message(event, place, text=text, addressed=addressed, edits=edits)
 
 
@@ -153,9 +178,9 @@ def _from_file(
         return _message(event, place, text="", problem=NO_FILES)
     # A body beside a file's name is its caption; otherwise it is the name.
     body = content.get("body") if content.get("filename") not in (None, content.get("body")) else ""
-    text, named = me.unaddressed(body if isinstance(body, str) else "")
+    text, named = me.unaddressed(content, body if isinstance(body, str) else "")
     answered = replied_to(event)
-    addressed = named or _mentions(content, me.user_id) or bool(answered and ours(answered))
+    addressed = named or bool(answered and ours(answered))
     return replace(_message(event, place, text=text, addressed=addressed), files=(file,))
 
 
@@ -179,6 +204,24 @@ def _message(
         edits=edits,
         problem=problem,
     )
+
+
+def _pills(content: Mapping[str, Any], user_id: str) -> list[str]:
+    """How a message's HTML shows the links to somebody."""
+    formatted = content.get("formatted_body")
+    if not isinstance(formatted, str) or len(formatted) > _MOST_HTML:
+        return []
+    links = _HTML_PILL.finditer(formatted)
+    return [html.unescape(link[2]).strip() for link in links if _target(html.unescape(link[1])) == user_id]
+
+
+def _target(address: str) -> str:
+    """Whom a link means, if it is one to a person."""
+    found = _PERSON.match(address)
+    if found is None:
+        return ""
+    person = unquote(found[1] or found[2]).partition("?")[0]
+    return person if person.startswith("@") else f"@{person}"
 
 
 def _mentions(content: Mapping[str, Any], user_id: str) -> bool:

@@ -39,8 +39,10 @@ def _shown(token: str, name: Callable[[str], str]) -> str:
         kind = what[1:].partition("^")[0]
         return label or (f"@{kind}" if kind in ("here", "channel", "everyone") else what[1:])
     bare = what.removeprefix("mailto:").removeprefix("tel:")
-    if not label or label in (what, bare) or what.endswith(f"://{label}"):
+    if not label or label in (what, bare):
         return bare
+    if what.endswith((f"://{label}", f"://{label}/")):  # Slack made a link of what was typed, a file's name, say
+        return label
     return f"{label} ({bare})"
 
 
