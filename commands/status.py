@@ -51,6 +51,8 @@ class Status:
         place = dispatcher.place(SessionKey(project.id, ctx.message.conversation_id))
         if place is not None:
             lines.append(f"- this conversation is number {place + 1} in line")
+        if ctx.role is Role.OPERATOR:
+            lines += [f"- {count} waiting for {there}: {why}" for there, why, count in await services.outbox.held()]
         if undelivered:
             lines.append(f"- {undelivered} replies in this conversation may not have been delivered")
         return "\n".join(lines)

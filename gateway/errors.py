@@ -13,7 +13,7 @@ The tree::
     │   ├── TransportDown      not reachable or rate limited now; worth another try
     │   ├── DeliveryRefused    the platform will never take this message
     │   │   └── TooLong        but it may take it in smaller parts
-    │   ├── DeliveryHeld       the platform takes it once its person has written again
+    │   ├── DeliveryHeld       the platform takes it once something about the room has changed
     │   ├── OutcomeUnknown     the platform may or may not have taken it
     │   └── TransportRefused   the account or its token cannot be used: a person must act
     ├── EngineError            the engine that runs sleds
@@ -92,7 +92,7 @@ class TooLong(DeliveryRefused):
 
 
 class DeliveryHeld(TransportError):
-    """It cannot be sent before the person writes again."""
+    """It cannot be sent before the person writes again."""  # or what else has to happen: people read it
 
 
 class OutcomeUnknown(TransportError):

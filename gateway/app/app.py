@@ -15,7 +15,7 @@ from aiohttp import web
 from gateway.app.inspection import inspect
 from gateway.asking import Questions
 from gateway.chat import Transport
-from gateway.chat.finding import Finding
+from gateway.chat.finding import Finding, hint
 from gateway.config import Credentials, Secrets, Settings
 from gateway.config.secrets import ALL
 from gateway.config.state_dir import cli_socket
@@ -135,7 +135,11 @@ class App:
     async def checks(self) -> list[Finding]:
         """What the platforms say now."""
         found, exposed = await asyncio.gather(inspect(self.settings, self.life), self.projects.exposed())
-        return [*found, *exposed]
+        held = [
+            hint(conversation.transport, f"{waiting} messages wait for {conversation}: {why}")
+            for conversation, why, waiting in await self.outbox.held()
+        ]
+        return [*found, *exposed, *held]
 
     # --- start -------------------------------------------------------------------------------------------------------
 

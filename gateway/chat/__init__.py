@@ -1,4 +1,4 @@
-"""All that a transport may import: the nouns of a chat, and documents, text and findings."""
+"""All that a transport may import: the nouns of a chat, and documents, text, wording and findings."""
 
 from gateway.chat.nouns import (
     Attachment,
@@ -26,5 +26,5 @@ from gateway.chat.transport import (
 __all__ = [
     "Attachment", "Capabilities", "Conversation", "Deliveries", "Fate", "Incoming", "Message", "MessageRef", "Move",
     "Noted", "Outcome", "OutgoingFile", "Receiver", "Reply", "Transport", "Withdrawal", "WithoutFiles",
-    "document", "finding", "guide", "markdown", "table", "text",
+    "document", "finding", "guide", "markdown", "table", "text", "wording",
 ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 
 from gateway.chat import (
@@ -25,6 +26,8 @@ from gateway.store import Connection, Store, messages
 from gateway.store import outbox as rows
 from gateway.store.conversations import Destination
 
+#: Seconds until a room that took nothing is tried again, whatever happens there; the most.
+HELD_S = (10.0, 300.0)
 #: For a transport that is no longer configured: replies are kept, in parts that any platform takes.
 _OFF = Capabilities(max_text=1500, edits=False, edit_interval_s=0.0, idempotent=False, marks=False)
 
@@ -37,6 +40,10 @@ class Outbox:
         self._transports = transports
         self._workers: dict[Conversation, Worker] = {}
         self._marks: set[asyncio.Task[None]] = set()
+        #: Final marks, each shown once what was said of it has gone out.
+        self._final: defaultdict[Conversation, list[tuple[MessageRef, Fate]]] = defaultdict(list)
+        #: Conversations that take nothing now: how often they were tried, and when again.
+        self._held: dict[Conversation, tuple[int, asyncio.TimerHandle]] = {}
         self._paces: dict[tuple[str, str], Pace] = {}
         #: Where conversations went whose room became another one since this process began.
         self._moved: dict[Conversation, Conversation] = {}
@@ -144,13 +151,34 @@ class Outbox:
             self._worker(conversation).show(row_id, text)
 
     def mark(self, refs: Sequence[MessageRef], fate: Fate) -> None:
-        """Show a fate on people's messages, where the platform can; in the background."""
+        """Show a fate on people's messages, where the platform can; in the background.
+
+        A final one only once the conversation's replies are out: what nobody could read is not done.
+        """
         for ref in refs:
             transport = self._transports.get(ref.conversation.transport)
-            if transport is not None and transport.capabilities.marks and not self._closing:
-                task = asyncio.create_task(transport.mark(ref, fate))
-                self._marks.add(task)
-                task.add_done_callback(self._marks.discard)
+            if transport is None or not transport.capabilities.marks or self._closing:
+                continue
+            if fate.final:
+                self._final[self._now(ref.conversation)].append((ref, fate))
+                self.wake(ref.conversation)
+            else:
+                self._mark(transport, ref, fate)
+
+    def written_in(self, conversation: Conversation) -> None:
+        """Something happened in a room: what it did not take, it may take now."""
+        room = (conversation.transport, conversation.room)
+        for held in [held for held in self._held if (held.transport, held.room) == room]:
+            self.wake(held)
+
+    async def held(self) -> list[tuple[Conversation, str, int]]:
+        """The conversations that take nothing now: why, and how many messages wait for them."""
+        return await self._store.read(rows.held)
+
+    def _mark(self, transport: Transport, ref: MessageRef, fate: Fate) -> None:
+        task = asyncio.create_task(transport.mark(ref, fate))
+        self._marks.add(task)
+        task.add_done_callback(self._marks.discard)
 
     async def heard(self, conversation: Conversation) -> float:
         """When a person last wrote there; 0 if that is not known."""
@@ -190,6 +218,8 @@ class Outbox:
     async def close(self) -> None:
         """Stop sending; what is unsent stays committed."""
         self._closing = True
+        for _, timer in self._held.values():
+            timer.cancel()
         tasks = [*(worker.task for worker in self._workers.values()), *self._marks]
         for task in tasks:
             task.cancel()
@@ -200,18 +230,42 @@ class Outbox:
         return _OFF if transport is None else transport.capabilities
 
     def _worker(self, conversation: Conversation) -> Worker:
-        while conversation in self._moved:
-            conversation = self._moved[conversation]
+        conversation = self._now(conversation)
         worker = self._workers.get(conversation)
         if worker is None:
             transport = self._transports[conversation.transport]
             scope = (transport.name, conversation.room if transport.capabilities.scope == "room" else "")
             pace = self._paces.setdefault(scope, Pace())
-            worker = self._workers[conversation] = Worker(self._store, transport, conversation, pace, self._done)
+            worker = self._workers[conversation] = Worker(
+                self._store, transport, conversation, pace, wake=self.wake, through=self._through, done=self._done
+            )
         return worker
+
+    def _now(self, conversation: Conversation) -> Conversation:
+        """The conversation that it has become."""
+        while conversation in self._moved:
+            conversation = self._moved[conversation]
+        return conversation
+
+    def _through(self, worker: Worker) -> None:
+        """All that was there is sent, or will never be."""
+        tried = self._held.pop(worker.conversation, None)
+        if tried is not None:
+            tried[1].cancel()
+        for ref, fate in self._final.pop(worker.conversation, []):
+            lost = worker.failed and fate is Fate.ANSWERED
+            self._mark(self._transports[ref.conversation.transport], ref, Fate.FAILED if lost else fate)
+        worker.failed = False
 
     def _done(self, worker: Worker) -> None:
         self.sent += worker.sent
+        if worker.held and not self._closing:
+            tries, timer = self._held.get(worker.conversation, (0, None))
+            if timer is not None:
+                timer.cancel()
+            pause = min(HELD_S[0] * 2**tries, HELD_S[1])
+            again = asyncio.get_running_loop().call_later(pause, self.wake, worker.conversation)
+            self._held[worker.conversation] = (tries + 1, again)
         if self._workers.get(worker.conversation) is worker:
             del self._workers[worker.conversation]
         if not self._workers:

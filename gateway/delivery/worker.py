@@ -30,7 +30,7 @@ from gateway.errors import (
     TransportError,
     TransportRefused,
 )
-from gateway.store import Connection, Store, messages
+from gateway.store import Connection, Store, conversations, messages
 from gateway.store import outbox as rows
 from gateway.store.outbox import Outgoing, decode_choices
 
@@ -97,12 +97,17 @@ class Worker:
         transport: Transport,
         conversation: Conversation,
         pace: Pace,
+        *,
+        wake: Callable[[Conversation], None],
+        through: Callable[[Worker], None],
         done: Callable[[Worker], None],
     ) -> None:
         self._store = store
         self._transport = transport
         self.conversation = conversation
         self._pace = pace
+        self._wake = wake
+        self._through = through
         self._done = done
         self._news = asyncio.Event()
         self._live: dict[int, str] = {}
@@ -111,7 +116,14 @@ class Worker:
         self._failures = 0
         self._held = False
         self.sent = 0
+        #: The last row was refused for good.
+        self.failed = False
         self.task = asyncio.create_task(self._run())
+
+    @property
+    def held(self) -> bool:
+        """Whether the room takes nothing now."""
+        return self._held
 
     def wake(self) -> None:
         self._news.set()
@@ -130,6 +142,8 @@ class Worker:
                     row = await self._store.read(self._next)
                     while row is not None and not self._held:
                         row = await self._deliver(row)
+                    if not self._held:
+                        self._through(self)
                     await self._edit_live()
                 except StateError:
                     # Nothing is lost: the row is as it was. Try again when the disk may have recovered.
@@ -164,10 +178,8 @@ class Worker:
         except OutcomeUnknown as error:
             log.warning("%s may have taken message %s: %s", self._transport.name, row.id, error)
             return await self._doubted(row, str(error))
-        except DeliveryHeld as error:  # until somebody writes there; then we are woken
-            self._held = True
-            why = str(error)
-            await self._store.write(lambda c: rows.hold(c, row.id, why))
+        except DeliveryHeld as error:
+            await self._wait_for_room(row, str(error))
             return None
         except StateError:
             raise
@@ -266,12 +278,21 @@ class Worker:
     async def _refused(self, row: Outgoing, why: str) -> Outgoing | None:
         """A row will never arrive; of a file people are told that, and where it is. What comes next."""
         most = self._transport.capabilities.max_text
+        self.failed = True
 
         def unit(connection: Connection) -> Outgoing | None:
             fail(connection, row, why, most)
             return self._next(connection)
 
         return await self._store.write(unit)
+
+    async def _wait_for_room(self, row: Outgoing, why: str) -> None:
+        """A row is held until the room has changed; then we are woken."""
+        self._held = True
+        if (row.held, row.error) != (True, why):
+            log.warning("%s takes nothing now: %s", self.conversation, why)
+            if (elsewhere := await self._store.write(lambda c: _hold(c, row, why))) is not None:
+                self._wake(elsewhere)
 
     async def _cut(self, row: Outgoing, parts: Sequence[str]) -> Outgoing | None:
         """A row goes out in parts; the first of them."""
@@ -304,6 +325,21 @@ class Worker:
             return self._next(connection)
 
         return await self._store.write(unit)
+
+
+def _hold(connection: Connection, row: Outgoing, why: str) -> Conversation | None:
+    """A row waits; whoever asked in a room that takes nothing is told where they write to the bot alone, once."""
+    rows.hold(connection, row.id, why)
+    here = conversations.by_id(connection, row.conversation_id)
+    asked = rows.asked_by(connection, row.id)
+    if row.held or here.direct or asked is None:
+        return None
+    there = conversations.direct_with(connection, row.conversation.transport, asked[0])
+    if there is None:
+        return None
+    told = f"My answer to {quote(asked[1])} waits for {row.conversation}: {why}. It goes out once that has changed."
+    rows.add(connection, there.id, [told])
+    return there.conversation
 
 
 def _smaller(row: Outgoing) -> list[str]:

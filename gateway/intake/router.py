@@ -57,6 +57,7 @@ class Router:
     def route(self, message: StoredMessage) -> None:
         """Take a committed message. Returns at once."""
         self._fates.changed([message], Fate.RECEIVED)
+        self._outbox.written_in(message.conversation)
         room = (message.conversation.transport, message.conversation.room)
         waiting = self._rooms.get(room)
         if waiting is not None:

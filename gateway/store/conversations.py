@@ -10,7 +10,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from gateway.chat import Conversation
 from gateway.store.prepared import Prepared
-from gateway.store.tables import conversations, cursors
+from gateway.store.tables import conversations, cursors, messages
 
 
 class Destination(NamedTuple):
@@ -67,6 +67,18 @@ def by_id(connection: Connection, conversation_id: int) -> StoredConversation:
     row = connection.execute(select(conversations).where(conversations.c.id == conversation_id)).one()
     own = _Row(row.id, row.direct, row.ambient, row.project_id)
     return _stored(connection, Conversation(row.transport, row.room, row.thread), own)
+
+
+def direct_with(connection: Connection, transport: str, sender: str) -> StoredConversation | None:
+    """Where somebody last wrote to the bot alone."""
+    newest: int | None = connection.scalar(
+        select(messages.c.conversation_id)
+        .join_from(messages, conversations, messages.c.conversation_id == conversations.c.id)
+        .where(messages.c.transport == transport, messages.c.sender == sender, conversations.c.direct)
+        .order_by(messages.c.id.desc())
+        .limit(1)
+    )
+    return None if newest is None else by_id(connection, newest)
 
 
 def in_room(connection: Connection, conversation: Conversation) -> list[int]:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Select, bindparam, func, insert, select, text
 from gateway import clock
 from gateway.chat import Conversation
 from gateway.store.prepared import Prepared
-from gateway.store.tables import conversations, outbox
+from gateway.store.tables import conversations, messages, outbox
 
 # Spelled out as in the partial indexes: with bound parameters SQLite could not use these.
 _UNSENT = text("outbox.state IN ('pending', 'sending')")
@@ -47,7 +47,8 @@ class Outgoing:
     state: State
     external_id: str
     created_at: float
-    held: bool  # until a person wrote there
+    held: bool  # until something about the room has changed
+    error: str
     place: float  # among the ids of others
 
     @property
@@ -191,6 +192,33 @@ def hold(connection: Connection, row_id: int, error: str) -> None:
     connection.execute(update(outbox).where(outbox.c.id == row_id).values(**values))
 
 
+def asked_by(connection: Connection, row_id: int) -> tuple[str, str] | None:
+    """Who wrote what a row answers, and what that was."""
+    row = connection.execute(select(outbox.c.message_id, outbox.c.turn_id).where(outbox.c.id == row_id)).one()
+    theirs = messages.c.id == row.message_id if row.message_id else messages.c.turn_id == row.turn_id
+    found = connection.execute(
+        select(messages.c.sender, messages.c.text).where(theirs).order_by(messages.c.id).limit(1)
+    ).one_or_none()
+    return None if found is None else (found.sender, found.text)
+
+
+def held(connection: Connection) -> list[tuple[Conversation, str, int]]:
+    """The conversations that take nothing now: why, and how much waits for them."""
+    first = func.min(outbox.c.id)
+    found = connection.execute(
+        select(outbox.c.conversation_id, first.label("first"))
+        .where(_UNSENT, outbox.c.held)
+        .group_by(outbox.c.conversation_id)
+    ).all()
+    told = []
+    for row in found:
+        oldest = by_id(connection, row.first)
+        waits = select(func.count()).select_from(outbox).where(outbox.c.conversation_id == row.conversation_id, _UNSENT)
+        if oldest is not None:
+            told.append((oldest.conversation, oldest.error, connection.scalar(waits) or 0))
+    return told
+
+
 def texts_for(connection: Connection, message_id: int, turn_id: int | None) -> list[str]:
     """The replies to a message, in order: its own, and those of the turn that took it."""
     matches = outbox.c.message_id == message_id
@@ -249,6 +277,7 @@ def _outgoing(row: Any) -> Outgoing:
         external_id=row.external_id,
         created_at=row.created_at,
         held=bool(row.held),
+        error=row.error,
         place=row.id if row.place is None else row.place,
     )
 

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from gateway.chat import Conversation, Fate, MessageRef, Noted, Outcome, OutgoingFile, Reply
-from gateway.errors import DeliveryRefused, OutcomeUnknown, TransportDown, TransportRefused
+from gateway.errors import DeliveryHeld, DeliveryRefused, TransportDown, TransportRefused
 from gateway.store import Store
 from gateway.testing import patience
 from tests.support.emulate_grounds import EmulatedSlack, EmulatedWhatsApp
@@ -122,15 +122,15 @@ async def test_slack_another_process_finds_what_the_one_before_posted(slack: Emu
     assert slack.visible() == ["once"]
 
 
-async def test_slack_what_it_refuses_for_good_is_told(slack: EmulatedSlack) -> None:
+async def test_slack_what_depends_on_the_room_is_held_and_the_rest_refused(slack: EmulatedSlack) -> None:
     private = (await slack.space.acts(ANAS, "conversations.create", name="secret", is_private="true"))["channel"]["id"]
-    with pytest.raises(DeliveryRefused, match="invite the bot"):
+    with pytest.raises(DeliveryHeld, match="invite the bot"):
         await slack.transport.send(Conversation("slack", private), Reply("hello"), "key")
-    with pytest.raises(DeliveryRefused, match="channel_not_found"):
+    with pytest.raises(DeliveryHeld, match="channel_not_found"):
         await slack.transport.send(Conversation("slack", "C0NOWHERE"), Reply("hello"), "key")
     ref = await slack.transport.send(Conversation("slack", slack.space.group), Reply("hello"), "key")
     await slack.space.acts(ANAS, "conversations.archive", channel=slack.space.group)
-    with pytest.raises(DeliveryRefused, match="archived"):
+    with pytest.raises(DeliveryHeld, match="archived"):
         await slack.transport.send(Conversation("slack", slack.space.group), Reply("hello"), "other key")
     with pytest.raises(DeliveryRefused, match="message_not_found"):
         await slack.transport.edit(replace(ref, external_id=f"{slack.space.group}:1.1"), Reply("hello"), "key/1")
@@ -252,8 +252,13 @@ async def test_whatsapp_what_it_refuses_for_good_is_told(whatsapp: EmulatedWhats
 
 
 async def test_whatsapp_a_post_whose_answer_was_lost_is_not_repeated(whatsapp: EmulatedWhatsApp) -> None:
-    """Twilio took it, as it shows here; and there is no way to ask."""
+    """Twilio took it, as it shows here, and as its list tells."""
+    posted = whatsapp.transport._made().outgoing.posted  # type: ignore[attr-defined]
     whatsapp.account.front.lost.add("/Messages.json")
-    with pytest.raises(OutcomeUnknown):
-        await whatsapp.transport.send(whatsapp.conversation, Reply("once"), "key")
+    with pytest.raises(TransportDown, match="perhaps sent"):
+        await whatsapp.transport.send(whatsapp.conversation, Reply("once"), "huskies-1-0")
+    posted._doubts = dict.fromkeys(posted._doubts, float("-inf"))
+    await whatsapp.transport.send(whatsapp.conversation, Reply("once"), "huskies-1-0")
     assert whatsapp.visible() == ["once"]
+    await whatsapp.transport.send(whatsapp.conversation, Reply("once"), "huskies-2-0")
+    assert whatsapp.visible() == ["once", "once"]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 import pytest
+from nio import RoomPutStateResponse
 
 from gateway.chat import Conversation, Reply
-from gateway.errors import DeliveryRefused, TransportDown, TransportRefused
+from gateway.errors import DeliveryHeld, TransportDown, TransportRefused
+from gateway.testing import patience
 from tests.support.matrix_proxy import How, Proxy
-from tests.support.matrix_user import body_is
+from tests.support.matrix_user import MatrixUser, body_is
 from transports.matrix import client as matrix_client
 
 if TYPE_CHECKING:
@@ -154,10 +157,30 @@ async def test_what_is_no_homeserver_is_said_so(world: World) -> None:
     assert "transports.matrix.homeserver" in str(error)
 
 
-async def test_a_refused_message_is_not_tried_again(world: World) -> None:
+async def test_what_a_room_does_not_let_the_bot_say_is_held(world: World) -> None:
     ana, bot = await world.user(), await world.bot()
     room = await world.room(ana, bot)
     await bot.send(room, "here", "key")
+    await mute(ana, room, 50)
+    with pytest.raises(DeliveryHeld, match="may not write"):
+        await bot.transport.send(Conversation("matrix", room), Reply("muted"), "key 2")
+    await mute(ana, room, 0)
+    await bot.send(room, "muted", "key 2")
     await ana.client.room_kick(room, bot.user_id)
-    with pytest.raises(DeliveryRefused):
-        await bot.transport.send(Conversation("matrix", room), Reply("gone"), "key 2")
+    with pytest.raises(DeliveryHeld, match="invite it again"):
+        await bot.transport.send(Conversation("matrix", room), Reply("gone"), "key 3")
+    await ana.invite(room, bot.user_id)
+    async with asyncio.timeout(20 * patience()):  # nothing tells when the bot knows the room again
+        while True:
+            with contextlib.suppress(DeliveryHeld, TransportDown):
+                await bot.transport.send(Conversation("matrix", room), Reply("gone"), "key 3")
+                break
+            await asyncio.sleep(0.1)
+    await ana.sees(body_is("gone"), room=room)
+
+
+async def mute(ana: MatrixUser, room: str, needed: int) -> None:
+    """Let only people with so much power write."""
+    levels = await ana.client.room_get_state_event(room, "m.room.power_levels")
+    content = {**levels.content, "events_default": needed}
+    assert isinstance(await ana.client.room_put_state(room, "m.room.power_levels", content), RoomPutStateResponse)

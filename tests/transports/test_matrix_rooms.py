@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.chat import Conversation, Fate, MessageRef, Move, Reply
-from gateway.errors import DeliveryRefused
+from gateway.errors import DeliveryHeld
 from gateway.testing import patience
 from tests.support.matrix_user import body_is, edits, reacts
 
@@ -207,7 +207,7 @@ async def test_strangers_cannot_bring_the_bot_into_a_room(world: World) -> None:
     await eve.sees_member(bad, bot.user_id, "leave")
     good = await ana.create_room(invite=[bot.user_id])
     await ana.sees_member(good, bot.user_id)
-    with pytest.raises(DeliveryRefused):
+    with pytest.raises(DeliveryHeld):
         await bot.transport.send(Conversation("matrix", bad), Reply("hello"), "key")
 
 

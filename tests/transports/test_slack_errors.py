@@ -15,7 +15,15 @@ from slack_sdk import errors as slack_errors
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_slack_response import AsyncSlackResponse
 
-from gateway.errors import DeliveryRefused, HuskiesError, StateError, TransportDown, TransportError, TransportRefused
+from gateway.errors import (
+    DeliveryHeld,
+    DeliveryRefused,
+    HuskiesError,
+    StateError,
+    TransportDown,
+    TransportError,
+    TransportRefused,
+)
 from transports.slack import errors
 
 
@@ -83,7 +91,7 @@ def answer(error: str, status: int = 200, headers: dict[str, str] | None = None,
         (answer("ratelimited"), errors.Undone),
         (answer("internal_error", 500), TransportDown),
         (answer("service_unavailable", 503), TransportDown),
-        (answer("channel_not_found"), DeliveryRefused),
+        (answer("channel_not_found"), DeliveryHeld),
         (answer("something_new"), DeliveryRefused),
         (refusal("no JSON", Mock(spec=["status"], status=502)), TransportDown),
         (refusal("no JSON", {}), TransportDown),

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from gateway.chat import Attachment, Conversation, Fate, MessageRef, OutgoingFile, Reply
-from gateway.errors import DeliveryRefused, TooLong, TransportDown, TransportRefused
+from gateway.errors import DeliveryHeld, DeliveryRefused, TooLong, TransportDown, TransportRefused
 from tests.support.slack_bot import SlackBot
 from tests.support.slack_server import BOT, SlackServer, buttons, limited, refusing, shown
 from transports.slack.api import Api
@@ -142,9 +142,9 @@ async def test_rate_limits_are_passed_on(bot: SlackBot) -> None:
 @pytest.mark.parametrize(
     ("error", "expected", "told"),
     [
-        ("not_in_channel", DeliveryRefused, "/invite"),
+        ("not_in_channel", DeliveryHeld, "/invite"),
         ("msg_too_long", TooLong, "msg_too_long"),
-        ("is_archived", DeliveryRefused, "archived"),
+        ("is_archived", DeliveryHeld, "archived"),
         ("internal_error", TransportDown, "internal_error"),
         ("missing_scope", TransportRefused, "chat:write"),
     ],

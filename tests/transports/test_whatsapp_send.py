@@ -73,7 +73,15 @@ def test_importing_the_transport_does_not_import_the_sdk() -> None:
 
 # --- errors ----------------------------------------------------------------------------------------------------------
 
-MEANINGS = (TransportDown, TooLong, DeliveryRefused, DeliveryHeld, OutcomeUnknown, TransportRefused)
+MEANINGS = (
+    TransportDown,
+    TooLong,
+    DeliveryRefused,
+    DeliveryHeld,
+    errors.WindowClosed,
+    OutcomeUnknown,
+    TransportRefused,
+)
 
 
 def test_every_answer_has_a_meaning() -> None:
@@ -94,7 +102,8 @@ def test_every_answer_has_a_meaning() -> None:
         (401, 20003, TransportRefused),
         (400, 63007, TransportRefused),
         (403, 20005, TransportRefused),
-        (400, 63016, DeliveryHeld),
+        (400, 63016, errors.WindowClosed),
+        (400, 21610, DeliveryHeld),
         (400, 21211, DeliveryRefused),
         (400, 21617, TooLong),
         (404, 20404, DeliveryRefused),

@@ -31,7 +31,7 @@ _ACCOUNT = frozenset({"M_USER_DEACTIVATED", "M_USER_LOCKED", "M_USER_SUSPENDED"}
 #: The server itself asks us to try later.
 _LATER = frozenset({"M_LIMIT_EXCEEDED", "M_RESOURCE_LIMIT_EXCEEDED"})
 #: Will fail again in the same way, whatever the HTTP status.
-_NEVER = frozenset({"M_FORBIDDEN", "M_BAD_JSON", "M_NOT_JSON", "M_INVALID_PARAM", "M_NOT_FOUND"})
+_NEVER = frozenset({"M_BAD_JSON", "M_NOT_JSON", "M_INVALID_PARAM", "M_NOT_FOUND"})
 
 #: The file with the keys cannot be used.
 STORE_ERRORS = (OSError, sqlite3.Error, peewee.PeeweeException)
@@ -58,6 +58,10 @@ class TokenRefused(TransportRefused):
     """The homeserver does not know this access token (any more)."""
 
 
+class Forbidden(DeliveryRefused):
+    """The homeserver does not let this account do that, as things are."""
+
+
 class KeysLost(TransportRefused):
     """The keys of this device are gone, while the homeserver still has the device."""
 
@@ -75,6 +79,8 @@ def from_response(response: ErrorResponse) -> TransportError:
         return TransportDown(said, retry_after_s=_retry_after_s(response))
     if status == 413 or code == "M_TOO_LARGE":
         return TooLong(said)
+    if code == "M_FORBIDDEN":
+        return Forbidden(said)
     if code in _NEVER:
         return DeliveryRefused(said)
     # A proxy in front of a stopped homeserver answers 4xx and 5xx without an error code.

@@ -9,10 +9,11 @@ from urllib.parse import quote
 from weakref import WeakValueDictionary
 
 from gateway.chat import Attachment, Conversation, MessageRef, OutgoingFile, Reply
-from gateway.errors import DeliveryRefused, TransportDown
+from gateway.errors import DeliveryHeld, DeliveryRefused, TransportDown
 from transports.matrix import content, media, render
 from transports.matrix.budget import Budget
 from transports.matrix.client import Client
+from transports.matrix.errors import Forbidden
 from transports.matrix.keys import Keys
 
 _MESSAGE = "m.room.message"
@@ -83,7 +84,10 @@ class Outgoing:
     async def _put(self, room_id: str, kind: str, body: dict[str, Any], transaction: str) -> str:
         """Send one event and return its id."""
         async with self._queues.setdefault(room_id, asyncio.Lock()):
-            room = await self._room(room_id)
+            try:
+                room = await self._room(room_id)
+            except Forbidden as error:
+                raise DeliveryHeld(f"the bot is not in the room: invite it again ({error})") from error
             # Reactions are never encrypted in Matrix.
             if room.encrypted and kind == _MESSAGE:
                 if self._keys is None:
@@ -93,6 +97,10 @@ class Outgoing:
             path = f"/_matrix/client/v3/rooms/{quote(room_id, safe='')}/send/{kind}/{transaction}"
             try:
                 answer = await self._client.api("PUT", path, body)
+            except Forbidden as error:
+                raise DeliveryHeld(
+                    f"the bot may not write in the room: let it, or invite it again ({error})"
+                ) from error
             except TransportDown as error:
                 if error.retry_after_s is not None:
                     self._budget.limited(error.retry_after_s)

@@ -11,7 +11,15 @@ from typing import Any
 import aiohttp
 from slack_sdk import errors as slack_errors
 
-from gateway.errors import DeliveryRefused, HuskiesError, TooLong, TransportDown, TransportError, TransportRefused
+from gateway.errors import (
+    DeliveryHeld,
+    DeliveryRefused,
+    HuskiesError,
+    TooLong,
+    TransportDown,
+    TransportError,
+    TransportRefused,
+)
 
 log = logging.getLogger(__name__)
 
@@ -47,11 +55,14 @@ _LATER = frozenset(
     }
 )
 _BLOCKS = frozenset({"invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long"})
+#: What depends on the room: it may change, and then the message goes out.
 _HINTS = {
     "not_in_channel": "invite the bot into the channel: /invite @<bot>",
     "channel_not_found": "the bot is not in that conversation: /invite @<bot>",
-    "is_archived": "the channel is archived",
+    "is_archived": "the channel is archived: unarchive it",
     "restricted_action": "the workspace's settings do not let the bot write there",
+    "restricted_action_read_only_channel": "the channel is read-only: let the bot write there",
+    "restricted_action_thread_only_channel": "the channel takes replies in threads only",
 }
 
 
@@ -81,6 +92,8 @@ def from_answer(data: Mapping[str, Any], status: int, headers: Mapping[str, str]
         return TransportDown(f"Slack cannot answer now ({code or status})")
     hint = _HINTS.get(code)
     told = f"Slack said {code}{f': {hint}' if hint else ''}"
+    if code in _HINTS:
+        return DeliveryHeld(told)
     if code == "msg_too_long":
         return TooLong(told)
     return BlocksRefused(told) if code in _BLOCKS else DeliveryRefused(told)

@@ -6,13 +6,14 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 from gateway.chat import Conversation, MessageRef, OutgoingFile, Reply
 from gateway.errors import DeliveryRefused, TransportDown, TransportRefused
 from transports.slack import blocks
 from transports.slack.api import Api
-from transports.slack.errors import BlocksRefused, Undone
+from transports.slack.errors import BlocksRefused, Undone, code_of
 from transports.slack.events import Me, mapping, string
 from transports.slack.files import upload
 from transports.slack.memory import Memory
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 #: Seconds back in time in which a post is looked for: the outbox gives up after a day.
 _BACK_S = 25 * 3600.0
 _PAGE, _PAGES = 200, 5
+#: What Slack says of a thread whose first message was deleted, or that takes no replies.
+_NO_THREAD = frozenset({"thread_not_found", "cannot_reply_to_message", "restricted_action_non_threadable_channel"})
 #: Bytes of a file.
 _MOST_FILE = 100 * 2**20
 #: Bytes of a text without blocks: of a new message, and of an edited one.
@@ -97,10 +100,19 @@ class Outgoing:
                 raise
 
     async def _post(self, conversation: Conversation, key: str, content: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return await self._post_in(conversation.room, conversation.thread, key, content)
+        except DeliveryRefused as error:
+            if not conversation.thread or code_of(error) not in _NO_THREAD:
+                raise
+            log.info("slack: %s is gone; the answer goes to its channel", conversation)
+            return await self._post_in(conversation.room, "", key, content)
+
+    async def _post_in(self, channel: str, thread: str, key: str, content: dict[str, Any]) -> dict[str, Any]:
         data, _ = await self._api.call(
             self._api.client.chat_postMessage(
-                channel=conversation.room,
-                thread_ts=conversation.thread or None,
+                channel=channel,
+                thread_ts=thread or None,
                 metadata=blocks.metadata(key),
                 link_names=False,
                 # No link of an agent's is fetched without anybody asking.
@@ -153,8 +165,10 @@ class Outgoing:
             except TransportRefused:
                 raise
             except DeliveryRefused as error:
-                if "thread_not_found" in str(error):
-                    return  # its head was deleted: Slack takes the post all the same, or says why not
+                if conversation.thread and code_of(error) in _NO_THREAD:  # then its channel has the answer
+                    async for message in self._newest(replace(conversation, thread="")):
+                        yield message
+                    return
                 raise
             listed = data.get("messages")
             for message in listed if isinstance(listed, list) else []:

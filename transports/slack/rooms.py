@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from gateway.errors import DeliveryRefused, TransportError
+from gateway.errors import DeliveryHeld, DeliveryRefused, TransportError
 from transports.slack.api import Api
 from transports.slack.events import mapping
 
@@ -34,7 +34,7 @@ class Rooms:
         try:
             async with asyncio.timeout(_WITHIN_S):
                 data, _ = await self._api.call(self._api.client.conversations_info(channel=channel))
-        except DeliveryRefused:
+        except (DeliveryRefused, DeliveryHeld):
             return False
         except (TransportError, TimeoutError) as error:
             log.info("slack: could not find out whether the bot is in %s: %s", channel, error)

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 #: The person's last message is more than 24 hours old.
 WINDOW = 63016
+#: They wrote STOP to Twilio.
+_OPTED_OUT = 21610
 #: The body has more than 1,600 characters.
 _TOO_LONG = 21617
 #: Not taken because of a limit, so another try is safe.
@@ -37,6 +39,10 @@ _BEFORE = (
 )
 
 
+class WindowClosed(DeliveryHeld):
+    """It cannot be sent before the person writes again."""
+
+
 def from_answer(status: int, code: int, said: str, *, retry_after_s: float | None, posted: bool) -> TransportError:
     """The error that an answer other than success means. The caller raises it.
 
@@ -49,9 +55,11 @@ def from_answer(status: int, code: int, said: str, *, retry_after_s: float | Non
     """
     told = f"Twilio said: {status} {code or ''} {said[:200]}".strip()
     if code == WINDOW:
-        return DeliveryHeld()
+        return WindowClosed()
     if status == 429 or code in _LATER:
         return TransportDown(told, retry_after_s=retry_after_s)
+    if code == _OPTED_OUT:
+        return DeliveryHeld("the person opted out of your messages: they have to write START")
     if code == _TOO_LONG:
         return TooLong(told)
     if status == 401 or code in _ACCOUNT:

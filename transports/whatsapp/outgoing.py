@@ -10,10 +10,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 from gateway.chat import Attachment, Conversation, MessageRef, OutgoingFile, Reply
-from gateway.errors import DeliveryHeld, DeliveryRefused, OutcomeUnknown, StateError, TransportDown, TransportRefused
+from gateway.errors import DeliveryRefused, OutcomeUnknown, StateError, TransportDown, TransportRefused
 from transports.whatsapp import render
 from transports.whatsapp.api import Api
 from transports.whatsapp.config import MAX_TEXT, NAME, WhatsAppConfig
+from transports.whatsapp.errors import WindowClosed
 from transports.whatsapp.media import Shelf
 from transports.whatsapp.posted import Matches, Posted
 from transports.whatsapp.webhook import STATUS_PATH
@@ -91,7 +92,7 @@ class Outgoing:
         except OutcomeUnknown as error:  # the next try looks for it first
             self.posted.doubt(key)
             raise TransportDown(f"perhaps sent: {error}", retry_after_s=self._config.calm_s) from error
-        except DeliveryHeld:
+        except WindowClosed:
             try:
                 await self.close_window(conversation)
             except StateError as error:

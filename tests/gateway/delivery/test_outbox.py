@@ -11,15 +11,18 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from gateway.chat import Conversation, MessageRef, OutgoingFile, Reply
+from gateway.chat import Conversation, Fate, MessageRef, OutgoingFile, Reply
+from gateway.delivery import outbox as outbox_module
 from gateway.delivery import worker as worker_module
-from gateway.errors import DeliveryRefused, OutcomeUnknown, TransportDown
+from gateway.errors import DeliveryHeld, DeliveryRefused, OutcomeUnknown, TransportDown
 from gateway.store import Connection, conversations
 from gateway.store import outbox as rows
 from gateway.store.conversations import Destination
+from gateway.store.messages import StoredMessage
 from gateway.store.tables import outbox
 from gateway.testing import FakeTransport, patience
 from tests.conftest import World, close_world, make_world
+from tests.support.processes import until
 
 ROOM = Conversation("fake", "room")
 
@@ -351,3 +354,76 @@ async def test_the_paces_of_rooms_that_are_quiet_are_forgotten(world: World) -> 
         await live(world, f"room{number}")
     assert await world.outbox.drain(5)
     assert world.outbox._paces == {}
+
+
+# --- a room that takes nothing now -----------------------------------------------------------------------------------
+
+
+async def test_what_a_room_does_not_take_waits_and_goes_out_when_something_happens_there(world: World) -> None:
+    here = await room_id(world)
+    for text in ("first", "second"):
+        world.transport.faults = [DeliveryHeld("invite the bot again")]
+        await world.outbox.say(Destination(ROOM, here), text)
+        assert await world.outbox.drain(5)
+    assert world.transport.texts == []
+    assert await world.outbox.held() == [(ROOM, "invite the bot again", 2)]
+    world.outbox.written_in(replace(ROOM, room="another"))
+    assert world.outbox._workers == {}
+    world.outbox.written_in(replace(ROOM, thread="t1"))
+    assert await world.transport.until(lambda texts: len(texts) == 2) == ["first", "second"]
+    assert await world.outbox.drain(5)
+    assert await world.outbox.held() == []
+    assert world.outbox._held == {}
+
+
+async def test_it_is_tried_again_by_itself(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox_module, "HELD_S", (0.01, 0.02))
+    here = await room_id(world)
+    world.transport.faults = [DeliveryHeld("muted"), DeliveryHeld("muted"), DeliveryHeld("muted")]
+    await world.outbox.say(Destination(ROOM, here), "in the end")
+    await world.transport.until(lambda texts: texts == ["in the end"])
+
+
+async def test_the_final_mark_follows_the_reply(world: World) -> None:
+    stored = await accepted(world, "do it", "m1")
+    world.transport.faults = [DeliveryHeld("muted")]
+    await reply_to(world, stored, "done")
+    world.fates.changed([stored], Fate.ANSWERED)
+    assert await world.outbox.drain(5)
+    assert world.transport.marks == [], "nobody could read it"
+    world.outbox.written_in(ROOM)
+    await world.transport.until(lambda texts: "done" in texts)
+    await until(lambda: world.transport.marks == [("m1", Fate.ANSWERED)])
+
+
+async def test_a_reply_that_is_refused_for_good_is_marked_as_failed(world: World) -> None:
+    stored = await accepted(world, "do it", "m1")
+    world.transport.faults = [DeliveryRefused("too odd")]
+    await reply_to(world, stored, "done")
+    world.fates.changed([stored], Fate.ANSWERED)
+    await until(lambda: world.transport.marks == [("m1", Fate.FAILED)])
+
+
+async def test_whoever_asked_in_such_a_room_is_told_where_they_write_alone(world: World) -> None:
+    alone = world.transport.message("hi", "m0", room="alone")
+    group = replace(world.transport.message("do it", "m1", room="group"), direct=False, addressed=True)
+    await world.inbox.accept("fake", [alone, group], None)
+    stored = world.accepted[-1]
+    world.transport.faults = [DeliveryHeld("the bot is muted")]
+    await reply_to(world, stored, "done")
+    told = await world.transport.until(lambda texts: bool(texts))
+    assert told == ["My answer to “do it” waits for fake:group: the bot is muted. It goes out once that has changed."]
+    world.transport.faults = [DeliveryHeld("the bot is muted")]
+    world.outbox.written_in(stored.conversation)
+    assert await world.outbox.drain(5)
+    assert len(world.transport.texts) == 1, "it is said once"
+
+
+async def accepted(world: World, text: str, external_id: str) -> StoredMessage:
+    await world.inbox.accept("fake", [world.transport.message(text, external_id)], None)
+    return world.accepted[-1]
+
+
+async def reply_to(world: World, message: StoredMessage, text: str) -> None:
+    await world.store.write(lambda c: world.outbox.reply(c, message, text))
+    world.outbox.wake(message.conversation)

@@ -256,9 +256,8 @@ async def test_in_the_end_everything_is_settled(
     await sequence.play()
     world = sequence.world
     async with asyncio.timeout(20 * patience()):
-        while await sequence.settle() or world.dispatcher.load[0]:
+        while await sequence.settle() or world.dispatcher.projects_with_work():
             await asyncio.sleep(0.01)
-    assert world.dispatcher.projects_with_work() == set()
     assert [asked for asked in await world.store.read(question_rows.all_open) if asked.turn_id] == []
     assert world.questions.waits._clocks == {}
     assert not any(world.questions._decided.values())
