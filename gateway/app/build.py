@@ -220,6 +220,7 @@ def make_limits(settings: Settings) -> Limits:
         silence_s=agent.silence_timeout_s,
         turn_s=agent.turn_limit_s,
         warm_s=agent.warm_s,
+        told_after_s=dispatcher.told_after_s,
     )
 
 

@@ -56,6 +56,13 @@ def card(asked: Asked, *, who: str, several_open: bool, attached: bool = False) 
     return f"{told}\n_{who} can answer within {within}._"
 
 
+def reminder(asked: Asked, now: float) -> str:
+    """What is said at half the time of a card."""
+    left, number = seconds(max(0.0, asked.deadline - now)), f" {asked.number}"
+    how = f"`allow{number}` or `deny{number}`" if asked.body.kind == "permission" else f"`answer{number} …`"
+    return f"⏰ {summary(asked.body)}\nThat is still asked: {how}, within {left}."
+
+
 def choices(asked: Asked) -> tuple[str, ...]:
     """What can be tapped instead of typed; each is understood as if it were typed, whatever else is asked."""
     body = asked.body

@@ -7,10 +7,11 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from gateway import clock
 from gateway.asking import cards
 from gateway.chat import Conversation, OutgoingFile
 from gateway.delivery import Outbox
-from gateway.store import Connection
+from gateway.store import Connection, conversations
 from gateway.store import questions as rows
 from gateway.store.outbox import encode_choices
 from gateway.store.questions import Asked
@@ -71,9 +72,17 @@ class Posting:
             turn_id=asked.turn_id,
             kind="question",
             choices=encode_choices(cards.choices(asked)),
+            notifies=True,
         )
         rows.set_card(connection, asked.id, ids[-1])
         return True
+
+    def remind(self, connection: Connection, asked: Asked) -> None:
+        """Say once more that something is asked, to whoever may answer it by name where others read it."""
+        here = conversations.by_id(connection, asked.conversation_id)
+        mentions = () if here.direct or not asked.requester else (asked.requester.partition(":")[2],)
+        text = cards.reminder(asked, clock.now())
+        self.outbox.add(connection, asked.destination, text, kind="question", notifies=True, mentions=mentions)
 
     def show(self, connection: Connection, asked: Asked, text: str) -> None:
         """The card turns into its outcome; where nothing can be edited, that is a message of its own."""

@@ -24,6 +24,7 @@ from gateway.chat.text import inline, visible
 from gateway.clock import Alarm
 from gateway.config import Person
 from gateway.delivery import Outbox
+from gateway.errors import StateError
 from gateway.store import Connection, Store, messages
 from gateway.store import questions as rows
 from gateway.store.messages import StoredMessage
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 AFTER_RESTART_S = 60.0
 #: Questions of one turn that may be open at once.
 MAX_OPEN = 20
+#: Seconds that a question must be open for, in all, for people to be reminded of it at half that time.
+REMIND_FROM_S = 120.0
 #: Why nobody is asked a question, for the agent.
 _UNASKED = {
     "length": f"it is too long to be shown to a person (at most {MAX_CARD} characters); do it in smaller parts",
@@ -53,6 +56,7 @@ class _Open:
     asked: Asked
     who: str
     timer: Alarm | None = None
+    reminder: Alarm | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,13 +350,18 @@ class Questions:
     async def shut(self) -> None:
         """Forget everything in memory; deadlines are stored."""
         for waiting in self._open.values():
-            if waiting.timer is not None:
-                waiting.timer.cancel()
+            for alarm in (waiting.timer, waiting.reminder):
+                if alarm is not None:
+                    alarm.cancel()
         await self._tasks.close()
 
     def _wait(self, asked: Asked, who: str) -> None:
         waiting = self._open[asked.id] = _Open(asked, who)
         self._set_timer(waiting)
+        half = asked.asked_at + (asked.deadline - asked.asked_at) / 2
+        # After a restart it may have been said; and nobody is reminded of what they were asked a minute ago.
+        if asked.deadline - asked.asked_at >= REMIND_FROM_S and half > clock.now():
+            waiting.reminder = Alarm(half, lambda: self._tasks.start(self._remind(waiting)))
         if asked.turn_id is not None:
             self.waits.begin(asked.turn_id, asked.asked_at)
 
@@ -360,6 +369,15 @@ class Questions:
         if waiting.timer is not None:
             waiting.timer.cancel()
         waiting.timer = Alarm(waiting.asked.deadline, lambda: self._expire(waiting))
+
+    async def _remind(self, waiting: _Open) -> None:
+        asked = waiting.asked
+        try:
+            if asked.id in self._open:
+                await self.store.write(lambda c: self.posting.remind(c, asked))
+                self.outbox.wake(asked.conversation)
+        except StateError as error:  # then nobody is reminded
+            log.error("a reminder: %s", error)
 
     def _expire(self, waiting: _Open) -> None:
         self._tasks.start(self._settle_in_the_end(waiting))
@@ -375,8 +393,9 @@ class Questions:
         waiting = self._open.pop(question_id, None)
         if waiting is None:
             return
-        if waiting.timer is not None:
-            waiting.timer.cancel()
+        for alarm in (waiting.timer, waiting.reminder):
+            if alarm is not None:
+                alarm.cancel()
         if waiting.asked.turn_id is not None:
             self.waits.end(waiting.asked.turn_id)
 

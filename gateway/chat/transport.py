@@ -21,13 +21,16 @@ class Reply:
     """Text for a conversation, in Markdown. It already fits the transport's `max_text`.
 
     `live` text will be replaced soon: a transport that has a better place for such text may use it. `choices` are
-    words that may be offered as buttons; the text names them too.
+    words that may be offered as buttons; the text names them too. `notifies`: it is news that people wait for, and
+    should ring; `mentions`: accounts that it calls by name, where others read it, too.
     """
 
     text: str
     reply_to: str | None = None
     live: bool = False
     choices: tuple[str, ...] = ()
+    notifies: bool = False
+    mentions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

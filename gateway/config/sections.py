@@ -145,6 +145,7 @@ class DispatcherSection(Section):
     mode: Literal["collect", "steer", "interrupt"] = "collect"
     runs_per_project: int = Field(1, ge=1)
     max_runs: int = Field(8, ge=1)
+    told_after_s: float = Field(20.0, ge=0)
 
 
 class AccessSection(Section):

@@ -62,6 +62,8 @@ class Outbox:
         replaces: int | None = None,
         kind: rows.Kind = "reply",
         choices: str = "",
+        notifies: bool = False,
+        mentions: Sequence[str] = (),
     ) -> list[int]:
         """Within a unit: store `text`, cut to what the platform takes. Call `wake` after the commit."""
         return rows.add(
@@ -74,6 +76,8 @@ class Outbox:
             replaces=replaces,
             kind=kind,
             choices=choices,
+            notifies=notifies,
+            mentions=mentions,
         )
 
     def reply(
@@ -85,6 +89,8 @@ class Outbox:
         turn_id: int | None = None,
         replaces: int | None = None,
         choices: str = "",
+        notifies: bool = False,
+        mentions: Sequence[str] = (),
     ) -> None:
         """Within a unit: store the reply to a message. Call `wake` after the commit."""
         self.add(
@@ -96,6 +102,8 @@ class Outbox:
             turn_id=turn_id,
             replaces=replaces,
             choices=choices,
+            notifies=notifies,
+            mentions=mentions,
         )
 
     def add_file(

@@ -202,7 +202,14 @@ class Worker:
 
     async def _hand_over(self, row: Outgoing) -> MessageRef:
         choices = decode_choices(row.choices)
-        reply = Reply(row.text, row.reply_to or None, live=row.kind == "progress", choices=choices)
+        reply = Reply(
+            row.text,
+            row.reply_to or None,
+            live=row.kind == "progress",
+            choices=choices,
+            notifies=row.notifies,
+            mentions=row.mentions,
+        )
         if row.file:
             told = json.loads(row.file)
             file = OutgoingFile(Path(told["path"]), told["name"], told["mime"], told["size"])

@@ -188,6 +188,16 @@ def begin_command(connection: Connection, message_id: int) -> bool:
     return result.rowcount == 1
 
 
+def came_after(connection: Connection, turn_id: int) -> bool:
+    """Whether anybody wrote in a turn's conversation after it had taken its last message."""
+    last = select(func.max(messages.c.id)).where(messages.c.turn_id == turn_id).scalar_subquery()
+    where = select(messages.c.conversation_id).where(messages.c.turn_id == turn_id).limit(1).scalar_subquery()
+    later = select(messages.c.id).where(
+        messages.c.conversation_id == where, messages.c.id > last, messages.c.presses == ""
+    )
+    return connection.scalar(later.limit(1)) is not None
+
+
 def of_turn(connection: Connection, turn_id: int) -> list[StoredMessage]:
     """The batch of a turn, oldest first."""
     return [_message(row) for row in _OF_TURN.all(connection, {"turn": turn_id})]

@@ -50,6 +50,8 @@ class Outgoing:
     held: bool  # until something about the room has changed
     error: str
     place: float  # among the ids of others
+    notifies: bool
+    mentions: tuple[str, ...]
 
     @property
     def key(self) -> str:
@@ -69,8 +71,13 @@ def add(
     kind: Kind = "reply",
     choices: str = "",
     file: str = "",
+    notifies: bool = False,
+    mentions: Sequence[str] = (),
 ) -> list[int]:
-    """Store what shall be sent; the first part takes the place of row `replaces`, the last offers the `choices`."""
+    """Store what shall be sent; the first part takes the place of row `replaces`, the last offers the `choices`.
+
+    `notifies`: it is to reach people at once; `mentions`: these accounts by name. Both are the first part's.
+    """
     ids: list[int] = []
     for number, part in enumerate(parts):
         first = number == 0
@@ -84,6 +91,8 @@ def add(
             "file": file,
             "reply_to": reply_to if first else "",
             "replaces": replaces if first else None,
+            "notifies": notifies and first,
+            "mentions": " ".join(mentions) if first else "",
             "state": "pending",
             "created_at": clock.now(),
         }
@@ -96,7 +105,8 @@ def add(
 def cut(connection: Connection, row: Outgoing, parts: Sequence[str]) -> None:
     """A row becomes several, in its place: itself the last, which has its choices, and which others know by its id."""
     *earlier, last = parts
-    first = {"replaces": row.replaces, "reply_to": row.reply_to}
+    first: dict[str, Any] = {"replaces": row.replaces, "reply_to": row.reply_to, "notifies": row.notifies}
+    first["mentions"] = " ".join(row.mentions)
     same = select(outbox.c.message_id, outbox.c.turn_id, outbox.c.kind).where(outbox.c.id == row.id)
     known = connection.execute(same).one()._asdict()
     before = connection.scalar(_BEFORE, {"conversation": row.conversation_id, "place": row.place})
@@ -106,7 +116,7 @@ def cut(connection: Connection, row: Outgoing, parts: Sequence[str]) -> None:
         values = {"conversation_id": row.conversation_id, "text": part, "state": "pending", "place": place, **known}
         connection.execute(insert(outbox).values(**values, created_at=clock.now(), **first))
         first = {}
-    emptied = {"replaces": None, "reply_to": ""}
+    emptied: dict[str, Any] = {"replaces": None, "reply_to": "", "notifies": False, "mentions": ""}
     connection.execute(update(outbox).where(outbox.c.id == row.id).values(text=last, state="pending", **emptied))
 
 
@@ -279,6 +289,8 @@ def _outgoing(row: Any) -> Outgoing:
         held=bool(row.held),
         error=row.error,
         place=row.id if row.place is None else row.place,
+        notifies=bool(row.notifies),
+        mentions=tuple(row.mentions.split()),
     )
 
 
@@ -286,7 +298,7 @@ def _outgoing(row: Any) -> Outgoing:
 _ADD = Prepared(
     insert(outbox).returning(outbox.c.id),
     *("conversation_id", "message_id", "turn_id", "kind", "text", "choices", "file", "reply_to", "replaces", "state"),
-    "created_at",
+    *("created_at", "notifies", "mentions"),
 )
 _NEXT = Prepared(
     _select()

@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 #: The newest migration; a database that names one we do not know is refused.
-SCHEMA = "0009"
+SCHEMA = "0010"
 
 metadata = MetaData(
     naming_convention={
@@ -256,6 +256,9 @@ outbox = Table(
     Column("held", Boolean, nullable=False, server_default="0"),
     #: Where it stands among the ids of others, if not at its own.
     Column("place", Float),
+    #: It is to reach people at once; and whom by name: accounts, with spaces between.
+    Column("notifies", Boolean, nullable=False, server_default="0"),
+    Column("mentions", String, nullable=False, server_default=""),
     Index("ix_outbox_pending", "conversation_id", "id", sqlite_where=text("state IN ('pending', 'sending')")),
     Index("ix_outbox_undelivered", "conversation_id", sqlite_where=text("state IN ('failed', 'unknown')")),
     Index("ix_outbox_message_id", "message_id"),

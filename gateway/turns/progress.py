@@ -37,6 +37,7 @@ class Live:
         self._began = time.monotonic()
         self._text = ""
         self._tools: list[str] = []
+        self._used = 0
         self._note = ""
         self._held = False
         self._told = ""
@@ -106,6 +107,7 @@ class Live:
                 self._note = "❓ Waiting for an answer." if isinstance(body, Question) else ""
             case Tool(name=name, detail=detail):
                 self._note = ""
+                self._used += 1
                 self._tools = [*self._tools[-_KEPT_TOOLS + 1 :], shorten(f"{name} {detail}", 120)]
                 self._text = ""
             case ToolDone(failed=True) if self._tools:
@@ -136,6 +138,11 @@ class Live:
             "the end of a live message",
         )
         self._outbox.wake(self._to.conversation)
+
+    def summary(self, took_s: float, *, well: bool) -> str:
+        """What is left of the message where the answer stands below it."""
+        tools = f", {self._used} tool{'s' if self._used > 1 else ''}" if self._used else ""
+        return f"{'✔' if well else '✖'} {seconds(took_s)}{tools}"
 
     def render(self) -> str:
         """The message as it is now."""

@@ -28,6 +28,7 @@ class Limits:
     silence_s: float = 420.0
     turn_s: float = 3600.0
     warm_s: float = 600.0
+    told_after_s: float = 20.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from gateway.config import Person
 from gateway.delivery import Fates, Outbox
 from gateway.errors import StateError
 from gateway.events import SledIgnores
-from gateway.store import Connection, Store, dialogues, messages, turns
+from gateway.store import Connection, Store, conversations, dialogues, messages, turns
 from gateway.store.messages import StoredMessage
 from gateway.store.turns import SessionKey, Turn
 from gateway.tasks import Tasks, insist
@@ -301,12 +301,32 @@ class Runs:
                 if end.agent_session:
                     turns.set_agent_session(connection, turn.key, turn.session, end.agent_session)
                 if not told_already:
-                    self._outbox.reply(connection, turn.batch[0], text, turn_id=turn.id, replaces=replaces)
+                    self._answer(connection, running, text, replaces, fate)
                 if file is not None:
                     self._outbox.add_file(connection, turn.batch[0].destination, file, "", turn_id=turn.id)
             return cost or 0.0, tuple(messages.of_turn(connection, turn.id))
 
         return await insist(lambda: self._store.write(unit), f"the end of turn {turn.id}")
+
+    def _answer(self, connection: Connection, running: Running, text: str, replaces: int | None, fate: Fate) -> None:
+        """Within a unit: the answer, in place of the live message; or below it, so that phones ring.
+
+        No platform rings for an edit. A turn that took long, or during which people went on writing, is told of in a
+        new message, and the live one is left as one line.
+        """
+        turn, first = running.turn, running.turn.batch[0]
+        took = clock.since(turn.started_at)
+        is_news = took > self._limits.told_after_s or messages.came_after(connection, turn.id)
+        if replaces is None or not is_news:
+            notifies = took > self._limits.told_after_s
+            self._outbox.reply(connection, first, text, turn_id=turn.id, replaces=replaces, notifies=notifies)
+            return
+        here = conversations.by_id(connection, first.conversation_id)
+        asked = dict.fromkeys(message.sender.partition(":")[2] for message in turn.batch)
+        mentions = () if here.direct else tuple(asked)
+        self._outbox.reply(connection, first, text, turn_id=turn.id, notifies=True, mentions=mentions)
+        left = running.live.summary(took, well=fate is Fate.ANSWERED)
+        self._outbox.add(connection, first.destination, left, kind="progress", replaces=replaces)
 
     async def _park(self, running: Running, end: Finished, parking: Parking) -> None:
         """The provider does not serve us: the turn stays open, and continues in another run."""

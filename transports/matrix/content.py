@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from transports.matrix import render
@@ -19,9 +20,22 @@ def transaction(kind: str, room_id: str, key: str) -> str:
     return "hk" + hashlib.sha256("\0".join((kind, room_id, key)).encode()).hexdigest()[:40]
 
 
-def message(text: str, *, thread: str = "", reply_to: str | None = None) -> dict[str, Any]:
-    """A message of ours. The HTML twin is left out where the event would not hold both."""
-    return related(_text(text, _ROOM), thread=thread, reply_to=reply_to)
+def message(
+    text: str,
+    *,
+    thread: str = "",
+    reply_to: str | None = None,
+    notifies: bool = False,
+    mentions: Sequence[str] = (),
+) -> dict[str, Any]:
+    """A message of ours. The HTML twin is left out where the event would not hold both.
+
+    A notice never rings: `.m.rule.suppress_notices` comes before mentions. What is to ring is a text.
+    """
+    made = _text(text, _ROOM) | ({"msgtype": "m.text"} if notifies else {})
+    if mentions:
+        made["m.mentions"] = {"user_ids": list(mentions)}
+    return related(made, thread=thread, reply_to=reply_to)
 
 
 def related(content: dict[str, Any], *, thread: str = "", reply_to: str | None = None) -> dict[str, Any]:

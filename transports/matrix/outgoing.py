@@ -32,7 +32,13 @@ class Outgoing:
     async def send(self, conversation: Conversation, reply: Reply, key: str) -> MessageRef:
         """Post a message. Raises as `Transport.send`."""
         _afford(self._budget.pause_s())
-        body = content.message(reply.text, thread=conversation.thread, reply_to=reply.reply_to)
+        body = content.message(
+            reply.text,
+            thread=conversation.thread,
+            reply_to=reply.reply_to,
+            notifies=reply.notifies,
+            mentions=reply.mentions,
+        )
         event_id = await self._put(
             conversation.room, _MESSAGE, body, content.transaction("send", conversation.room, key)
         )

@@ -14,12 +14,16 @@ _KIND = "huskies"
 _STYLES = {"allow": "primary", "deny": "danger"}
 
 
-def content(text: str, choices: Sequence[str] = ()) -> dict[str, Any]:
-    """The part of a post, or of an update, that people see."""
+def content(text: str, choices: Sequence[str] = (), mentions: Sequence[str] = ()) -> dict[str, Any]:
+    """The part of a post, or of an update, that people see. `mentions`: who is called by name above it."""
     blocks = [_section(number, piece, goes_on) for number, (piece, goes_on) in enumerate(render.pieces(text))]
     if choices:
         blocks.append({"type": "actions", "block_id": "choices", "elements": [_button(word) for word in choices[:25]]})
-    return {"text": render.summary(text), "blocks": blocks}
+    if not mentions:
+        return {"text": render.summary(text), "blocks": blocks}
+    called = " ".join(f"<@{account}>" for account in mentions)
+    above = {"type": "context", "block_id": "called", "elements": [{"type": "mrkdwn", "text": called}]}
+    return {"text": f"{called} {render.summary(text)}", "blocks": [above, *blocks]}
 
 
 def bare(text: str, most: int) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class Outgoing:
             return known
         try:
             try:
-                data = await self._post(conversation, key, blocks.content(reply.text, reply.choices))
+                data = await self._post(conversation, key, blocks.content(reply.text, reply.choices, reply.mentions))
             except BlocksRefused as error:
                 log.warning("slack: %s; sending the words alone", error)
                 data = await self._post(conversation, key, blocks.bare(reply.text, _MOST_POSTED))

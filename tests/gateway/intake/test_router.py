@@ -46,7 +46,7 @@ async def test_stop_in_any_words_ends_a_run_and_what_waits(home: House) -> None:
     await home.say("@@sleep 300")
     await home.transport.until(lambda texts: any("⏳" in text for text in texts), 30)
     await home.say("and then this")
-    told = await home.ask("STOP!!! please", contains="Stopped", within_s=30)
+    told = await home.ask("STOP!!! please", contains="Discarded", within_s=30)
     assert "and then this" in told
 
 

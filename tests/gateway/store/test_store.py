@@ -394,7 +394,7 @@ async def test_a_database_of_the_first_schema_keeps_all_its_rows(tmp_path: Path)
     added: dict[str, dict[str, object]] = {
         "projects": OF_LATER_PROJECTS,
         "messages": {"files": "", "presses": ""},
-        "outbox": {"choices": "", "file": "", "held": 0, "place": None},
+        "outbox": {"choices": "", "file": "", "held": 0, "place": None, "notifies": 0, "mentions": ""},
         "turns": OF_LATER_TURNS,
     }
     expected = {table: [row | added.get(table, {}) for row in rows] for table, rows in before.items()}
