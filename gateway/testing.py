@@ -70,7 +70,7 @@ class FakeTransport:
 
     `faults` are raised by the next calls of `send`, one each. `edits` are live ones: room and text. `files` are what
     people can attach, by `Attachment.ref`; a file that was sent reads `[name] caption`, and what was in it is here too.
-    `offered`: the buttons of each text that was sent.
+    `offered`: the buttons of each text that was sent. `rang`: what was to ring, and whom it called by name.
     """
 
     name: str = "fake"
@@ -82,6 +82,7 @@ class FakeTransport:
     edits: list[tuple[str, str]] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
     offered: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    rang: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     serving: bool = False
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     _keys: dict[str, str] = field(default_factory=dict)
@@ -107,6 +108,8 @@ class FakeTransport:
             self._keys[key] = f"out{next(self._ids)}"
             self.sent.append((self._keys[key], reply.text))
             self.offered[reply.text] = reply.choices
+            if reply.notifies:
+                self.rang.append((reply.text, reply.mentions))
         await self._tell()
         return MessageRef(conversation, self._keys[key])
 

@@ -118,9 +118,12 @@ class World:
             lambda c: conversations.switch(c, conversations.ensure(c, conversation, direct=True).id, project_id)
         )
 
-    async def say(self, text: str, external_id: str, *, room: str = "room", sender: str = "fake:ana") -> None:
+    async def say(
+        self, text: str, external_id: str, *, room: str = "room", sender: str = "fake:ana", direct: bool = True
+    ) -> None:
         """A message arrives and is submitted to the active project."""
         message = self.transport.message(text, external_id, room=room, sender=sender)
+        message = replace(message, direct=direct, addressed=not direct)
         before = len(self.accepted)
         await self.inbox.accept("fake", [message], None)
         for stored in self.accepted[before:]:

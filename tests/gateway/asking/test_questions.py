@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import update
 
+from gateway import clock
 from gateway.asking import cards
 from gateway.asking import questions as questions_module
 from gateway.chat import Attachment, Capabilities, Fate, OutgoingFile
@@ -647,3 +648,27 @@ async def test_a_thumb_is_too_little_for_a_push(asking: Asking) -> None:
 async def test_a_thumb_where_nothing_is_asked_is_for_the_agent(asking: Asking) -> None:
     for number, said in enumerate(("yep", "👍", "sure")):
         assert await asking.take(said, f"m{number + 2}") is None
+
+
+async def test_a_card_rings_and_comes_once_more_at_half_its_time(
+    asking: Asking, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    offset = tmp_path / "clock"
+    offset.write_text("0")
+    monkeypatch.setenv(clock.VARIABLE, str(offset))
+    monkeypatch.setattr(clock, "LOOK_S", 0.02)
+    monkeypatch.setattr(questions_module, "REMIND_FROM_S", 1.0)
+    card = await asking.ask(BASH)
+    assert [text for text, _ in asking.world.transport.rang] == [card]
+    offset.write_text(str(asking.world.questions.timeout_s / 2 + 1))
+    reminder = await asking.reads("That is still asked: `allow 1` or `deny 1`, within")
+    assert asking.world.transport.rang[-1] == (reminder, ()), "they are alone with the bot"
+    await asking.take("yes", "m2")
+    assert (await asking.decision()).allow
+
+
+async def test_a_question_for_a_minute_is_asked_once(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(questions_module, "REMIND_FROM_S", 10**6)
+    await asking.ask(BASH)
+    (waiting,) = asking.world.questions._open.values()
+    assert waiting.reminder is None

@@ -683,3 +683,58 @@ async def test_a_turn_that_cannot_be_told_to_its_sled_fails_and_frees_its_sessio
     assert run.prompt == "second"
     await world.sleds.finish(project, run)
     assert await world.settled("m2") is Fate.ANSWERED
+
+
+# --- that it is done is told -----------------------------------------------------------------------------------------
+
+
+async def shown(world: World, project: int, monkeypatch: pytest.MonkeyPatch, *, direct: bool = True) -> Run:
+    """A turn of Ana's whose live message people see."""
+    monkeypatch.setattr(progress, "SHOW_AFTER_S", 0.0)
+    await world.say("do it", "m1", direct=direct)
+    _, run = await world.next_run()
+    await world.sleds.say(project, run.run, Tool(id="t1", name="Bash"))
+    await world.transport.until(lambda texts: any("⏳" in text for text in texts))
+    return run
+
+
+@pytest.mark.parametrize("world", [{"told_after_s": 0.0}], indirect=True)
+async def test_a_turn_that_took_long_ends_with_a_new_message_that_rings(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = await started(world)
+    run = await shown(world, project, monkeypatch)
+    await world.sleds.finish(project, run, "the answer")
+    told = await world.transport.until(lambda texts: len(texts) == 2 and "⏳" not in texts[0])
+    assert told == ["✔ 0 s, 1 tool", "the answer"]
+    assert world.transport.rang == [("the answer", ())], "the room is hers alone"
+
+
+@pytest.mark.parametrize("world", [{"told_after_s": 0.0}], indirect=True)
+async def test_in_a_room_of_several_whoever_asked_is_called(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = await started(world)
+    run = await shown(world, project, monkeypatch, direct=False)
+    await world.sleds.say(project, run.run, Finished(ending="failed", error="no"))
+    await world.transport.until(lambda texts: len(texts) == 2 and texts[0].startswith("✖"))
+    ((_, called),) = world.transport.rang
+    assert called == ("ana",)
+
+
+async def test_a_short_turn_stays_one_message(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = await started(world)
+    run = await shown(world, project, monkeypatch)
+    await world.sleds.finish(project, run, "the answer")
+    assert await world.transport.until(lambda texts: "the answer" in texts) == ["the answer"]
+    assert world.transport.rang == []
+
+
+async def test_where_people_wrote_meanwhile_the_answer_is_below_them(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = await started(world)
+    run = await shown(world, project, monkeypatch)
+    await world.say("and then that", "m2")
+    await world.sleds.finish(project, run, "the answer")
+    told = await world.transport.until(lambda texts: "the answer" in texts)
+    assert told[0].startswith("✔") or "⏳" in told[0]
+    assert told.index("the answer") > 0
