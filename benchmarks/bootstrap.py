@@ -48,7 +48,7 @@ from gateway.projects import ssh
 from gateway.projects.ports import listens_nowhere
 from gateway.store import conversations
 from gateway.testing import FakeTransport
-from tests.support.containers import BASE_IMAGE, NO_PROXY, build_section, missing, remove_all
+from tests.support.containers import BASE_IMAGE, NO_PROXY, missing, remove_all
 
 #: Not those of the tests, nor of a gateway that may run here for real.
 PORTS = range(24400, 24600)
@@ -176,7 +176,7 @@ async def gateway(folder: Path) -> AsyncIterator[Huskies]:
         gateway={"state_dir": folder / "state", "listen": "127.0.0.1:0"},
         projects={"root": folder / "projects", "ssh_ports": f"{PORTS[0]}-{PORTS[-1]}"},
         access={"operators": ["fake:ana"]},
-        build={"base_image": BASE_IMAGE, **build_section()},
+        build={"base_image": BASE_IMAGE},
         agent={"kind": "scripted"},
         git={"user_name": "b", "user_email": "b@example.org"},
     )

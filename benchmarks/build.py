@@ -28,8 +28,6 @@ from typing import Any
 from unittest.mock import patch
 
 from benchmarks.report import Row, main
-from gateway.config import build_inputs
-from gateway.config.sections import BuildSection
 from gateway.config.state_dir import instance
 from gateway.engine import ProjectPaths, SledSpec
 from gateway.engine.container import Resources, image_prefix
@@ -39,7 +37,7 @@ from gateway.engine.docker.images import Images
 from gateway.projects import ssh
 from stacks.catalog import FALLBACK, catalog
 from stacks.images import ImagePlan, Layer, Overlay, plan_image
-from tests.support.containers import BASE_IMAGE, NO_PROXY, build_section, docker, missing, names, remove_all
+from tests.support.containers import BASE_IMAGE, NO_PROXY, docker, inputs, missing, names, remove_all
 
 OWN_S = 0.5
 BRIEF = {"rounds": 1}
@@ -89,10 +87,10 @@ class Parts:
 
 def plan(stack: str, of: str, *, cached: bool) -> ImagePlan:
     """An image that no engine has a single instruction of, unless `cached`."""
-    inputs = build_inputs.read(BuildSection(base_image=BASE_IMAGE, **build_section()))
+    given = inputs(base_image=BASE_IMAGE)
     unique = {} if cached else {f"HUSKIES_BENCHMARK_{secrets.token_hex(6)}": "yes"}
     overlays = [Overlay(found, found.version) for found in catalog() if found.name == stack and found.has_image]
-    return plan_image(replace(inputs, arguments={**inputs.arguments, **unique}), overlays, image_prefix(of))
+    return plan_image(replace(given, arguments={**given.arguments, **unique}), overlays, image_prefix(of))
 
 
 async def build(folder: Path, planned: ImagePlan, parts: Parts, *, cached: bool) -> None:

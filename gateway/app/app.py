@@ -15,8 +15,9 @@ from aiohttp import web
 from gateway.app.inspection import inspect
 from gateway.asking import Questions
 from gateway.chat import Transport
-from gateway.chat.finding import Finding, hint
+from gateway.chat.finding import Finding, hint, ok
 from gateway.config import Credentials, Secrets, Settings
+from gateway.config.host_network import Found
 from gateway.config.secrets import ALL
 from gateway.config.state_dir import cli_socket
 from gateway.delivery import Fates, Files, Outbox
@@ -51,6 +52,7 @@ class App:
     """A gateway, wired by `build`; `run` lives until it is told to end."""
 
     settings: Settings
+    host: Found
     store: Store
     engine: Engine
     sleds: Sleds
@@ -139,7 +141,8 @@ class App:
             hint(conversation.transport, f"{waiting} messages wait for {conversation}: {why}")
             for conversation, why, waiting in await self.outbox.held()
         ]
-        return [*found, *exposed, *held]
+        host = ok("build", f"as on this host: {'; '.join(self.host.told)}") if self.host.told else None
+        return [*found, *exposed, *held, *([host] if host else [])]
 
     # --- start -------------------------------------------------------------------------------------------------------
 

@@ -19,9 +19,10 @@ from gateway.app.platforms import PLATFORMS
 from gateway.app.startup import agent_line, check, choose_engine
 from gateway.asking import Answers, Posting, Questions
 from gateway.chat import Transport
-from gateway.config import Access, Credentials, Secrets, Settings, build_inputs, git_identity
+from gateway.config import Access, Credentials, Secrets, Settings, build_inputs, git_identity, host_network
 from gateway.config.log import SHOWN, blot_out
 from gateway.config.secrets import ALL, secrets_file
+from gateway.config.sections import passwords_in
 from gateway.config.state_dir import instance, lock_state
 from gateway.delivery import Fates, Files, Outbox
 from gateway.engine import Engine
@@ -61,7 +62,9 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
 ) -> App:
     """Open the state and make a gateway of it. Raises ConfigError, StateError."""
     check(settings)
-    inputs = build_inputs.read(settings.build)
+    host = host_network.find(os.environ)
+    inputs = build_inputs.read(settings.build, host)
+    blot_out(password for address in inputs.arguments.values() for password in passwords_in(address))
     state_dir = settings.gateway.state_dir
 
     def heard(event: Event) -> None:
@@ -181,6 +184,7 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
     )
     return App(
         settings=settings,
+        host=host,
         store=store,
         engine=engine,
         sleds=sleds,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any
 
-from gateway.config import Settings, build_inputs
+from gateway.config import Settings, build_inputs, host_network
 from gateway.config.state_dir import instance
 from gateway.errors import UserError
 from gateway.projects.recipes import Recipes, wish
@@ -22,7 +23,9 @@ async def report(settings: Settings, source: Path, stack: str | None) -> dict[st
     if not await asyncio.to_thread(source.is_dir):
         raise UserError(f"there is no folder {source}")
     state_dir = settings.gateway.state_dir
-    recipes = Recipes(build_inputs.read(settings.build), instance(state_dir), state_dir / ".stacks")
+    recipes = Recipes(
+        build_inputs.read(settings.build, host_network.find(os.environ)), instance(state_dir), state_dir / ".stacks"
+    )
     recipes.check_stack(stack, images=True)
     plan = await recipes.decide(source, wish(stack))
     try:

@@ -16,6 +16,7 @@ __all__ = [
     "Settings",
     "build_inputs",
     "git_identity",
+    "host_network",
     "log",
     "private_file",
     "secrets",

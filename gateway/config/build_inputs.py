@@ -5,37 +5,63 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from gateway.config.host_network import Found
 from gateway.config.sections import BuildSection, has_credentials
 from gateway.errors import ConfigError
 from stacks.images import BuildInputs
 
+#: Switches off what would be taken from the host.
+NONE = "none"
+#: The host's mirror with the suites of our own base image.
+_MIRRORED = """\
+Types: deb
+URIs: {mirror}
+Suites: {suites}
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+"""
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.DOTALL)
 
 
-def read(section: BuildSection) -> BuildInputs:
-    """Read them. Raises ConfigError, which names the key."""
+def read(section: BuildSection, host: Found | None = None) -> BuildInputs:
+    """Read them; what the configuration leaves open is as on this host. Raises ConfigError, which names the key."""
+    host = host or Found()
+    named = {name.upper() for name in section.build_args}
+    given = {name: value for name, value in host.arguments.items() if name.upper() not in named} | section.build_args
     return BuildInputs(
         base_image=section.base_image,
-        certificates=_certificates(section.ca_certificates),
-        apt_sources=_apt_sources(section.apt_sources),
-        arguments=dict(section.build_args),
+        certificates=_certificates(section.ca_certificates, host),
+        apt_sources=_apt_sources(section, host),
+        arguments={name: value for name, value in given.items() if value != NONE},
     )
 
 
-def _certificates(place: str) -> dict[str, bytes]:
+def _certificates(place: str, host: Found) -> dict[str, bytes]:
     """One file for each authority: `update-ca-certificates` reads only the first one in a file."""
-    if not place:
+    if place == NONE:
         return {}
+    if not place:
+        return _named(list(host.certificates))
     path = _path(place, "build.ca_certificates")
     files = sorted(path.glob("*.crt")) + sorted(path.glob("*.pem")) if path.is_dir() else [path]
     found = [pem for file in files for pem in _CERTIFICATE.findall(_read(file, "build.ca_certificates"))]
     if not found:
         raise ConfigError(f"build.ca_certificates: there is no PEM certificate in {path}")
-    return {f"huskies-{number:03}.crt": pem.rstrip(b"\n") + b"\n" for number, pem in enumerate(found)}
+    return _named(found)
 
 
-def _apt_sources(place: str) -> dict[str, bytes]:
-    if not place:
+def _named(certificates: list[bytes]) -> dict[str, bytes]:
+    return {f"huskies-{number:03}.crt": pem.rstrip(b"\n") + b"\n" for number, pem in enumerate(certificates)}
+
+
+def _apt_sources(section: BuildSection, host: Found) -> dict[str, bytes]:
+    place = section.apt_sources
+    if not place and host.mirror and section.base_image == BuildSection().base_image:
+        text = _MIRRORED.format(mirror=host.mirror, suites="trixie trixie-updates")
+        if host.security:
+            text += "\n" + _MIRRORED.format(mirror=host.security, suites="trixie-security")
+        return {"huskies.sources": text.encode()}
+    if not place or place == NONE:
         return {}
     path = _path(place, "build.apt_sources")
     if path.suffix not in {".sources", ".list"}:

@@ -145,7 +145,7 @@ class Parser(Generic[C]):
         Raises:
             UserError: it is certainly a command (a leading `/`, an unknown flag), but not a valid one.
         """
-        if _PATH.match(text):
+        if _PATH.match(text) or text.startswith(">"):  # about a file, or somebody else's words
             return None
         forced = text.startswith("/")
         text = text.removeprefix("/").strip()
@@ -186,10 +186,10 @@ class Parser(Generic[C]):
     def _plainly(self, text: str, projects: Collection[str]) -> str:
         """A message as the command that it is without its marks and courtesy, if it is one; else as it is."""
         text = self._aliases.get(text.lower(), text)
-        said = wording.plainly(text)
+        said = wording.plainly(text) if "\n" not in text else ""
         if said in wording.STOP:
             return "stop"
-        return said if said != text.lower() and self._is_exact(said, projects) else text
+        return said if said and said != text.lower() and self._is_exact(said, projects) else text
 
     def _is_exact(self, said: str, projects: Collection[str]) -> bool:
         """Whether a message without its marks and courtesy is a command, all of whose words are fixed."""

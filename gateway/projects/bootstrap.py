@@ -95,7 +95,9 @@ class Bootstrap:
                 kept_log = await asyncio.to_thread(self._keep_build_log, made.project, error)
                 undone = await self.reservations.undo(made.project, request.conversation_id, made.before)
                 foreseen = isinstance(error, (HuskiesError, OSError))
-                log.warning("creating %s failed: %s", request.name, error, exc_info=None if foreseen else error)
+                # The lines of a build that failed are in its log and in the reply.
+                short = str(error).partition(" The last lines:")[0]
+                log.warning("creating %s failed: %s", request.name, short, exc_info=None if foreseen else error)
                 told = error if foreseen else "Something unexpected went wrong; see the gateway's log."
                 if isinstance(error, VersionMissing):
                     raise VersionMissing(f"{told} {undone.told}.{undone.stopped.told}", keys=error.keys) from error
@@ -128,7 +130,7 @@ class Bootstrap:
         with contextlib.suppress(OSError):
             kept.parent.mkdir(mode=0o700, exist_ok=True)
             shutil.copyfile(log_file, kept)
-            return f"\nThe whole log: `{kept}`. Behind a proxy or a mirror, set `[build]` in the configuration."
+            return f"\nThe whole log: `{kept}`."
         return ""
 
     async def _made_by(self, request: Request) -> Project | None:

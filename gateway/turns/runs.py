@@ -317,7 +317,7 @@ class Runs:
         turn, first = running.turn, running.turn.batch[0]
         took = clock.since(turn.started_at)
         is_news = took > self._limits.told_after_s or messages.came_after(connection, turn.id)
-        if replaces is None or not is_news:
+        if replaces is None or not is_news or running.stop_reason:  # whoever ended it looks at it
             notifies = took > self._limits.told_after_s
             self._outbox.reply(connection, first, text, turn_id=turn.id, replaces=replaces, notifies=notifies)
             return

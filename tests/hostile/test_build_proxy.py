@@ -12,9 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import build_inputs
 from gateway.config.log import secrets_of
-from gateway.config.sections import BuildSection
 from gateway.config.settings import load
 from gateway.engine import ProjectPaths, SledSpec
 from gateway.engine.container import LABEL_INSTANCE, Resources, image_prefix
@@ -24,7 +22,7 @@ from gateway.errors import BuildFailed, ConfigError
 from gateway.projects.ssh import furnish
 from stacks.images import ImagePlan, plan_image
 from stacks.own import Own
-from tests.support.containers import BASE_IMAGE, build_section, docker, names, remove_all
+from tests.support.containers import BASE_IMAGE, docker, inputs, names, remove_all
 
 #: What the engine knows as this test's.
 INSTANCE = f"relay{os.getpid()}"
@@ -200,8 +198,8 @@ async def engine(tmp_path: Path, spec: SledSpec) -> AsyncIterator[DockerEngine]:
 
 def plan(address: str, fragment: str = HOSTILE) -> ImagePlan:
     """An image of a hostile source, with this proxy."""
-    section = BuildSection(**build_section(), build_args={"HTTP_PROXY": address, "http_proxy": address})
-    return plan_image(build_inputs.read(section), [], image_prefix(INSTANCE), Own(fragment=fragment))
+    given = inputs(build_args={"HTTP_PROXY": address, "http_proxy": address})
+    return plan_image(given, [], image_prefix(INSTANCE), Own(fragment=fragment))
 
 
 @pytest.mark.docker

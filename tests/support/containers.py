@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from gateway.config import build_inputs, host_network
+from gateway.config.sections import BuildSection
 from gateway.config.state_dir import instance
 from gateway.engine import ProjectPaths, SledSpec
 from gateway.engine.container import (
@@ -71,25 +73,20 @@ def inspect(name: str) -> dict[str, Any]:
     return found
 
 
-def build_section() -> dict[str, Any]:
-    """What builds need to know of this machine: the authorities that it trusts."""
-    bundle = os.environ.get("SSL_CERT_FILE", "")
-    return {"ca_certificates": bundle if Path(bundle).is_file() else ""}
+def inputs(**build: Any) -> BuildInputs:
+    """What builds get here: all that this machine trusts and goes through, and what is configured."""
+    return build_inputs.read(BuildSection(**build), host_network.find(os.environ))
 
 
 async def warm_up(folder: Path) -> None:
     """Build what all tests share, once."""
-    from gateway.config import build_inputs
-    from gateway.config.sections import BuildSection
-
-    inputs: BuildInputs = build_inputs.read(BuildSection(**build_section()))
     spec = SledSpec("warm", ProjectPaths.of(folder, "warm"), folder, "t", oauth=False, owner=(1000, 1000), ssh_port=2)
     await furnish(spec)
     engine = DockerEngine(CACHE, Resources(), NO_PROXY)
     try:
         stacks = {stack.name: stack for stack in catalog()}
         overlays: list[list[Overlay]] = [[], [Overlay(stacks["python"], stacks["python"].version)]]
-        plans = [plan_image(inputs, each, image_prefix(CACHE)) for each in overlays]
+        plans = [plan_image(inputs(), each, image_prefix(CACHE)) for each in overlays]
         for plan in plans:
             await engine.prepare(spec, plan, lambda _: None)
         await engine.reap(lambda: ["warm"], lambda: {tag for plan in plans for tag in plan.tags})
@@ -109,7 +106,6 @@ class ContainerGateway(GatewayProcess):
                 "agent": {"kind": "scripted"},
                 **config,
                 "engine": {"kind": "docker", "allow_unsandboxed": False, **config.get("engine", {})},
-                "build": {**build_section(), **config.get("build", {})},
                 "projects": {
                     "root": str(folder / "projects"),
                     "ssh_ports": f"{PORTS[0]}-{PORTS[-1]}",

@@ -15,6 +15,7 @@ from typing import Any
 from gateway import kill_points
 from gateway.chat.text import plain, seconds
 from gateway.engine.docker.build_proxy import Way
+from gateway.engine.docker.causes import cause
 from gateway.engine.docker.client import Client
 from gateway.errors import BuildFailed
 from stacks.images import Layer
@@ -60,15 +61,14 @@ class LayerBuild:
             await self._client.build(arguments, lambda message: self._hear(message, log_file))
         if self._error or not self._image:
             last = "\n".join(self._tail)
-            full = (
-                " The disk of the engine is full: `docker system df` shows what fills it."
-                if "no space left" in last + self._error
-                else ""
+            where = f"at {self._step or 'its first step'}"
+            why = cause([*self._tail, self._error])
+            first = (
+                f"building {self._layer.name} failed: {why}. It was {where}"
+                if why
+                else (f"building {self._layer.name} failed {where}: {self._error.rstrip('.')}")
             )
-            raise BuildFailed(
-                f"building {self._layer.name} failed at {self._step or 'its first step'}: {self._error.rstrip('.')}."
-                f"{full} The last lines:\n```\n{last.replace('```', '` ` `')}\n```"
-            )
+            raise BuildFailed(f"{first}. The last lines:\n```\n{last.replace('```', '` ` `')}\n```")
         return self._image
 
     async def label(self, image: str, labels: dict[str, str]) -> str:

@@ -89,6 +89,9 @@ def test_commands(text: str, usage: str, arguments: dict[str, str]) -> None:
         "stop " + "x" * 100_000,
         *(
             "stop using tabs",
+            "> stop",
+            ">stop",
+            "stop\nthe server",
             "Stop the dev server, please.",
             "please stop worrying about tests",
             "cancel the booking page",
