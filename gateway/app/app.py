@@ -25,7 +25,7 @@ from gateway.engine import Engine
 from gateway.errors import StateError, TransportRefused
 from gateway.intake import Inbox, Router, Services
 from gateway.projects import Projects
-from gateway.store import Store, sweep, usage
+from gateway.store import Store, messages, sweep, usage
 from gateway.turns import Admission, CallGate, Dispatcher
 from gateway.web import health, public_url, secrets_api
 from gateway.web.local import LocalApi
@@ -141,6 +141,13 @@ class App:
             hint(conversation.transport, f"{waiting} messages wait for {conversation}: {why}")
             for conversation, why, waiting in await self.outbox.held()
         ]
+        seen = await self.store.read(messages.senders)
+        listed = dict.fromkeys((*self.settings.access.operators, *self.settings.access.members))
+        remote = set(self.settings.remote_transports)
+        silent = [one for one in listed if one.partition(":")[0] in remote and one not in seen]
+        if silent:
+            told = "has never written: is that the right account?" if len(silent) == 1 else "have never written"
+            held.append(hint("access", f"{', '.join(silent)} {told}"))
         host = ok("build", f"as on this host: {'; '.join(self.host.told)}") if self.host.told else None
         return [*found, *exposed, *held, *([host] if host else [])]
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from commands.table import ALIASES, COMMANDS, worth_telling
 from gateway.app.app import App
 from gateway.app.platforms import PLATFORMS
-from gateway.app.startup import agent_line, check, choose_engine
+from gateway.app.startup import agent_line, check, check_senders, choose_engine
 from gateway.asking import Answers, Posting, Questions
 from gateway.chat import Transport
 from gateway.config import Access, Credentials, Secrets, Settings, build_inputs, git_identity, host_network
@@ -100,6 +100,7 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
     access = Access(settings.access.operators, settings.access.members, {cli.sender, f"console:{user}"})
     transports: dict[str, Transport] = {"cli": cli, **(more_transports or {})}
     transports |= {"console": console} if console is not None else {}
+    check_senders(settings, {*PLATFORMS, "console", *transports})
     outbox = Outbox(store, transports)
     transports |= {name: PLATFORMS[name].make(settings, access, outbox) for name in settings.remote_transports}
     fates = Fates(outbox)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
+from collections.abc import Collection
 
 from gateway.config import Settings
 from gateway.config.settings import host_environment
@@ -13,6 +15,22 @@ from gateway.engine.container import Resources
 from gateway.errors import ConfigError
 from gateway.store import Store, projects
 from gateway.wire import MAX_SOCKET_PATH
+
+
+def check_senders(settings: Settings, transports: Collection[str]) -> None:
+    """Refuse an entry whose platform does not exist: it could never match anybody. Raises ConfigError."""
+    lists = {
+        "access.operators": settings.access.operators,
+        "access.members": settings.access.members,
+        "people": list(settings.people),
+    }
+    for key, senders in lists.items():
+        for sender in senders:
+            platform = sender.partition(":")[0]
+            if platform not in transports:
+                near = difflib.get_close_matches(platform, transports, 1, 0.6)
+                hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(transports))}"
+                raise ConfigError(f"{key}: there is no platform {platform} in “{sender}”; {hint}")
 
 
 def check(settings: Settings) -> None:

@@ -46,9 +46,23 @@ def _public_url(value: str) -> str:
     return value.rstrip("/")
 
 
+#: How each platform names an account, and what to write where an entry could never match.
+_ACCOUNTS = {
+    "matrix": (r"@[^:\s]+:\S+", "a Matrix id, with its server, e.g. matrix:@ana:example.org"),
+    "slack": (r"[UW][A-Z0-9]+", "a member ID, not a name: in Slack, profile, ⋮, Copy member ID, e.g. slack:U012ABCDEF"),
+    "whatsapp": (r"\+[1-9]\d{5,14}", "a phone number with + and its country code, e.g. whatsapp:+491700000000"),
+}
+
+
 def _sender(value: str) -> str:
+    platform, _, account = value.partition(":")
     if not re.fullmatch(r"[a-z]+:\S+", value):
-        raise ValueError("must be transport:account, e.g. matrix:@ana:example.org")
+        near = next((name for name in _ACCOUNTS if platform.lower() == name), "")
+        hint = _ACCOUNTS[near][1] if near else "transport:account, e.g. matrix:@ana:example.org"
+        raise ValueError(f"“{value}” matches nobody: it must be {hint}")
+    pattern, hint = _ACCOUNTS.get(platform, (r"\S+", ""))
+    if not re.fullmatch(pattern, account):
+        raise ValueError(f"“{value}” matches nobody: it must be {hint}")
     return value
 
 

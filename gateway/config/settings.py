@@ -27,6 +27,7 @@ from gateway.config.sections import (
     Person,
     PlatformSection,
     ProjectsSection,
+    Sender,
     TransportsSection,
     passwords_in,
 )
@@ -45,7 +46,7 @@ class Settings(BaseSettings):
     gateway: GatewaySection = GatewaySection()
     dispatcher: DispatcherSection = DispatcherSection()
     access: AccessSection = AccessSection()
-    people: dict[str, Person] = {}
+    people: dict[Sender, Person] = {}
     git: GitSection = GitSection()
     engine: EngineSection = EngineSection()
     build: BuildSection = BuildSection()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, TypeGuard
 
-from gateway import kill_points
+from gateway import clock, kill_points
 from gateway.asking import cards
 from gateway.chat import Conversation, Fate, Incoming, Message, Move, Withdrawal
 from gateway.config import Access, Role
@@ -26,6 +27,12 @@ class _Committed(NamedTuple):
     accepted: list[StoredMessage]
     withdrawn: list[StoredMessage]
     moved: list[Move]
+
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two lines of the log about one stranger, and strangers that are remembered.
+_DAY_S, _MOST_STRANGERS = 24 * 3600.0, 1000
 
 
 class Inbox:
@@ -49,6 +56,8 @@ class Inbox:
     ) -> None:
         self._store = store
         self._access = access
+        #: Who was turned away, and when that was last said.
+        self._strangers: dict[str, float] = {}
         self._on_accepted = on_accepted
         self._on_withdrawn = on_withdrawn
         self._on_moved = on_moved
@@ -79,7 +88,20 @@ class Inbox:
         return await handed_on
 
     def _is_known(self, item: Incoming) -> bool:
-        return isinstance(item, Move) or self._access.role(item.sender) is not Role.NOBODY
+        if isinstance(item, Move) or self._access.role(item.sender) is not Role.NOBODY:
+            return True
+        if isinstance(item, Message) and (item.direct or item.addressed):
+            self._turned_away(item.sender)
+        return False
+
+    def _turned_away(self, sender: str) -> None:
+        """Name a stranger in the log, once a day, so that an operator can tell who a list has wrong."""
+        if clock.since(self._strangers.get(sender, 0.0)) < _DAY_S:
+            return
+        if len(self._strangers) >= _MOST_STRANGERS:
+            self._strangers.clear()
+        self._strangers[sender] = clock.now()
+        log.info("%s wrote to the bot and is on no list; to let them: [access] members = [%r]", sender, sender)
 
     def _hand_on(self, handed_on: asyncio.Future[list[int]], committed: asyncio.Future[_Committed]) -> None:
         try:

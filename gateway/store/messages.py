@@ -188,6 +188,11 @@ def begin_command(connection: Connection, message_id: int) -> bool:
     return result.rowcount == 1
 
 
+def senders(connection: Connection) -> set[str]:
+    """Everybody who has written, as far back as messages are kept."""
+    return set(connection.scalars(select(messages.c.sender).distinct()))
+
+
 def came_after(connection: Connection, turn_id: int) -> bool:
     """Whether anybody wrote in a turn's conversation after it had taken its last message."""
     last = select(func.max(messages.c.id)).where(messages.c.turn_id == turn_id).scalar_subquery()

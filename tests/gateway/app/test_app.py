@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import re
 import shutil
 from collections.abc import AsyncIterator
@@ -15,6 +16,7 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import select
 
+from gateway import clock
 from gateway.app import app as app_module
 from gateway.app.build import build
 from gateway.app.startup import check, choose_engine
@@ -25,7 +27,7 @@ from gateway.store import Connection, conversations
 from gateway.store import projects as rows
 from gateway.store.messages import COMPACT
 from gateway.store.tables import turns
-from gateway.testing import InMemoryEngine, patience
+from gateway.testing import FakeTransport, InMemoryEngine, patience
 from tests.conftest import World
 from tests.support.house import House, house, make_settings
 from tests.support.processes import until
@@ -604,7 +606,7 @@ async def test_a_gateway_that_can_write_nothing_any_more_ends(tmp_path: Path, em
     state = tmp_path / "state" / ".gateway"
     state.mkdir(parents=True)
     shutil.copy(empty_database, state / "huskies.db")
-    app = await build(make_settings(tmp_path), None, engine=InMemoryEngine())
+    app = await build(make_settings(tmp_path), None, engine=InMemoryEngine(), more_transports={"fake": FakeTransport()})
     running = asyncio.create_task(app.run(asyncio.Event()))
     await app.started.wait()
 
@@ -615,3 +617,43 @@ async def test_a_gateway_that_can_write_nothing_any_more_ends(tmp_path: Path, em
         await app.store.write(ends)
     with pytest.raises(StateError, match="nothing can be written"):
         await asyncio.wait_for(running, 20 * patience())
+
+
+# --- who is on the lists ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sections", "told"),
+    [
+        (
+            {"access": {"operators": ["matix:@ana:example.org"]}},
+            "access.operators: there is no platform matix.*did you mean matrix",
+        ),
+        ({"access": {"members": ["telegram:1"]}}, "access.members: there is no platform telegram.*there are"),
+        ({"people": {"fakes:ana": {"name": "Ana"}}}, "people: there is no platform fakes.*did you mean fake"),
+    ],
+)
+async def test_an_entry_of_a_platform_that_does_not_exist_is_an_error(
+    tmp_path: Path, sections: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(ConfigError, match=told):
+        async with house(tmp_path, settings=make_settings(tmp_path, **sections)):
+            raise AssertionError("it started")
+
+
+async def test_who_is_on_no_list_is_named_once_a_day_without_their_words(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    offset = tmp_path / "clock"
+    offset.write_text("0")
+    monkeypatch.setenv(clock.VARIABLE, str(offset))
+    async with house(tmp_path) as made:
+        for _ in range(3):
+            await made.say("a secret of mine", sender="fake:eve")
+        await made.say("among others", sender="fake:zoe", direct=False)
+        offset.write_text(str(25 * 3600))
+        await made.say("again", sender="fake:eve")
+    named = [record.getMessage() for record in caplog.records if "is on no list" in record.getMessage()]
+    assert named == ["fake:eve wrote to the bot and is on no list; to let them: [access] members = ['fake:eve']"] * 2
+    assert "secret of mine" not in caplog.text

@@ -27,7 +27,7 @@ def put(root: Path, path: str, text: str) -> Path:
 
 
 def test_a_plain_host_has_nothing_to_say(tmp_path: Path) -> None:
-    put(tmp_path, "etc/apt/sources.list.d/debian.sources", "Types: deb\nURIs: http://deb.debian.org/debian\n")
+    put(tmp_path, "etc/apt/sources.list.d/debian.sources", "Types: deb\nURIs: http://ftp.debian.org/debian\n")
     put(tmp_path, "home/.npmrc", "fund=false\n")
     environment = {"HOME": str(tmp_path / "home"), "PATH": "/bin"}
     assert host_network.find(environment, tmp_path) == Found()

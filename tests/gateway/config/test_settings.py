@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel, SecretStr
 
 from gateway.config import log
-from gateway.config.settings import Settings, host_environment, load
+from gateway.config.settings import Settings, host_environment, load, validated
 from gateway.errors import ConfigError
 
 EXAMPLE = Path(__file__).parents[3] / "config.example.toml"
@@ -161,3 +161,23 @@ def test_secrets_are_blotted_out_of_logs_and_tracebacks(capsys: pytest.CaptureFi
     printed = capsys.readouterr().err
     assert "sk-canary-1" not in printed
     assert printed.count("[secret]") >= 2
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        ("whatsapp:491700000000", "a phone number with + and its country code"),
+        ("slack:@ana", "a member ID, not a name"),
+        ("slack:ana", "Copy member ID"),
+        ("matrix:ana", "a Matrix id, with its server"),
+        ("matrix:@ana", "a Matrix id, with its server"),
+        ("ana", "transport:account"),
+        ("Slack:U012", "a member ID"),
+        ("slack: U012", "a member ID"),
+    ],
+)
+@pytest.mark.parametrize("where", ["operators", "members", "people"])
+def test_an_entry_that_could_never_match_says_how_it_should_read(entry: str, told: str, where: str) -> None:
+    values: dict[str, Any] = {"people": {entry: {"name": "Ana"}}} if where == "people" else {"access": {where: [entry]}}
+    with pytest.raises(ConfigError, match=f"{re.escape(entry)}” matches nobody: it must be.*{re.escape(told)}"):
+        validated(values, "config.toml")
