@@ -57,8 +57,8 @@ WARM = "warm"
 Job = Literal["init", "clone", "record", "run", "diff", "undo"]
 #: How a run ended. `interrupted`: cut off by a stop or a crash.
 Ending = Literal["answered", "failed", "interrupted"]
-#: Why, where a person can do something about it.
-Reason = Literal["", "stopped", "crashed", "model_key", "limit", "no_agent"]
+#: Why, where a person can do something about it. `dialogue`: the model's API takes no more of this dialogue.
+Reason = Literal["", "stopped", "crashed", "model_key", "limit", "no_agent", "dialogue"]
 
 
 class Frame(Struct, frozen=True, kw_only=True, tag_field="type"):
@@ -69,9 +69,13 @@ class Frame(Struct, frozen=True, kw_only=True, tag_field="type"):
 
 
 class Started(Frame, frozen=True, tag="started"):
-    """The agent took the prompt. `agent_session` resumes this dialogue in a later run."""
+    """The agent took the prompt. `agent_session` resumes this dialogue in a later run.
+
+    `words`: what the agent understands after a slash, where it says so.
+    """
 
     agent_session: Id
+    words: Annotated[list[Annotated[str, Meta(max_length=100)]], Meta(max_length=500)] = []
 
 
 class TextDelta(Frame, frozen=True, tag="text"):

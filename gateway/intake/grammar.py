@@ -136,11 +136,11 @@ class Parser(Generic[C]):
         self._could_begin = lru_cache(maxsize=2**13)(self._near_a_first_word)
 
     def parse(
-        self, text: str, projects: Collection[str], agents: Collection[str] = ()
+        self, text: str, projects: Collection[str], agents: Collection[str] | None = ()
     ) -> Parsed[C] | NearMiss | Verbatim | None:
         """A command if the whole message is one; a near miss if a corrected one would be; else None: a prompt.
 
-        `agents`: the words that the project's agent knows after a slash.
+        `agents`: the words that the project's agent knows after a slash; None where that is not known.
 
         Raises:
             UserError: it is certainly a command (a leading `/`, an unknown flag), but not a valid one.
@@ -151,11 +151,9 @@ class Parser(Generic[C]):
         text = text.removeprefix("/").strip()
         if verbatim := _VERBATIM.fullmatch(text):
             return Verbatim(verbatim[1])
-        if forced:
-            first = text.split(None, 1)[0] if text else ""
-            if first in agents and first.lower() not in self._first_words | FOREIGN.keys() | SLASHES.keys():
-                return None
-            text = _ours(text)
+        if forced and self._is_agents(text, agents or ()):
+            return None
+        text = _ours(text) if forced else text
         typed, text = text, self._plainly(text, projects)
         if len(text) > MAX_COMMAND or (not forced and not self._could_be_command(text)):
             if forced:
@@ -176,12 +174,17 @@ class Parser(Generic[C]):
                 f"There is no project {unknown}. Type `projects` to see them all, or `prompt {text}` to send that to "
                 "the agent."
             )
-        if forced:
+        if forced and (agents is not None or (text.split() or [""])[0].lower() in self._first_words):
             begun = text.lower().split()[:1]
             usages = [command.usage for grammar, command in self._table if begun == [grammar.words[0].lower()]]
             hint = f"Type `{usages[0]}`." if usages else "Type `help` to see them all."
             raise UserError(f"There is no command “{text[:60]}”. {hint}")
         return None
+
+    def _is_agents(self, text: str, agents: Collection[str]) -> bool:
+        """Whether the word after a slash is the agent's, and none that we have, or have something else for."""
+        first = text.split(None, 1)[0] if text else ""
+        return first in agents and first.lower() not in self._first_words | FOREIGN.keys() | SLASHES.keys()
 
     def _plainly(self, text: str, projects: Collection[str]) -> str:
         """A message as the command that it is without its marks and courtesy, if it is one; else as it is."""

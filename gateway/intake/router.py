@@ -10,7 +10,7 @@ import asyncio
 import logging
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 from gateway import tasks
 from gateway.chat import Fate
@@ -100,9 +100,17 @@ class Router:
 
     def _parse(self, message: StoredMessage) -> _Read:
         try:
-            return self._parser.parse(message.text.strip(), self._projects.names())
+            return self._parser.parse(message.text.strip(), self._projects.names(), self._agent_words(message))
         except UserError as error:
             return error
+
+    def _agent_words(self, message: StoredMessage) -> Collection[str] | None:
+        """What the agent understands after a slash that a message would go to; None where nobody knows."""
+        project_id = message.project_id
+        if project_id is None or not message.text.lstrip().startswith("/"):
+            return ()
+        known = self._dispatcher.agent_words(project_id)
+        return None if known is None and self._projects.registry.runs_claude(project_id) else known or ()
 
     def words(self, text: str) -> str | None:
         """What the agent gets for a prompt with that text; None: the command that it carries out decides."""

@@ -459,6 +459,10 @@ class Dispatcher:
         """The project's sled is gone for good: what ends its open turns."""
         return self._runs.interrupt(project_id)
 
+    def agent_words(self, project_id: int) -> frozenset[str] | None:
+        """What a project's agent understands after a slash; None while it has not said so."""
+        return self._runs.words.get(project_id)
+
     @property
     def load(self) -> tuple[int, int]:
         """Runs under way, and sessions in line."""

@@ -103,6 +103,8 @@ class Runs:
         self._tasks = tasks
         self._freed = freed
         self._open: dict[str, Running] = {}
+        #: By project: what its agent understands after a slash, as it last said.
+        self.words: dict[int, frozenset[str]] = {}
         # Run ids are unique over all processes, and cost no system call each.
         self._series = secrets.token_hex(8)
         self._numbers = itertools.count(1)
@@ -235,6 +237,8 @@ class Runs:
         match body:
             case Started(agent_session=session):
                 running.dialogue = session
+                if body.words:
+                    self.words[turn.key.project_id] = frozenset(body.words)
                 # Handed in, and not waited for: what comes of the run is written after it.
                 running.noting = self._store.write(lambda c: _note_dialogue(c, turn, session), urgent=False)
                 running.noting.add_done_callback(partial(_noted, running))

@@ -97,6 +97,12 @@ def answer(end: Finished, stop_reason: str) -> str:
             "The model key was refused, or none is set. Whoever runs the gateway can set another one with "
             "`huskies secrets set all api_key` in a terminal; it works at once. Then type `retry`."
         )
+    elif end.reason == "dialogue":
+        told = _with(
+            text,
+            f"The run failed: {end.error or 'the API refuses this dialogue'}. It would each time: `compact` shortens "
+            "the dialogue, `reset` begins a new one; then send it again.",
+        )
     elif end.ending == "failed":
         told = _with(text, f"The run failed: {end.error or 'no reason was given'}. `retry` runs it again.")
     elif stop_reason:

@@ -63,6 +63,7 @@ class Reader:
         self._first = first or []
         self._cost = 0.0
         self._model = ""
+        self._words: list[str] = []
         self._usage: Counter[str] = Counter()
         self._tools: Counter[str] = Counter()
         self._resets_at = 0.0
@@ -128,7 +129,9 @@ class Reader:
             return "answered", "", ""
         status = self._last.api_error_status if self._last else None
         limited = self._limited or status == 429
-        return "failed", "limit" if limited else "", self._complaint()
+        # What is in the dialogue would be refused each time: too long, a picture that is none.
+        why: Reason = "limit" if limited else "dialogue" if status in (400, 413) else ""
+        return "failed", why, self._complaint()
 
     def _complaint(self) -> str:
         """The first line of the CLI's error."""
@@ -148,10 +151,12 @@ class Reader:
             session = message.data.get("session_id")
             if message.subtype == "init":
                 self._model = str(message.data.get("model") or "")
+                told = message.data.get("slash_commands")
+                self._words = [str(word)[:100] for word in told][:500] if isinstance(told, list) else []
         if self.session or not isinstance(session, str) or not session:
             return []
         self.session = clip(session, _MAX_ID)
-        return [Started(agent_session=self.session), *self._first]
+        return [Started(agent_session=self.session, words=self._words), *self._first]
 
     def _stream(self, event: dict[str, Any]) -> list[Body]:
         delta = event.get("delta") or {}

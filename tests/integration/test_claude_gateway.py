@@ -99,3 +99,20 @@ async def test_a_dialogue_goes_on_over_restarts_and_reset_ends_it(tmp_path: Path
             assert "new dialogue" in (await gateway.send("reset", "x"))["replies"][0]
             await gateway.send("and now?", "m3")
             assert "walrus" not in api.main[-1].prompt
+
+
+async def test_words_after_a_slash_and_a_dialogue_that_is_refused(
+    tmp_path: Path,
+) -> None:
+    async with ClaudeApi(require_key=KEY) as api:
+        with GatewayProcess(tmp_path, config(api)) as gateway:
+            await gateway.start()
+            await gateway.send("new project demo", "p")
+            assert (await gateway.send(script({"text": "hello"}), "m1"))["replies"] == ["hello"]
+            told = (await gateway.send("/frobnicate", "m2"))["replies"]
+            assert "There is no command “frobnicate”" in told[0]
+            asked = len(api.main)
+            await gateway.send(f"/init {script({'text': 'looked around'})}", "m3")
+            assert len(api.main) > asked, "the CLI made a prompt of it"
+            told = (await gateway.send(script({"http": 400}), "m4"))["replies"]
+            assert "`compact` shortens the dialogue, `reset` begins a new one" in told[0]

@@ -165,5 +165,7 @@ def test_parsing_is_fast_enough_for_every_message() -> None:
 def test_what_the_agent_knows_after_a_slash_goes_to_it() -> None:
     for text in ("/review", "/review the last commit", "/init"):
         assert PARSER.parse(text, PROJECTS, {"review", "init", "clear", "status"}) is None
+    assert PARSER.parse("/review", PROJECTS, None) is None, "nobody knows"
+    assert PARSER.parse("/statsu", PROJECTS, None) == NearMiss("status")
     for text in ("/clear", "/status"):  # ours
         assert isinstance(PARSER.parse(text, PROJECTS, {"clear", "status"}), Parsed)

@@ -53,6 +53,12 @@ def test_a_name_cannot_speak_for_another() -> None:
         (Finished(ending="failed", error="boom"), "", "The run failed: boom. `retry` runs it again."),
         (Finished(ending="interrupted", text="half"), "Stopped.", "half\n\n⏹ Stopped."),
         (
+            Finished(ending="failed", reason="dialogue", error="prompt is too long"),
+            "",
+            "The run failed: prompt is too long. It would each time: `compact` shortens the dialogue, `reset` begins a "
+            "new one; then send it again.",
+        ),
+        (
             Finished(ending="interrupted", reason="crashed"),
             "",
             "The run was interrupted: its process ended. `retry` runs it again.",
