@@ -66,8 +66,8 @@ def shorten(text: str, limit: int) -> str:
 
 
 def quote(text: str, limit: int = 60) -> str:
-    """A message named in another: its beginning, in quotes."""
-    return f"“{shorten(text, limit)}”"
+    """A message named in another: its beginning, in quotes. None of it is markup."""
+    return f"“{escaped(shorten(text, limit))}”"
 
 
 def of_others(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Self
 
-from gateway.chat.text import seconds, shorten
+from gateway.chat.text import code, seconds, shorten
 from gateway.delivery.outbox import Outbox
 from gateway.store import Store
 from gateway.store.conversations import Destination
@@ -58,7 +58,7 @@ class Notice:
 
     def show(self, detail: str) -> None:
         """How it goes at the moment; empty when there is no more to say."""
-        detail = "\n".join(f"› {shorten(line, _DETAIL)}" for line in detail.splitlines() if line.strip())
+        detail = "\n".join(f"› {code(shorten(line, _DETAIL))}" for line in detail.splitlines() if line.strip())
         if detail != self._detail and self._row is not None:
             self._detail = detail
             self._refresh()

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Collection
 
 from gateway import tasks
 from gateway.chat import Fate
-from gateway.chat.text import quote
+from gateway.chat.text import code, quote
 from gateway.config import Role
 from gateway.delivery import Fates
 from gateway.errors import StateError, UserError
@@ -83,7 +83,7 @@ class Router:
             if isinstance(parsed, Parsed) and parsed.command.repeatable:
                 self.route(message)  # ahead of what came in after it
             else:
-                told = f"The gateway restarted during “{message.text[:60]}”. {_LOOK}"
+                told = f"The gateway restarted during {quote(message.text)}. {_LOOK}"
                 await self._settle(message, Fate.INTERRUPTED, told)
 
     async def close(self) -> None:
@@ -174,7 +174,7 @@ class Router:
         elif isinstance(parsed, NearMiss):
             told = (
                 f"Did you mean `{parsed.text}`? Nothing was done. Type that, or "
-                f"`prompt {message.text.strip()[:60]}` to send your words to the agent."
+                f"{code(f'prompt {message.text.strip()[:60]}')} to send your words to the agent."
             )
             await self._settle(message, Fate.REFUSED, told)
         elif isinstance(parsed, UserError):

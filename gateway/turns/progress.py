@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 
-from gateway.chat.text import seconds, shorten
+from gateway.chat.text import code, seconds, shorten
 from gateway.delivery import Outbox
 from gateway.errors import StateError
 from gateway.store import Store, turns
@@ -36,7 +36,8 @@ class Live:
         self._turn_id: int | None = None
         self._began = time.monotonic()
         self._text = ""
-        self._tools: list[str] = []
+        #: The last tools, and whether they failed.
+        self._tools: list[tuple[str, bool]] = []
         self._used = 0
         self._note = ""
         self._held = False
@@ -108,10 +109,10 @@ class Live:
             case Tool(name=name, detail=detail):
                 self._note = ""
                 self._used += 1
-                self._tools = [*self._tools[-_KEPT_TOOLS + 1 :], shorten(f"{name} {detail}", 120)]
+                self._tools = [*self._tools[-_KEPT_TOOLS + 1 :], (shorten(f"{name} {detail}", 120), False)]
                 self._text = ""
             case ToolDone(failed=True) if self._tools:
-                self._tools[-1] += " (failed)"
+                self._tools[-1] = (self._tools[-1][0], True)
             case Note(text=text):
                 self._note = shorten(text, 200)
             case _:
@@ -150,7 +151,7 @@ class Live:
         lines = [f"⏳ Working, {seconds(time.monotonic() - self._began)}" if working else "⏳"]
         if self._note:
             lines.append(self._note)
-        lines += [f"› {tool}" for tool in self._tools]
+        lines += [f"› {code(tool)}{' (failed)' if failed else ''}" for tool, failed in self._tools]
         if self._text.strip():
             lines += ["", "…" + self._text[-_TAIL:] if len(self._text) > _TAIL else self._text]
         return "\n".join(lines)

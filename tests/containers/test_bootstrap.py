@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.testing import patience
-from tests.support.containers import PORTS, ContainerGateway, docker, inspect, shell
+from tests.support.containers import PORTS, ContainerGateway, as_here, docker, inspect, shell
 from tests.support.git_server import GitServer
 from tests.support.huskies import Huskies
 from tests.support.processes import until
@@ -124,7 +124,11 @@ async def test_killed_behind_a_clone_it_converges_too(tmp_path: Path, engine: No
     async with GitServer(tmp_path / "git", token=token) as git:
         url = await git.repository("demo", {"requirements.txt": "", "file": "cloned\n"})
         with ContainerGateway(
-            tmp_path, {"git": {"user_name": "T", "user_email": "t@e.org", "tokens": {git.host: token}}}
+            tmp_path,
+            {
+                "git": {"user_name": "T", "user_email": "t@e.org", "tokens": {git.host: token}},
+                "build": as_here(tmp_path / "authorities"),
+            },
         ) as gateway:
             gateway.environment["SSL_CERT_FILE"] = str(git.ca_file)
             for point in ("project.cloned", "project.started"):

@@ -18,7 +18,7 @@ import pytest
 
 from tests.integration.test_story import KEY, three_within_the_window, two_more_during_a_run
 from tests.support.claude_api import ClaudeApi, script
-from tests.support.containers import ContainerGateway, docker, inspect, shell
+from tests.support.containers import ContainerGateway, as_here, docker, inspect, shell
 from tests.support.git_server import GitServer
 from tests.support.matrix_room import Room, contains
 from tests.support.matrix_user import MatrixUser
@@ -58,6 +58,7 @@ async def test_the_story_in_containers(synapse: Synapse, engine: None, tmp_path:
             "agent": {"kind": "claude", "api_key": KEY, "api_base_url": api.base_url},
             "git": {"user_name": "Test", "user_email": "test@example.org", "tokens": {git.host: TOKEN}},
             "transports": {"matrix": matrix},
+            "build": as_here(tmp_path / "authorities"),
         }
         with ContainerGateway(tmp_path, config) as gateway:
             gateway.environment["SSL_CERT_FILE"] = str(git.ca_file)

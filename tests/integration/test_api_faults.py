@@ -113,7 +113,7 @@ async def test_a_limit_parks_the_turn_which_goes_on_by_itself_when_it_ends(tmp_p
         assert time.time() >= ends
         assert (row["ending"], row["parks"], row["limits"], row["parked_until"]) == ("answered", 1, 1, None)
         assert "without repeating what you have already done" in here.api.main[-1].prompt
-        assert told == ["done"]
+        assert told[-1] == "done"
 
 
 @pytest.mark.slow
@@ -180,7 +180,7 @@ async def test_the_tokens_of_a_turn_are_those_of_its_calls(tmp_path: Path) -> No
         ]
         read = {"name": "Read", "input": {"file_path": str(tmp_path / "nothing")}}
         told, row = await here.prompt({"tools": [read], "usage": sizes[0]}, {"text": "done", "usage": sizes[1]})
-        assert told == ["done"]
+        assert told[-1] == "done"
         assert (row["calls"], row["limits"], row["at_least"]) == (2, 0, False)
         assert (row["input_tokens"], row["output_tokens"]) == (11 + 100, 3 + 50)
         assert (row["cache_read_tokens"], row["cache_write_tokens"]) == (2000 + 5, 7)

@@ -304,10 +304,18 @@ async def test_30_canary_secrets_are_in_no_log_reply_or_process(tmp_path: Path, 
             assert "is ready" in told
             ((token,),) = rows(huskies, "SELECT token FROM projects")
             wire = huskies.state / "demo" / "wire" / "gateway.sock"
+            # A turn that the provider refuses again and again is open for long, so that its project may call the model.
+            turn = asyncio.create_task(huskies.send("hello", "m"))
             async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(wire))) as web:
                 headers = {"Authorization": f"Bearer {token}", "x-api-key": token}
-                async with web.post("http://wire/model/v1/messages", json={}, headers=headers) as answer:
-                    assert answer.status == 500, "the upstream's answer came through"
+                async with asyncio.timeout(60 * patience()):
+                    status = 403
+                    while status == 403:  # not before the turn is open
+                        async with web.post("http://wire/model/v1/messages", json={}, headers=headers) as answer:
+                            status = answer.status
+                assert status == 500, "the upstream's answer came through"
+            told += str(await huskies.send("stop", "stop"))
+            told += str(await turn)
             told += "".join([(await huskies("doctor")).out, (await huskies("status", "demo")).out])
             told += str(await huskies.send("status", "s"))
             assert huskies.process is not None

@@ -78,6 +78,15 @@ def inputs(**build: Any) -> BuildInputs:
     return build_inputs.read(BuildSection(**build), host_network.find(os.environ))
 
 
+def as_here(folder: Path) -> dict[str, str]:
+    """A `[build]` section for the same builds as without one, where the gateway's own environment is another."""
+    certificates = inputs().certificates
+    folder.mkdir()
+    for name, data in certificates.items():
+        (folder / name).write_bytes(data)
+    return {"ca_certificates": str(folder) if certificates else "none"}
+
+
 async def warm_up(folder: Path) -> None:
     """Build what all tests share, once."""
     spec = SledSpec("warm", ProjectPaths.of(folder, "warm"), folder, "t", oauth=False, owner=(1000, 1000), ssh_port=2)

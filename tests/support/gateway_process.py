@@ -23,6 +23,9 @@ from gateway.engine.process import find
 from gateway.testing import patience
 from sled.processes import MARK
 
+#: What people read does not depend on how busy the machine is.
+CALM = {"HUSKIES_DISPATCHER__TOLD_AFTER_S": "3600"}
+
 
 class GatewayProcess:
     """Starts `huskies run` on a state directory, again and again. Use as a context manager."""
@@ -45,7 +48,7 @@ class GatewayProcess:
         self.process: subprocess.Popen[bytes] | None = None
         self.cards: asyncio.Queue[str] = asyncio.Queue()
         #: Added to the environment of each process.
-        self.environment: dict[str, str] = {}
+        self.environment: dict[str, str] = dict(CALM)
 
     def write_config(self) -> None:
         """Make the configuration file what this object was made with."""
@@ -107,7 +110,7 @@ class GatewayProcess:
     async def died(self, within_s: float = 30) -> None:
         """Wait until it killed itself at the point that it was started with."""
         assert self.process is not None
-        code = await asyncio.to_thread(self.process.wait, within_s)
+        code = await asyncio.to_thread(self.process.wait, within_s * patience())
         assert code == -signal.SIGKILL, self.log.read_text()
 
     async def stop(self) -> int:

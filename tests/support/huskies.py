@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from tests.support.gateway_process import GatewayProcess, to_toml
+from tests.support.gateway_process import CALM, GatewayProcess, to_toml
 from tests.support.processes import alive, die_with_parent
 
 
@@ -58,7 +58,13 @@ class Huskies(GatewayProcess):
         """Start `huskies ARGUMENTS` in the folder, which holds its config.toml."""
         process = subprocess.Popen(
             [sys.executable, "-m", "gateway", *arguments],
-            env={**clean_environment(), "HOME": str(self.folder), "HUSKIES_CONFIG": "config.toml", **environment},
+            env={
+                **clean_environment(),
+                "HOME": str(self.folder),
+                "HUSKIES_CONFIG": "config.toml",
+                **CALM,
+                **environment,
+            },
             cwd=self.folder,
             stdin=stdin,
             stdout=subprocess.PIPE,

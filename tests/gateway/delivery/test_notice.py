@@ -34,7 +34,7 @@ async def test_one_message_is_edited_as_the_work_goes_on(world: World) -> None:
     await world.transport.until(lambda texts: texts == ["Creating demo …"])
     notice.show("Building base: step 1 of 9\n\n---> Running in 1234")
     await world.transport.until(
-        lambda texts: texts == ["Creating demo …\n› Building base: step 1 of 9\n› ---> Running in 1234"]
+        lambda texts: texts == ["Creating demo …\n› `Building base: step 1 of 9`\n› `---> Running in 1234`"]
     )
     notice.show("")
     await world.transport.until(lambda texts: texts == ["Creating demo …"])
@@ -65,8 +65,8 @@ async def test_only_the_newest_detail_is_shown(world: World, monkeypatch: pytest
     for number in range(1, 500):
         notice.show(f"line {number}")
     goes_on.set()
-    await world.transport.until(lambda texts: texts == ["Creating\n› line 499"])
-    assert edits == ["Creating\n› line 0", "Creating\n› line 499"]
+    await world.transport.until(lambda texts: texts == ["Creating\n› `line 499`"])
+    assert edits == ["Creating\n› `line 0`", "Creating\n› `line 499`"]
 
 
 async def test_the_same_detail_again_is_no_edit(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +76,7 @@ async def test_the_same_detail_again_is_no_edit(world: World, monkeypatch: pytes
     await notice.say("Creating")
     for detail in ("", "a", "a", " \na\n", "b"):
         notice.show(detail)
-    assert shown == ["Creating\n› a", "Creating\n› b"]
+    assert shown == ["Creating\n› `a`", "Creating\n› `b`"]
 
 
 async def test_long_lines_are_cut(world: World) -> None:

@@ -426,7 +426,7 @@ async def test_progress_is_one_message_that_becomes_the_answer(world: World, mon
     _, run = await world.next_run()
     await world.transport.until(lambda texts: len(texts) == 1 and "Working" in texts[0])
     await world.sleds.say(project, run.run, Tool(id="t", name="Bash", detail="pytest -q"))
-    await world.transport.until(lambda texts: "› Bash pytest -q" in texts[0])
+    await world.transport.until(lambda texts: "› `Bash pytest -q`" in texts[0])
     await world.sleds.say(project, run.run, ToolDone(id="t", failed=True))
     await world.transport.until(lambda texts: "(failed)" in texts[0])
     await world.sleds.say(project, run.run, TextDelta(delta="half an ans"))
@@ -738,3 +738,13 @@ async def test_where_people_wrote_meanwhile_the_answer_is_below_them(
     told = await world.transport.until(lambda texts: "the answer" in texts)
     assert told[0].startswith("✔") or "⏳" in told[0]
     assert told.index("the answer") > 0
+
+
+async def test_our_own_lines_are_no_markup(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = await started(world)
+    run = await shown(world, project, monkeypatch)
+    await world.sleds.say(project, run.run, Tool(id="t2", name="Edit", detail="src/pkg/__init__.py"))
+    await world.transport.until(lambda texts: "› `Edit src/pkg/__init__.py`" in texts[0])
+    await world.say("look at __init__.py and *.py", "m2")
+    stopped = await world.dispatcher.stop("Stopped.", conversations=[world.accepted[0].conversation_id])
+    assert r"“look at \_\_init\_\_.py and \*.py”" in stopped.told
