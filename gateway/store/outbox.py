@@ -203,8 +203,10 @@ def hold(connection: Connection, row_id: int, error: str) -> None:
 
 
 def asked_by(connection: Connection, row_id: int) -> tuple[str, str] | None:
-    """Who wrote what a row answers, and what that was."""
+    """Who wrote what a row answers, and what that was; None for what answers nobody."""
     row = connection.execute(select(outbox.c.message_id, outbox.c.turn_id).where(outbox.c.id == row_id)).one()
+    if row.message_id is None and row.turn_id is None:
+        return None  # of the bot's own accord
     theirs = messages.c.id == row.message_id if row.message_id else messages.c.turn_id == row.turn_id
     found = connection.execute(
         select(messages.c.sender, messages.c.text).where(theirs).order_by(messages.c.id).limit(1)

@@ -314,6 +314,16 @@ async def test_an_unknown_outcome_is_cleared_up_by_its_status(desk: Desk) -> Non
     assert desk.server.list_looks == 0
 
 
+async def test_what_is_told_to_be_lost_while_in_doubt_is_sent_again(desk: Desk) -> None:
+    desk.server.faults.append("drop")
+    await desk.reply("perhaps")
+    first = await desk.server.reads("perhaps")
+    assert await desk.server.tell(first, "failed", "63024") == 200
+    await desk.settled()
+    assert desk.bodies() == ["perhaps", "perhaps"]
+    assert await desk.states() == [("perhaps", "sent")]
+
+
 @pytest.mark.parametrize("processed", [True, False])
 async def test_what_an_earlier_process_may_have_sent_is_looked_for(desk: Desk, processed: bool) -> None:
     """FAULTS 5: the process ended between the post and its record."""

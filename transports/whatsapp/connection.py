@@ -151,8 +151,8 @@ class Connection:
     async def _learn(self, form: Form, key: str) -> None:
         """What became of a message of ours."""
         status, sid, code = form.get("MessageStatus", ""), form.get("MessageSid", ""), form.get("ErrorCode", "")
-        self.outgoing.posted.heard_of(key, sid)
         if status in _ARRIVED:
+            self.outgoing.posted.heard_of(key, sid)
             await self._report(key, sid, Outcome.ARRIVED, "")
         if status not in _LOST:
             return

@@ -419,6 +419,19 @@ async def test_whoever_asked_in_such_a_room_is_told_where_they_write_alone(world
     assert len(world.transport.texts) == 1, "it is said once"
 
 
+async def test_of_what_answers_nobody_nobody_is_told(world: World) -> None:
+    """A message without a turn must not be taken for the one that is answered."""
+    alone = world.transport.message("hi", "m0", room="alone")
+    group = replace(world.transport.message("hello", "m1", room="group"), direct=False, addressed=True)
+    await world.inbox.accept("fake", [alone, group], None)
+    stored = world.accepted[-1]
+    world.transport.faults = [DeliveryHeld("the bot is muted")]
+    await world.outbox.say(stored.destination, "the gateway restarted")
+    assert await world.outbox.drain(5)
+    assert world.transport.texts == []
+    assert await states(world) == ["pending"]
+
+
 async def accepted(world: World, text: str, external_id: str) -> StoredMessage:
     await world.inbox.accept("fake", [world.transport.message(text, external_id)], None)
     return world.accepted[-1]
