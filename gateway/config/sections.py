@@ -63,7 +63,8 @@ def _sender(value: str) -> str:
     pattern, hint = _ACCOUNTS.get(platform, (r"\S+", ""))
     if not re.fullmatch(pattern, account):
         raise ValueError(f"“{value}” matches nobody: it must be {hint}")
-    return value
+    # WhatsApp leaves out the ninth digit of many Brazilian mobile numbers; with it, it is one and the same.
+    return re.sub(r"^whatsapp:\+55(\d\d)([6-9]\d{7})$", r"whatsapp:+55\g<1>9\g<2>", value)
 
 
 def _account_sid(value: str) -> str:

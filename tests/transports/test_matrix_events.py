@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.chat import Conversation, Message, Withdrawal
-from transports.matrix.events import NO_FILES, NO_KEY, Me, Place, incoming
+from transports.matrix.events import NO_FILES, NO_KEY, NO_SUCH_KIND, Me, Place, incoming
 from transports.matrix.rooms import Members, arrival
 
 ME = Me("@husky:hs.test", ("huskies", "Husky Bot (v2)"))
@@ -111,6 +111,22 @@ def test_a_mention_of_somebody_else_is_none() -> None:
 def test_what_only_looks_like_an_address_stays(body: str) -> None:
     message = heard(text(body))
     assert (message.text, message.addressed) == (body, False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        ("m.sticker", {"body": "a dog", "url": "mxc://x/y"}),
+        ("org.matrix.msc3381.poll.start", {"org.matrix.msc3381.poll.start": {}}),
+        ("m.room.message", {"msgtype": "org.example.dance", "body": "dances"}),
+    ],
+)
+def test_what_cannot_be_read_is_answered(kind: str, content: dict[str, Any]) -> None:
+    assert heard(content, kind).problem == NO_SUCH_KIND
+
+
+def test_a_device_that_wants_to_be_verified_says_nothing() -> None:
+    assert heard({"msgtype": "m.key.verification.request", "body": "verify", "to": "@husky:hs.test"}) is None
 
 
 def test_ids_can_be_stored_whatever_an_encrypted_event_says() -> None:

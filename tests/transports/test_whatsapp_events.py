@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.chat import Attachment, Conversation, Message
+from gateway.config.sections import AccessSection
 from tests.support.twilio_server import ACCOUNT, ANA, BOT, PUBLIC_URL, TOKEN, TwilioServer
 from transports.whatsapp import WhatsAppConfig, events
 
@@ -92,3 +93,14 @@ def test_what_cannot_be_read_is_said() -> None:
 )
 def test_what_is_no_message_to_us(more: dict[str, str]) -> None:
     assert read("text", **more) is None
+
+
+@pytest.mark.parametrize("number", ["+551187654321", "+5511987654321"])
+def test_a_brazilian_number_is_the_same_with_and_without_its_ninth_digit(number: str) -> None:
+    settings = AccessSection(operators=["whatsapp:+551187654321"], members=["whatsapp:+5511987654321"])
+    assert {*settings.operators, *settings.members} == {"whatsapp:+5511987654321"}
+    assert events.canonical(number) == "+5511987654321"
+    said = message("hi", sender=number)
+    assert (said.sender, said.conversation.room) == ("whatsapp:+5511987654321", number), "answered as it came"
+    assert events.canonical("+551133334444") == "+551133334444", "a landline has eight"
+    assert events.canonical("+491700000000") == "+491700000000"

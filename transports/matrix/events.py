@@ -20,6 +20,10 @@ NO_KEY = (
 )
 NO_SUCH_KIND = "I can't read this kind of message. Please send text."
 
+#: What people send beside messages, and expect to be read.
+_UNREAD = ("m.sticker", "m.poll.start", "org.matrix.msc3381.poll.start")
+#: What bots and servers say, and how devices get to know each other.
+_IGNORED = ("m.notice", "m.server_notice", "m.key.verification.")
 _TEXTS = ("m.text", "m.emote")
 _FILES = ("m.image", "m.file", "m.audio", "m.video")
 #: Links as mentions are written: in HTML, and by some clients in Markdown.
@@ -137,6 +141,8 @@ def incoming(event: Mapping[str, Any], place: Place, me: Me, ours: Callable[[str
     if kind == "m.room.redaction":
         target = _string(event.get("redacts")) or _string(mapping(event.get("content")).get("redacts"))
         return Withdrawal(_conversation(event, place), target, _sender(event)) if target else None
+    if kind in _UNREAD:
+        return _message(event, place, text="", problem=NO_SUCH_KIND)
     if kind == "m.room.message":
         return _from_message(event, place, me, ours)
     if (target := tapped(event)) and ours(target):
@@ -160,7 +166,8 @@ def _from_message(event: Mapping[str, Any], place: Place, me: Me, ours: Callable
     if kind == "m.location" and not edits:
         return _message(event, place, text="", problem=NO_SUCH_KIND)
     if kind not in _TEXTS or not isinstance(body, str):
-        return None
+        strange = isinstance(kind, str) and not kind.startswith(_IGNORED) and kind not in _TEXTS and not edits
+        return _message(event, place, text="", problem=NO_SUCH_KIND) if strange else None
     answered = replied_to(event)
     quote = _QUOTE.match(body) if answered else None
     if quote:

@@ -13,6 +13,7 @@ from transports.whatsapp.config import NAME, WhatsAppConfig
 #: The id of a message, or of a media file.
 SID = re.compile(r"[A-Z]{2}[0-9a-fA-F]{32}")
 _PERSON = re.compile(r"whatsapp:(\+?[\w.-]{3,80})")
+_BRAZIL = re.compile(r"\+55(\d\d)([6-9]\d{7})$")
 _MOST_FILES = 10
 #: What people call files of kinds that have several suffixes.
 _SUFFIXES = {"audio/ogg": ".ogg", "image/jpeg": ".jpg"}
@@ -39,7 +40,7 @@ def read(form: Mapping[str, str], config: WhatsAppConfig) -> Message | None:
     return Message(
         conversation=Conversation(NAME, number),
         external_id=sid,
-        sender=f"{NAME}:{number}",
+        sender=f"{NAME}:{canonical(number)}",
         text=text,
         sender_name=form.get("ProfileName", "")[:200],
         direct=True,
@@ -47,6 +48,11 @@ def read(form: Mapping[str, str], config: WhatsAppConfig) -> Message | None:
         files=files,
         presses=presses,
     )
+
+
+def canonical(number: str) -> str:
+    """A number as people write it: WhatsApp leaves out the ninth digit of many Brazilian mobile numbers."""
+    return _BRAZIL.sub(r"+55\g<1>9\g<2>", number)
 
 
 def _words(form: Mapping[str, str]) -> tuple[str, str]:
