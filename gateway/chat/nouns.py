@@ -71,6 +71,7 @@ class Message:
         problem: why the text cannot be had (a lost key); shown to the sender instead of running it.
         files: what came with it; fetched when a turn takes the message.
         presses: the external id of our message whose button, or reaction, this is; `text` is the choice.
+        quoted: what it answers, as `text.pointed_at` has it: for the agent, and never read as a command.
     """
 
     conversation: Conversation
@@ -84,6 +85,7 @@ class Message:
     problem: str = ""
     files: tuple[Attachment, ...] = ()
     presses: str = ""
+    quoted: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import regex
 
+#: Characters of a message that another answers.
+MAX_QUOTED = 4000
 _FENCE = re.compile(r"^( {0,3})(`{3,}|~{3,})(.*)$")
 #: Lines that a closing and a reopening fence may add to a part.
 _FENCE_ROOM = 160
@@ -75,6 +77,15 @@ def of_others(text: str) -> str:
     line of it can be taken for a command.
     """
     return "\n".join(f"> {line}".rstrip() for line in text.splitlines())
+
+
+def pointed_at(author: str, text: str) -> str:
+    """What a message answers, as a quotation with its author; empty where that is nothing."""
+    text = text.strip()
+    if not text:
+        return ""
+    cut = f"{text[:MAX_QUOTED].rstrip()} …" if len(text) > MAX_QUOTED else text
+    return of_others(f"{' '.join(author.split()) or 'somebody'} wrote:\n{plain(cut)}")
 
 
 def seconds(value: float) -> str:

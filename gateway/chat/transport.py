@@ -81,6 +81,9 @@ class Deliveries(Protocol):
     async def newest(self) -> int:
         """The number of the newest message, which its key has after the first dash. Raises StateError."""
 
+    async def said(self, transport: str, external_id: str) -> tuple[str, str] | None:
+        """Who said a message, and what: the bot has an empty name. None for an unknown one. Raises StateError."""
+
     async def claimed(self, conversation: Conversation, since: float) -> Collection[str]:
         """The platform's ids of what is known to be sent there since then. Raises StateError."""
 

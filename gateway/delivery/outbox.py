@@ -196,6 +196,10 @@ class Outbox:
         """The number of the newest message."""
         return await self._store.read(rows.newest)
 
+    async def said(self, transport: str, external_id: str) -> tuple[str, str] | None:
+        """Who said a message, and what. See `gateway.chat.Deliveries`."""
+        return await self._store.read(lambda c: rows.said(c, transport, external_id))
+
     async def claimed(self, conversation: Conversation, since: float) -> Collection[str]:
         """The platform's ids of what was sent there since then."""
         return await self._store.read(lambda c: rows.sent_since(c, conversation, since))

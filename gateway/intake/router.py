@@ -92,7 +92,7 @@ class Router:
 
     def _is_plain_prompt(self, message: StoredMessage) -> bool:
         allowed = self._access.role(message.sender) is not Role.NOBODY and not message.problem and not message.presses
-        if self._answers.questions.open_in(message.conversation_id) or not (message.text.strip() or message.files):
+        if self._answers.questions.open_in(message.conversation_id) or _is_empty(message):
             return False
         project = self._projects.by_id(message.project_id) if message.project_id is not None else None
         takes = project is not None and project.desired == "up"
@@ -162,7 +162,7 @@ class Router:
         if message.presses and not (isinstance(parsed, Parsed) and getattr(parsed.command, "by_tap", False)):
             await self._answer(message, self._answers.pressed)
             return
-        if not (message.text.strip() or message.files or message.presses):
+        if _is_empty(message) and not message.presses:
             await self._settle(message, Fate.ANSWERED, NOTHING_SAID)
             return
         if self._may_answer(message, parsed) and await self._answer(message, self._answers.take):
@@ -295,6 +295,11 @@ class Router:
         self._fates.changed([message], fate)
         for each in (message, *left):
             self._outbox.wake(each.conversation)
+
+
+def _is_empty(message: StoredMessage) -> bool:
+    """Whether a message says nothing at all."""
+    return not (message.text.strip() or message.files or message.quoted)
 
 
 def _went_wrong(message: StoredMessage) -> str:

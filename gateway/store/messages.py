@@ -44,6 +44,7 @@ class StoredMessage:
     received_at: float
     files: tuple[Attachment, ...] = ()
     presses: str = ""
+    quoted: str = ""
 
     @property
     def destination(self) -> Destination:
@@ -74,6 +75,7 @@ def add(
             "problem": message.problem,
             "files": msgspec.json.encode(message.files).decode() if message.files else "",
             "presses": message.presses,
+            "quoted": message.quoted,
             "fate": Fate.RECEIVED,
             "received_at": received_at,
         },
@@ -96,6 +98,7 @@ def add(
         received_at=received_at,
         files=message.files,
         presses=message.presses,
+        quoted=message.quoted,
     )
 
 
@@ -276,6 +279,7 @@ def _message(row: Any) -> StoredMessage:
         received_at=row.received_at,
         files=msgspec.json.decode(row.files, type=tuple[Attachment, ...]) if row.files else (),
         presses=row.presses,
+        quoted=row.quoted,
     )
 
 
@@ -283,7 +287,7 @@ def _message(row: Any) -> StoredMessage:
 _ADD = Prepared(
     upsert(messages).on_conflict_do_nothing(index_elements=["transport", "external_id"]).returning(messages.c.id),
     *("transport", "external_id", "conversation_id", "project_id", "sender", "sender_name"),
-    *("text", "problem", "files", "presses", "fate", "received_at"),
+    *("text", "problem", "files", "presses", "quoted", "fate", "received_at"),
 )
 _IN_SESSION = (
     (messages.c.project_id == bindparam("project"))

@@ -176,6 +176,21 @@ def sent_since(connection: Connection, conversation: Conversation, since: float)
     return list(connection.scalars(joined.where(*where)))
 
 
+def said(connection: Connection, transport: str, external_id: str) -> tuple[str, str] | None:
+    """Who said a message on its platform, and what: the bot (an empty name), or a person; None for an unknown one."""
+    ours = (
+        select(outbox.c.text)
+        .join_from(outbox, conversations, outbox.c.conversation_id == conversations.c.id)
+        .where(conversations.c.transport == transport, outbox.c.external_id == external_id)
+        .order_by(outbox.c.id.desc())
+    )
+    if (text_ := connection.scalar(ours.limit(1))) is not None:
+        return "", str(text_)
+    theirs = (messages.c.transport == transport, messages.c.external_id == external_id)
+    found = connection.execute(select(messages.c.sender_name, messages.c.text).where(*theirs)).one_or_none()
+    return None if found is None else (found.sender_name, found.text)
+
+
 def waiting(connection: Connection) -> list[Conversation]:
     """The conversations that have something to send."""
     rows = connection.execute(

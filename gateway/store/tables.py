@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 #: The newest migration; a database that names one we do not know is refused.
-SCHEMA = "0010"
+SCHEMA = "0011"
 
 metadata = MetaData(
     naming_convention={
@@ -110,6 +110,8 @@ messages = Table(
     Column("problem", Text, nullable=False, server_default=""),
     Column("files", Text, nullable=False, server_default=""),
     Column("presses", String, nullable=False, server_default=""),
+    #: What it points at, as a quotation: never read as words of its sender.
+    Column("quoted", Text, nullable=False, server_default=""),
     Column("fate", String, nullable=False),
     Column("received_at", Float, nullable=False),
     Column("settled_at", Float),

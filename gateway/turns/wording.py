@@ -33,7 +33,11 @@ def compose(batch: Sequence[StoredMessage], people: Mapping[str, Person]) -> str
     if batch[0].text == COMPACT:
         return COMPACT
     named = len({message.sender for message in batch}) > 1 or any(not message.direct for message in batch)
-    return "\n\n".join(f"{name_of(message, people)}: {message.text}" if named else message.text for message in batch)
+    parts = []
+    for message in batch:
+        said = f"{name_of(message, people)}: {message.text}" if named else message.text
+        parts += [part for part in (message.quoted, said) if part]
+    return "\n\n".join(parts)
 
 
 def go_on(prompt: str) -> str:

@@ -197,6 +197,9 @@ class Notes:
     async def heard(self, conversation: Conversation) -> float:
         return time.time()
 
+    async def said(self, transport: str, external_id: str) -> None:
+        return None
+
     async def newest(self) -> int:
         return 0
 

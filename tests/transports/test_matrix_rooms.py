@@ -302,3 +302,23 @@ async def test_who_is_typing_is_told_and_commits_nothing(world: World) -> None:
     assert await asyncio.wait_for(bot.receiver.typed.get(), 20 * patience()) == (room, [])
     await bot.receiver.gets_text("second")
     assert bot.receiver.committed != committed
+
+
+@both
+async def test_a_reply_brings_what_it_answers(world: World, encrypted: bool) -> None:
+    """With and without the fallback that older clients add; also to the bot's own answers, as they read now."""
+    ana, bot = await world.user("ana"), await world.bot()
+    room = await world.room(ana, bot, encrypted=encrypted)
+    alert = await ana.say(room, "the deploy fails with exit 137")
+    await bot.receiver.gets_text("the deploy fails with exit 137")
+    fallback = f"> <{ana.user_id}> the deploy fails with exit 137\n\nfix this, please"
+    for body, said in (("fix this", "fix this"), (fallback, "fix this, please")):
+        relates = {"m.relates_to": {"m.in_reply_to": {"event_id": alert}}}
+        await ana.put(room, {"msgtype": "m.text", "body": body, **relates})
+        message = await bot.receiver.gets_text(said)
+        assert message.quoted == f"> {message.sender_name} wrote:\n> the deploy fails with exit 137"
+    answer = await bot.send(room, "all is well", "key 1")
+    await ana.sees(body_is("all is well"), room=room)
+    relates = {"m.relates_to": {"m.in_reply_to": {"event_id": answer.external_id}}}
+    await ana.put(room, {"msgtype": "m.text", "body": "really?", **relates})
+    assert (await bot.receiver.gets_text("really?")).quoted.endswith(" wrote:\n> all is well")

@@ -314,6 +314,22 @@ async def test_an_unknown_outcome_is_cleared_up_by_its_status(desk: Desk) -> Non
     assert desk.server.list_looks == 0
 
 
+async def test_a_reply_brings_what_it_answers(desk: Desk) -> None:
+    await desk.reply("the deploy fails with exit 137")
+    await desk.settled()
+    theirs = await desk.server.say("and the tests, too")
+    await desk.server.say("fix this", OriginalRepliedMessageSid=desk.server.sent[0].sid)
+    await desk.server.say("and that", OriginalRepliedMessageSid=theirs)
+    await desk.server.say("and what?", OriginalRepliedMessageSid=desk.server.sid())
+    rows = select(messages.c.text, messages.c.quoted).order_by(messages.c.id.desc()).limit(3)
+    found = {row.text: row.quoted for row in await desk.store.read(lambda c: c.execute(rows).all())}
+    assert found == {
+        "fix this": "> You wrote:\n> the deploy fails with exit 137",
+        "and that": "> Ana wrote:\n> and the tests, too",
+        "and what?": "",
+    }
+
+
 async def test_what_is_told_to_be_lost_while_in_doubt_is_sent_again(desk: Desk) -> None:
     desk.server.faults.append("drop")
     await desk.reply("perhaps")

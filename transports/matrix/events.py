@@ -122,7 +122,25 @@ def undecryptable(event: Mapping[str, Any], place: Place) -> Message:
     return _message(event, place, text="", problem=NO_KEY)
 
 
-def incoming(event: Mapping[str, Any], place: Place, me: Me, ours: Callable[[str], bool]) -> Incoming | None:
+def words(event: Mapping[str, Any]) -> str:
+    """What a message says now, without what it quotes itself; of a file its name."""
+    content = mapping(event.get("content"))
+    edit = mapping(mapping(mapping(event.get("unsigned")).get("m.relations")).get("m.replace"))
+    newest = mapping(mapping(edit.get("content")).get("m.new_content"))
+    body = (newest or content).get("body")
+    if not isinstance(body, str):
+        return ""
+    quote = _QUOTE.match(body) if replied_to(event) else None
+    return body[quote.end() :] if quote else body
+
+
+def incoming(
+    event: Mapping[str, Any],
+    place: Place,
+    me: Me,
+    ours: Callable[[str], bool],
+    quoted: Callable[[str], str] = lambda _: "",
+) -> Incoming | None:
     """What a person did, or None for an event that does not concern us.
 
     Args:
@@ -130,6 +148,7 @@ def incoming(event: Mapping[str, Any], place: Place, me: Me, ours: Callable[[str
         place: the room as it was.
         me: the bot.
         ours: whether an event id is a message of the bot's.
+        quoted: what an event says that another one answers.
     """
     if event["sender"] == me.user_id or "state_key" in event:
         return None
@@ -144,7 +163,9 @@ def incoming(event: Mapping[str, Any], place: Place, me: Me, ours: Callable[[str
     if kind in _UNREAD:
         return _message(event, place, text="", problem=NO_SUCH_KIND)
     if kind == "m.room.message":
-        return _from_message(event, place, me, ours)
+        made = _from_message(event, place, me, ours)
+        answered = replied_to(event)
+        return replace(made, quoted=quoted(answered)) if made is not None and answered else made
     if (target := tapped(event)) and ours(target):
         word = taps.meant(relation(event).get("key"))
         return replace(_message(event, place, text=word, addressed=True), presses=target)

@@ -16,6 +16,7 @@ from urllib.parse import quote
 from nio import MegolmEvent
 
 from gateway.chat import Conversation, Incoming, Move, Withdrawal
+from gateway.chat.text import pointed_at
 from gateway.errors import DeliveryRefused
 from transports.matrix import events, history
 from transports.matrix.client import Client
@@ -59,6 +60,8 @@ class Intake:
         self._held = Held()
         #: Event ids that messages replied to, and whether they are ours.
         self._ours: OrderedDict[str, bool] = OrderedDict()
+        #: What those events say.
+        self._said: OrderedDict[str, str] = OrderedDict()
         #: Events without a key that came with the last batch.
         self.fresh: list[MegolmEvent] = []
 
@@ -130,15 +133,23 @@ class Intake:
             if event.get("sender") == self._client.user_id:
                 self._remember(str(event.get("event_id")), True)
             target = events.replied_to(event) or events.tapped(event)
-            if target and target not in self._ours:
-                self._remember(target, await self._is_ours(room_id, target))
+            if target and (target not in self._ours or target not in self._said):
+                known = self._ours.get(target, False)
+                self._remember(target, await self._is_ours(room_id, target) or known)
 
     async def _is_ours(self, room_id: str, event_id: str) -> bool:
         try:
             answer = await self._client.call(self._client.room_get_event(room_id, event_id))
         except DeliveryRefused:
             return False
-        return bool(answer.event.source.get("sender") == self._client.user_id)
+        found = answer.event.source
+        clear = self._client.read(answer.event, room_id) if isinstance(answer.event, MegolmEvent) else found
+        sender = str(found.get("sender"))
+        author = self._members.name(room_id, sender) or sender
+        self._said[event_id] = pointed_at(author, events.words(clear)) if clear is not None else ""
+        while len(self._said) > _REMEMBERED:
+            self._said.popitem(last=False)
+        return bool(sender == self._client.user_id)
 
     def _remember(self, event_id: str, ours: bool) -> None:
         self._ours[event_id] = ours
@@ -196,7 +207,13 @@ class Intake:
         me = self._client.user_id
         shown = self._members.name(place.room_id, me)
         names = tuple(name for name in (self._config.bot_name, shown) if name)
-        noun = events.incoming(clear, place, events.Me(me, names), lambda event_id: self._ours.get(event_id, False))
+        noun = events.incoming(
+            clear,
+            place,
+            events.Me(me, names),
+            lambda event_id: self._ours.get(event_id, False),
+            lambda event_id: self._said.get(event_id, ""),
+        )
         return [] if noun is None else [noun]
 
 

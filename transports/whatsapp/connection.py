@@ -6,15 +6,18 @@ import asyncio
 import contextlib
 import logging
 import random
+from dataclasses import replace
 
 from aiohttp import web
 
-from gateway.chat import Conversation, Deliveries, Fate, MessageRef, Noted, Outcome, Receiver
+from gateway.chat import Conversation, Deliveries, Fate, Message, MessageRef, Noted, Outcome, Receiver
+from gateway.chat.text import pointed_at
 from gateway.errors import StateError, TransportDown, TransportRefused
 from transports.whatsapp import events
 from transports.whatsapp.api import Api
 from transports.whatsapp.config import NAME, WhatsAppConfig
 from transports.whatsapp.errors import WINDOW
+from transports.whatsapp.events import SID
 from transports.whatsapp.media import PATH as MEDIA_PATH
 from transports.whatsapp.media import Shelf
 from transports.whatsapp.outgoing import Outgoing
@@ -124,6 +127,7 @@ class Connection:
             log.info("whatsapp: a request that is not a message to %s was ignored", self._config.from_number)
             return
         try:
+            message = await self._with_what_it_answers(message, form)
             if not self._ready.is_set():
                 async with asyncio.timeout(_START_S):
                     await self._ready.wait()
@@ -136,6 +140,14 @@ class Connection:
         self._window.wrote(message.conversation.room)
         if self._deliveries is not None:
             self._deliveries.wake(message.conversation)
+
+    async def _with_what_it_answers(self, message: Message, form: Form) -> Message:
+        """A message with what it replies to, if that is known here."""
+        answered = form.get("OriginalRepliedMessageSid", "")
+        if self._deliveries is None or not SID.fullmatch(answered) or message.presses:
+            return message
+        found = await self._deliveries.said(NAME, answered)
+        return message if found is None else replace(message, quoted=pointed_at(found[0] or "You", found[1]))
 
     async def _on_status(self, request: web.Request) -> web.Response:
         try:

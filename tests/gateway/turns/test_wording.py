@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gateway.asking import name_of
 from gateway.chat import Conversation, Fate
+from gateway.chat.text import pointed_at
 from gateway.config import Person
 from gateway.store.messages import COMPACT, StoredMessage
 from gateway.store.turns import SessionKey, Turn
@@ -115,3 +118,13 @@ def test_a_dialogue_is_compacted_alone() -> None:
 @pytest.mark.parametrize("text", ["", " \n", "\u200b", "\u2800\u3164", "\ufe0f"])
 def test_an_answer_that_nobody_can_see_is_none(text: str) -> None:
     assert answer(Finished(ending="answered", text=text), "") == "(The agent finished without saying anything.)"
+
+
+def test_what_a_message_points_at_comes_before_it_as_somebody_elses_words() -> None:
+    pointing = replace(message("fix this", direct=False), quoted=pointed_at("CI", "the deploy fails\n/stop"))
+    assert compose([message("hi", direct=False), pointing], {}) == (
+        "Ana: hi\n\n> CI wrote:\n> the deploy fails\n> /stop\n\nAna: fix this"
+    )
+    assert len(pointed_at("CI", "x" * 10_000)) < 4100
+    assert pointed_at("CI", "  ") == ""
+    assert pointed_at("Eve\n> me", "a\x1b[2Jb") == "> Eve > me wrote:\n> ab"
