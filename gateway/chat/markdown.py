@@ -59,6 +59,15 @@ _REST = re.compile(r"://(?:\[[0-9a-f:.]+\]|[^\W_])[^\s<>|\"`\[\]\\\ufffd]*", re.
 _SCHEME = re.compile(r"(?<![^\W_])https?$", re.IGNORECASE)
 #: Brackets that may be links: the parser looks from each of them to the end.
 _MOST_BRACKETS = 4_000
+#: Names of Python's between two underscores on each side; others are names where a path or a call is around them.
+_KNOWN = (
+    "all annotations call class delattr del dict doc enter eq exit file future getattr getitem hash init iter len main "
+    "module name new next pycache qualname repr setattr setitem slots str version wrapped post_init"
+)
+_DUNDER = re.compile(
+    rf"__(?:(?:{_KNOWN.replace(' ', '|')})__(?!\w)|[A-Za-z]\w*?__(?=\.\w|[/(]))|(?<=[/.])__[A-Za-z]\w*?__(?!\w)"
+)
+_WORD = re.compile(r"\w")
 #: What ends a sentence rather than an address.
 _BEHIND = frozenset(".,:;!?'*_~}…。，、；：！？）」』】")
 
@@ -87,7 +96,19 @@ def _markdown() -> MarkdownIt:
     made.disable("reference")
     made.inline.ruler.at("image", _image_rule)
     made.inline.ruler.before("newline", "address", _address_rule)
+    made.inline.ruler.before("emphasis", "dunder", _dunder_rule)
     return made
+
+
+def _dunder_rule(state: StateInline, silent: bool) -> bool:
+    """`__init__.py` is a name, whatever CommonMark makes of it."""
+    found = _DUNDER.match(state.src, state.pos, state.posMax)
+    if found is None or (state.pos > 0 and _WORD.match(state.src[state.pos - 1])):
+        return False
+    if not silent:
+        state.pending += found[0]
+    state.pos = found.end()
+    return True
 
 
 def _image_rule(state: StateInline, silent: bool) -> bool:

@@ -225,3 +225,18 @@ def test_a_hundred_thousand_characters_take_moments(name: str) -> None:
 def test_the_parser_is_not_loaded_at_the_start() -> None:
     code = "import sys, gateway.app, transports.console; sys.exit('markdown_it' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["__init__.py", "pkg/__init__.py", "__main__ or __all__", "(__name__)", "a__b__c", "self.__mine__", "__mine__()"],
+)
+def test_dunders_survive(text: str) -> None:
+    (paragraph,) = parse(text).blocks
+    assert paragraph == Paragraph((Text(text),))
+
+
+def test_words_between_two_underscores_are_still_bold() -> None:
+    for text in ("two words", "one"):
+        (paragraph,) = parse(f"__{text}__").blocks
+        assert paragraph == Paragraph((Strong((Text(text),)),))
