@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 from collections.abc import Collection
 
 from gateway.config import Settings
@@ -28,6 +27,8 @@ def check_senders(settings: Settings, transports: Collection[str]) -> None:
         for sender in senders:
             platform = sender.partition(":")[0]
             if platform not in transports:
+                import difflib  # only for a mistake in the lists
+
                 near = difflib.get_close_matches(platform, transports, 1, 0.6)
                 hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(transports))}"
                 raise ConfigError(f"{key}: there is no platform {platform} in “{sender}”; {hint}")

@@ -7,7 +7,6 @@ proxy's (see `engine.docker.proxy_relay`), since it would stay readable in the i
 
 from __future__ import annotations
 
-import configparser
 import contextlib
 import hashlib
 import ipaddress
@@ -29,6 +28,8 @@ _ANCHORS = (
 #: Variables that name a bundle; and where a distribution's own authorities are, which every image has.
 _BUNDLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "PIP_CERT")
 _KNOWN = "usr/share/ca-certificates/mozilla"
+#: A distribution's own bundles: what they have beside its own authorities are those that were added above.
+_SYSTEM = ("etc/ssl/certs/ca-certificates.crt", "etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem")
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _MOST = 4 * 2**20
 _DEBIAN = re.compile(r"https?://[^\s/]+/(?:\S*/)?debian/?$")
@@ -62,12 +63,17 @@ def find(environment: Mapping[str, str], root: Path = Path("/")) -> Found:
 
 
 def _certificates(environment: Mapping[str, str], root: Path, told: list[str]) -> tuple[bytes, ...]:
-    known = {_print(pem) for file in _files(root / _KNOWN) for pem in _CERTIFICATE.findall(_read(file))}
     found: dict[str, bytes] = {}
     places: list[tuple[Path | str, Path]] = []
     for anchors in _ANCHORS:
         places += [(file.parent, file) for file in _files(root / anchors)]
-    places += [(name, Path(environment[name])) for name in _BUNDLES if environment.get(name)]
+    system = {(root / bundle).resolve() for bundle in _SYSTEM}
+    bundles = {Path(environment[name]).resolve(): name for name in reversed(_BUNDLES) if environment.get(name)}
+    own = [(name, bundle) for bundle, name in bundles.items() if bundle not in system]
+    places += own
+    known = (
+        {_print(pem) for file in _files(root / _KNOWN) for pem in _CERTIFICATE.findall(_read(file))} if own else set()
+    )
     counts: dict[str, int] = {}
     for place, file in places:
         for pem in _CERTIFICATE.findall(_read(file)):
@@ -127,9 +133,14 @@ def _indexes(environment: Mapping[str, str], root: Path, told: list[str]) -> Ite
 
 
 def _pip(file: Path) -> Iterator[tuple[str, str]]:
+    text = _read(file)
+    if not text:
+        return
+    import configparser  # most hosts have no such file
+
     parser = configparser.RawConfigParser()
     with contextlib.suppress(configparser.Error, UnicodeDecodeError):
-        parser.read_string(_read(file).decode())
+        parser.read_string(text.decode())
         for section in ("global", "install"):
             for key in ("index-url", "extra-index-url", "trusted-host"):
                 if value := parser.get(section, key, fallback="").strip():

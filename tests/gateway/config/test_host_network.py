@@ -54,6 +54,13 @@ def test_of_a_bundle_only_what_the_distribution_does_not_have_counts(tmp_path: P
     assert found.told[1] == f"1 authority of {name} ({bundle})"
 
 
+def test_the_distributions_own_bundle_is_known_already(tmp_path: Path) -> None:
+    put(tmp_path, "usr/local/share/ca-certificates/it.crt", pem(2))
+    bundle = put(tmp_path, "etc/ssl/certs/ca-certificates.crt", f"{pem(1)}{pem(2)}")
+    found = host_network.find({"SSL_CERT_FILE": str(bundle), "PIP_CERT": str(bundle)}, tmp_path)
+    assert [one.decode() for one in found.certificates] == [pem(2)]
+
+
 def test_proxies_of_the_environment_are_gone_through(tmp_path: Path) -> None:
     environment = {
         "https_proxy": "http://ana:canary@proxy.example.org:3128",
