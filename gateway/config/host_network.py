@@ -122,11 +122,13 @@ def _indexes(environment: Mapping[str, str], root: Path, told: list[str]) -> Ite
     for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST", "NPM_CONFIG_REGISTRY"):
         for spelt in (name, name.lower()):
             if environment.get(spelt):
-                values[name] = (environment[spelt], f"{spelt} of the environment")
+                values[name] = (environment[spelt], "the environment")
     for name, (value, where) in sorted(values.items()):
         usable = [word for word in value.split() if name == "PIP_TRUSTED_HOST" or _reachable(word)]
         if has_credentials(value):
-            told.append(f"not {name} of {where}: it has a password, which would stay in the image; set it in `[build]`")
+            told.append(
+                f"not {name} of {where}: its password would stay in the image; name one without in `[build] build_args`"
+            )
         elif usable:
             told.append(f"{name} of {where}: {' '.join(usable)}")
             yield name, " ".join(usable)
@@ -174,11 +176,14 @@ def _reachable(address: str) -> bool:
         host = url.hostname or ""
     except ValueError:
         return False
-    if url.scheme not in ("http", "https") or not host or host == "localhost":
-        return False
+    return url.scheme in ("http", "https") and bool(host) and not is_loopback(host)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this one's loopback, which in a build is the build's own."""
     with contextlib.suppress(ValueError):
-        return not ipaddress.ip_address(host).is_loopback
-    return True
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost" or host.endswith(".localhost")
 
 
 def _files(folder: Path) -> list[Path]:

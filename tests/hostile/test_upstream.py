@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import subprocess
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,23 +121,6 @@ def test_a_tarball_that_is_not_what_was_published_is_not_used(engine: None, tmp_
     told, taken = install(tmp_path / "wrong", stack, hashlib.sha256(b"another").hexdigest())
     assert "has not the SHA-256 that is published" in told
     assert not taken
-
-
-def test_nobody_is_sent_on_from_https_to_http(engine: None, tmp_path: Path) -> None:
-    stub = tmp_path / "curl"
-    stub.write_text('#!/bin/sh\necho "$@" > /dev/stderr\nexit 1\n')
-    stub.chmod(0o755)
-    for address, allowed in (("https://a.example/x", "=https "), ("http://a.example/x", "=https,http ")):
-        done = subprocess.run(
-            ["sh", str(SETUP / "upstream"), address, str(tmp_path / "file")],
-            env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 1
-        assert f"--proto-redir {allowed}" in done.stderr
-        assert "a.example sends on to an address without TLS" in done.stderr
 
 
 def install(folder: Path, stack: str, checksum: str) -> tuple[str, bool]:
