@@ -26,8 +26,6 @@ GATE = (
     " && until curl -ks -o /dev/null https://localhost:8443/; do :; done && "
 )
 PIP = "/opt/huskies/venv/bin/pip install --no-cache-dir --retries 1 --timeout 5"
-#: The engine may lose what a step says in its first moment.
-UNHEARD = "sleep 0.5; "
 TLS, NAMES, NETWORK, DISK = "Set `[build] ca_certificates`", "look up names", "do not reach the network", "disk is full"
 
 
@@ -61,7 +59,7 @@ async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tupl
 )
 async def test_the_first_line_names_the_cause(engine: tuple[DockerEngine, SledSpec], command: str, told: str) -> None:
     made, spec = engine
-    plan = plan_image(inputs(), [], image_prefix(INSTANCE), Own(fragment=f"RUN {UNHEARD}{command}\n"))
+    plan = plan_image(inputs(), [], image_prefix(INSTANCE), Own(fragment=f"RUN {command}\n"))
     with pytest.raises(BuildFailed) as failure:
         await made.prepare(spec, plan, lambda _: None)
     first, _, rest = str(failure.value).partition("\n")

@@ -22,6 +22,12 @@ from stacks.images import Layer
 
 _TAIL_LINES = 20
 _BUILT = re.compile(r"Successfully built ([0-9a-f]{12,})")
+#: What the engine says itself; it begins a line.
+_ENGINES = re.compile(r"Step \d+/\d+ : | ---> |Removing intermediate container |Successfully built ")
+#: The engine paints each write to standard error, and curl writes its errors letter by letter.
+_PAINTED = re.compile(r"\x1b\[91m(.*)\x1b\[0m", re.DOTALL)
+#: Characters that are a line without an end: a tool may never write one.
+_LONGEST = 8192
 
 
 class LayerBuild:
@@ -43,6 +49,7 @@ class LayerBuild:
         self._loop = asyncio.get_running_loop()
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._step = ""
+        self._rest = ""
         self._image = ""
         self._error = ""
 
@@ -95,14 +102,9 @@ class LayerBuild:
             raise BuildFailed(f"the build log {self._file} cannot be written: {error.strerror}") from error
 
     def _take(self, message: dict[str, Any], log_file: Any) -> None:
-        if "error" in message:
-            self._error = _told(message["error"]).strip()
-            log_file.write(f"{self._error}\n")
         if identity := (message.get("aux") or {}).get("ID"):
             self._image = identity
-        for line in _told(message.get("stream", "")).splitlines():
-            if not line.strip():
-                continue
+        for line in self._lines(message):
             log_file.write(f"{line}\n")
             self._tail.append(line[:500])
             if line.startswith(" ---> Running in"):
@@ -114,6 +116,22 @@ class LayerBuild:
                 self._image = self._image or found[1]
             now = f"Building {self._layer.name}: {self._step}{self._estimate()}\n{line[:120]}"
             self._loop.call_soon_threadsafe(self._said, now)
+        if "error" in message:
+            self._error = _told(message["error"]).strip()
+            log_file.write(f"{self._error}\n")
+
+    def _lines(self, message: dict[str, Any]) -> list[str]:
+        """The lines that are whole now: an engine hands on each write, and a write is not a line."""
+        piece = str(message.get("stream", ""))
+        painted = _PAINTED.fullmatch(piece)
+        if self._rest and ("error" in message or (not painted and _ENGINES.match(piece))):
+            self._rest += "\n"
+        self._rest += painted[1] if painted else piece
+        *lines, self._rest = re.split(r"[\r\n]", self._rest)
+        if len(self._rest) > _LONGEST:
+            lines.append(self._rest)
+            self._rest = ""
+        return [said for line in lines if (said := _told(line)).strip()]
 
     def _estimate(self) -> str:
         if self._left_s is None:

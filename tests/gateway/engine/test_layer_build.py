@@ -49,3 +49,36 @@ async def test_a_failure_is_words_without_colours_and_passwords(tmp_path: Path) 
         "ERROR: not found",
         "The command returned a non-zero code: 1",
     ]
+
+
+async def test_what_comes_letter_by_letter_is_lines(tmp_path: Path) -> None:
+    """curl writes its errors so, and the engine hands on each write, painted."""
+    said = "curl: (7) no way to http://ana:pw@a.example: Could not connect to server\n"
+    engine = Says(
+        {"stream": "Step 1/2 : FROM x"},
+        {"stream": "\n"},
+        {"stream": "Step 2/2 : RUN curl\n"},
+        *({"stream": f"\x1b[91m{letter}\x1b[0m"} for letter in said),
+        {"stream": "50 %\r"},
+        {"stream": "100 %\r\n"},
+        {"stream": "no end"},
+        {"stream": "Removing intermediate container 1\n"},
+        {"stream": "nor here"},
+        {"error": "The command returned a non-zero code: 7"},
+    )
+    log = tmp_path / "build.log"
+    layer = Layer(name="base", tag="huskies-base:1", dockerfile="FROM x\n", arguments={}, files={})
+    build = LayerBuild(cast("Client", engine), log, layer, lambda _: None, way=Way(), left_s=None)
+    with pytest.raises(BuildFailed, match="builds do not reach the network"):
+        await build.run()
+    assert log.read_text().splitlines()[1:] == [
+        "Step 1/2 : FROM x",
+        "Step 2/2 : RUN curl",
+        "curl: (7) no way to http://[secret]@a.example: Could not connect to server",
+        "50 %",
+        "100 %",
+        "no end",
+        "Removing intermediate container 1",
+        "nor here",
+        "The command returned a non-zero code: 7",
+    ]
