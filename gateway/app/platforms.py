@@ -75,6 +75,7 @@ def _slack_config(settings: Settings) -> SlackConfig:
         app_token=section.app_token.get_secret_value(),
         signing_secret=section.signing_secret.get_secret_value(),
         api_base_url=section.api_base_url,
+        apps=tuple(section.apps),
         bot_name=settings.gateway.bot_name,
     )
 

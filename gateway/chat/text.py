@@ -79,6 +79,11 @@ def of_others(text: str) -> str:
     return "\n".join(f"> {line}".rstrip() for line in text.splitlines())
 
 
+def verbatim(text: str) -> str:
+    """A text that is a prompt whatever it says: never a command, nor an answer."""
+    return f"prompt {text}" if text else ""
+
+
 def pointed_at(author: str, text: str) -> str:
     """What a message answers, as a quotation with its author; empty where that is nothing."""
     text = text.strip()

@@ -73,6 +73,12 @@ def _account_sid(value: str) -> str:
     return value
 
 
+def _app_id(value: str) -> str:
+    if not re.fullmatch(r"A[A-Z0-9]{5,}", value):
+        raise ValueError(f"{value!r} is no app's id: it begins with A (the app's page in Slack, Copy app ID)")
+    return value
+
+
 def _content_sid(value: str) -> str:
     if value and not re.fullmatch(r"HX[0-9a-fA-F]{32}", value):
         raise ValueError("must be the Content SID of a template: HX and 32 digits or letters a-f")
@@ -293,6 +299,7 @@ class SlackSection(PlatformSection):
     app_token: SecretStr = SecretStr("")
     signing_secret: SecretStr = SecretStr("")
     api_base_url: str = "https://slack.com/api/"
+    apps: list[Annotated[str, AfterValidator(_app_id)]] = []
 
     @model_validator(mode="after")
     def _has_what_its_mode_needs(self) -> SlackSection:

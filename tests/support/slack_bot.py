@@ -40,6 +40,7 @@ class SlackBot(Running):
         defaults: dict[str, Any] = {
             **{"mode": server.mode, "bot_token": "xoxb-canary", "app_token": "xapp-canary"},
             **{"signing_secret": SECRET, "api_base_url": server.api_url, "ping_s": 0.4, "check_s": 0.2},
+            "apps": ("A0OURS",),
         }
         self.config = SlackConfig(**(defaults | settings))
         self.memory = SlackReceiver()

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.chat import Conversation, Message, Move, Withdrawal
-from transports.slack import events, text
-from transports.slack.events import Me
+from transports.slack import events, text, told
+from transports.slack.me import Me
 
 ME = Me("U0BOT", "T0TEAM", ("huskies",))
 NAMES = {"U0ANA": "Ana", "U0BEN": "Ben"}
@@ -121,6 +121,96 @@ def test_a_forwarded_message() -> None:
     assert said("look", attachments=[shared, {"text": "a preview"}]).text == "look\n\n> Ben wrote:\n> it <broke>"
 
 
+def test_a_forwarded_message_is_whole() -> None:
+    """Also where its text is blocks, with its files."""
+    rich = {
+        "type": "rich_text",
+        "elements": [{"type": "rich_text_section", "elements": [{"type": "text", "text": "it"}]}],
+    }
+    file = {"id": "F1", "name": "log.txt", "mimetype": "text/plain", "size": 3}
+    shared = {
+        "is_share": True,
+        "author_name": "Ben",
+        "files": [file],
+        "message_blocks": [{"message": {"blocks": [rich]}}],
+    }
+    message = said("look", attachments=[shared])
+    assert message.text == "look\n\n> Ben wrote:\n> it"
+    assert [one.name for one in message.files] == ["log.txt"]
+    alone = said("", attachments=[{**shared, "message_blocks": []}])
+    assert (alone.text, len(alone.files), alone.problem) == ("", 1, "")
+
+
+ALERT = {
+    "bot_id": "B1",
+    "username": "Grafana",
+    "text": "a stand-in",
+    "blocks": [
+        {"type": "header", "text": {"type": "plain_text", "text": "CPU <high>"}},
+        {
+            "type": "section",
+            "text": {"type": "mrkdwn", "text": "on <https://x.example|web-1> &amp; <@U0BEN>"},
+            "fields": [{"type": "mrkdwn", "text": "load 9"}],
+        },
+        {"type": "divider"},
+        {"type": "context", "elements": [{"type": "image", "alt_text": "?"}, {"type": "mrkdwn", "text": "since noon"}]},
+        {"type": "image", "alt_text": "a graph"},
+        {"type": "markdown", "text": "**now**"},
+        {"type": "actions", "elements": [{"type": "button", "text": {"type": "plain_text", "text": "Ack"}}]},
+        {
+            "type": "rich_text",
+            "elements": [
+                {
+                    "type": "rich_text_section",
+                    "elements": [
+                        {"type": "user", "user_id": "U0ANA"},
+                        {"type": "text", "text": " see "},
+                        {"type": "link", "url": "https://y.example", "text": "this"},
+                        {"type": "emoji", "name": "fire"},
+                    ],
+                },
+                {
+                    "type": "rich_text_list",
+                    "elements": [{"type": "rich_text_section", "elements": [{"type": "text", "text": "one"}]}],
+                },
+                {"type": "rich_text_preformatted", "elements": [{"type": "text", "text": "exit 137"}]},
+            ],
+        },
+        {"type": "table", "rows": [[{"type": "raw_text", "text": "a"}, {"type": "raw_text", "text": "b"}]]},
+    ],
+    "attachments": [
+        {
+            "pretext": "before",
+            "title": "Rule",
+            "title_link": "https://z.example",
+            "fields": [{"title": "env", "value": "prod"}],
+        },
+        {"fallback": "only this"},
+        {"blocks": [{"type": "section", "text": {"type": "mrkdwn", "text": "within"}}]},
+    ],
+}
+
+
+def test_an_alert_that_is_blocks_and_attachments() -> None:
+    payload = {
+        **{
+            "type": "message_action",
+            "callback_id": "send_to_huskies",
+            "channel": {"id": "C1"},
+            "user": {"id": "U0ANA"},
+        },
+        "message": {"ts": "1.5", **ALERT},
+        "action_ts": "2",
+    }
+    (message,) = events.read(payload, ME, name)
+    assert isinstance(message, Message)
+    assert message.text.splitlines() == [
+        *("> Grafana wrote:", "> CPU <high>", "> on web-1 (https://x.example) & @Ben", "> load 9", "> since noon"),
+        *("> a graph", "> **now**", "> @Ana see this (https://y.example):fire:", "> - one", "> ```", "> exit 137"),
+        *("> ```", "> a | b", "> before", "> Rule (https://z.example)", "> env: prod", "> only this", "> within"),
+    ]
+
+
 def test_whose_names_are_needed() -> None:
     event = {"event": {"user": "U0ANA", "text": "<@U0BEN> <@U0ANA> <@U9|x>"}}
     assert events.people(event) == ["U0ANA", "U0BEN", "U9"]
@@ -133,9 +223,14 @@ def test_whose_names_are_needed() -> None:
 KEYS = (
     *("type", "event", "message", "user", "text", "channel", "ts", "thread_ts", "files", "actions", "container"),
     *("subtype", "previous_message", "attachments", "id", "command", "team", "authorizations", "blocks"),
+    *("elements", "rows", "fields", "is_share", "message_blocks", "bot_id", "title", "fallback"),
 )
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.sampled_from(["U0ANA", "C1", "1.5"]),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=8)
+    | st.sampled_from(["U0ANA", "C1", "1.5", "rich_text", "table"]),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
@@ -156,6 +251,8 @@ def test_no_payload_breaks_the_reader(payload: dict[str, Any], kind: str) -> Non
     events.people(whole)
     events.is_ours(whole, ME)
     events.asked_from(whole)
+    events.call(whole, ME)
+    told.words(whole, name)
     for item in events.read(whole, ME, name):
         assert not isinstance(item, Move)
         assert item.conversation.transport == "slack"

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -140,7 +141,7 @@ async def test_what_is_no_message_of_a_person(bot: SlackBot) -> None:
     server = bot.server
     base: dict[str, object] = {"type": "message", "channel": "D0ANA", "channel_type": "im", "text": "no"}
     events: list[dict[str, object]] = [
-        base | {"user": "U0BOT2", "bot_id": "B2"},
+        base | {"user": "U0EVE", "bot_id": "B2"},
         base | {"subtype": "bot_message", "bot_id": "B3", "username": "ci"},
         base | {"user": BOT, "bot_id": "B0BOT"},
         base | {"user": BOT},
@@ -190,6 +191,79 @@ async def test_a_command_and_a_shortcut(bot: SlackBot) -> None:
     sent = await bot.memory.gets_text("> Ben wrote:\n> the build is red")
     assert sent.sender == "slack:U0ANA", "who sends it on is who asks"
     assert sent.conversation == Conversation("slack", "C0DEV", ts)
+
+
+async def test_a_mention_in_a_thread_brings_what_was_said_there(bot: SlackBot) -> None:
+    server = bot.server
+    alert: dict[str, Any] = {
+        "bot_id": "B0CI",
+        "bot_profile": {"name": "CI"},
+        "attachments": [{"title": "shop", "text": "exit 137"}],
+    }
+    head = server.say("C0DEV", "", user="U0CI", **alert)
+    shot = server.attach("shot.png", b"png", "image/png")
+    server.say("C0DEV", "see <@U0ANA>\nstop", user="U0BEN", thread=head, files=[shot], subtype="file_share")
+    server.say("C0DEV", f"<@{BOT}> fix this", thread=head)
+    message = await bot.memory.gets_text("fix this")
+    assert message.quoted == "> CI wrote:\n> shop\n> exit 137\n\n> Ben wrote:\n> see @Ana\n> stop\n> [file: shot.png]"
+    assert [file.name for file in message.files] == ["shot.png"]
+    assert server.called("conversations.replies") == 1, "the message and its mention are one"
+    server.say("C0DEV", f"<@{BOT}> and this", thread=head)
+    assert (await bot.memory.gets_text("and this")).quoted == "", "its session has it"
+    await bot.reborn()
+    server.say("C0DEV", f"<@{BOT}> go on", thread=head)
+    assert (await bot.memory.gets_text("go on")).quoted == "", "also for the next process"
+
+
+async def test_a_thread_below_an_answer_of_the_bot(bot: SlackBot) -> None:
+    """It is a session of its own, which does not know what it is about."""
+    ref = await bot.send(Conversation("slack", "D0ANA"), "Deployed `v2`.", "key")
+    head = ref.external_id.removeprefix("D0ANA:")
+    bot.server.say("D0ANA", "roll that back", thread=head)
+    assert (await bot.memory.gets_text("roll that back")).quoted == "> You wrote:\n> Deployed `v2`."
+    bot.server.say("D0ANA", "now", thread=head)
+    assert (await bot.memory.gets_text("now")).quoted == ""
+
+
+async def test_a_long_thread_is_cut_where_it_is_oldest(bot: SlackBot) -> None:
+    head = bot.server.say("C0DEV", "the deploy fails", user="U0BEN")
+    for number in range(80):
+        bot.server.say("C0DEV", f"{number}: {'x' * 300}", user="U0BEN", thread=head)
+    bot.server.say("C0DEV", f"<@{BOT}> help", thread=head)
+    quoted = (await bot.memory.gets_text("help")).quoted
+    assert quoted.startswith("> Ben wrote:\n> the deploy fails\n\n> …\n\n> Ben wrote:\n> ")
+    assert "> 79: xxx" in quoted
+    assert len(quoted) < 12_500
+
+
+async def test_a_thread_that_cannot_be_read_is_named_as_missing(bot: SlackBot) -> None:
+    bot.server.faults["conversations.replies"] = limited(1, 5.0)
+    head = bot.server.say("C0DEV", "it fails", user="U0BEN")
+    bot.server.say("C0DEV", f"<@{BOT}> fix this", thread=head)
+    assert "did not give out in time" in (await bot.memory.gets_text("fix this")).quoted
+    bot.server.say("C0DEV", f"<@{BOT}> again", thread=head)
+    assert (await bot.memory.gets_text("again")).quoted == "", "the first call was heard, and told what is missing"
+
+
+async def test_strangers_cost_no_thread(bot: SlackBot) -> None:
+    head = bot.server.say("C0DEV", "it fails", user="U0BEN")
+    bot.server.say("C0DEV", f"<@{BOT}> fix this", user="U0EVE", thread=head)
+    await bot.memory.gets_text("fix this")
+    assert bot.server.called("conversations.replies") == 0
+
+
+async def test_a_tool_in_somebodys_name(bot: SlackBot) -> None:
+    """It is a prompt, whatever it says; another app's is nothing, unless the app is listed."""
+    bot.server.say("D0ANA", "stop", bot_id="B0ZAP", app_id="A0OTHER")
+    await bot.memory.gets_text("prompt stop")
+    bot.server.say("D0ANA", "", bot_id="B0ZAP", attachments=[{"title": "A ticket", "text": "is *red*"}])
+    await bot.memory.gets_text("prompt A ticket\nis *red*")
+    bot.server.say("D0ANA", "stop", bot_id="B0OURS", app_id="A0OURS")
+    await bot.memory.gets_text("stop")
+    bot.server.say("D0ANA", "no", user="U0EVE", bot_id="B0ZAP", app_id="A0OTHER")
+    bot.server.say("D0ANA", "after it")
+    await bot.memory.gets_text("after it")
+    assert "no" not in "".join(bot.memory.texts)
 
 
 async def test_a_command_from_where_the_bot_is_not(bot: SlackBot) -> None:
@@ -401,8 +475,8 @@ async def test_a_payload_that_cannot_be_read_does_not_hold_up_the_others(
 
     read = events.read
 
-    def stumbling(payload: Mapping[str, object], me: events.Me, name: events.Names) -> list[Incoming]:
-        found = read(payload, me, name)
+    def stumbling(payload: Mapping[str, object], *known: Any) -> list[Incoming]:
+        found = read(payload, *known)
         if any(getattr(item, "text", "") == "poison" for item in found):
             raise KeyError("poison")
         return found

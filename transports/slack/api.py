@@ -16,8 +16,8 @@ from slack_sdk.web.async_slack_response import AsyncSlackResponse
 from gateway.errors import TransportDown, TransportRefused
 from transports.slack import errors
 from transports.slack.config import SlackConfig
-from transports.slack.events import Me
 from transports.slack.manifest import NEEDED, WANTED
+from transports.slack.me import Me
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +93,7 @@ class Api:
             user_id=str(data.get("user_id", "")),
             team_id=str(data.get("team_id", "")),
             names=tuple(dict.fromkeys(name for name in (str(data.get("user", "")), self._config.bot_name) if name)),
+            apps=self._config.apps,
         )
         return Login(me, _clock(headers))
 

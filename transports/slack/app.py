@@ -21,9 +21,10 @@ from gateway.errors import TransportError
 from transports.slack import errors
 from transports.slack.api import Api
 from transports.slack.config import NAME
-from transports.slack.events import Me, string
 from transports.slack.files import is_slacks
 from transports.slack.intake import Payload
+from transports.slack.me import Me
+from transports.slack.told import string
 
 log = logging.getLogger(__name__)
 # Bolt logs what it is given, and those words belong to the conversation alone.

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transports.slack import render
-from transports.slack.events import CHOICE, mapping, string
+from transports.slack.events import CHOICE
+from transports.slack.told import mapping, string
 
 #: The `event_type` of the metadata on our messages.
 _KIND = "huskies"

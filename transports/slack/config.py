@@ -44,6 +44,7 @@ class SlackConfig:
         app_token: `xapp-...`, opens the socket; only with `socket`.
         signing_secret: proves that a request is Slack's; only with `http`.
         api_base_url: where the Web API is.
+        apps: ids of apps (`A012...`) whose messages in somebody's name count as typed by that person.
         bot_name: a name that people may use instead of a mention.
         ping_s: seconds between two pings on the socket; a peer that leaves one unanswered for half of that is gone.
         check_s: seconds between two checks that Slack still accepts the token, where no socket would tell.
@@ -55,6 +56,7 @@ class SlackConfig:
     app_token: str = field(default="", repr=False)
     signing_secret: str = field(default="", repr=False)
     api_base_url: str = "https://slack.com/api/"
+    apps: tuple[str, ...] = ()
     bot_name: str = "huskies"
     ping_s: float = 5.0
     check_s: float = 300.0

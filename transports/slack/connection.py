@@ -24,6 +24,7 @@ from transports.slack.people import People
 from transports.slack.reader import PayloadReader
 from transports.slack.rooms import Rooms
 from transports.slack.socket import Socket
+from transports.slack.threads import Threads
 from transports.slack.webhook import Webhook
 
 log = logging.getLogger(__name__)
@@ -89,7 +90,9 @@ class Connection:
             self._memory.born = self._memory.born or login.clock
             self._outgoing = Outgoing(self.api, login.me, self._memory)
             rooms = Rooms(self.api, login.me.name)
-            reader = PayloadReader(login.me, People(self.api), rooms, self._may_speak)
+            people = People(self.api)
+            threads = Threads(self.api, login.me, people, self._may_speak)
+            reader = PayloadReader(login.me, people, rooms, threads, self._may_speak)
             intake = Intake(reader, self._receiver, insists=self._webhook is None, stored=self._set_stored)
             app = App(self.api, login.me, self._config.api_base_url, self._may_speak)
             receives = self._receive(self.api, intake, app)

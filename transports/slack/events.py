@@ -7,16 +7,17 @@ text count as one. What stands for an action (a press, a command, a shortcut) ha
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 from gateway.chat import Attachment, Conversation, Incoming, Message, Withdrawal
-from gateway.chat.text import of_others
+from gateway.chat.text import of_others, verbatim
 from transports.slack import text as slack_text
+from transports.slack import told
 from transports.slack.config import NAME
+from transports.slack.me import Me
+from transports.slack.told import Names, listed, mapping, string
 
 #: The `callback_id` of the message shortcut in the manifest.
 SHORTCUT = "send_to_huskies"
@@ -30,51 +31,28 @@ _TEXTS = ("", "file_share", "thread_broadcast", "me_message")
 #: Slack's own members.
 _SLACK = ("USLACKBOT",)
 
-Names = Callable[[str], str]
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A message in a thread that means the bot; `ts` is its own, `thread` that of the thread's first message."""
+
+    channel: str
+    thread: str
+    ts: str
+    direct: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Me:
-    """The bot, its workspace, and what people call it."""
+class Before:
+    """What a thread said before the bot was called: quotations with their authors, and files."""
 
-    user_id: str
-    team_id: str
-    names: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        """What the bot is called in Slack."""
-        return next(iter(self.names), self.user_id)
-
-    def unaddressed(self, raw: str) -> tuple[str, bool]:
-        """A text without a mention or "huskies:" at its beginning, or a mention at its end; and whether it names us.
-
-        Mentions elsewhere stay in the text.
-        """
-        named = f"<@{self.user_id}" in raw
-        around, called = _patterns(self.user_id, self.names)
-        rest = around.sub("", raw) if named else raw
-        found = called.match(rest)
-        return (rest[found.end() :], True) if found else (rest, named)
+    quoted: str = ""
+    files: tuple[Attachment, ...] = ()
 
 
-@lru_cache(maxsize=4)
-def _patterns(user_id: str, names: tuple[str, ...]) -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """Mentions around a text, and a name at its beginning."""
-    one = rf"<@{re.escape(user_id)}(?:\|[^<>\n]*)?>"
-    either = "|".join(re.escape(name) for name in sorted({user_id, *names}, key=len, reverse=True))
-    around = re.compile(rf"^\s*(?:{one}[:,]*\s*)+|(?:\s*{one})+\s*$")
-    return around, re.compile(rf"\s*@?(?:{either})(?:[:,]+(?=\s|$)|(?=\s|$))\s*", re.IGNORECASE)
-
-
-def mapping(value: object) -> Mapping[str, Any]:
-    """`value` where it is a JSON object, else an empty one."""
-    return value if isinstance(value, dict) else {}
-
-
-def string(value: object) -> str:
-    """`value` where it is a text, else an empty one."""
-    return value if isinstance(value, str) else ""
+NOTHING = Before()
+#: What was said before a message, by its channel and timestamp.
+Earlier = Callable[[str, str], Before]
 
 
 def is_ours(payload: Mapping[str, Any], me: Me) -> bool:
@@ -97,17 +75,31 @@ def people(payload: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(one for one in found if one))
 
 
-def read(payload: Mapping[str, Any], me: Me, name: Names) -> list[Incoming]:
+def call(payload: Mapping[str, Any], me: Me) -> Call | None:
+    """A message that calls the bot into a thread, as far as the payload alone tells."""
+    event = mapping(payload.get("event"))
+    channel, ts, thread = string(event.get("channel")), string(event.get("ts")), string(event.get("thread_ts"))
+    if event.get("type") not in ("message", "app_mention") or thread in ("", ts) or not (channel and ts):
+        return None
+    if string(event.get("subtype")) not in _TEXTS or not _by_person(event, me):
+        return None
+    direct = _is_direct(channel, event)
+    means_us = direct or event.get("type") == "app_mention" or me.unaddressed(string(event.get("text")))[1]
+    return Call(channel, thread, ts, direct) if means_us else None
+
+
+def read(payload: Mapping[str, Any], me: Me, name: Names, before: Earlier = lambda *_: NOTHING) -> list[Incoming]:
     """What people did, in order; nothing for a payload that does not concern us.
 
     Args:
         payload: an event callback, an interaction or a slash command.
         me: the bot.
         name: what somebody with a given id is called.
+        before: what a thread said before a message.
     """
     kind = payload.get("type")
     if kind == "event_callback":
-        return _event(mapping(payload.get("event")), me, name)
+        return _event(mapping(payload.get("event")), me, name, before)
     if kind == "block_actions":
         return _presses(payload, name)
     if kind == "message_action" and payload.get("callback_id") == SHORTCUT:
@@ -125,7 +117,7 @@ def asked_from(payload: Mapping[str, Any]) -> str:
     return string(payload.get("channel_id")) if "command" in payload else ""
 
 
-def _event(event: Mapping[str, Any], me: Me, name: Names) -> list[Incoming]:
+def _event(event: Mapping[str, Any], me: Me, name: Names, before: Earlier) -> list[Incoming]:
     if event.get("type") not in ("message", "app_mention"):
         return []
     subtype = string(event.get("subtype"))
@@ -135,7 +127,9 @@ def _event(event: Mapping[str, Any], me: Me, name: Names) -> list[Incoming]:
         return _gone(event, mapping(event.get("previous_message")), string(event.get("deleted_ts")), me)
     if subtype not in _TEXTS or not _by_person(event, me):
         return []
-    return [_message(event, event, me, name, named=event.get("type") == "app_mention")]
+    message = _message(event, event, me, name, named=event.get("type") == "app_mention")
+    earlier = before(message.conversation.room, string(event.get("ts")))
+    return [replace(message, quoted=earlier.quoted, files=(*earlier.files, *message.files))]
 
 
 def _changed(event: Mapping[str, Any], me: Me, name: Names) -> list[Incoming]:
@@ -162,9 +156,14 @@ def _gone(event: Mapping[str, Any], before: Mapping[str, Any], ts: str, me: Me) 
 
 
 def _by_person(message: Mapping[str, Any], me: Me) -> bool:
-    """Whether somebody else wrote it, and no bot."""
+    """Whether somebody else wrote it, or a tool in somebody's name."""
     user = string(message.get("user"))
-    return bool(user) and user != me.user_id and user not in _SLACK and not message.get("bot_id")
+    return bool(user) and user != me.user_id and user not in _SLACK
+
+
+def by_tool(message: Mapping[str, Any], me: Me) -> str:
+    """In whose name a tool wrote a message; empty where a person typed it, or an app that is as good."""
+    return string(message.get("user")) if message.get("bot_id") and message.get("app_id") not in me.apps else ""
 
 
 def _message(event: Mapping[str, Any], said: Mapping[str, Any], me: Me, name: Names, *, named: bool = False) -> Message:
@@ -176,8 +175,11 @@ def _message(event: Mapping[str, Any], said: Mapping[str, Any], me: Me, name: Na
     thread = string(said.get("thread_ts"))
     if not thread and addressed and not direct:
         thread = ts  # the answer opens a thread below the mention, and that thread is the session
-    words = "\n\n".join(part for part in (slack_text.plain(raw, name).strip(), *_forwarded(said, name)) if part)
-    files, lost = _files(said)
+    typed = slack_text.plain(raw, name).strip()
+    if by_tool(said, me):
+        typed = verbatim(typed or told.words(said, name))
+    words = "\n\n".join(part for part in (typed, *_forwarded(said, name)) if part)
+    found, lost = files(said)
     return Message(
         conversation=Conversation(NAME, channel, thread),
         external_id=f"{channel}:{ts}",
@@ -186,8 +188,8 @@ def _message(event: Mapping[str, Any], said: Mapping[str, Any], me: Me, name: Na
         text=words,
         direct=direct,
         addressed=addressed,
-        files=files,
-        problem=NO_FILES if lost and not files and not words else "",
+        files=found,
+        problem=NO_FILES if lost and not found and not words else "",
     )
 
 
@@ -198,22 +200,23 @@ def _is_direct(channel: str, event: Mapping[str, Any]) -> bool:
 
 def _forwarded(said: Mapping[str, Any], name: Names) -> list[str]:
     """The words of forwarded messages."""
-    shared = said.get("attachments")
     found = []
-    for one in shared if isinstance(shared, list) else []:
-        told = mapping(one)
-        if told.get("is_share") and string(told.get("text")):
-            author = string(told.get("author_name")) or "Somebody"
-            found.append(of_others(f"{author} wrote:\n{slack_text.plain(string(told.get('text')), name)}"))
+    for one in _shares(said):
+        if words := told.attachment(one, name):
+            author = string(one.get("author_name")) or string(one.get("author_subname")) or "Somebody"
+            found.append(of_others(f"{author} wrote:\n{words}"))
     return found
 
 
-def _files(said: Mapping[str, Any]) -> tuple[tuple[Attachment, ...], bool]:
-    """The files that can be fetched, and whether there are others."""
-    listed = said.get("files")
+def _shares(said: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The forwarded messages that came with a message; what else is attached to a person's are previews of links."""
+    return [one for one in listed(said.get("attachments")) if one.get("is_share")]
+
+
+def files(said: Mapping[str, Any]) -> tuple[tuple[Attachment, ...], bool]:
+    """The files that can be fetched, also those of forwarded messages; and whether there are others."""
     found, lost = [], False
-    for one in listed if isinstance(listed, list) else []:
-        file = mapping(one)
+    for file in (one for part in (said, *_shares(said)) for one in listed(part.get("files"))):
         url = string(file.get("url_private_download")) or string(file.get("url_private"))
         gone = file.get("mode") in ("tombstone", "hidden_by_limit")
         if gone or not string(file.get("id")):
@@ -268,10 +271,9 @@ def _shortcut(payload: Mapping[str, Any], me: Me, name: Names) -> list[Incoming]
     if not (channel and user and ts):
         return []
     message = _message({"channel": channel}, {**said, "ts": ts}, me, name, named=True)
-    author = string(said.get("user"))
     text = message.text
-    if author != user:
-        text = of_others(f"{name(author) if author else 'A bot'} wrote:\n{text}")
+    if string(said.get("user")) != user or said.get("bot_id"):
+        text = of_others(f"{told.author(said, name)} wrote:\n{told.words(said, name)}")
     external_id = f"{channel}:{ts}:shortcut:{string(payload.get('action_ts'))}"
     sender = f"{NAME}:{user}"
     return [replace(message, external_id=external_id, sender=sender, sender_name=name(user), text=text)]

@@ -14,7 +14,7 @@ from gateway.errors import DeliveryRefused, TransportDown
 from transports.slack import errors
 from transports.slack.api import Api
 from transports.slack.config import SlackConfig
-from transports.slack.events import mapping, string
+from transports.slack.told import mapping, string
 
 #: Seconds for one file.
 TRANSFER_S = 120.0

@@ -14,9 +14,10 @@ from gateway.errors import DeliveryRefused, TransportDown, TransportRefused
 from transports.slack import blocks
 from transports.slack.api import Api
 from transports.slack.errors import BlocksRefused, Undone, code_of
-from transports.slack.events import Me, mapping, string
 from transports.slack.files import upload
+from transports.slack.me import Me
 from transports.slack.memory import Memory
+from transports.slack.told import mapping, string
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from gateway.errors import TransportError
 from transports.slack.api import Api
-from transports.slack.events import mapping, string
+from transports.slack.told import mapping, string
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,11 @@ from gateway.chat import Incoming
 from transports.slack import events
 from transports.slack.config import NAME
 from transports.slack.intake import Payload
+from transports.slack.me import Me
 from transports.slack.people import People
 from transports.slack.rooms import Rooms
+from transports.slack.threads import Threads
+from transports.slack.told import mapping, string
 
 log = logging.getLogger(__name__)
 
@@ -20,27 +23,35 @@ _WORKSPACES = 100
 class PayloadReader:
     """Implements `intake.Reader` for one workspace."""
 
-    def __init__(self, me: events.Me, people: People, rooms: Rooms, may_speak: Callable[[str], bool]) -> None:
+    def __init__(
+        self, me: Me, people: People, rooms: Rooms, threads: Threads, may_speak: Callable[[str], bool]
+    ) -> None:
         self._me = me
         self._people = people
         self._rooms = rooms
+        self._threads = threads
         self._may_speak = may_speak
         self._strange: set[str] = set()
 
     def prepare(self, payload: Payload) -> Awaitable[str] | None:
-        """Look up names, and whether the bot can answer there, unless these are known."""
+        """Look up names, what a thread said so far, and whether the bot can answer there, unless these are known."""
         channel = events.asked_from(payload)
         doer, *others = events.people(payload) or [""]
         if not doer or not self._may_speak(f"{NAME}:{doer}") or not events.is_ours(payload, self._me):
             return None
         unknown = self._people.unknown([one for one in (doer, *others) if one != self._me.user_id])
-        return self._find_out(unknown, channel) if unknown or channel else None
+        call = events.call(payload, self._me)
+        thread = self._threads.look_up(call) if call is not None else None
+        return self._find_out(unknown, channel, thread) if unknown or channel or thread else None
 
     def read(self, payload: Payload) -> Sequence[Incoming]:
         """What people did; nothing for a payload of another workspace."""
         if events.is_ours(payload, self._me):
-            return events.read(payload, self._me, self._name)
-        team = events.string(payload.get("team_id")) or "unknown"
+            whose = events.by_tool(mapping(payload.get("event")), self._me)
+            if whose and not self._may_speak(f"{NAME}:{whose}"):  # most bots concern nobody
+                return ()
+            return events.read(payload, self._me, self._name, self._threads.before)
+        team = string(payload.get("team_id")) or "unknown"
         if team not in self._strange and len(self._strange) < _WORKSPACES:
             self._strange.add(team)
             log.error(
@@ -53,9 +64,11 @@ class PayloadReader:
     def _name(self, user_id: str) -> str:
         return self._me.name if user_id == self._me.user_id else self._people.name(user_id)
 
-    async def _find_out(self, unknown: Sequence[str], channel: str) -> str:
+    async def _find_out(self, unknown: Sequence[str], channel: str, thread: Awaitable[None] | None) -> str:
         if channel and (refusal := await self._rooms.refusal(channel)):
             return refusal
         if unknown:
             await self._people.learn(unknown)
+        if thread is not None:
+            await thread
         return ""

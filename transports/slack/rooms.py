@@ -7,7 +7,7 @@ import logging
 
 from gateway.errors import DeliveryHeld, DeliveryRefused, TransportError
 from transports.slack.api import Api
-from transports.slack.events import mapping
+from transports.slack.told import mapping
 
 log = logging.getLogger(__name__)
 

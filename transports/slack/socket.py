@@ -22,8 +22,8 @@ from gateway.errors import DeliveryRefused, StateError, TransportDown, Transport
 from transports.slack import errors
 from transports.slack.api import Api
 from transports.slack.app import NOTHING, Acknowledgement, App
-from transports.slack.events import mapping, string
 from transports.slack.intake import Intake
+from transports.slack.told import mapping, string
 
 log = logging.getLogger(__name__)
 
