@@ -24,6 +24,7 @@ async def talking(tmp_path: Path) -> AsyncIterator[tuple[GatewayProcess, TwilioS
     """A gateway with the scripted agent and the project demo, and a person who texts it."""
     port = take_port()
     async with TwilioServer() as phone:
+        phone.arrives_s = 0.02
         phone.target = f"http://127.0.0.1:{port}"
         config: dict[str, dict[str, Any]] = {
             "gateway": {

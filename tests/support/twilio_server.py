@@ -104,6 +104,9 @@ class TwilioServer:
         self.target = ""
         self.answers: list[int] = []
         self.changed = asyncio.Event()
+        #: Seconds after which a message arrives, and its statuses are told; None: the test tells them.
+        self.arrives_s: float | None = None
+        self._arrivals: set[asyncio.Task[None]] = set()
         self._ids = itertools.count(1)
         self._prefix = os.urandom(4).hex()
 
@@ -126,6 +129,9 @@ class TwilioServer:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        for arrival in self._arrivals:
+            arrival.cancel()
+        await asyncio.gather(*self._arrivals, return_exceptions=True)
         await self._http.close()
         await self.close()
 
@@ -210,6 +216,12 @@ class TwilioServer:
         path = sent.callback.removeprefix(PUBLIC_URL)
         fields = {"MessageSid": sent.sid, "MessageStatus": status, "AccountSid": ACCOUNT, "To": sent.to}
         return await self.post(path, fields | ({"ErrorCode": code} if code else {}))
+
+    async def _arrive(self, sent: Sent, after_s: float) -> None:
+        await self.tell(sent, "sent")
+        await asyncio.sleep(after_s)
+        await self.tell(sent, "delivered")
+        self.changed.set()
 
     async def post(
         self,
@@ -302,6 +314,10 @@ class TwilioServer:
         sent = await self._sent(form)
         self.sent.append(sent)
         self.changed.set()
+        if self.arrives_s is not None and sent.callback:
+            arrival = asyncio.create_task(self._arrive(sent, self.arrives_s))
+            self._arrivals.add(arrival)
+            arrival.add_done_callback(self._arrivals.discard)
         if fault == "hang":
             await asyncio.sleep(60)
         if fault == "drop":

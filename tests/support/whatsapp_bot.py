@@ -27,6 +27,7 @@ class WhatsAppBot(Running):
             "from_number": BOT,
             "public_url": PUBLIC_URL,
             "api_base_url": server.url,
+            "order_s": 0.05,
             **settings,
         }
         self.config = WhatsAppConfig(**values)

@@ -40,6 +40,7 @@ class WhatsAppConfig:
         body_s: seconds that a request's body may take to come in.
         media_s: seconds for which a file that we send can be fetched.
         check_s: seconds between two checks of the account.
+        order_s: the longest that a message waits for the arrival of the one before, in seconds.
         calm_s: seconds after a post of unknown outcome until Twilio's list has it, if it was taken.
     """
 
@@ -61,6 +62,7 @@ class WhatsAppConfig:
     media_s: float = 900.0
     check_s: float = 300.0
     calm_s: float = 10.0
+    order_s: float = 2.0
 
     def __repr__(self) -> str:
         return f"WhatsAppConfig({self.from_number} of {self.account_sid})"

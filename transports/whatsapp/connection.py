@@ -163,6 +163,8 @@ class Connection:
     async def _learn(self, form: Form, key: str) -> None:
         """What became of a message of ours."""
         status, sid, code = form.get("MessageStatus", ""), form.get("MessageSid", ""), form.get("ErrorCode", "")
+        here = Conversation(NAME, form.get("To", "").removeprefix(f"{NAME}:"))
+        self.outgoing.order.heard(here, sid, status)
         if status in _ARRIVED:
             self.outgoing.posted.heard_of(key, sid)
             await self._report(key, sid, Outcome.ARRIVED, "")
@@ -175,7 +177,6 @@ class Connection:
         if again:
             self.outgoing.posted.forget(key)
         noted = await self._report(key, sid, Outcome.AGAIN if again else Outcome.LOST, why)
-        here = Conversation(NAME, form.get("To", "").removeprefix(f"{NAME}:"))
         if noted == "kept" and late:  # otherwise it belongs to an earlier try, and the window may be open now
             await self.outgoing.close_window(here)
         if noted == "kept" and self._deliveries is not None:

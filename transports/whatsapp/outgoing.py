@@ -16,6 +16,7 @@ from transports.whatsapp.api import Api
 from transports.whatsapp.config import MAX_TEXT, NAME, WhatsAppConfig
 from transports.whatsapp.errors import WindowClosed
 from transports.whatsapp.media import Shelf
+from transports.whatsapp.order import Order
 from transports.whatsapp.posted import Matches, Posted
 from transports.whatsapp.webhook import STATUS_PATH
 from transports.whatsapp.window import Window
@@ -38,6 +39,7 @@ class Outgoing:
         self._templates = {_words(words.split(",")): sid for words, sid in config.quick_replies.items()}
         self._with_buttons: dict[str, bool] = {}
         self.posted = Posted(config.calm_s)
+        self.order = Order(config.order_s)
         self.api: Api | None = None
         #: Set when the account refused us, or Twilio was away: the account should be checked.
         self.doubts = asyncio.Event()
@@ -84,6 +86,7 @@ class Outgoing:
         api = self._running()
         if (known := await self.posted.find(api, conversation, key, matches, file=file)) is not None:
             return MessageRef(conversation, known)
+        await self.order.wait(conversation)
         await self._window.pass_through(conversation, lambda: self._ask(conversation))
         callback = f"{self._config.public_url.rstrip('/')}{STATUS_PATH}?key={quote(key, safe='')}"
         told = {"To": f"{NAME}:{conversation.room}", "StatusCallback": callback, **fields}
@@ -102,6 +105,7 @@ class Outgoing:
             self.doubts.set()
             raise
         self.posted.keep(key, sid)
+        self.order.posted(conversation, sid)
         return MessageRef(conversation, sid)
 
     async def _ask(self, conversation: Conversation) -> None:
