@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.chat import Conversation, Message, Withdrawal
-from transports.matrix.events import NO_FILES, NO_KEY, NO_SUCH_KIND, Me, Place, incoming
+from transports.matrix.events import NO_FILES, NO_KEY, NO_SUCH_KIND, NO_VERIFICATION, Me, Place, incoming
 from transports.matrix.rooms import Members, arrival
 
 ME = Me("@husky:hs.test", ("huskies", "Husky Bot (v2)"))
@@ -125,8 +125,11 @@ def test_what_cannot_be_read_is_answered(kind: str, content: dict[str, Any]) -> 
     assert heard(content, kind).problem == NO_SUCH_KIND
 
 
-def test_a_device_that_wants_to_be_verified_says_nothing() -> None:
-    assert heard({"msgtype": "m.key.verification.request", "body": "verify", "to": "@husky:hs.test"}) is None
+def test_a_request_to_be_verified_is_declined_and_one_to_somebody_else_is_nothing() -> None:
+    asked = {"msgtype": "m.key.verification.request", "body": "verify", "to": "@husky:hs.test"}
+    assert heard(asked).problem == NO_VERIFICATION
+    assert heard(asked | {"to": "@ana:hs.test"}) is None
+    assert heard({"msgtype": "m.key.verification.done"}) is None
 
 
 def test_ids_can_be_stored_whatever_an_encrypted_event_says() -> None:

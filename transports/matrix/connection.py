@@ -25,6 +25,7 @@ from transports.matrix.outgoing import Outgoing
 from transports.matrix.signing import Signing
 from transports.matrix.sync import SyncLoop
 from transports.matrix.vault import Session, Vault
+from transports.matrix.verification import Verifications
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +95,7 @@ class Connection:
                 intake=Intake(client, self._config),
                 invites=invites,
                 keys=keys,
+                verifications=Verifications(client, outgoing, self._may_invite),
                 serving=serving,
             )
             await _together(loop.run(), invites.run(), self.marks.run(outgoing))

@@ -18,12 +18,17 @@ NO_KEY = (
     "I couldn't decrypt your message: its key did not reach me. Please send it again. "
     "If that keeps happening, log out of your client and back in."
 )
+NO_VERIFICATION = (
+    "I'm a bot without a screen to compare emoji on, so I declined the verification. Your messages to me are encrypted "
+    "all the same."
+)
 NO_SUCH_KIND = "I can't read this kind of message. Please send text."
 
 #: What people send beside messages, and expect to be read.
 _UNREAD = ("m.sticker", "m.poll.start", "org.matrix.msc3381.poll.start")
 #: What bots and servers say, and how devices get to know each other.
 _IGNORED = ("m.notice", "m.server_notice", "m.key.verification.")
+_VERIFICATION = "m.key.verification.request"
 _TEXTS = ("m.text", "m.emote")
 _FILES = ("m.image", "m.file", "m.audio", "m.video")
 #: Links as mentions are written: in HTML, and by some clients in Markdown.
@@ -172,6 +177,12 @@ def incoming(
     return None
 
 
+def asks_verification(event: Mapping[str, Any], user_id: str) -> bool:
+    """Whether somebody asks in a room to verify `user_id`."""
+    told = mapping(event.get("content"))
+    return (event.get("type"), told.get("msgtype"), told.get("to")) == ("m.room.message", _VERIFICATION, user_id)
+
+
 def _from_message(event: Mapping[str, Any], place: Place, me: Me, ours: Callable[[str], bool]) -> Message | None:
     content, edits = mapping(event.get("content")), None
     relates = relation(event)
@@ -182,6 +193,8 @@ def _from_message(event: Mapping[str, Any], place: Place, me: Me, ours: Callable
             return None
         content = {"m.mentions": content.get("m.mentions"), **replaced}
     kind, body = content.get("msgtype"), content.get("body")
+    if asks_verification(event, me.user_id):
+        return _message(event, place, text="", problem=NO_VERIFICATION)
     if kind in _FILES and not edits:
         return _from_file(event, place, content, me, ours)
     if kind == "m.location" and not edits:

@@ -64,6 +64,8 @@ class Intake:
         self._said: OrderedDict[str, str] = OrderedDict()
         #: Events without a key that came with the last batch.
         self.fresh: list[MegolmEvent] = []
+        #: Events of that batch that ask to verify the bot, each with its room.
+        self.verifications: list[tuple[str, Mapping[str, Any]]] = []
 
     async def take(self, response: Any, since: str | None) -> Batch:
         """What a sync response brings, together with what no longer has to be held.
@@ -172,7 +174,7 @@ class Intake:
             return self._nouns(clear, sealed.place)
 
         incoming = list(self._held.release(open_))
-        self.fresh = []
+        self.fresh, self.verifications = [], []
         for item in heard:
             incoming += self._pass(item, now, since or "")
         return Batch(incoming, self._held.cursor(newest))
@@ -205,6 +207,8 @@ class Intake:
 
     def _nouns(self, clear: Mapping[str, Any], place: events.Place) -> list[Incoming]:
         me = self._client.user_id
+        if events.asks_verification(clear, me):
+            self.verifications.append((place.room_id, clear))
         shown = self._members.name(place.room_id, me)
         names = tuple(name for name in (self._config.bot_name, shown) if name)
         noun = events.incoming(

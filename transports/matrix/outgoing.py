@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,7 +17,8 @@ from transports.matrix.client import Client
 from transports.matrix.errors import Forbidden
 from transports.matrix.keys import Keys
 
-_MESSAGE = "m.room.message"
+_MESSAGE, _REACTION = "m.room.message", "m.reaction"
+CANCEL = "m.key.verification.cancel"
 
 
 class Outgoing:
@@ -75,8 +77,13 @@ class Outgoing:
         room_id = ref.conversation.room
         body = content.reaction(ref.external_id, emoji)
         key = content.transaction("react", room_id, f"{ref.external_id} {emoji}")
-        await self._put(room_id, "m.reaction", body, key)
+        await self._put(room_id, _REACTION, body, key)
         self._budget.spent()
+
+    async def decline(self, room_id: str, event_id: str, why: Mapping[str, str]) -> None:
+        """Cancel a verification that somebody asks for in a room. Raises as `Transport.send`."""
+        body = {**why, "m.relates_to": {"rel_type": "m.reference", "event_id": event_id}}
+        await self._put(room_id, CANCEL, body, content.transaction("decline", room_id, event_id))
 
     async def _room(self, room_id: str) -> Any:
         """What the SDK knows of a room. Raises TransportDown while that is nothing."""
@@ -95,7 +102,7 @@ class Outgoing:
             except Forbidden as error:
                 raise DeliveryHeld(f"the bot is not in the room: invite it again ({error})") from error
             # Reactions are never encrypted in Matrix.
-            if room.encrypted and kind == _MESSAGE:
+            if room.encrypted and kind != _REACTION:
                 if self._keys is None:
                     raise DeliveryRefused("the room is encrypted: set transports.matrix.encryption = true")
                 body = await self._keys.encrypt(room_id, kind, body)

@@ -21,6 +21,7 @@ from transports.matrix.config import NAME
 from transports.matrix.intake import Intake
 from transports.matrix.invites import Invites
 from transports.matrix.keys import Keys
+from transports.matrix.verification import Verifications
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ class SyncLoop:
         intake: Intake,
         invites: Invites,
         keys: Keys | None,
+        verifications: Verifications,
         serving: Callable[[bool], None],
     ) -> None:
         """`serving` is told after each step whether both the homeserver and the gateway's store answer."""
@@ -57,6 +59,7 @@ class SyncLoop:
         self._intake = intake
         self._invites = invites
         self._keys = keys
+        self._verifications = verifications
         self._serving = serving
         self._tended = True
 
@@ -79,6 +82,7 @@ class SyncLoop:
             token, full = response.next_batch, False
             self._serving(True)
             self._invites.see(response)
+            await self._verifications.decline(response, self._intake.verifications)
             await self._tend()
 
     async def _sync(self, since: str | None, full: bool) -> Any:
