@@ -21,7 +21,9 @@ from gateway.chat import (
     Transport,
 )
 from gateway.chat.text import split
-from gateway.delivery.worker import Pace, Worker, fail
+from gateway.delivery.instead import fail
+from gateway.delivery.pace import Pace
+from gateway.delivery.worker import Worker
 from gateway.store import Connection, Store, messages
 from gateway.store import outbox as rows
 from gateway.store.conversations import Destination

@@ -8,18 +8,18 @@ not, a row that was in the air is reported as unknown.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from gateway import clock, kill_points
 from gateway.chat import Conversation, MessageRef, OutgoingFile, Reply, Transport
-from gateway.chat.text import fenced, quote, split, units
+from gateway.chat.text import quote, split, units
+from gateway.delivery.instead import fail, hold
+from gateway.delivery.pace import Pace
 from gateway.errors import (
     DeliveryHeld,
     DeliveryRefused,
@@ -30,7 +30,7 @@ from gateway.errors import (
     TransportError,
     TransportRefused,
 )
-from gateway.store import Connection, Store, conversations, messages
+from gateway.store import Connection, Store, messages
 from gateway.store import outbox as rows
 from gateway.store.outbox import Outgoing, decode_choices
 
@@ -44,48 +44,6 @@ _BACK_OFF_S = (0.2, 30.0)
 #: Characters below which a text is no more cut.
 _SMALLEST = 150
 _DOUBT = "It is not known whether this arrived:"
-#: Bytes of a text file that is sent as messages where the platform does not take it as a file.
-_READABLE = 32 * 2**10
-
-
-class Pace:
-    """One budget of a platform's, for whatever is sent within its scope.
-
-    Live edits take turns, and only while no answer and no question is on its way: so these never wait for progress.
-    """
-
-    def __init__(self) -> None:
-        self._sending = 0
-        self._next = 0.0
-        self.calm = asyncio.Event()
-        self.calm.set()
-
-    @contextlib.contextmanager
-    def sending(self) -> Iterator[None]:
-        """While an answer or a question is on its way."""
-        self._sending += 1
-        self.calm.clear()
-        try:
-            yield
-        finally:
-            self._sending -= 1
-            if self._sending == 0:
-                self.calm.set()
-
-    def book(self, interval_s: float) -> float:
-        """When it is one's turn to edit, on the event loop's clock; the next one's is later."""
-        slot = max(asyncio.get_running_loop().time(), self._next)
-        self._next = slot + interval_s
-        return slot
-
-    @property
-    def idle(self) -> bool:
-        """Whether it says no more than a new one would."""
-        return self._sending == 0 and self._next <= asyncio.get_running_loop().time()
-
-    def pause(self, seconds: float) -> None:
-        """The platform wants no edits for this long."""
-        self._next = max(self._next, asyncio.get_running_loop().time() + seconds)
 
 
 class Worker:
@@ -283,22 +241,24 @@ class Worker:
         await asyncio.sleep(pause)
 
     async def _refused(self, row: Outgoing, why: str) -> Outgoing | None:
-        """A row will never arrive; of a file people are told that, and where it is. What comes next."""
+        """A row will never arrive, and people get what can be had instead. What comes next."""
         most = self._transport.capabilities.max_text
         self.failed = True
 
-        def unit(connection: Connection) -> Outgoing | None:
-            fail(connection, row, why, most)
-            return self._next(connection)
+        def unit(connection: Connection) -> tuple[Conversation | None, Outgoing | None]:
+            return fail(connection, row, why, most), self._next(connection)
 
-        return await self._store.write(unit)
+        elsewhere, following = await self._store.write(unit)
+        if elsewhere is not None:
+            self._wake(elsewhere)
+        return following
 
     async def _wait_for_room(self, row: Outgoing, why: str) -> None:
         """A row is held until the room has changed; then we are woken."""
         self._held = True
         if (row.held, row.error) != (True, why):
             log.warning("%s takes nothing now: %s", self.conversation, why)
-            if (elsewhere := await self._store.write(lambda c: _hold(c, row, why))) is not None:
+            if (elsewhere := await self._store.write(lambda c: hold(c, row, why))) is not None:
                 self._wake(elsewhere)
 
     async def _cut(self, row: Outgoing, parts: Sequence[str]) -> Outgoing | None:
@@ -334,42 +294,10 @@ class Worker:
         return await self._store.write(unit)
 
 
-def _hold(connection: Connection, row: Outgoing, why: str) -> Conversation | None:
-    """A row waits; whoever asked in a room that takes nothing is told where they write to the bot alone, once."""
-    rows.hold(connection, row.id, why)
-    here = conversations.by_id(connection, row.conversation_id)
-    asked = rows.asked_by(connection, row.id)
-    if row.held or here.direct or asked is None:
-        return None
-    there = conversations.direct_with(connection, row.conversation.transport, asked[0])
-    if there is None:
-        return None
-    told = f"My answer to {quote(asked[1])} waits for {row.conversation}: {why}. It goes out once that has changed."
-    rows.add(connection, there.id, [told])
-    return there.conversation
-
-
 def _smaller(row: Outgoing) -> list[str]:
     """The text of a row in parts of half its length; none where that makes no sense."""
     half = units(row.text) // 2
     return split(row.text, half) if half >= _SMALLEST and not row.file and row.kind != "progress" else []
-
-
-def fail(connection: Connection, row: Outgoing, why: str, most: int) -> None:
-    """A row will never arrive. Of a file people get what can be told instead, in parts of at most `most` characters."""
-    rows.set_state(connection, row.id, "failed", error=why)
-    if row.file:
-        rows.add(connection, row.conversation_id, split(_instead(json.loads(row.file), why), most))
-
-
-def _instead(told: dict[str, Any], why: str) -> str:
-    """What stands for a file: a short text itself, of others where they are."""
-    head, path = f"📎 {told['name']} could not be sent: {why}", Path(told["path"])
-    if told["mime"] in ("text/markdown", "text/plain") and told["size"] <= _READABLE:
-        with contextlib.suppress(OSError, UnicodeDecodeError):
-            text = path.read_text(encoding="utf-8")
-            return f"{head}\nIts content:\n\n" + (text if told["name"].endswith(".md") else fenced(text.rstrip("\n")))
-    return f"{head}\nIt is on the gateway's host: `{path}`"
 
 
 async def _wait(events: Sequence[asyncio.Event], seconds: float) -> None:

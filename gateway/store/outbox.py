@@ -229,6 +229,17 @@ def asked_by(connection: Connection, row_id: int) -> tuple[str, str] | None:
     return None if found is None else (found.sender, found.text)
 
 
+def unsent_answer(connection: Connection, row: Outgoing) -> list[str]:
+    """What a row says, and the rest of the answer that it begins, as far as that waits; empty for what is no answer."""
+    if row.kind != "reply" or row.file:
+        return []
+    same = select(outbox.c.message_id, outbox.c.turn_id).where(outbox.c.id == row.id)
+    of = connection.execute(same).one()
+    mine = (outbox.c.turn_id == of.turn_id) if of.turn_id is not None else (outbox.c.message_id == of.message_id)
+    waits = (outbox.c.conversation_id == row.conversation_id, _UNSENT, outbox.c.kind == "reply", outbox.c.file == "")
+    return list(connection.scalars(select(outbox.c.text).where(mine, *waits, row.place <= _PLACE).order_by(_PLACE)))
+
+
 def held(connection: Connection) -> list[tuple[Conversation, str, int]]:
     """The conversations that take nothing now: why, and how much waits for them."""
     first = func.min(outbox.c.id)

@@ -411,12 +411,37 @@ async def test_whoever_asked_in_such_a_room_is_told_where_they_write_alone(world
     stored = world.accepted[-1]
     world.transport.faults = [DeliveryHeld("the bot is muted")]
     await reply_to(world, stored, "done")
-    told = await world.transport.until(lambda texts: bool(texts))
-    assert told == ["My answer to “do it” waits for fake:group: the bot is muted. It goes out once that has changed."]
+    told = await world.transport.until(lambda texts: len(texts) == 2)
+    assert told == [
+        "My answer to “do it” waits for fake:group: the bot is muted. It goes out there once that has changed. "
+        "Here it is for you:",
+        "done",
+    ]
     world.transport.faults = [DeliveryHeld("the bot is muted")]
     world.outbox.written_in(stored.conversation)
     assert await world.outbox.drain(5)
-    assert len(world.transport.texts) == 1, "it is said once"
+    assert len(world.transport.texts) == 2, "it is said once"
+    world.outbox.written_in(stored.conversation)
+    assert await world.transport.until(lambda texts: len(texts) == 3) == [*told, "done"]
+
+
+async def test_what_a_room_refuses_for_good_goes_to_whoever_asked(world: World) -> None:
+    alone = world.transport.message("hi", "m0", room="alone")
+    group = replace(world.transport.message("do it", "m1", room="group"), direct=False, addressed=True)
+    await world.inbox.accept("fake", [alone, group], None)
+    world.transport.faults = [DeliveryRefused("the channel is archived")]
+    await reply_to(world, world.accepted[-1], "done")
+    told = await world.transport.until(lambda texts: len(texts) == 2)
+    assert told == [
+        "My answer to “do it” cannot be posted in fake:group: the channel is archived. Here it is for you:",
+        "done",
+    ]
+    assert await world.outbox.drain(5)
+    assert await states(world) == ["failed", "sent", "sent"]
+    world.transport.faults = [DeliveryRefused("no")]
+    await reply_to(world, world.accepted[0], "hello")
+    assert await world.outbox.drain(5)
+    assert len(world.transport.texts) == 2, "there is no third place"
 
 
 async def test_of_what_answers_nobody_nobody_is_told(world: World) -> None:
