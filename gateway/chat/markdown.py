@@ -85,6 +85,14 @@ def parse(markdown: str) -> Document:
     return Document(_blocks(iter(tokens)))
 
 
+def reader(text: str) -> Sequence[Token]:
+    """The blocks of a text, in the lines that they take; what is in them is not looked at."""
+    tokens: list[Token] = []
+    made = _markdown()
+    made.block.parse(text, made, {}, tokens)
+    return tokens
+
+
 @lru_cache(maxsize=1)
 def _markdown() -> MarkdownIt:
     # Here, because it is needed with the first text, not at the start.

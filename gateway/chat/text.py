@@ -12,9 +12,6 @@ if TYPE_CHECKING:
 
 #: Characters of a message that another answers.
 MAX_QUOTED = 4000
-_FENCE = re.compile(r"^( {0,3})(`{3,}|~{3,})(.*)$")
-#: Lines that a closing and a reopening fence may add to a part.
-_FENCE_ROOM = 160
 
 # Colours and other orders to a terminal: ESC [ ... letter, ESC ] ... BEL or ESC \, and two-character escapes.
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])")
@@ -31,34 +28,6 @@ def plain(text: str) -> str:
     """
     text = _ANSI.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
     return _UNSEEN.sub("\ufffd", text)
-
-
-def split(text: str, limit: int) -> list[str]:
-    """Cut Markdown into parts of at most `limit` characters, counted as `units`.
-
-    Cuts fall between paragraphs where possible, else between lines, else between words, and never within what people
-    see as one character. A code fence that is open at a cut is closed there and opened again, with its language, in
-    the next part.
-    """
-    if units(text) <= limit:
-        return [text] if text else []
-    parts: list[str] = []
-    fence = ""  # the opening line of the fence we are in
-    rest = text
-    while rest:
-        opening = f"{fence}\n" if fence else ""
-        if units(opening) + units(rest) <= limit:
-            parts.append(opening + rest)
-            break
-        room = limit - units(opening) - (_FENCE_ROOM if limit > 4 * _FENCE_ROOM else 8)
-        cut = _cut(rest, room)
-        piece, rest = rest[:cut].rstrip("\n"), rest[cut:].lstrip("\n") if not fence else rest[cut:]
-        fence = _open_fence(opening + piece)
-        closing = f"\n{_marker(fence)}" if fence else ""
-        parts.append(opening + piece + closing)
-        if fence:
-            rest = rest.removeprefix("\n")
-    return parts
 
 
 def shorten(text: str, limit: int) -> str:
@@ -161,8 +130,8 @@ def units(text: str) -> int:
     return len(text) if text.isascii() else len(text) + sum(character > "\uffff" for character in text)
 
 
-def _cut(text: str, room: int) -> int:
-    """Where to cut so that at most `room` units come before."""
+def place(text: str, room: int) -> int:
+    """Where to cut so that at most `room` units come before: between words if that is not far, else characters."""
     head = text[:room]
     while (over := units(head) - room) > 0:
         head = head[: -max(1, over // 2)]
@@ -185,22 +154,3 @@ def _whole(text: str, at: int) -> int:
     ends = [found.end() for found in regex.finditer(r"\X", text[start : at + _LOOK])]
     whole = [start + end for end in ends if end > 1 and start + end <= at]
     return whole[-1] if whole else at
-
-
-def _open_fence(text: str) -> str:
-    fence = ""
-    for line in text.split("\n"):
-        match = _FENCE.match(line)
-        if match is None:
-            continue
-        if not fence:
-            fence = line[:120]
-        elif match[2].startswith(_marker(fence)) and not match[3].strip():
-            fence = ""
-    return fence
-
-
-def _marker(fence: str) -> str:
-    match = _FENCE.match(fence)
-    assert match is not None
-    return match[2]

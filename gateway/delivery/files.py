@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from gateway.chat import Conversation, OutgoingFile
-from gateway.chat.text import shorten, split
+from gateway.chat.cutting import split
+from gateway.chat.text import shorten
 from gateway.delivery.outbox import Outbox
 from gateway.store import Connection, Store
 from gateway.store import outbox as outbox_rows

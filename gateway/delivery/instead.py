@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from gateway.chat import Conversation
-from gateway.chat.text import fenced, quote, split
+from gateway.chat.cutting import split
+from gateway.chat.text import fenced, quote
 from gateway.store import Connection, conversations
 from gateway.store import outbox as rows
 from gateway.store.outbox import Outgoing

@@ -20,7 +20,7 @@ from gateway.chat import (
     OutgoingFile,
     Transport,
 )
-from gateway.chat.text import split
+from gateway.chat.cutting import split
 from gateway.delivery.instead import fail
 from gateway.delivery.pace import Pace
 from gateway.delivery.worker import Worker

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from gateway import clock, kill_points
 from gateway.chat import Conversation, MessageRef, OutgoingFile, Reply, Transport
-from gateway.chat.text import quote, split, units
+from gateway.chat.cutting import split
+from gateway.chat.text import quote, units
 from gateway.delivery.instead import fail, hold
 from gateway.delivery.pace import Pace
 from gateway.errors import (

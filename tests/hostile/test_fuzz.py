@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from gateway.asking import cards
 from gateway.chat import Conversation, Message, Withdrawal
+from gateway.chat.cutting import split
 from gateway.chat.markdown import parse
-from gateway.chat.text import split, units, visible
+from gateway.chat.text import units, visible
 from gateway.errors import UserError
 from gateway.store.questions import Asked
 from gateway.wire.prices import Prices, read

@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
-from gateway.chat.text import split
+from gateway.chat.cutting import split
 from transports.matrix import config as matrix_config
 from transports.matrix import render as matrix
 from transports.slack import config as slack_config

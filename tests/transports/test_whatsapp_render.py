@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.chat.text import plain, split
+from gateway.chat.cutting import split
+from gateway.chat.text import plain
 from transports.whatsapp.render import formatted
 
 GOLDENS = {

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.chat.text import quote, seconds, shorten, split, units
+from gateway.chat.cutting import split
+from gateway.chat.text import quote, seconds, shorten, units
 
 
 def test_short_text_is_one_part() -> None:
