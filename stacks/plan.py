@@ -8,13 +8,13 @@ from typing import Any
 
 import msgspec
 
-from gateway.errors import UserError
 from stacks.catalog import FALLBACK, Stack
 from stacks.choice import choose
 from stacks.detect import Found, find
-from stacks.project_file import ProjectFile, read_project_file
-from stacks.reading import PROJECT_FILE, Said, place, quoted, read_versions
+from stacks.project_file import ProjectFile, check_names, read_project_file, split_names
+from stacks.reading import PROJECT_FILE, Said, place, read_versions
 from stacks.tree import Tree
+from stacks.versions import intersection
 
 #: What decided a stack that a person typed.
 ASKED_FOR = "asked for"
@@ -66,31 +66,35 @@ class Plan:
 
 
 def make_plan(tree: Tree, stacks: Sequence[Stack], *, stack: str | None = None) -> Plan:
-    """What a source gets. `stack` is the one that a person asks for.
+    """What a source gets. `stack` is the one that a person asks for, or several, with commas between: the first is the
+    primary one, and the others come along whatever the files say.
 
     It beats `.huskies/project.toml`, which beats the other files. Raises UserError if there is no such stack, or if
     files contradict each other.
     """
-    names = {one.name for one in stacks}
-    if stack and stack not in names:
-        raise UserError(f"There is no stack {quoted(stack)}. There are: {', '.join(sorted(names))}.")
+    asked_for = split_names(stack or "")
+    check_names(asked_for, stacks)
     project = read_project_file(tree, stacks)
-    asked = stack or project.stack
-    found = find(tree, stacks, asked)
-    because = ASKED_FOR if stack else PROJECT_FILE if project.stack else found.matches[0][1] if found.matches else ""
-    primary = asked or (found.matches[0][0].name if found.matches else FALLBACK)
+    asked = asked_for or project.stacks
+    found = find(tree, stacks, asked[0] if asked else "")
+    because = ASKED_FOR if asked_for else PROJECT_FILE if asked else found.matches[0][1] if found.matches else ""
+    primary = asked[0] if asked else found.matches[0][0].name if found.matches else FALLBACK
     if primary == FALLBACK:
-        return Plan(FALLBACK, because, "", (), _limited([*project.warnings, *(() if asked else found.warnings)]))
+        left = [] if asked else _left_out(found, FALLBACK, [])
+        return Plan(FALLBACK, because, "", (), _limited([*project.warnings, *left]))
     markers = {one.name: marker for one, marker in found.matches}
-    chosen = [one for one in stacks if one.name == primary or one.name in markers]
+    chosen = [one for one in stacks if one.name in asked or one.name in markers]
     toolchains = []
-    warnings = [*project.warnings, *found.warnings, *_several(primary, because, found)]
+    warnings = [*project.warnings, *found.warnings, *_several(primary, because, found, chosen)]
     for one in chosen:
-        said, unreadable = _said(tree, found.folder, one, project)
+        said, ignored = _said(tree, found, one, project)
         toolchain, too_old = _toolchain(one, markers.get(one.name, ""), said)
         toolchains.append(toolchain)
-        warnings += [*unreadable, *too_old]
-    warnings += [*_unused(project, chosen), *_built_elsewhere(tree, found.folder, chosen)]
+        warnings += [*ignored, *too_old]
+    places = list(dict.fromkeys([found.folder, *(at for modules in found.modules.values() for at in modules)]))
+    warnings += [*_left_out(found, primary, chosen), *_unused(project, chosen)]
+    for at in places:
+        warnings += _built_elsewhere(tree, at, chosen)
     return Plan(primary, because, found.folder, tuple(toolchains), _limited(warnings))
 
 
@@ -100,13 +104,30 @@ def to_json(plan: Plan) -> dict[str, Any]:
     return values
 
 
-def _said(tree: Tree, folder: str, stack: Stack, project: ProjectFile) -> tuple[list[Said], list[str]]:
-    """What is said about a stack's version, as far as it counts."""
+def _said(tree: Tree, found: Found, stack: Stack, project: ProjectFile) -> tuple[list[Said], list[str]]:
+    """What is said about a stack's version, as far as it counts, and warnings.
+
+    What the project's own folder says must hold; a module that contradicts it, or a module before it, is named.
+    """
     if stack.versions is None:
         return [], []
     if stack.name in project.versions:
         return [project.versions[stack.name]], []
-    return read_versions(tree, folder, stack.versions)
+    said, warnings = read_versions(tree, found.folder, stack.versions)
+    for number, module in enumerate(found.modules.get(stack.name, ())):
+        more, unreadable = read_versions(tree, module, stack.versions)
+        warnings += [one for one in unreadable if one not in warnings]
+        if not said and number == 0:
+            said = more
+            continue
+        for one in more:
+            if one in said or (one.allows, one.exact) in {(other.allows, other.exact) for other in said}:
+                continue
+            if intersection(other.allows for other in (*said, one)).is_empty():
+                warnings.append(f"{one}, which does not fit {said[0].file} ({said[0].text}): it was ignored.")
+            else:
+                said.append(one)
+    return said, warnings
 
 
 def _toolchain(stack: Stack, marker: str, said: Sequence[Said]) -> tuple[Toolchain, list[str]]:
@@ -121,14 +142,26 @@ def _toolchain(stack: Stack, marker: str, said: Sequence[Said]) -> tuple[Toolcha
     return Toolchain(stack.name, marker, version, stack.versions.is_packaged(version), asked), too_old
 
 
-def _several(primary: str, because: str, found: Found) -> list[str]:
+def _several(primary: str, because: str, found: Found, chosen: Sequence[Stack]) -> list[str]:
     """One sentence about the stacks beside the primary one."""
-    others = [f"{stack.name} ({marker})" for stack, marker in found.matches if stack.name != primary]
+    markers = {stack.name: marker for stack, marker in found.matches}
+    others = [f"{one.name} ({markers.get(one.name) or because})" for one in chosen if one.name != primary]
     if not others:
         return []
     *most, last = others
     names = f"{', '.join(most)} and {last}" if most else last
     return [f"{primary} is the primary stack ({because}); {names} too: {'all' if most else 'both'} are installed."]
+
+
+def _left_out(found: Found, primary: str, chosen: Sequence[Stack]) -> list[str]:
+    """One sentence about what only documentation, examples or tests ask for."""
+    names = {stack.name for stack in chosen}
+    left = [(stack.name, marker) for stack, marker in found.left_out if stack.name not in names]
+    if not left:
+        return []
+    told = ", ".join(f"{name} ({marker})" for name, marker in left)
+    line = ",".join([*([] if primary == FALLBACK else [primary]), *(name for name, _ in left)])
+    return [f"Not installed: {told}. `--stack {line}` adds {'it' if len(left) == 1 else 'them'}."]
 
 
 def _unused(project: ProjectFile, stacks: Sequence[Stack]) -> list[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from stacks.catalog import Stack
+from gateway.errors import UserError
+from stacks.catalog import FALLBACK, Stack
 from stacks.reading import PROJECT_FILE, Said, Unreadable, load_toml, quoted, said, shown, understand
 from stacks.tree import Tree
 
@@ -17,9 +18,9 @@ _SEEDED = "# What huskies found when the project was made."
 
 @dataclass(frozen=True, slots=True)
 class ProjectFile:
-    """The stack (empty for none), what is said about versions by the stack's name, and warnings."""
+    """The stacks, the primary one first, what is said about versions by the stack's name, and warnings."""
 
-    stack: str = ""
+    stacks: tuple[str, ...] = ()
     versions: Mapping[str, Said] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
@@ -35,13 +36,14 @@ def read_project_file(tree: Tree, stacks: Sequence[Stack]) -> ProjectFile:
         return ProjectFile(warnings=(f"{PROJECT_FILE} cannot be read ({error}): it was ignored.",))
     names = {stack.name for stack in stacks}
     warnings = []
-    stack = values.pop("stack", "")
+    told = values.pop("stack", "")
     if text.startswith(_SEEDED):
-        stack = ""
-    if not isinstance(stack, str) or (stack and stack not in names):
+        told = ""
+    asked = told if isinstance(told, list) else split_names(told) if isinstance(told, str) else [told]
+    if not all(isinstance(one, str) and one in names for one in asked):
         known = ", ".join(sorted(names))
-        warnings.append(f"{said(PROJECT_FILE, 'stack', stack)}, but there is no such stack. There are: {known}.")
-        stack = ""
+        warnings.append(f"{said(PROJECT_FILE, 'stack', told)}, but there is no such stack. There are: {known}.")
+        asked = []
     values.pop(RECORD_KEY, None)
     table = values.pop("versions", {})
     if not isinstance(table, dict):
@@ -49,7 +51,23 @@ def read_project_file(tree: Tree, stacks: Sequence[Stack]) -> ProjectFile:
         table = {}
     versions, more = _read_versions(table, {stack.name: stack for stack in stacks})
     unknown = [f"{PROJECT_FILE} has {quoted(key)}, which means nothing here: it was ignored." for key in values]
-    return ProjectFile(stack, versions, (*warnings, *more, *unknown))
+    return ProjectFile(tuple(asked), versions, (*warnings, *more, *unknown))
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """The stacks that a person asks for, with commas between."""
+    return tuple(dict.fromkeys(name for part in text.split(",") if (name := part.strip())))
+
+
+def check_names(asked: Sequence[str], stacks: Sequence[Stack]) -> None:
+    """Raises UserError for a stack that there is not, and for one beside the base alone."""
+    names = {one.name for one in stacks}
+    for name in asked:
+        if name not in names:
+            raise UserError(f"There is no stack {shown(name)}. There are: {', '.join(sorted(names))}.")
+    if len(asked) > 1 and FALLBACK in asked:
+        others = ",".join(name for name in asked if name != FALLBACK)
+        raise UserError(f"{FALLBACK} is the base alone. Write `--stack {others}`, or `--stack {FALLBACK}`.")
 
 
 def _read_versions(table: Mapping[str, object], stacks: Mapping[str, Stack]) -> tuple[dict[str, Said], list[str]]:

@@ -17,6 +17,7 @@ from stacks import catalog
 from stacks.images import BuildInputs, ImagePlan, Overlay, plan_image
 from stacks.own import Own, read_own
 from stacks.plan import Plan, make_plan
+from stacks.project_file import check_names, split_names
 from stacks.recipe import Recipe
 
 log = logging.getLogger(__name__)
@@ -67,13 +68,14 @@ class Recipes:
         stacks = {stack.name: stack for stack in self.stacks()}
         if name is None or name == catalog.AUTO:
             return
-        if name not in stacks:
-            raise UserError(f"There is no stack {name}. There are: {', '.join(sorted(stacks))}.")
-        if images and name != catalog.FALLBACK and not stacks[name].has_image:
-            raise UserError(
-                f"The stack {name} has no image: {stacks[name].folder / catalog.FRAGMENT} is missing. "
-                f"`--stack {catalog.FALLBACK}` gives the base, with git and a shell."
-            )
+        asked = split_names(name)
+        check_names(asked, tuple(stacks.values()))
+        for one in asked if images else ():
+            if one != catalog.FALLBACK and not stacks[one].has_image:
+                raise UserError(
+                    f"The stack {one} has no image: {stacks[one].folder / catalog.FRAGMENT} is missing. "
+                    f"`--stack {catalog.FALLBACK}` gives the base, with git and a shell."
+                )
 
 
 def stored(project: Project) -> Recipe:

@@ -61,13 +61,37 @@ def test_the_base_alone_is_never_found() -> None:
     assert matches(tree("README.md"), greedy) == []
 
 
-def test_the_top_decides_before_its_folders() -> None:
-    found = find(tree("package.json", "api/go.mod"), STACKS)
-    assert (found.folder, [stack.name for stack, _ in found.matches], found.warnings) == ("", ["node"], ())
+def chosen(*paths: str, asked: str = "") -> tuple[str, list[str]]:
+    """The folder that is the project, and the markers."""
+    found = find(tree(*paths), STACKS, asked)
+    return found.folder, [marker for _, marker in found.matches]
+
+
+@pytest.mark.parametrize(
+    ("paths", "folder", "markers"),
+    [
+        (["package.json", "src-tauri/Cargo.toml"], "", ["src-tauri/Cargo.toml", "package.json"]),
+        (["pyproject.toml", "frontend/package.json"], "", ["pyproject.toml", "frontend/package.json"]),
+        (["go.mod", "web/app/package.json"], "", ["go.mod", "web/app/package.json"]),
+        (["go.mod", "a/b/c/package.json"], "", ["go.mod"]),
+        (["settings.gradle.kts", "app/build.gradle.kts"], "", ["settings.gradle.kts"]),
+        (["backend/pyproject.toml", "frontend/package.json"], "", ["backend/pyproject.toml", "frontend/package.json"]),
+        (["packages/a/package.json", "packages/b/package.json"], "", ["packages/a/package.json"]),
+        (["src/app/package.json"], "src/app", ["src/app/package.json"]),
+        (["app/go.mod", "app/ui/package.json"], "app", ["app/go.mod", "app/ui/package.json"]),
+    ],
+)
+def test_folders_one_and_two_levels_down_count(paths: list[str], folder: str, markers: list[str]) -> None:
+    assert chosen(*paths) == chosen(*reversed(paths)) == (folder, markers)
+
+
+def test_the_modules_of_each_stack() -> None:
+    found = find(tree("settings.gradle", "app/build.gradle", "lib/core/build.gradle", "ui/package.json"), STACKS)
+    assert found.modules == {"jvm": ("app", "lib/core"), "node": ("ui",)}
 
 
 def test_one_subfolder_is_taken_and_told_of() -> None:
-    found = find(tree("README.md", "app/package.json", "app/pyproject.toml", "app/x/go.mod", "assets/a.png"), STACKS)
+    found = find(tree("README.md", "app/package.json", "app/pyproject.toml", "app/x/y/go.mod", "assets/a.png"), STACKS)
     assert found.folder == "app"
     assert [(stack.name, marker) for stack, marker in found.matches] == [
         ("python", "app/pyproject.toml"),
@@ -77,36 +101,27 @@ def test_one_subfolder_is_taken_and_told_of() -> None:
     assert "app/pyproject.toml" in warning and "app is taken" in warning
 
 
-@pytest.mark.parametrize(
-    "folder",
-    ["node_modules", "vendor", "target", "dist", "build", "docs", "examples", "tests", ".cache", "a\nb", "deep/er"],
-)
+@pytest.mark.parametrize("folder", ["node_modules", "vendor", "target", "dist", "build", ".cache", "a\nb", "x/y/z"])
 def test_some_subfolders_are_no_projects(folder: str) -> None:
-    found = find(tree(f"{folder}/package.json"), STACKS)
-    assert (found.folder, found.matches, found.warnings) == ("", (), ())
-    assert find(tree(f"{folder}/package.json", "app/go.mod"), STACKS).folder == "app"
+    found = find(tree(f"{folder}/package.json", f"x/{folder}/package.json"), STACKS)
+    assert (found.folder, found.matches, found.warnings, found.left_out) == ("", (), (), ())
+    assert chosen(f"{folder}/package.json", "app/go.mod") == ("app", ["app/go.mod"])
 
 
-def test_several_subfolders_are_named_with_what_to_type() -> None:
-    several = tree("web/package.json", "api/go.mod", "tools/package.json", "old/pyproject.toml", "old/package.json")
-    found = find(several, STACKS)
-    assert (found.folder, found.matches) == ("", ())
-    (warning,) = found.warnings
-    assert "api (go), old (python, node), tools (node), web (node)." in warning
-    assert "`--stack go` or `--stack python` or `--stack node`" in warning
+@pytest.mark.parametrize("folder", ["docs", "examples", "tests", "app/e2e", "examples/web"])
+def test_what_only_documentation_and_tests_ask_for_is_named(folder: str) -> None:
+    found = find(tree("go.mod", f"{folder}/package.json", f"{folder}/go.mod"), STACKS)
+    assert [marker for _, marker in found.matches] == ["go.mod"]
+    assert [(stack.name, marker) for stack, marker in found.left_out] == [("node", f"{folder}/package.json")]
 
 
 def test_the_stack_that_is_asked_for_chooses_among_subfolders() -> None:
-    several = tree("web/package.json", "api/go.mod", "old/package.json")
-    found = find(several, STACKS, "go")
-    assert (found.folder, [marker for _, marker in found.matches]) == ("api", ["api/go.mod"])
-    for name in ("node", "rust"):
-        assert find(several, STACKS, name) == find(tree(), STACKS), "two of them, or none: the top, without a word"
-    assert find(tree("web/package.json"), STACKS, "go").folder == "web"
+    several = ("web/package.json", "api/go.mod", "old/package.json")
+    assert chosen(*several, asked="go")[0] == "api"
+    assert chosen(*several, asked="node")[0] == chosen(*several, asked="rust")[0] == "", "two of them, or none"
+    assert chosen("web/package.json", asked="go")[0] == "web"
 
 
-def test_a_thousand_subfolders_make_a_short_warning() -> None:
-    (warning,) = find(tree(*(f"p{n:04}/go.mod" for n in range(1000))), STACKS).warnings
-    assert "p0007 (go) and 192 more." in warning
-    assert "h (go). Only the base" in find(tree(*(f"{name}/go.mod" for name in "abcdefgh")), STACKS).warnings[0]
-    assert len(warning) < 400
+def test_a_thousand_subfolders_are_not_all_looked_at() -> None:
+    found = find(tree(*(f"p{n:04}/go.mod" for n in range(1000))), STACKS)
+    assert len(found.modules["go"]) == 400

@@ -96,7 +96,7 @@ def test_minimal_by_name_is_the_base_alone(where: str) -> None:
 
 
 def test_a_stack_that_there_is_not() -> None:
-    with pytest.raises(UserError, match=r'no stack "cobol". There are: go, jvm, minimal, node, python, ruby, rust\.'):
+    with pytest.raises(UserError, match=r"no stack cobol. There are: go, jvm, minimal, node, python, ruby, rust\."):
         plan({"go.mod": ""}, "cobol")
     planned = plan({"go.mod": "", PROJECT: 'stack = "cobol"'})
     assert (planned.stack, planned.because) == ("go", "go.mod")
@@ -334,7 +334,8 @@ def test_a_project_file_that_contradicts_itself() -> None:
         ("stack = ''", []),
         ("\ufeff# nothing\r\n", []),
         ("stack = 3", [f"{PROJECT} says stack = a number, but there is no such stack."]),
-        ("stack = ['go']", [f"{PROJECT} says stack = a list, but there is no such stack."]),
+        ("stack = ['go']", []),
+        ("stack = ['go', 'cobol']", [f"{PROJECT} says stack = a list, but there is no such stack."]),
         ("stack = 'a\\nb'", [f'{PROJECT} says stack = "a\\nb", but there is no such stack.']),
         ("versions = 'new'", [f'{PROJECT} says versions = "new", which is not a table']),
         (
@@ -492,3 +493,37 @@ def test_a_plan_as_json() -> None:
     assert list(values) == ["stack", "because", "folder", "toolchains", "warnings"]
     assert values["toolchains"][1]["asked"] == [{"file": "package.json", "text": "^20", "allows": "^20"}]
     assert msgspec.convert(json.loads(json.dumps(values)), Plan) == planned, "as it is stored in a recipe"
+
+
+def test_modules_say_versions_too() -> None:
+    found = plan(
+        {
+            "settings.gradle.kts": 'include(":app")',
+            "app/build.gradle.kts": "kotlin { jvmToolchain(17) }",
+            "lib/core/build.gradle.kts": "java { toolchain { languageVersion.set(JavaLanguageVersion.of(17)) } }",
+            "old/build.gradle.kts": "kotlin { jvmToolchain(11) }",
+        }
+    )
+    (jvm,) = found.toolchains
+    assert (jvm.version, [asked.file for asked in jvm.asked]) == ("17", ["app/build.gradle.kts"])
+    assert found.warnings == (
+        'old/build.gradle.kts says "11", which does not fit app/build.gradle.kts (17): it was ignored.',
+    )
+
+
+def test_several_stacks_that_are_asked_for() -> None:
+    found = plan({"go.mod": "", "docs/package.json": "{}"})
+    assert [one.stack for one in found.toolchains] == ["go"]
+    assert found.warnings == ("Not installed: node (docs/package.json). `--stack go,node` adds it.",)
+    found = plan({"go.mod": "", "docs/package.json": "{}"}, stack="node, go")
+    assert (found.stack, [one.stack for one in found.toolchains]) == ("node", ["go", "node"])
+    assert found.warnings == ("node is the primary stack (asked for); go (go.mod) too: both are installed.",)
+    told = plan({".huskies/project.toml": 'stack = ["ruby", "go"]'})
+    assert (told.stack, [one.stack for one in told.toolchains]) == ("ruby", ["go", "ruby"])
+    with pytest.raises(UserError, match="minimal is the base alone"):
+        plan({}, stack="go,minimal")
+
+
+def test_what_a_modules_tool_made_is_named() -> None:
+    found = plan({"go.mod": "", "web/package.json": "{}", "web/node_modules/x/package.json": "{}"})
+    assert any(warning.startswith("web/node_modules already exists") for warning in found.warnings)

@@ -45,7 +45,7 @@ def test_the_stack_that_it_asks_for(source: Path) -> None:
         "stack = ",
         "stack",
         "stack = 3",
-        'stack = ["python"]',
+        'stack = ["cobol", 3]',
         '[stack]\nname = "python"',
         'other = "python"',
         'stack = "python"\nstack = "go"',

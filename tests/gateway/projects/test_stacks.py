@@ -145,6 +145,8 @@ async def test_what_a_person_asked_for_stays_until_they_ask_otherwise(place: Pla
     assert place.engine.prepared[-1] == "rust-go", "what the files ask for is there too"
     assert "stack: go" in await place.home.ask("rebuild demo", contains="fresh container")
     assert "stack: rust" in await place.home.ask("rebuild demo --stack auto", contains="fresh container")
+    told = await place.home.ask("rebuild demo --stack go,node", contains="fresh container")
+    assert "stack: go" in told and "also: node" in told
     assert "There is no stack pyhton" in await place.home.ask("rebuild demo --stack pyhton")
 
 
