@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from stacks import versions as syntax
-from stacks.schema import Read, Versions
+from stacks.schema import Read, Unread, Versions
 from stacks.tree import Tree
 
 #: The project's own settings; only its stack and versions count.
@@ -18,6 +19,12 @@ PROJECT_FILE = ".huskies/project.toml"
 _SHOWN = 60
 #: Dots in a line of TOML. The parser's memory grows with their square: 64 KiB of them would take gigabytes.
 _MAX_DOTS = 300
+#: What is no part of a file that is read by a pattern; a star in a path must not begin a comment.
+_COMMENTS = {
+    ".xml": re.compile(r"<!--.*?-->", re.DOTALL),
+    ".gradle": re.compile(r"^[ \t]*/\*.*?\*/", re.DOTALL | re.MULTILINE),
+    ".gradle.kts": re.compile(r"^[ \t]*/\*.*?\*/", re.DOTALL | re.MULTILINE),
+}
 
 
 class Unreadable(ValueError):
@@ -101,7 +108,27 @@ def read_versions(tree: Tree, folder: str, versions: Versions) -> tuple[list[Sai
         else:
             sentence = f"{said(path, key, value)}, which is not a version of {versions.name}: it was ignored."
             warnings[sentence] = None
+    for asked in versions.unread:
+        if not (asked.otherwise and found):
+            warnings |= dict.fromkeys(_not_read(tree, folder, asked))
     return list(found), list(warnings)
+
+
+def _not_read(tree: Tree, folder: str, asked: Unread) -> list[str]:
+    """What a file asks for that nothing here does."""
+    path = place(folder, asked.file)
+    if not _is_file(tree, path):
+        return []
+    try:
+        value = _at(tree, path, asked)
+    except Unreadable:  # that was said
+        return []
+    listed = value if isinstance(value, list) else [value]
+    left = [one for one in listed if isinstance(one, str) and one.strip() and one not in asked.has]
+    if not left:
+        return []
+    key = ".".join(asked.key)
+    return [f"{path} says {f'{key} = ' if key else ''}{shown(', '.join(left))}, which is not read: {asked.why}."]
 
 
 def understand(file: str, key: str, value: object, kind: str, versions: Versions) -> Said | None:
@@ -119,10 +146,27 @@ def _is_file(tree: Tree, path: str) -> bool:
 
 
 def _value(tree: Tree, path: str, entry: Read) -> object:
+    value = _at(tree, path, entry)
+    return _of_tool(value, entry.tool) if entry.tool else value
+
+
+def _of_tool(value: object, tool: str) -> object:
+    """The version of a tool's entry; None if it is of another tool."""
+    for one in value if isinstance(value, list) else [value]:
+        if not isinstance(one, Mapping):
+            return one
+        if one.get("name", tool) == tool:
+            return one.get("version")
+    return None
+
+
+def _at(tree: Tree, path: str, entry: Read | Unread) -> object:
     text = tree.text(path)
     if text is None:
         raise Unreadable("not a short text in UTF-8")
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
+    for suffix, comment in _COMMENTS.items():
+        text = comment.sub("", text) if path.endswith(suffix) else text
     if entry.pattern is not None:
         match = entry.pattern.search(text)
         return None if match is None else match[1]

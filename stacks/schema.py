@@ -12,15 +12,38 @@ from typing import Any
 from gateway.errors import UserError
 from stacks import versions as syntax
 
+#: Where mise keeps what a project needs.
+MISE = ("mise.toml", ".mise.toml", "mise/config.toml", ".mise/config.toml", ".config/mise.toml")
+
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Where a version is read from: a file's first match of `pattern` (group 1), or its `key` (TOML or JSON)."""
+    """Where a version is read from: a file's first match of `pattern` (group 1), or its `key` (TOML or JSON).
+
+    `tool`: what is there is a tool's entry: a version, a table with a `version` and perhaps the tool's `name`, or a
+    list of either.
+    """
 
     file: str
     syntax: str
     pattern: re.Pattern[str] | None = None
     key: tuple[str, ...] = ()
+    tool: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """What a file may ask for, and nothing here does: a warning names it. `has`: what an image has anyway.
+
+    `otherwise`: only where no version was read.
+    """
+
+    file: str
+    why: str
+    pattern: re.Pattern[str] | None = None
+    key: tuple[str, ...] = ()
+    has: tuple[str, ...] = ()
+    otherwise: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +60,7 @@ class Versions:
     words: Mapping[str, str]
     named: re.Pattern[str] | None
     reads: tuple[Read, ...]
+    unread: tuple[Unread, ...] = ()
 
     def is_packaged(self, version: str) -> bool:
         """Whether a line or a release is available without its own upstream."""
@@ -102,6 +126,12 @@ class _Table:
             raise self.wrong(key, "is not a list of tables", example)
         return [_Table(self._file, f"{self._name}{key}[{n}].", one) for n, one in enumerate(value, 1)]
 
+    def flag(self, key: str, example: str) -> bool:
+        value = self._values.pop(key, False)
+        if not isinstance(value, bool):
+            raise self.wrong(key, "is neither true nor false", example)
+        return value
+
     def pattern(self, key: str, example: str) -> re.Pattern[str] | None:
         text = self.text(key, example, "")
         try:
@@ -150,10 +180,20 @@ def _versions(outer: _Table, table: _Table, stack: str, version: str) -> Version
         lines=lines,
         words=_words(table, table.mapping("words", '[versions.words] stable = "*"')),
         named=table.pattern("named", "named = 'nightly'"),
-        reads=tuple(_read(entry) for entry in table.tables("read", "[[versions.read]]")),
+        reads=(
+            *(_read(entry) for entry in table.tables("read", "[[versions.read]]")),
+            *_mise(table.text("mise", 'mise = "zig"', ""), table.text("mise_syntax", 'mise_syntax = "exact"', "exact")),
+        ),
+        unread=tuple(_unread(entry) for entry in table.tables("unread", "[[versions.unread]]")),
     )
-    table.end("name, packaged, lines, words, named, read")
+    table.end("name, packaged, lines, words, named, read, mise, mise_syntax, unread")
     return versions
+
+
+def _mise(tool: str, kind: str) -> list[Read]:
+    """Where mise keeps the version of a tool, by the name that it has for it."""
+    places = [(file, ("tools", tool)) for file in MISE]
+    return [Read(file, kind, key=key, tool=tool) for file, key in places] if tool else []
 
 
 def _words(table: _Table, texts: Mapping[str, str]) -> Mapping[str, str]:
@@ -167,13 +207,36 @@ def _words(table: _Table, texts: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def _read(table: _Table) -> Read:
-    file = table.text("file", 'file = ".zig-version"')
-    if file.startswith("/") or ".." in PurePosixPath(file).parts:
-        raise table.wrong("file", "leads outside the source", 'file = ".zig-version"')
+    file = _file(table)
     syntaxes = ", ".join(sorted(syntax.SYNTAXES))
     name = table.text("syntax", 'syntax = "exact"')
     if name not in syntax.SYNTAXES:
         raise table.wrong("syntax", f"is not one of {syntaxes}", 'syntax = "exact"')
+    pattern, key = _where(table)
+    tool = table.text("tool", 'tool = "node"', "")
+    table.end("file, syntax, pattern, key, tool")
+    return Read(file, name, pattern, key, tool)
+
+
+def _unread(table: _Table) -> Unread:
+    file = _file(table)
+    pattern, key = _where(table)
+    why = table.text("why", 'why = "install it in the project\'s own layer"')
+    has = table.texts("has", 'has = ["rustfmt"]', ["-"])
+    otherwise = table.flag("otherwise", "otherwise = true")
+    table.end("file, pattern, key, why, has, otherwise")
+    return Unread(file, why, pattern, key, has, otherwise)
+
+
+def _file(table: _Table) -> str:
+    file = table.text("file", 'file = ".zig-version"')
+    if file.startswith("/") or ".." in PurePosixPath(file).parts:
+        raise table.wrong("file", "leads outside the source", 'file = ".zig-version"')
+    return file
+
+
+def _where(table: _Table) -> tuple[re.Pattern[str] | None, tuple[str, ...]]:
+    """Where in a file: a pattern, or a key."""
     pattern = table.pattern("pattern", r"pattern = '^zig (\S+)'")
     if pattern is not None and not pattern.groups:
         raise table.wrong("pattern", "has no group, so it finds nothing", r"pattern = '^zig (\S+)'")
@@ -183,8 +246,7 @@ def _read(table: _Table) -> Read:
     key = _key(dotted) if dotted else ()
     if key is None:
         raise table.wrong("key", "is not a TOML key", 'key = "engines.node"')
-    table.end("file, syntax, pattern, key")
-    return Read(file, name, pattern, key)
+    return pattern, key
 
 
 def _key(dotted: str) -> tuple[str, ...] | None:

@@ -154,6 +154,31 @@ def _exact(text: str) -> Reading | None:
     return Reading(f"=={release}" if whole else f"=={release}.*", release)
 
 
+#: After the name of who built it: Java's own number, and the rest of theirs.
+_JAVA = re.compile(
+    r"(?:[a-z][a-z0-9_]*-)*(?:1\.(?=[2-8](?![0-9])))?(?P<numbers>[0-9]{1,4}(?:\.[0-9]{1,9}){0,2})"
+    r"(?P<rest>(?:[._+u-][0-9a-z][0-9a-z._+-]{0,40})?)"
+)
+#: Those who number their builds in their own way, and the Java that some of them name at the end.
+_OTHERS = re.compile(r"(?:zulu|mandrel|graalvm(?!-(?:community|oracle))|visualvm|jetbrains|trava)\b.*")
+_OF_JAVA = re.compile(r"(?:[+-]java|\.r)(?P<numbers>[0-9]{1,3})\b")
+_ZULU = re.compile(r"zulu(?:-[a-z][a-z_]*)*-(?P<numbers>[0-9]{1,3})\b.*")
+
+
+def _java(text: str) -> Reading | None:
+    """A JDK as version managers name it: only the first three parts, and not those of every vendor, are of Java."""
+    text = text.lower()
+    if (found := _OF_JAVA.search(text) or _ZULU.fullmatch(text)) is not None:
+        return _exact(found["numbers"])
+    found = _JAVA.fullmatch(text)
+    if found is None or _OTHERS.match(text) is not None:
+        return None
+    numbers = found["numbers"]
+    if (update := re.match(r"[u_]0*([0-9]{1,4})", found["rest"])) is not None and numbers in ("8", "8.0"):
+        numbers = f"8.0.{update[1]}"  # 8u392, 1.8.0_392
+    return _exact(numbers)
+
+
 def _minimum(text: str) -> Reading | None:
     """A version and everything above it."""
     found = _RELEASE.fullmatch(text)
@@ -235,6 +260,7 @@ def _npm_range(text: str) -> Reading | None:
 #: Every syntax that a stack.toml may name, and what reads it.
 SYNTAXES: Mapping[str, Callable[[str], Reading | None]] = {
     "exact": _exact,
+    "java": _java,
     "minimum": _minimum,
     "npm": _npm_range,
     "pep440": partial(_range, partial(_plain, _PEP440), False),

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.errors import UserError
 from stacks.catalog import BUILT_IN, FALLBACK, FRAGMENT, Stack, catalog
-from stacks.schema import Read
+from stacks.schema import MISE, Read
 from stacks.versions import SYNTAXES
 
 STACKS = catalog()
@@ -290,6 +290,7 @@ def test_the_page_names_every_place_where_a_version_is_read() -> None:
     for stack in STACKS:
         if stack.versions is not None:
             named = set(re.findall(r"`([^`]+)`", places[stack.name][0]))
+            named |= set(MISE) if "mise's files" in places[stack.name][0] else set()
             assert named == {read.file for read in stack.versions.reads}
             assert lines[stack.name][:2] == [stack.version, ", ".join(stack.versions.packaged).replace("*", r"\*")]
     assert set(places) == set(lines) == {stack.name for stack in STACKS if stack.versions}

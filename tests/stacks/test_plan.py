@@ -204,6 +204,38 @@ def test_python(text: str, expected: tuple[str, bool]) -> None:
         ({"build.gradle": "java { toolchain { languageVersion = JavaLanguageVersion.of(17) } }"}, ("17", False)),
         ({"build.gradle.kts": "kotlin { jvmToolchain(11) }"}, ("11", False)),
         ({"build.gradle.kts": "// jvmToolchain(11)"}, ("21", True)),
+        ({"build.gradle.kts": '/*\n jvmToolchain(11)\n*/\nval all = "src/**/*.kt"'}, ("21", True)),
+        ({"build.gradle.kts": "sourceCompatibility = JavaVersion.toVersion(22)"}, ("25", True)),
+        ({"pom.xml": "<!-- <java.version>8</java.version>\n--><java.version>24</java.version>"}, ("25", True)),
+        (
+            {
+                "build.gradle.kts": "jvmToolchain(libs.versions.java.get().toInt())",
+                "gradle/libs.versions.toml": "[versions]\njava = '17'",
+            },
+            ("17", False),
+        ),
+        ({"pom.xml": "", ".java-version": "corretto-17.0.9.8.1"}, ("17.0.9", False)),
+        ({"pom.xml": "", ".tool-versions": "java zulu-17.46.19"}, ("17", False)),
+        ({"pom.xml": "", ".tool-versions": "java graalvm-22.3.1+java17"}, ("17", False)),
+        ({"pom.xml": "", ".sdkmanrc": "java=22.3.r11-grl"}, ("11", False)),
+        ({"pom.xml": "", "mise.toml": "[tools]\njava = 'temurin-25'"}, ("25", True)),
+        ({"package.json": "{}", "mise.toml": "[tools]\nnode = ['20.11.1', '18']"}, ("20.11.1", True)),
+        ({"package.json": "{}", ".mise.toml": "[tools]\nnode = {version = 'lts'}"}, ("24", True)),
+        ({"requirements.txt": "", ".config/mise.toml": "[tools]\npython = '3.12'"}, ("3.12", False)),
+        ({"go.mod": "", "mise.toml": "[tools]\ngo = 'latest'\nnode = '18'"}, ("1.24", True)),
+        ({"package.json": '{"devEngines": {"runtime": {"name": "node", "version": "^22"}}}'}, ("22", True)),
+        (
+            {"package.json": '{"devEngines": {"runtime": [{"name": "bun"}, {"name": "node", "version": "20"}]}}'},
+            ("20", True),
+        ),
+        ({"package.json": '{"devEngines": {"runtime": {"name": "bun", "version": "1"}}}'}, ("24", True)),
+        ({"package.json": '{"pnpm": {"executionEnv": {"nodeVersion": "22.1.0"}}}'}, ("22.1.0", True)),
+        ({"package.json": "{}", ".npmrc": "use-node-version=20.11.1\n"}, ("20.11.1", True)),
+        (
+            {"package.json": "{}", "pnpm-workspace.yaml": "packages:\n  - a\nuseNodeVersion: '22.1.0'\n"},
+            ("22.1.0", True),
+        ),
+        ({"package.json": '{"packageManager": "pnpm@10.4.1"}'}, ("24", True)),
     ],
 )
 def test_what_ecosystems_write(files: dict[str, str], expected: tuple[str, bool]) -> None:
@@ -493,6 +525,54 @@ def test_a_plan_as_json() -> None:
     assert list(values) == ["stack", "because", "folder", "toolchains", "warnings"]
     assert values["toolchains"][1]["asked"] == [{"file": "package.json", "text": "^20", "allows": "^20"}]
     assert msgspec.convert(json.loads(json.dumps(values)), Plan) == planned, "as it is stored in a recipe"
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        (
+            {"Cargo.toml": "", "rust-toolchain.toml": "[toolchain]\ntargets = ['wasm32-unknown-unknown']"},
+            "rust-toolchain.toml says toolchain.targets = wasm32-unknown-unknown, which is not read: what installs it",
+        ),
+        (
+            {"Cargo.toml": "", "rust-toolchain.toml": "[toolchain]\ncomponents = ['clippy', 'miri', 'llvm-tools']"},
+            "rust-toolchain.toml says toolchain.components = miri, llvm-tools, which is not read: what installs it",
+        ),
+        (
+            {"build.gradle": "java { toolchain { languageVersion = JavaLanguageVersion.of(project.jdk) } }"},
+            "build.gradle says project.jdk) } }, which is not read: write `[versions]` and below it `jvm",
+        ),
+        (
+            {"pom.xml": "<maven.compiler.release>${my.java}</maven.compiler.release>"},
+            "pom.xml says ${my.java}, which is not read: write `[versions]`",
+        ),
+        ({"package.json": '{"packageManager": "yarn@4.1.0"}'}, "package.json says yarn@4.1.0, which is not read"),
+        (
+            {"pom.xml": "", ".java-version": "mandrel-23.1.1.0"},
+            'says "mandrel-23.1.1.0", which is not a version of Java',
+        ),
+    ],
+)
+def test_what_is_not_read_is_named(files: dict[str, str], told: str) -> None:
+    (warning,) = plan(files).warnings
+    assert told in warning
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {
+            "Cargo.toml": "",
+            "rust-toolchain.toml": "[toolchain]\ncomponents = ['clippy', 'rust-analyzer']\ntargets = []",
+        },
+        {"Cargo.toml": "", "rust-toolchain.toml": "[toolchain]\ntargets = 3\ncomponents = {a = 1}"},
+        {"build.gradle": "of(JavaLanguageVersion.of(17)); x = JavaLanguageVersion.of(javaVersion)"},
+        {"pom.xml": "<maven.compiler.release>${java.version}</maven.compiler.release><java.version>21</java.version>"},
+        {"package.json": '{"packageManager": "npm@11.0.0"}'},
+    ],
+)
+def test_what_an_image_has_anyway_is_not_named(files: dict[str, str]) -> None:
+    assert plan(files).warnings == ()
 
 
 def test_modules_say_versions_too() -> None:

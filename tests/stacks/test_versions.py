@@ -119,7 +119,6 @@ def test_a_text_that_names_one_version_names_it_in_full(syntax: str, text: str, 
         "   ",
         "foo",
         ">=",
-        "1.2.3.4.5",
         "1..2",
         "1234567890",
         "9" * 5000,
@@ -139,6 +138,11 @@ def test_a_text_that_names_one_version_names_it_in_full(syntax: str, text: str, 
 )
 def test_what_is_no_version_is_none(syntax: str, text: str) -> None:
     assert read(text, syntax, {}) is None
+
+
+def test_only_vendors_of_java_number_in_five_parts() -> None:
+    for syntax in SYNTAXES:
+        assert (read("1.2.3.4.5", syntax, {}) is None) is (syntax != "java")
 
 
 @pytest.mark.parametrize(
