@@ -16,11 +16,12 @@ class NewProject:
     """Makes a project: its folder, its container, its agent. The conversation switches to it at once; what you write
     meanwhile waits until it is ready. `--stack` chooses the main toolchain; otherwise the files decide. If they ask for
     a version that is not available, you are asked what to do. `--git` clones a repository (https; the token for a
-    private one goes into the configuration). `--path` chooses the folder on the host; `--adopt` takes a folder with
-    files as it is. If a deleted project of that name left its source and sessions, they are picked up again. If a step
-    fails, nothing is left and the name is free."""
+    private one goes into the configuration); `.../tree/<branch>` is that branch, `--submodules` fetches these, too.
+    `--path` chooses the folder on the host; `--adopt` takes a folder with files as it is. If a deleted project of that
+    name left its source and sessions, they are picked up again. If a step fails, nothing is left and the name is
+    free."""
 
-    usage = "new project <new-name> [--stack <stack>] [--git <url>] [--path <host-path>] [--adopt]"
+    usage = "new project <new-name> [--stack <stack>] [--git <url>] [--submodules] [--path <host-path>] [--adopt]"
     summary = "make a project and switch to it"
     role = Role.OPERATOR
     repeatable = True
@@ -33,6 +34,8 @@ class NewProject:
                 "--git needs a container to clone in, and the process engine has none. "
                 "Clone it yourself and type `new project <name> --path <folder> --adopt`."
             )
+        if git is None and ctx.get("submodules") is not None:
+            raise UserError("--submodules goes with --git, which names the repository to clone.")
         if git is not None and adopt:
             raise UserError("--git clones into an empty folder, and --adopt takes one that has files: leave one out.")
         request = Request(
@@ -43,6 +46,7 @@ class NewProject:
             stack=ctx.get("stack"),
             path=ctx.get("path"),
             git=git,
+            submodules=ctx.get("submodules") is not None,
             adopt=adopt,
         )
         return await _make(ctx, request)

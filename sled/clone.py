@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,8 +46,13 @@ def host_of(url: str) -> str:
     return url.removeprefix("https://").partition("/")[0]
 
 
-def clone_environment(inherited: Mapping[str, str], url: str, way: Relayed | None) -> dict[str, str]:
-    """The environment of `git clone <url>`; without a `way`, it goes directly to the host."""
+def clone_environment(
+    inherited: Mapping[str, str], way: Relayed, hosts: Sequence[str], *, elsewhere: bool = False
+) -> dict[str, str]:
+    """The environment of git for somebody else's repository. `hosts` are reached by the way through the gateway.
+
+    `elsewhere`: other hosts are reached, too, as submodules need it; otherwise only where there are no such `hosts`.
+    """
     # Git's other variables (a trace, another repository, an ssh command) are not meant for this.
     kept = {name: value for name, value in inherited.items() if not name.startswith("GIT_") or name in _KEPT}
     config = {
@@ -60,9 +65,9 @@ def clone_environment(inherited: Mapping[str, str], url: str, way: Relayed | Non
         "protocol.ext.allow": "never",
         "submodule.recurse": "false",
     }
-    if way is not None:
-        host = host_of(url)
+    for host in hosts:
         config[f"url.{way.relay}/git/{host}/.insteadOf"] = f"https://{host}/"
+    if hosts:
         config[f"http.{way.relay}/.extraHeader"] = f"Authorization: Bearer {way.token}"
     numbered = {"GIT_CONFIG_COUNT": str(len(config))}
     for number, (key, value) in enumerate(config.items()):
@@ -70,7 +75,8 @@ def clone_environment(inherited: Mapping[str, str], url: str, way: Relayed | Non
     return {
         **kept,
         **numbered,
-        "GIT_ALLOW_PROTOCOL": "https" if way is None else "http",
+        # The way through the gateway is http, on this machine.
+        "GIT_ALLOW_PROTOCOL": "https" if not hosts else "http:https" if elsewhere else "http",
         "GIT_ASKPASS": "",
         "GIT_LFS_SKIP_SMUDGE": "1",
         "GIT_TERMINAL_PROMPT": "0",
@@ -127,8 +133,10 @@ class Progress:
             self._unreported = ""
 
 
+_NO_BRANCH = "The repository has no branch or tag of that name."
 #: What git says, and what people are told.
 _KNOWN = (
+    ("Remote branch .* not found", _NO_BRANCH),
     (
         "could not read Username|could not read Password|Authentication failed|terminal prompts disabled",
         "{host} asks for a login for this repository, or has none of that name. If it is private, set "
@@ -145,20 +153,23 @@ _KNOWN = (
 )
 
 
-def explain(lines: list[str], url: str, way: Relayed | None) -> str:
-    """Why a clone failed, from git's last lines: a sentence for the common cases, then git's own words."""
+def knows_no_branch(why: str) -> bool:
+    """Whether a clone failed because the branch does not exist."""
+    return why.startswith(_NO_BRANCH)
+
+
+def explain(lines: list[str], host: str, way: Relayed) -> str:
+    """Why git failed, from its last lines: a sentence for the common cases, then git's own words."""
     said = "\n".join(hide(line, way) for line in lines if not line.startswith("Cloning into"))[-MAX_TOLD:].strip()
     for pattern, told in _KNOWN:
         if re.search(pattern, said):
-            return f"{told.format(host=host_of(url))}\n{said}"
+            return f"{told.format(host=host)}\n{said}"
     return said or "git said nothing"
 
 
-def hide(text: str, way: Relayed | None) -> str:
+def hide(text: str, way: Relayed) -> str:
     """A line from git as a person may see it: as if there were no relay."""
-    if way is None:
-        return text
-    return text.replace(f"{way.relay}/git/", "https://").replace(way.token, "[token]")
+    return text.replace(f"{way.relay}/git/", "https://").replace(way.token, "[token]") if way.token else text
 
 
 def empty(folder: Path) -> None:

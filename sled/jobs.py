@@ -14,7 +14,8 @@ from typing import IO, Literal
 
 import psutil
 
-from sled.clone import Progress, Relayed, clone_environment, empty, explain, hide, is_clonable
+from sled.clone import Relayed
+from sled.cloning import CloneFailed, Cloning
 from sled.diffs import diff
 from sled.processes import Process, end_tree
 from sled.protocol import Call
@@ -167,47 +168,20 @@ class Jobs:
     async def clone(self, arguments: Mapping[str, str], say: Callable[[str], None]) -> str:
         """Clone a repository into the workspace, which must be empty, and is empty again if this fails.
 
-        Arguments: `url` (https only), `proxied` ("yes": through the gateway, which has a token for the host).
+        Arguments: `url` (https only), `branch`, `submodules` ("yes": fetched, too), `hosts` (those that the gateway has
+        a token for, with commas between). What it returns: sentences about the clone, a line each.
 
         Raises:
             JobFailed: git failed; the text has its last lines, and what to do about it if that is known.
         """
+        hosts = [host for host in arguments.get("hosts", "").split(",") if host]
+        cloning = Cloning(self._supervisor, self._workspace, self._environment, way=self._relayed, hosts=hosts, say=say)
         url = arguments.get("url", "")
-        if not is_clonable(url):
-            raise JobFailed("a repository's URL must begin with https:// and be plain ASCII")
-        if any(self._workspace.iterdir()):
-            raise JobFailed(f"{self._workspace} is not empty; a repository can only be cloned into an empty folder")
-        way = self._relayed if arguments.get("proxied") == "yes" else None
-        progress = Progress(lambda line: say(hide(line, way)), asyncio.get_running_loop().time)
         try:
-            if await self._run_clone(url, way, progress) != 0:
-                raise JobFailed(explain(progress.lines, url, way))
-        except BaseException:
-            # When cancelled, too: half a repository would be taken for a whole one.
-            await asyncio.to_thread(empty, self._workspace)
-            raise
-        return "cloned"
-
-    async def _run_clone(self, url: str, way: Relayed | None, progress: Progress) -> int | None:
-        """Run git until it ends, one way or another; returns its exit code."""
-        process = await self._supervisor.spawn(
-            *("git", "clone", "--no-recurse-submodules", "--progress", "--", url, "."),
-            cwd=self._workspace,
-            env=clone_environment(self._environment, url, way),
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        assert process.stderr is not None
-        try:
-            while data := await process.stderr.read(2**12):
-                progress.feed(data)
-            return await process.wait()
-        finally:
-            progress.close()
-            if process.returncode is None:
-                # Cancelled: neither git nor its helpers may keep writing into the workspace.
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    await end_tree(Process(process.pid))
+            told = await cloning.clone(url, arguments.get("branch", ""))
+        except CloneFailed as error:
+            raise JobFailed(str(error)) from error
+        return "\n".join(told + await cloning.rest(url, submodules=arguments.get("submodules") == "yes"))
 
     async def _git(self, *arguments: str) -> None:
         process = await self._supervisor.spawn(

@@ -1,6 +1,6 @@
 """Commands: plain words, read by one small grammar that each command's usage line spells out.
 
-    new project <new-name> [--stack <stack>] [--git <url>]
+    new project <new-name> [--stack <stack>] [--git <url>] [--submodules]
 
 Bare words are literal, `<...>` is required, `[...]` may be left out. What a placeholder takes is decided by its name:
 `project` is the name of an existing project, `number` a number, `word|word` one of these; `name...` takes the rest of

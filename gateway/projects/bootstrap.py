@@ -155,6 +155,7 @@ class _Line:
         self.step = "make its folders"
         #: What people should know, though nothing failed because of it.
         self.notes: list[str] = []
+        self._told_of_clone: list[str] = []
 
     async def run(self) -> Project:
         """The project, READY. Raises HuskiesError, OSError."""
@@ -189,12 +190,19 @@ class _Line:
         await asyncio.to_thread(folders.check_empty, self._project.path)
         # From now on whatever is in it is the clone's, and goes with it.
         self._project = await self._parts.registry.change(self._project, git_url=git.url)
-        arguments = {"url": git.url, "proxied": "yes" if git.host in self._parts.setup.git_hosts else "no"}
+        arguments = {
+            "url": git.url,
+            "branch": git.branch,
+            "submodules": "yes" if self._request.submodules else "no",
+            "hosts": ",".join(sorted(self._parts.setup.git_hosts)),
+        }
+        call = self._parts.containers.call
         try:
-            await self._parts.containers.call(self._project, "clone", arguments, _CLONE_WITHIN_S, self._notice.show)
+            told = await call(self._project, "clone", arguments, _CLONE_WITHIN_S, self._notice.show)
         except SledRefused:  # the sled has removed what it had cloned, or had refused to begin
             await self._parts.registry.change(self._project, git_url="")
             raise
+        self._told_of_clone = told.splitlines()
         self._notice.show("")
 
     async def _run_on_its_image(self, recipe: Recipe) -> None:
@@ -216,7 +224,8 @@ class _Line:
             self.step = "log in over SSH"
             await answering
             kill_points.reach("project.answered")
-            self.notes = await self._parts.builds.record(self._project, stored(self._project))
+            recorded = await self._parts.builds.record(self._project, stored(self._project))
+            self.notes = [*self._told_of_clone, *recorded]
         finally:
             answering.cancel()
             await asyncio.gather(answering, return_exceptions=True)

@@ -36,6 +36,8 @@ class Request:
     stack: str | None = None
     path: str | None = None
     git: str | None = None
+    #: Fetch the submodules of what is cloned.
+    submodules: bool = False
     adopt: bool = False
     #: Versions that the source may ask for in vain, as `stack version`.
     accept: tuple[str, ...] = ()

@@ -21,16 +21,26 @@ _TRANSPORT = re.compile(r"[^/]*::")
 #: user@host:path, host:path (but not host:8443/path) and ssh://user@host:22/path.
 _SCP = re.compile(r"(?:[^/@]*@)?(?P<host>[^/:@]+):(?![0-9]+/|//)(?P<path>.*)")
 _SSH = re.compile(r"(?:git\+)?ssh(?:\+git)?://(?:[^/@]*@)?(?P<host>[^/:@]+)(?::[0-9]*)?/(?P<path>.*)", re.IGNORECASE)
+#: What a browser shows: a branch, and other pages, of GitHub, Gitea and Forgejo, of GitLab.
+_REPOSITORY = r"(?:(?P<repository>[^/]+/[^/]+)|(?P<gitlab>.+)/-)"
+_BRANCH = re.compile(rf"{_REPOSITORY}/(?:tree|src/branch)/(?P<branch>[^/-].*)")
+_PAGE = re.compile(
+    rf"{_REPOSITORY}/(?:blob|raw|blame|commits?|pull|issues|compare|merge_requests|releases/tag|src/commit)/.+"
+)
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://")
 
 
 @dataclass(frozen=True, slots=True)
 class GitUrl:
-    """A URL that was checked: `host` with its port if one was given, `name` of the repository without `.git`."""
+    """A URL that was checked: `host` with its port if one was given, `name` of the repository without `.git`.
+
+    `branch`: the one that the address of a branch's page names; empty for the default one.
+    """
 
     url: str
     host: str
     name: str
+    branch: str = ""
 
 
 def check_git_url(url: str) -> GitUrl:
@@ -49,6 +59,7 @@ def check_git_url(url: str) -> GitUrl:
             '[git] tokens = {"git.example.org" = "..."}. '
             "If it was a real one, revoke it: it is in this chat now."
         )
+    rest = rest.removesuffix("?ref_type=heads")  # GitLab's own, behind a branch
     if "?" in rest or "#" in rest:
         raise UserError(f"A repository's URL has no ? or #. Leave it out, and what follows: {_EXAMPLE}")
     host, _, path = rest.partition("/")
@@ -57,10 +68,25 @@ def check_git_url(url: str) -> GitUrl:
         raise UserError(f"A host must follow https://, with a port if needed. For example: {_EXAMPLE}")
     path = path.rstrip("/")
     _check_path(path)
+    path, branch = _without_page(host, path)
     name = path.rpartition("/")[2].removesuffix(".git").replace("%20", "-")
     if not name:
         raise UserError(f"That URL does not name a repository. For example: {_EXAMPLE}")
-    return GitUrl(f"https://{host}/{path}", host, name)
+    return GitUrl(f"https://{host}/{path}", host, name, branch)
+
+
+def _without_page(host: str, path: str) -> tuple[str, str]:
+    """The path of the repository that a page in a browser shows, and the branch that it shows.
+
+    Raises:
+        UserError: it is a page of something else.
+    """
+    if (found := _BRANCH.fullmatch(path)) is not None:
+        return found["gitlab"] or found["repository"], found["branch"]
+    if (found := _PAGE.fullmatch(path)) is not None:
+        repository = f"https://{host}/{found['gitlab'] or found['repository']}"
+        raise UserError(f"That is the address of a page. Type that of its repository: {repository}")
+    return path, ""
 
 
 def _check_characters(url: str) -> None:

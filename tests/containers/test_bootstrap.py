@@ -143,8 +143,31 @@ async def test_killed_behind_a_clone_it_converges_too(tmp_path: Path, engine: No
                 assert gateway.containers() == []
                 assert not (gateway.projects / "demo").exists()
                 assert await gateway.stop() == 0
-            # What the forge refuses is told with what to do and leaves nothing; an empty folder stays as it was.
+            # A branch by the address of its page, a submodule, a file of LFS; a token is needed for all of them.
             await gateway.start()
+            work = git.folder / "work" / "demo"
+            await git.repository("inner", {"deep": "fetched\n"})
+            (work / ".gitmodules").write_text('[submodule "inner"]\n\tpath = inner\n\turl = ../inner.git\n')
+            (work / ".gitattributes").write_text("*.psd filter=lfs diff=lfs merge=lfs -text\n")
+            await git.git(work, "checkout", "--quiet", "-b", "dev")
+            await git.git(work, "add", ".gitmodules", ".gitattributes")
+            commit = await git.git(work.parent / "inner", "rev-parse", "HEAD")
+            await git.git(work, "update-index", "--add", "--cacheinfo", f"160000,{commit},inner")
+            await git.git(work, "commit", "--quiet", "--message=more")
+            page = (await git.publish("demo")).removesuffix(".git") + "/tree/dev"
+            page = page.replace(f"{git.host}/", f"{git.host}/you/")
+            (git.folder / "repositories" / "you").mkdir()
+            for name in ("demo", "inner"):
+                (git.folder / "repositories" / "you" / f"{name}.git").symlink_to(f"../{name}.git")
+            (git.folder / "repositories" / "you" / "demo").symlink_to("demo.git")
+            told = await gateway.said(f"new project demo --git {page} --submodules", "b")
+            assert "`git lfs pull` fetches them" in told and "submodule" not in told
+            looked = "git branch --show-current; cat inner/deep; git lfs version; git config filter.lfs.smudge"
+            branch, deep, version, smudge = (await gateway.logs_in("demo", looked)).splitlines()
+            assert (branch, deep, smudge) == ("dev", "fetched", "git-lfs smudge -- %f")
+            assert version.startswith("git-lfs/")
+            await gateway.confirmed("delete demo --purge", "d-b")
+            # What the forge refuses is told with what to do and leaves nothing; an empty folder stays as it was.
             folder = gateway.projects / "mine"
             folder.mkdir(parents=True)
             os.chown(folder, 1000, 1000)

@@ -15,7 +15,7 @@ from aiohttp import web
 from gateway.errors import SledAway, SledRefused
 from gateway.testing import patience
 from gateway.wire import Bodies, GitProxy
-from sled.clone import MAX_TOLD, Progress, Relayed, clone_environment, explain, is_clonable
+from sled.clone import MAX_TOLD, Progress, Relayed, clone_environment, empty, explain, host_of, is_clonable
 from sled.protocol import Call
 from tests.support.git_server import GitServer, not_asked
 from tests.support.processes import until
@@ -35,9 +35,9 @@ class Place:
     def workspace(self) -> Path:
         return self.yard.workspace
 
-    async def clone(self, url: str, *, proxied: bool = True, said: list[str] | None = None) -> str:
+    async def clone(self, url: str, *, proxied: bool = True, said: list[str] | None = None, **more: str) -> str:
         """Have the sled clone; what it answered."""
-        arguments = {"url": url, "proxied": "yes" if proxied else "no"}
+        arguments = {"url": url, "hosts": f"{host_of(url)},localhost:1" if proxied else "", **more}
         call = Call(call=self.yard.gateway.sleds.new_call_id(), job="clone", arguments=arguments)
         say = None if said is None else said.append
         return await self.yard.gateway.sleds.call(PROJECT, call, 60, said=say)
@@ -79,7 +79,7 @@ async def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 async def test_a_private_repository_is_cloned_and_keeps_no_trace_of_how(place: Place) -> None:
     url = await place.forge.repository("demo", {"README.md": "hello\n", "folder/run.sh": "true\n"})
     said: list[str] = []
-    assert await place.clone(url, said=said) == "cloned"
+    assert await place.clone(url, said=said) == ""
     assert (place.workspace / "folder" / "run.sh").read_text() == "true\n"
     assert await place.git("status", "--porcelain", "--branch") == "## main...origin/main"
     assert await place.git("config", "remote.origin.url") == url
@@ -96,7 +96,7 @@ async def test_a_public_repository_is_cloned_directly(place: Place) -> None:
     place.forge.token = ""
     place.trust()
     url = await place.forge.repository("demo", {"a": "1"})
-    assert await place.clone(url, proxied=False) == "cloned"
+    assert await place.clone(url, proxied=False) == ""
     assert await place.git("config", "remote.origin.url") == url
     assert all("authorization" not in request.headers for request in place.forge.requests)
 
@@ -105,7 +105,7 @@ async def test_an_empty_repository_is_a_repository(place: Place) -> None:
     work = place.forge.folder / "work" / "empty"
     work.mkdir(parents=True)
     await place.forge.git(work, "init", "--quiet", "--initial-branch=main")
-    assert await place.clone(await place.forge.publish("empty")) == "cloned"
+    assert await place.clone(await place.forge.publish("empty")) == ""
     assert [path.name for path in place.workspace.iterdir()] == [".git"]
 
 
@@ -136,11 +136,86 @@ async def test_nothing_that_came_along_is_started_or_followed(place: Place) -> N
     commit = await place.forge.git(work / "inner", "rev-parse", "HEAD")
     await place.forge.git(work / "outer", "update-index", "--add", "--cacheinfo", f"160000,{commit},inner")
     await place.forge.git(work / "outer", "commit", "--quiet", "--message=submodule")
-    assert await place.clone(await place.forge.publish("outer")) == "cloned"
+    told = await place.clone(await place.forge.publish("outer"))
+    assert told.startswith("the repository has a submodule, not fetched: `git submodule update --init --recursive`")
     assert list((place.workspace / "inner").iterdir()) == []
     assert not any("inner" in request.path for request in place.forge.requests)
-
     assert not canary.exists()
+
+    empty(place.workspace)
+    told = await place.clone(place.forge.url("outer"), submodules="yes")
+    assert told.startswith("not every submodule was fetched") and "submodule.inner.update" in told
+    assert not canary.exists()
+
+
+async def with_submodule(place: Place, name: str, inner: str, url: str, folder: str = "inner") -> str:
+    """A repository that has another one as a submodule; its URL."""
+    await place.forge.repository(name, {".gitmodules": f'[submodule "x"]\n\tpath = {folder}\n\turl = {url}\n'})
+    work = place.forge.folder / "work"
+    commit = await place.forge.git(work / inner, "rev-parse", "HEAD")
+    await place.forge.git(work / name, "update-index", "--add", "--cacheinfo", f"160000,{commit},{folder}")
+    await place.forge.git(work / name, "commit", "--quiet", "--message=submodule")
+    return await place.forge.publish(name)
+
+
+@pytest.mark.parametrize("proxied", [True, False], ids=["private", "public"])
+async def test_submodules_are_fetched_when_that_is_wanted(place: Place, proxied: bool) -> None:
+    """Also theirs, and by a relative address."""
+    if not proxied:
+        place.forge.token = ""
+        place.trust()
+    deepest = await place.forge.repository("deepest", {"deep.txt": "deep"})
+    await with_submodule(place, "inner", "deepest", deepest, "deeper")
+    url = await with_submodule(place, "outer", "inner", "../inner.git")
+    assert await place.clone(url, proxied=proxied, submodules="yes") == ""
+    assert (place.workspace / "inner" / "deeper" / "deep.txt").read_text() == "deep"
+    assert await place.git("status", "--porcelain") == ""
+    assert await place.git("config", "submodule.x.url") == place.forge.url("inner")
+    empty(place.workspace)
+    told = await place.clone(url, proxied=proxied)
+    assert "has a submodule, not fetched" in told and "`--submodules`" in told
+
+
+@pytest.mark.parametrize("url", ["http://localhost:1/x.git", "ext::sh -c touch% canary", "/etc", "git@localhost:x/y"])
+async def test_a_submodule_elsewhere_than_https_is_not_fetched(place: Place, url: str) -> None:
+    await place.forge.repository("inner", {"a": "1"})
+    told = await place.clone(await with_submodule(place, "outer", "inner", url), submodules="yes")
+    assert told.startswith("not every submodule was fetched (x has no https URL)")
+    assert (place.workspace / ".gitmodules").exists(), "the clone stays"
+
+
+async def test_a_submodule_that_cannot_be_reached_is_told(place: Place) -> None:
+    await place.forge.repository("inner", {"a": "1"})
+    url = await with_submodule(place, "outer", "inner", "https://localhost:1/x.git")
+    told = await place.clone(url, submodules="yes")
+    assert told.startswith("not every submodule was fetched (") and "localhost:1" in told
+    assert CANARY not in told and TOKEN not in told and "127.0.0.1" not in told
+
+
+async def test_files_of_lfs_are_told_of(place: Place) -> None:
+    url = await place.forge.repository("demo", {"art/.gitattributes": "*.psd filter=lfs diff=lfs merge=lfs -text\n"})
+    assert "`git lfs pull` fetches them" in await place.clone(url)
+    empty(place.workspace)
+    other = await place.forge.repository("plain", {".gitattributes": "# *.psd filter=lfs\n*.sh eol=lf\n"})
+    assert await place.clone(other) == ""
+
+
+async def test_a_branch_is_taken_and_of_a_page_below_it_what_is_one(place: Place) -> None:
+    url = await place.forge.repository("demo", {"a": "1"})
+    work = place.forge.folder / "work" / "demo"
+    await place.forge.git(work, "checkout", "--quiet", "-b", "feature/x")
+    (work / "a").write_text("2")
+    await place.forge.git(work, "commit", "--quiet", "--all", "--message=two")
+    await place.forge.publish("demo")
+    assert await place.clone(url, branch="feature/x") == ""
+    assert await place.git("status", "--porcelain", "--branch") == "## feature/x...origin/feature/x"
+    empty(place.workspace)
+    told = await place.clone(url, branch="feature/x/docs/more")
+    assert told == "there is no branch feature/x/docs/more; feature/x was taken"
+    empty(place.workspace)
+    with pytest.raises(SledRefused, match="has no branch or tag of that name"):
+        await place.clone(url, branch="nothing/here")
+    assert list(place.workspace.iterdir()) == []
 
 
 async def test_hostile_urls_start_nothing(place: Place) -> None:
@@ -295,7 +370,7 @@ def test_gits_environment(way: Relayed | None) -> None:
         **{"PATH": "/bin", "HOME": "/h", "GIT_TRACE": "1", "GIT_DIR": "/x", "GIT_SSH_COMMAND": "x", "LC_ALL": "de_DE"},
         **{"GIT_SSL_NO_VERIFY": "1", "GIT_SSL_CAINFO": "/ca", "GIT_CONFIG_COUNT": "90", "GIT_ASKPASS": "x"},
     }
-    found = clone_environment(inherited, "https://h:1/x/y.git", way)
+    found = clone_environment(inherited, WAY, ["h:1"] if way else [])
     assert not {"GIT_TRACE", "GIT_DIR", "GIT_SSH_COMMAND", "GIT_SSL_NO_VERIFY"} & found.keys()
     assert (found["HOME"], found["GIT_SSL_CAINFO"], found["GIT_ASKPASS"], found["LC_ALL"]) == ("/h", "/ca", "", "C")
     assert found["GIT_ALLOW_PROTOCOL"] == ("http" if way else "https")
@@ -344,10 +419,12 @@ def test_a_line_without_end_is_bounded(end: bytes) -> None:
 
 def test_a_failure_is_short_and_shows_neither_relay_nor_token() -> None:
     noise = [f"remote: {'x' * 90}" for _ in range(20)]
-    text = explain([*noise, "fatal: http://127.0.0.1:7/git/h/x: wire-token 418"], "https://h/x", WAY)
+    text = explain([*noise, "fatal: http://127.0.0.1:7/git/h/x: wire-token 418"], "h", WAY)
     assert text.endswith("fatal: https://h/x: [token] 418")
     assert len(text) <= MAX_TOLD
-    assert explain([], "https://h/x", None) == "git said nothing"
+    assert explain([], "h", WAY) == "git said nothing"
+    assert clone_environment({}, WAY, [], elsewhere=True)["GIT_ALLOW_PROTOCOL"] == "https"
+    assert clone_environment({}, WAY, ["h"], elsewhere=True)["GIT_ALLOW_PROTOCOL"] == "http:https"
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,32 @@ def test_what_can_be_cloned(url: str, normal: str, host: str, name: str) -> None
 
 
 @pytest.mark.parametrize(
+    ("page", "url", "branch"),
+    [
+        ("https://h/you/repo/tree/main", "https://h/you/repo", "main"),
+        ("https://h/you/repo/tree/feature/x/docs/", "https://h/you/repo", "feature/x/docs"),
+        ("https://h/you/repo/src/branch/dev", "https://h/you/repo", "dev"),
+        ("https://h/a/b/c/repo/-/tree/v1.2?ref_type=heads", "https://h/a/b/c/repo", "v1.2"),
+        ("https://h/you/tree", "https://h/you/tree", ""),
+        ("https://h/you/repo/tree", "https://h/you/repo/tree", ""),
+        ("https://h/group/sub/actions", "https://h/group/sub/actions", ""),
+    ],
+)
+def test_a_page_of_a_branch_is_its_repository_and_the_branch(page: str, url: str, branch: str) -> None:
+    found = check_git_url(page)
+    assert (found.url, found.branch) == (url, branch)
+
+
+@pytest.mark.parametrize(
+    "page", ["you/repo/blob/main/README.md", "you/repo/pull/7", "you/repo/-/merge_requests/3", "you/repo/commit/abc"]
+)
+def test_another_page_is_told_what_to_type(page: str) -> None:
+    assert (
+        refusal(f"https://h/{page}") == "That is the address of a page. Type that of its repository: https://h/you/repo"
+    )
+
+
+@pytest.mark.parametrize(
     ("url", "told"),
     [
         # ssh: with the https form where there is one
