@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 from gateway.config import Role
+from gateway.config.git_identity import EXAMPLE
 from gateway.errors import UserError, VersionMissing
 from gateway.intake import CommandContext, Services
 from gateway.projects import Created, Request
@@ -90,7 +91,7 @@ def _reply(services: Services, made: Created) -> list[str]:
     if made.taken_up:
         lines.append("- picked up again: its source, sessions and history")
     if not made.has_identity:
-        lines.append("- git: commits have no author yet; set git.user_name and git.user_email in the configuration")
+        lines.append(f"- git: commits have no author yet; type `{EXAMPLE}`")
     lines.append(f"- {services.agent_line()}")
     lines.append("")  # ends the list
     verify = f"`huskies status {project.name}` on the host, or `status {project.name}` here"

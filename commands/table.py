@@ -13,6 +13,7 @@ from commands.delete import Delete
 from commands.deny import Deny
 from commands.diff import Diff
 from commands.down import Down
+from commands.git_identity import GitIdentity
 from commands.help import Help
 from commands.logs import Logs
 from commands.model import Model
@@ -70,6 +71,7 @@ COMMANDS: tuple[Command, ...] = (
     Confirm(),
     Stacks(),
     Ambient(),
+    GitIdentity(),
     WhoAmI(),
     Version(),
 )

@@ -75,18 +75,24 @@ class Jobs:
         """Make the workspace a project; safe to repeat.
 
         Arguments: `git` ("yes": a repository is made where there is none), `branch`, `user_name`, `user_email` (the
-        identity of commits, set for the home, never in the repository).
+        identity of commits, set for the home, never in the repository; with `identity` "replace" the one that is there
+        goes, also where there is no other).
 
         Raises:
             JobFailed: a git command failed.
         """
-        if name := arguments.get("user_name"):
-            await self._git("config", "--global", "user.name", name)
-        if email := arguments.get("user_email"):
-            await self._git("config", "--global", "user.email", email)
+        await self._identify(arguments)
         if arguments.get("git") == "yes" and not (self._workspace / ".git").exists():
             await self._git("init", "--quiet", f"--initial-branch={arguments.get('branch') or 'main'}")
         return "ready"
+
+    async def _identify(self, arguments: Mapping[str, str]) -> None:
+        for argument, key in (("user_name", "user.name"), ("user_email", "user.email")):
+            if value := arguments.get(argument, ""):
+                await self._git("config", "--global", "--replace-all", key, value)
+            elif arguments.get("identity") == "replace":
+                with contextlib.suppress(JobFailed):  # there is none
+                    await self._git("config", "--global", "--unset-all", key)
 
     async def include(self, file: Path) -> None:
         """Include a file in the home's git configuration, once. Raises JobFailed, OSError."""

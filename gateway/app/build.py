@@ -250,7 +250,7 @@ def _setup(
         model=settings.agent.model,
         oauth=credentials.oauth,
         forget=secrets.forget,
-        git_identity=git_identity.finder(settings.git),
+        git_identity=git_identity.GitIdentity(settings.git, state_dir / ".gateway" / "git-identity.json"),
         default_branch=settings.git.default_branch,
         git_hosts=frozenset(host for host, token in settings.git.tokens.items() if token.get_secret_value()),
         instance=instance(state_dir),

@@ -119,7 +119,7 @@ class Bootstrap:
             log.exception("what %s offers could not be read", project.name)
             offered = Own(notes=("what its source wants to add could not be read; see the gateway's log",))
         offered = replace(offered, notes=(*offered.notes, *notes))
-        return Created(project, stored(project), offered, taken_up, all(await self.setup.git_identity()))
+        return Created(project, stored(project), offered, taken_up, bool(await self.setup.git_identity.find()))
 
     def _keep_build_log(self, project: Project, error: Exception) -> str:
         """Where to read the log of a build that failed, as its project goes; empty for anything else."""
@@ -232,11 +232,11 @@ class _Line:
 
     async def _init(self) -> None:
         """Have the sled prepare the workspace. Raises SledError."""
-        user_name, user_email = await self._parts.setup.git_identity()
+        identity = await self._parts.setup.git_identity.find()
         arguments = {
             "git": "no" if self._project.adopted else "yes",
             "branch": self._parts.setup.default_branch,
-            "user_name": user_name,
-            "user_email": user_email,
+            "user_name": identity.name,
+            "user_email": identity.email,
         }
         await self._parts.containers.call(self._project, "init", arguments, _JOB_WITHIN_S)

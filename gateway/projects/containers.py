@@ -7,13 +7,14 @@ import logging
 import secrets
 from collections.abc import Callable
 
+from gateway.config.git_identity import Identity
 from gateway.engine import LogOf
 from gateway.engine.log_file import tail
-from gateway.errors import EngineError, SledAway, SledError, UserError
+from gateway.errors import EngineError, SledAway, SledError, StateError, UserError
 from gateway.projects import ssh
 from gateway.projects.places import Source, choose_owner
 from gateway.projects.ports import choose_port
-from gateway.projects.registry import Registry
+from gateway.projects.registry import Registry, Setup
 from gateway.store import Store
 from gateway.store import projects as rows
 from gateway.store.projects import Project
@@ -26,20 +27,20 @@ log = logging.getLogger(__name__)
 #: Seconds within which a started sled has to report, and its SSH server to let us in.
 HELLO_WITHIN_S = 30.0
 SSH_WITHIN_S = 30.0
+_INTRODUCED_WITHIN_S = 10.0
 
 
 class Containers:
     """See the module. Whoever calls holds the project's lock."""
 
-    def __init__(
-        self, store: Store, registry: Registry, sleds: Sleds, dispatcher: Dispatcher, ssh_ports: range
-    ) -> None:
+    def __init__(self, store: Store, registry: Registry, sleds: Sleds, dispatcher: Dispatcher, setup: Setup) -> None:
         self._store = store
         self._registry = registry
         self._engine = registry.engine
         self._sleds = sleds
         self._dispatcher = dispatcher
-        self._ssh_ports = ssh_ports
+        self._ssh_ports = setup.ssh_ports
+        self._git_identity = setup.git_identity
         #: Held while a project is given its folder and port: no two may be given the same.
         self.reserving = asyncio.Lock()
 
@@ -150,6 +151,8 @@ class Containers:
         except SledAway as error:
             last = await self._engine.logs(spec, "sled", 5)
             raise EngineError(f"{error}; its last words: {last or 'none'}") from error
+        if self._git_identity.must_tell(project.id):
+            await self._introduce(project)
 
     async def answers_ssh(self, project: Project) -> None:
         """Log in over SSH, where there is any. Raises EngineError."""
@@ -174,6 +177,27 @@ class Containers:
         """Give the project's sled a job; what it answers. `said` hears how it goes. Raises SledError."""
         call = Call(call=self._sleds.new_call_id(), job=job, arguments=arguments)
         return await self._sleds.call(project.id, call, within_s, said)
+
+    async def identify(self, identity: Identity | None) -> list[str]:
+        """Make commits bear another name in all projects; None: the configured one. Which of them are yet to be told.
+
+        Raises StateError.
+        """
+        ready = [project for project in self._registry.all() if project.ready_at is not None]
+        self._git_identity.choose(identity, [project.id for project in ready])
+        await asyncio.gather(*(self._introduce(project) for project in ready if project.desired == "up"))
+        return [project.name for project in ready if self._git_identity.must_tell(project.id)]
+
+    async def _introduce(self, project: Project) -> None:
+        """Tell a project whose name its commits bear; if it does not hear it now, its next start will."""
+        found = await self._git_identity.find()
+        arguments = {"git": "no", "user_name": found.name, "user_email": found.email, "identity": "replace"}
+        try:
+            await self._sleds.arrival(project.id, _INTRODUCED_WITHIN_S)
+            await self.call(project, "init", arguments, _INTRODUCED_WITHIN_S)
+            self._git_identity.told(project.id)
+        except (SledError, StateError) as error:
+            log.warning("%s was not told whose name its commits bear: %s", project.name, error)
 
     async def logs(self, project: Project, of: LogOf | str, lines: int) -> str:
         """The last lines of the project's sled, its agents, or its latest build. Raises EngineError."""

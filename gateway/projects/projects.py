@@ -25,7 +25,7 @@ class Projects:
 
     def __init__(self, store: Store, registry: Registry, sleds: Sleds, dispatcher: Dispatcher, setup: Setup) -> None:
         recipes = Recipes(setup.inputs, setup.instance, setup.state_dir / ".stacks")
-        containers = Containers(store, registry, sleds, dispatcher, setup.ssh_ports)
+        containers = Containers(store, registry, sleds, dispatcher, setup)
         leftovers = Leftovers(store, registry, containers, recipes, state_dir=setup.state_dir, forget=setup.forget)
         builds = Builds(registry, containers, leftovers, recipes)
         reservations = Reservations(store, registry, containers, leftovers, recipes, setup)
@@ -54,6 +54,8 @@ class Projects:
         self.rebuild = rebuild.rebuild
         self.set_permissions = lifecycle.set_permissions
         self.set_model, self.set_agent = lifecycle.set_model, lifecycle.set_agent
+        # Whose name commits bear.
+        self.git_identity, self.identify = setup.git_identity, containers.identify
         self.job, self.logs = containers.call, containers.logs
         self.exposed = partial(exposure.look, registry)
         # What another process left, and what should be.

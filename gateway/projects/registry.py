@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakValueDictionary
 
+from gateway.config.git_identity import GitIdentity
 from gateway.engine import Engine, ProjectPaths, SledSpec, Way
 from gateway.errors import UserError
 from gateway.projects import ssh
@@ -39,7 +40,7 @@ class Setup:
     #: Whether the project of that name is paid for by a subscription.
     oauth: Callable[[str], bool]
     forget: Callable[[str], None]
-    git_identity: Callable[[], Awaitable[tuple[str, str]]]
+    git_identity: GitIdentity
     default_branch: str
     git_hosts: frozenset[str]
     instance: str

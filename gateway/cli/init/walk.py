@@ -93,7 +93,8 @@ def _which(asker: Asker, draft: Draft) -> list[Guide]:
 def _identity(asker: Asker, draft: Draft) -> None:
     """Whose name commits bear."""
     asker.tell(_GIT)
-    found = dict(zip(("git.user_name", "git.user_email"), asyncio.run(_of_this_host()), strict=True))
+    here = asyncio.run(git_identity.GitIdentity(GitSection()).find())
+    found = {"git.user_name": here.name, "git.user_email": here.email}
     try:
         for key, default in found.items():
             answer = asker.ask(f"     {key}", default=draft.text(key) or default, optional=True)
@@ -101,10 +102,6 @@ def _identity(asker: Asker, draft: Draft) -> None:
                 draft.set(key, answer)
     except Skipped:
         return
-
-
-async def _of_this_host() -> tuple[str, str]:
-    return await git_identity.finder(GitSection())()
 
 
 def _key(asker: Asker, draft: Draft) -> None:
