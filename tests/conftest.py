@@ -142,10 +142,11 @@ class World:
     async def settled(self, external_id: str, within_s: float = 5.0) -> Fate:
         """Wait for a message's final fate."""
         stored = next(m for m in self.accepted if m.external_id == external_id)
+        settled = self.fates.settled(stored.id)  # first: it may be settled while the database is asked
         current = await self.fate(external_id)
         if current.final:
             return current
-        return await asyncio.wait_for(self.fates.settled(stored.id), within_s * patience())
+        return await asyncio.wait_for(settled, within_s * patience())
 
     def key(self, project_id: int) -> SessionKey:
         """The session of the first message's conversation."""
