@@ -31,7 +31,7 @@ def read(section: BuildSection, host: Found | None = None) -> BuildInputs:
     return BuildInputs(
         base_image=section.base_image,
         certificates=_certificates(section.ca_certificates, host),
-        apt_sources=_apt_sources(section, host),
+        apt_sources=_apt(section, host),
         arguments={name: value for name, value in given.items() if value != NONE},
     )
 
@@ -52,6 +52,15 @@ def _certificates(place: str, host: Found) -> dict[str, bytes]:
 
 def _named(certificates: list[bytes]) -> dict[str, bytes]:
     return {f"huskies-{number:03}.crt": pem.rstrip(b"\n") + b"\n" for number, pem in enumerate(certificates)}
+
+
+def _apt(section: BuildSection, host: Found) -> dict[str, bytes]:
+    """apt's sources, and the host's proxy for it."""
+    found = _apt_sources(section, host)
+    if host.apt_proxies and section.apt_sources != NONE:
+        lines = [f'Acquire::{kind}::Proxy "{address}";\n' for kind, address in host.apt_proxies.items()]
+        found["huskies-proxy.conf"] = "".join(lines).encode()
+    return found
 
 
 def _apt_sources(section: BuildSection, host: Found) -> dict[str, bytes]:

@@ -33,6 +33,9 @@ _SYSTEM = ("etc/ssl/certs/ca-certificates.crt", "etc/pki/ca-trust/extracted/pem/
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _MOST = 4 * 2**20
 _DEBIAN = re.compile(r"https?://[^\s/]+/(?:\S*/)?debian/?$")
+_APT_PROXY = re.compile(r"Acquire::(https?)::Proxy", re.IGNORECASE)
+#: Comments, texts, what is around a block, names.
+_APT_TOKEN = re.compile(r"/\*.*?\*/|//[^\n]*|#[^\n]*|\"[^\"\n]*\"|[{};]|[^\s{};\"]+", re.DOTALL)
 _SECURITY = re.compile(r"https?://[^\s/]+/(?:\S*/)?debian-security/?$")
 
 
@@ -45,6 +48,8 @@ class Found:
     #: Mirrors of Debian's packages, and of its security updates; empty for Debian's own.
     mirror: str = ""
     security: str = ""
+    #: apt's own proxies, by the kind of address that goes through each; other tools do not use them.
+    apt_proxies: Mapping[str, str] = field(default_factory=dict)
     told: tuple[str, ...] = ()
 
 
@@ -59,7 +64,8 @@ def find(environment: Mapping[str, str], root: Path = Path("/")) -> Found:
         security = _mirror(root, _SECURITY, told)
         if not security:
             told.append("no mirror of Debian's security updates: builds do without them")
-    return Found(certificates, arguments, mirror, security, tuple(told))
+    apt_proxies = dict(_apt_proxies(root, told))
+    return Found(certificates, arguments, mirror, security, apt_proxies, tuple(told))
 
 
 def _certificates(environment: Mapping[str, str], root: Path, told: list[str]) -> tuple[bytes, ...]:
@@ -167,6 +173,48 @@ def _mirror(root: Path, kind: re.Pattern[str], told: list[str]) -> str:
                     told.append(f"apt's mirror of {file}: {word}")
                     return word.rstrip("/")
     return ""
+
+
+def _apt_proxies(root: Path, told: list[str]) -> Iterator[tuple[str, str]]:
+    """The proxies that this host's apt uses, apart from those of the environment."""
+    values: dict[str, tuple[str, Path]] = {}
+    for file in (*_files(root / "etc/apt/apt.conf.d"), root / "etc/apt/apt.conf"):
+        if file.suffix in ("", ".conf"):
+            for name, value in _apt_options(_read(file).decode(errors="replace")):
+                if (found := _APT_PROXY.fullmatch(name)) is not None:
+                    values[found[1].lower()] = (value, file)
+    for kind, (address, file) in sorted(values.items()):
+        if has_credentials(address):
+            told.append(
+                f"not apt's proxy of {file}: its password would stay in the image; "
+                "set HTTP_PROXY in `[build] build_args`"
+            )
+        elif _reachable(address):
+            told.append(f"apt's proxy of {file}: {address}")
+            yield kind, address
+        elif address.upper() not in ("", "DIRECT", "FALSE"):
+            told.append(
+                f"not apt's proxy of {file}: builds do not reach {address}; set HTTP_PROXY in `[build] build_args`"
+            )
+
+
+def _apt_options(text: str) -> Iterator[tuple[str, str]]:
+    """The options of an apt.conf, by their full names: `Acquire { http { Proxy "..."; }; };` is one as well."""
+    above: list[str] = []
+    name = ""
+    for found in _APT_TOKEN.finditer(text):
+        token = found[0]
+        if token == "{":
+            above.append(name)
+            name = ""
+        elif token == "}":
+            above, name = above[:-1], ""
+        elif token == ";":
+            name = ""
+        elif token.startswith('"'):
+            yield "::".join([*above, name]), token.strip('"')
+        elif not token.startswith(("/", "#")):
+            name = token
 
 
 def _reachable(address: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 import pytest_asyncio
@@ -65,3 +66,15 @@ async def test_the_first_line_names_the_cause(engine: tuple[DockerEngine, SledSp
     first, _, rest = str(failure.value).partition("\n")
     assert told in first
     assert "\x1b" not in rest
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_apt_goes_through_its_own_proxy_from_the_first_package_on(engine: tuple[DockerEngine, SledSpec]) -> None:
+    made, spec = engine
+    proxy = "".join(f'Acquire::{kind}::Proxy "http://127.0.0.1:9";\n' for kind in ("http", "https"))
+    given = inputs()
+    through = replace(given, apt_sources={**given.apt_sources, "huskies-proxy.conf": proxy.encode()})
+    with pytest.raises(BuildFailed) as failure:
+        await made.prepare(spec, plan_image(through, [], image_prefix(INSTANCE)), lambda _: None)
+    assert NETWORK in str(failure.value).partition("\n")[0]
+    assert "127.0.0.1:9" in spec.paths.build_log.read_text()

@@ -20,7 +20,8 @@ from gateway.engine.docker.client import Client
 from gateway.errors import BuildFailed
 from stacks.images import Layer
 
-_TAIL_LINES = 20
+#: Lines that people are shown, and of the step that failed, in which its cause is looked for: apt goes on for a while.
+_TAIL_LINES, _HEARD_LINES = 20, 400
 _BUILT = re.compile(r"Successfully built ([0-9a-f]{12,})")
 #: What the engine says itself; it begins a line.
 _ENGINES = re.compile(r"Step \d+/\d+ : | ---> |Removing intermediate container |Successfully built ")
@@ -48,6 +49,7 @@ class LayerBuild:
         self.cached = True
         self._loop = asyncio.get_running_loop()
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        self._heard: deque[str] = deque(maxlen=_HEARD_LINES)
         self._step = ""
         self._rest = ""
         self._image = ""
@@ -69,7 +71,7 @@ class LayerBuild:
         if self._error or not self._image:
             last = "\n".join(self._tail)
             where = f"at {self._step or 'its first step'}"
-            why = cause([*self._tail, self._error])
+            why = cause([*self._heard, self._error])
             first = (
                 f"building {self._layer.name} failed: {why}. It was {where}"
                 if why
@@ -107,9 +109,11 @@ class LayerBuild:
         for line in self._lines(message):
             log_file.write(f"{line}\n")
             self._tail.append(line[:500])
+            self._heard.append(line[:500])
             if line.startswith(" ---> Running in"):
                 self.cached = False
             if found := re.match(r"Step (\d+)/(\d+) : (.*)", line):
+                self._heard.clear()
                 self._step = f"step {found[1]} of {found[2]} ({found[3][:60]})"
                 self._loop.call_soon_threadsafe(kill_points.reach, "project.building")
             if found := _BUILT.search(line):

@@ -155,3 +155,31 @@ def test_what_cannot_be_read_is_not_there(tmp_path: Path) -> None:
     put(tmp_path, "etc/pip.conf", "this is no [section\n\x00")
     put(tmp_path, "usr/local/share/ca-certificates/no.crt", "no certificate")
     assert host_network.find({"SSL_CERT_FILE": "/nonexistent/x", "HOME": "relative"}, tmp_path) == Found()
+
+
+def test_apts_own_proxy_is_apts_alone(tmp_path: Path) -> None:
+    put(
+        tmp_path,
+        "etc/apt/apt.conf.d/01proxy",
+        '// Acquire::http::Proxy "http://old:1";\n/* a\n"b" */\nAcquire::http::Proxy "http://cache.example.org:3142";\n'
+        'Acquire::http::Proxy::mirror.example.org "DIRECT";\n',
+    )
+    put(tmp_path, "etc/apt/apt.conf", 'Acquire { Retries "3"; https { Proxy "DIRECT"; }; };')
+    put(tmp_path, "etc/apt/apt.conf.d/99.dpkg-old", 'Acquire::http::Proxy "http://other:1";')
+    found = host_network.find({}, tmp_path)
+    assert (found.apt_proxies, found.arguments) == ({"http": "http://cache.example.org:3142"}, {})
+    inputs = build_inputs.read(BuildSection(), found)
+    assert inputs.apt_sources == {"huskies-proxy.conf": b'Acquire::http::Proxy "http://cache.example.org:3142";\n'}
+    assert build_inputs.read(BuildSection(apt_sources="none"), found).apt_sources == {}
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [("http://ana:pw@cache:3142", "its password would stay"), ("http://127.0.0.1:3142", "builds do not reach")],
+)
+def test_a_proxy_of_apts_that_builds_cannot_use_is_named(tmp_path: Path, address: str, why: str) -> None:
+    put(tmp_path, "etc/apt/apt.conf", f'Acquire {{ http {{ Proxy "{address}"; }} }}')
+    found = host_network.find({}, tmp_path)
+    assert found.apt_proxies == {}
+    (told,) = found.told
+    assert why in told and "pw" not in told
