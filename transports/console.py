@@ -83,6 +83,7 @@ class Console(WithoutFiles):
         if reply.live:
             self._show_status(reply.text)
         else:
+            self._show_status("")  # what is left of a long run's progress has had its time
             await self._print(reply.text)
         return MessageRef(conversation, key)
 

@@ -47,6 +47,12 @@ def create(workspace: Path) -> Scripted:
     return Scripted(workspace)
 
 
+def _words(message: str) -> str:
+    """What is said in a message: its orders left out; a quotation keeps its lines."""
+    lines = [line for line in message.splitlines() if not _ORDER.match(line)]
+    return ("\n" if lines and lines[0].startswith(">") else " ").join(lines)
+
+
 class _Failed(Exception):
     """An order asked for a failure."""
 
@@ -106,13 +112,12 @@ class Scripted:
             await self._lines(self._steered.get_nowait(), turn)
 
     async def _lines(self, text: str, turn: Turn) -> None:
-        said = [
-            " ".join(line for line in message.splitlines() if not _ORDER.match(line)) for message in text.split("\n\n")
-        ]
+        said = [_words(message) for message in text.split("\n\n")]
         if any(said):
             await self._say("You said:", turn)
             for line in filter(None, said):
-                await self._say(line, turn)
+                # Behind a quotation an empty line, or what follows would be a part of it.
+                await self._say(f"{line}\n" if line.startswith(">") else line, turn)
         for line in text.splitlines():
             if match := _ORDER.match(line):
                 await self._order(match[1], match[2].strip(), turn)

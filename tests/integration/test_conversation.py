@@ -10,7 +10,8 @@ import getpass
 import itertools
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,14 @@ class Chat:
         """Answer the newest card."""
         raise NotImplementedError
 
+    async def answer(self, text: str) -> bool:
+        """Answer the newest message of the bot's, as the platform has it; whether it has that."""
+        return False
+
+    async def forward(self, author: str, words: str, text: str) -> bool:
+        """Send on what somebody else wrote, with a text of one's own; whether the platform tells that apart."""
+        return False
+
     def bot(self) -> list[str]:
         """The bot's messages as they read now, oldest first."""
         raise NotImplementedError
@@ -82,6 +91,10 @@ class MatrixChat(Chat):
 
     async def say(self, text: str) -> None:
         await self._room.say(text)
+
+    async def answer(self, text: str) -> bool:
+        await self._room.user.reply(self._room.room, text, list(self._refs())[-1])
+        return True
 
     def _refs(self) -> dict[str, str]:
         """By event id: what the message shows, as the HTML that clients render."""
@@ -116,6 +129,11 @@ class SlackChat(Chat):
         escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
         self._server.say("D0ANA", escaped)
 
+    async def forward(self, author: str, words: str, text: str) -> bool:
+        shared = {"is_share": True, "author_name": author, "text": words}
+        self._server.say("D0ANA", text, attachments=[shared])
+        return True
+
     async def tap(self, word: str) -> None:
         await self._server.press("D0ANA", self._server.posts("D0ANA")[-1]["ts"], word).done.wait()
 
@@ -133,6 +151,14 @@ class WhatsAppChat(Chat):
     async def say(self, text: str) -> None:
         self._typed = len(self._phone.typing)
         await self._phone.say(text)
+
+    async def answer(self, text: str) -> bool:
+        await self._phone.say(text, OriginalRepliedMessageSid=self._phone.sent[-1].sid)
+        return True
+
+    async def forward(self, author: str, words: str, text: str) -> bool:
+        await self._phone.say(words, Forwarded="true")
+        return True
 
     async def tap(self, word: str) -> None:
         card = self._phone.sent[-1]
@@ -176,8 +202,8 @@ class ConsoleChat(Chat):
 # --- the conversation -------------------------------------------------------------------------------------------------
 
 
-async def converse(chat: Chat) -> str:
-    """Have it, and tell it as it reads in the end."""
+async def converse(chat: Chat, folder: Path) -> str:
+    """Have it, and tell it as it reads in the end. `folder` is the project's."""
     said: list[tuple[int, str]] = []
 
     async def you(text: str, answer: str, *, tap: bool = False) -> None:
@@ -186,6 +212,13 @@ async def converse(chat: Chat) -> str:
         if answer:
             await chat.reads(lambda read: answer in read, said[-1][0])
 
+    async def sends(shown: str, sending: Awaitable[bool], answer: str) -> None:
+        said.append((len(chat.bot()), shown))
+        if await sending:
+            await chat.reads(lambda read: answer in read, said[-1][0])
+        else:
+            said.pop()
+
     await you("new project shop", "is ready.")
     await you("hello there", "You said:")
     await you("@@ask Which colour? | Red | Blue", "Reply with a number")
@@ -193,9 +226,18 @@ async def converse(chat: Chat) -> str:
     await you("@@permission Bash npm test", "May I use Bash?")
     await you("allow", ": allowed", tap=True)
     await you(ANSWER, "tests fail")
+    await sends("(answers that message) which log?", chat.answer("which log?"), "which log?")
+    shared = "the deploy fails"
+    await sends(f"(forwards what Ben wrote: {shared})", chat.forward("Ben", shared, "why?"), shared)
+    await you("@@run while [ ! -e go ]; do sleep 0.1; done\n@@say The long one is done.", "")
+    await chat.works()
+    await you("still at it?", "")
+    await until(lambda: _is_queued(folder, "still at it?"), lambda: "it is not queued")
+    (folder / "go").touch()
+    await chat.reads(lambda read: "still at it?" in read, said[-1][0])
     await you("@@sleep 60", "")
     await chat.works()
-    await you("stop", "Stopped the run")
+    await you("Stop!", "Stopped the run")
     if isinstance(chat, ConsoleChat):
         await chat.asks_again()
     texts = chat.bot()
@@ -207,6 +249,14 @@ async def converse(chat: Chat) -> str:
     for (begin, words), (end, _) in itertools.pairwise(said):
         parts += [_quoted("ana", words), *(_quoted("huskies", text) for text in texts[begin:end])]
     return "\n".join(parts)
+
+
+def _is_queued(folder: Path, text: str) -> bool:
+    """Whether a message waits for a turn."""
+    file = folder.parents[1] / "state" / ".gateway" / "huskies.db"
+    with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
+        found: tuple[str] | None = database.execute("SELECT fate FROM messages WHERE text = ?", (text,)).fetchone()
+    return found == ("queued",)
 
 
 def _quoted(who: str, text: str) -> str:
@@ -261,7 +311,7 @@ async def test_a_conversation_reads_as_the_page_says(
     platform: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     async with chat_on(platform, tmp_path, request) as chat:
-        told = normal(await converse(chat), tmp_path)
+        told = normal(await converse(chat, tmp_path / "projects" / "shop"), tmp_path)
     page = PAGE.read_text()
     section = re.search(rf"(?<=^## {platform}\n)(.*?\n```text\n)(.*?)(\n```\n)", page, re.DOTALL | re.MULTILINE)
     assert section is not None

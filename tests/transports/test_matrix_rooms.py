@@ -321,4 +321,4 @@ async def test_a_reply_brings_what_it_answers(world: World, encrypted: bool) -> 
     await ana.sees(body_is("all is well"), room=room)
     relates = {"m.relates_to": {"m.in_reply_to": {"event_id": answer.external_id}}}
     await ana.put(room, {"msgtype": "m.text", "body": "really?", **relates})
-    assert (await bot.receiver.gets_text("really?")).quoted.endswith(" wrote:\n> all is well")
+    assert (await bot.receiver.gets_text("really?")).quoted == "> You wrote:\n> all is well"

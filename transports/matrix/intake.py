@@ -147,7 +147,7 @@ class Intake:
         found = answer.event.source
         clear = self._client.read(answer.event, room_id) if isinstance(answer.event, MegolmEvent) else found
         sender = str(found.get("sender"))
-        author = self._members.name(room_id, sender) or sender
+        author = "You" if sender == self._client.user_id else self._members.name(room_id, sender) or sender
         self._said[event_id] = pointed_at(author, events.words(clear)) if clear is not None else ""
         while len(self._said) > _REMEMBERED:
             self._said.popitem(last=False)
