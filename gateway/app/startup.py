@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Collection
+from typing import Literal
 
 from gateway.config import Settings
 from gateway.config.settings import host_environment
@@ -14,6 +16,8 @@ from gateway.engine.container import Resources
 from gateway.errors import ConfigError
 from gateway.store import Store, projects
 from gateway.wire import MAX_SOCKET_PATH
+
+log = logging.getLogger(__name__)
 
 
 def check_senders(settings: Settings, transports: Collection[str]) -> None:
@@ -50,14 +54,14 @@ def check(settings: Settings) -> None:
 
 
 async def choose_engine(settings: Settings, store: Store) -> Engine:
-    """The engine that runs sleds: Docker where one answers, or where projects live in containers already.
+    """The engine that runs sleds: Docker where one answers, is installed, or has projects already.
 
-    Raises ConfigError where that leaves people elsewhere with no isolation at all.
+    One that is installed and does not answer is waited for: agents never run without isolation because of that.
+    Raises ConfigError where there is no isolation at all for people elsewhere.
     """
     kind = settings.engine.kind
     if kind == "auto":
-        there = await asyncio.to_thread(docker.answers) or await store.read(projects.has_container)
-        kind = "docker" if there else "process"
+        kind = await _found(store)
     if kind == "docker":
         limits = Resources(settings.engine.memory, settings.engine.cpus, settings.engine.pids)
         folder = settings.gateway.state_dir / ".gateway"
@@ -73,6 +77,22 @@ async def choose_engine(settings: Settings, store: Store) -> Engine:
     from gateway.engine.process import ProcessEngine  # where there is Docker, nobody needs it
 
     return ProcessEngine(host_environment())
+
+
+async def _found(store: Store) -> Literal["docker", "process"]:
+    """What is there to run sleds on."""
+    if await asyncio.to_thread(docker.answers):
+        return "docker"
+    looked_at = docker.looked_at()
+    if docker.is_wanted() or await store.read(projects.has_container):
+        log.warning(
+            "no Docker engine answers; looked at: %s. Projects wait for it; with engine.kind = process they run "
+            "without isolation",
+            looked_at,
+        )
+        return "docker"
+    log.info("there is no Docker engine; looked at: %s", looked_at)
+    return "process"
 
 
 def agent_line(settings: Settings, chosen: str) -> str:

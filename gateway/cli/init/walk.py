@@ -157,6 +157,8 @@ def _engine(asker: Asker, draft: Draft) -> list[str]:
         return []
     if settings.engine.kind == "auto" and docker.answers():
         return []
+    if settings.engine.kind == "auto" and docker.is_wanted():
+        return [f"Docker does not answer yet, and projects wait for it. {docker.start_it()}."]
     asker.tell(_UNSANDBOXED)
     if asker.yes("     Should it start without isolation", default=False):
         draft.set("engine.allow_unsandboxed", True)

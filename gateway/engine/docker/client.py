@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import http.client
 import json
-import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
+from gateway.engine.docker import address
 from gateway.errors import EngineDown, EngineError
 
 if TYPE_CHECKING:
@@ -34,26 +34,12 @@ PATIENCE_S = 30.0
 #: Seconds that a build may be silent: an installation of many packages says nothing for long.
 _BUILD_SILENCE_S = 1800.0
 _THREADS = 40
-_DEFAULT = "unix:///var/run/docker.sock"
-
-START_IT = "Start it (`systemctl start docker`) and try again"
-
-
-def address() -> str:
-    """The engine's address. Raises EngineError for one on another machine: it could not mount this one's folders."""
-    found = os.environ.get("DOCKER_HOST") or _DEFAULT
-    if not found.startswith("unix://"):
-        raise EngineError(
-            f"DOCKER_HOST is {found}, but huskies needs an engine on this host: unset DOCKER_HOST, "
-            "or set engine.kind to process"
-        )
-    return found
 
 
 def answers() -> bool:
     """Whether an engine answers a ping. Blocks for up to PING_S seconds; needs no SDK, which is slow to import."""
     try:
-        connection = _Connection(address().removeprefix("unix://"), PING_S)
+        connection = _Connection(address.find().path, PING_S)
         with contextlib.closing(connection):
             connection.request("GET", "/_ping")
             return connection.getresponse().status == 200
@@ -67,7 +53,7 @@ def look(path: str) -> dict[str, Any] | None:
     It needs no SDK: a gateway that starts is ready sooner. Raises EngineError.
     """
     try:
-        with contextlib.closing(_Connection(address().removeprefix("unix://"), REQUEST_S)) as connection:
+        with contextlib.closing(_Connection(address.find().path, REQUEST_S)) as connection:
             connection.request("GET", path)
             response = connection.getresponse()
             said = json.loads(response.read())
@@ -123,7 +109,7 @@ class Client:
         try:
             result = await asyncio.wait_for(loop.run_in_executor(self._pool, work), within_s)
         except TimeoutError:
-            self.trouble = f"the Docker engine did not answer within {within_s:.0f} s. {START_IT}."
+            self.trouble = f"the Docker engine did not answer within {within_s:.0f} s. {start_it()}."
             self._info = None
             raise EngineDown(self.trouble) from None
         except EngineDown as error:
@@ -250,7 +236,7 @@ def connect(timeout_s: float, version: str = "auto") -> APIClient:
     """A client of the SDK's; "auto" asks the engine for its version. Raises what the SDK raises."""
     from docker import APIClient
 
-    return APIClient(base_url=address(), version=version, timeout=int(timeout_s), max_pool_size=_THREADS)
+    return APIClient(base_url=address.find().address, version=version, timeout=int(timeout_s), max_pool_size=_THREADS)
 
 
 @contextlib.contextmanager
@@ -274,7 +260,12 @@ def translated() -> Iterator[None]:
 
 
 def _down(error: BaseException) -> EngineDown:
-    return EngineDown(f"the Docker engine does not answer ({_reason(error)}). {START_IT}.")
+    return EngineDown(f"the Docker engine does not answer ({_reason(error)}). {start_it()}.")
+
+
+def start_it() -> str:
+    """What to type where the engine does not answer."""
+    return f"{address.find().start} and try again"
 
 
 def _is_connection(error: BaseException) -> bool:
@@ -287,7 +278,7 @@ def _reason(error: BaseException) -> str:
     text = str(error)
     for known in ("No such file or directory", "Connection refused", "Permission denied"):
         if known in text:
-            return f"{known}: {address().removeprefix('unix://')}"
+            return f"{known}: {address.find().path}"
     return "it takes too long" if "timed out" in text.lower() else text[:200]
 
 

@@ -22,6 +22,7 @@ from gateway.app.build import build
 from gateway.app.startup import check, choose_engine
 from gateway.chat import Conversation, Fate
 from gateway.config.state_dir import lock_state
+from gateway.engine import docker
 from gateway.errors import ConfigError, EngineDown, EngineError, StateError, StateLocked, UserError
 from gateway.store import Connection, conversations
 from gateway.store import projects as rows
@@ -349,10 +350,17 @@ async def test_people_elsewhere_and_no_isolation_must_be_meant(world: World, tmp
     assert make_settings(tmp_path, transports=off, engine=process).remote_transports == []
 
 
-async def test_the_engine_is_docker_where_one_answers_or_projects_live_in_it(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_the_engine_is_docker_where_there_is_one_or_projects_live_in_it(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no-engine.sock")
+    waiting = await choose_engine(make_settings(tmp_path), world.store)
+    assert waiting.kind == "docker", "it is not running yet, and nobody falls back in silence"
+    await waiting.close()
+    assert f"looked at: DOCKER_HOST (unix://{tmp_path}/no-engine.sock). Projects wait for it" in caplog.text
+    process = make_settings(tmp_path, engine={"kind": "process"})
+    assert (await choose_engine(process, world.store)).kind == "process"
+    monkeypatch.setattr(docker, "is_wanted", lambda: False)
     assert (await choose_engine(make_settings(tmp_path), world.store)).kind == "process"
     project = await world.project()
     await world.store.write(lambda c: rows.change(c, project, ssh_port=22200))

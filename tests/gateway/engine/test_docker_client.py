@@ -20,7 +20,7 @@ import urllib3
 from docker import errors
 
 from gateway.engine.container import Resources
-from gateway.engine.docker import DockerEngine, answers, client
+from gateway.engine.docker import DockerEngine, address, answers, client
 from gateway.engine.docker.client import Client, translated
 from gateway.errors import EngineDown, EngineError, UserError
 from gateway.testing import patience
@@ -128,7 +128,7 @@ async def test_an_engine_of_another_machine_is_refused(
 
 def test_an_empty_docker_host_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "")
-    assert client.address() == "unix:///var/run/docker.sock"
+    assert address.find().address == "unix:///var/run/docker.sock"
 
 
 async def test_without_a_socket_one_is_told_what_to_type(
@@ -287,7 +287,7 @@ def test_a_process_ends_soon_with_calls_under_way(fake: FakeEngine) -> None:
     fake.freeze()
     program = """
 import asyncio
-from gateway.engine.docker import client
+from gateway.engine.docker import address, client
 from gateway.errors import EngineDown
 client.REQUEST_S, client.PING_S = 1.0, 0.2
 async def main():
