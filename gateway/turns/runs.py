@@ -181,7 +181,7 @@ class Runs:
             permissions=settings.permissions,
             isolated=settings.isolated,
             model=settings.model,
-            context=standing_facts(settings.project, turn.batch, self._people),
+            context=standing_facts(settings.project, turn.batch, self._people, isolated=settings.isolated),
             warm_s=self._limits.warm_s,
         )
 

@@ -66,8 +66,18 @@ def attached_to(message: StoredMessage) -> list[Attached]:
     return [Attached(id=f"m{message.id}-{n}", name=file.name[:200]) for n, file in enumerate(message.files)]
 
 
-def standing_facts(project: str, batch: Sequence[StoredMessage], people: Mapping[str, Person]) -> str:
-    """What the agent should know about the conversation, apart from the messages."""
+#: How a project without root gets a package of the system's.
+_SYSTEM_PACKAGES = (
+    " There is no root here. To add a system package, propose a line for .huskies/Dockerfile.fragment, such as "
+    "`RUN apt-get update && apt-get install -y PACKAGE`; it counts once an operator has confirmed it with "
+    "`rebuild {project}`."
+)
+
+
+def standing_facts(
+    project: str, batch: Sequence[StoredMessage], people: Mapping[str, Person], *, isolated: bool
+) -> str:
+    """What the agent should know about the conversation and its place, apart from the messages."""
     where = batch[0].conversation.transport
     place = _PLACES.get(where, f"a chat on {where}")
     writers: dict[str, str] = {}
@@ -80,6 +90,7 @@ def standing_facts(project: str, batch: Sequence[StoredMessage], people: Mapping
         f"You work in the project {project}; people write to you in {place} and read your final answer there, often on "
         f"a phone. Now {', '.join(writers.values())} writes, {kind}. To send them a file, put a copy of it into "
         ".huskies/outbox; files that they send lie in .huskies/inbox."
+        + (_SYSTEM_PACKAGES.format(project=project) if isolated else "")
     )
 
 

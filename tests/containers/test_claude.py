@@ -176,12 +176,13 @@ async def test_another_agent_asks_and_is_cancelled(talk: Talk) -> None:
         (told,) = (await asyncio.wait_for(asking, 30 * patience()))["replies"]
         assert option in told and "done" in told
     hanging = asyncio.create_task(talk.gateway.send_surely("@@tool execute begun\n@@hang", "acp-hang"))
-    (pid,) = talk.inside("agent.py")
     while "running for" not in await talk.says("status"):
         assert not hanging.done()
     assert "Stopped the run." in await talk.says("stop")
     assert (await asyncio.wait_for(hanging, 30 * patience()))["fate"] == "interrupted"
     assert "@@say done" in (await talk.gateway.send_surely("@@recall", "acp-recall"))["replies"][0]
+    (pid,) = talk.inside("agent.py")
+    assert "@@recall" in (await talk.gateway.send_surely("@@recall", "acp-again"))["replies"][0]
     assert talk.inside("agent.py") == [pid], "warm"
     asked = await talk.says("agent acp:gemini --acp")
     assert "gemini" in await talk.says(asked.split("`")[-2])

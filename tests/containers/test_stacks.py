@@ -32,22 +32,25 @@ PROJECTS = {
     "rust": Project(
         {
             "Cargo.toml": '[package]\nname = "hello"\nversion = "0.1.0"\nedition = "2021"\nrust-version = "1.74"\n',
+            "src/main.rs": 'fn main() {\n    println!("{}", hello::one());\n}\n',
             "src/lib.rs": "pub fn one() -> i32 {\n    1\n}\n\n#[test]\nfn adds() {\n    assert_eq!(one() + 1, 2);\n}\n",
         },
         ("stack: rust 1.85.", "read from Cargo.toml", "1.74 in Cargo.toml"),
         "rust-analyzer",
-        "cargo test --offline && cargo clippy --offline -- -D warnings && cargo fmt --check",
+        "cargo test --offline && cargo clippy --offline -- -D warnings && cargo fmt --check && "
+        "cargo install --offline --quiet --path . && hello | grep -x 1",
     ),
     "go": Project(
         {
             "go.mod": "module example.org/hello\n\ngo 1.22.3\n",
+            "cmd/hi/main.go": 'package main\n\nfunc main() { println("hi") }\n',
             "hello.go": "package hello\n\nfunc One() int { return 1 }\n",
             "hello_test.go": 'package hello\n\nimport "testing"\n\nfunc TestOne(t *testing.T) {\n'
             "\tif One()+1 != 2 {\n\t\tt.Fail()\n\t}\n}\n",
         },
         ("stack: go 1.24.", "read from go.mod", "1.22.3 in go.mod"),
         "gopls",
-        "go vet ./... && go test ./...",
+        "go vet ./... && go test ./... && go install ./cmd/hi && hi",
     ),
     # Beside Ruby below, as Rails has it.
     "node": Project(
@@ -84,12 +87,16 @@ PROJECTS = {
         {
             "Gemfile": "ruby '>= 3.1'\ngem 'minitest'\n",
             "lib/hello.rb": "def one = 1\n",
+            "bin/hi": '#!/usr/bin/env ruby\nputs "hi"\n',
+            "hi.gemspec": 'Gem::Specification.new { |s| s.name = "hi"; s.version = "1"; s.summary = s.author = "x"\n'
+            's.files = ["bin/hi"]; s.bindir = "bin"; s.executables = ["hi"] }\n',
             "test/test_hello.rb": 'require "minitest/autorun"\nrequire "hello"\n'
             "class TestHello < Minitest::Test\n  def test_adds = assert_equal(2, one + 1)\nend\n",
         },
         ("stack: ruby 3.3.", "read from Gemfile", "also: node 24."),
         "typeprof --lsp --stdio",
-        "bundle install --local --quiet && bundle exec ruby -Ilib test/test_hello.rb",
+        "bundle install --local --quiet && bundle exec ruby -Ilib test/test_hello.rb && "
+        "gem build --silent hi.gemspec && gem install --local --silent hi-1.gem && hi | grep -x hi",
         also="node",
     ),
 }

@@ -41,7 +41,7 @@ def test_names_come_from_people_then_the_platform_then_the_account() -> None:
     assert name_of(message(""), people) == "Doctor Ana"
     assert name_of(message(""), {}) == "Ana"
     assert name_of(message("", name=""), {}) == "@ana x"
-    assert "she/her" in standing_facts("demo", [message("")], people)
+    assert "she/her" in standing_facts("demo", [message("")], people, isolated=True)
 
 
 def test_a_name_cannot_speak_for_another() -> None:
@@ -92,10 +92,12 @@ def test_what_people_must_know_besides_stands_below_the_answer() -> None:
 def test_facts_name_who_writes_and_from_where() -> None:
     people = {"matrix:@ana:x": Person(name="Ana", pronouns="she/her")}
     batch = [message("hello"), message("hi", sender="matrix:@ben:x", name="Ben")]
-    told = standing_facts("demo", batch, people)
+    told = standing_facts("demo", batch, people, isolated=False)
     assert "Ana (she/her), Ben" in told
     assert "a Matrix room" in told
     assert "alone with you" in told
+    assert "Dockerfile.fragment" not in told
+    assert "`rebuild demo`" in standing_facts("demo", batch, people, isolated=True)
 
 
 def test_a_turn_that_goes_on_is_not_told_to_begin_again() -> None:
