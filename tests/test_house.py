@@ -59,3 +59,14 @@ def test_the_page_names_the_folders_in_the_order_of_their_imports() -> None:
     assert [ranks[name] for name in named] == sorted(ranks[name] for name in named)
     for folder, first in rows:
         assert (ROOT / "gateway" / folder / first).resolve().is_file()
+
+
+def test_there_is_one_way_out() -> None:
+    """Trust, proxies and time-outs are decided in one place; only the local socket has a client of its own."""
+    made = [
+        str(file.relative_to(ROOT))
+        for top in ("gateway", "transports", "commands", "stacks")
+        for file in sorted((ROOT / top).rglob("*.py"))
+        if "ClientSession(" in file.read_text()
+    ]
+    assert made == ["gateway/cli/client.py", "gateway/outbound.py"]

@@ -13,6 +13,7 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
+from gateway import outbound
 from gateway.chat.finding import LOOK_S, Finding, broken, hint, ok
 
 NAME = "public_url"
@@ -83,7 +84,7 @@ async def check(url: str, listen: str, life: str | None, look_s: float = LOOK_S)
     try:
         async with (
             asyncio.timeout(look_s),
-            aiohttp.ClientSession(timeout=timeout, trust_env=True, cookie_jar=aiohttp.DummyCookieJar()) as session,
+            outbound.session(timeout=timeout) as session,
             session.get(place.url + PATH, allow_redirects=False) as response,
         ):
             return _read(place, response)

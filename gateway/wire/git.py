@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
-import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
@@ -142,8 +141,7 @@ class GitProxy:
     async def _call(self, request: web.Request, call: _Call, body: bytes) -> aiohttp.ClientResponse:
         """The upstream's response, once its headers are here. Raises Unreachable."""
         if not self._session:
-            # Made now, not with the library: it reads the environment (SSL_CERT_FILE).
-            self._session = open_session(ssl.create_default_context())
+            self._session = open_session()
         headers = {name: request.headers[name] for name in _FORWARDED if name in request.headers}
         headers |= {"Accept-Encoding": "identity", "Authorization": self._credentials[call.repository.host]}
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 
@@ -13,9 +12,10 @@ import aiohttp
 from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from gateway import outbound
+
 log = logging.getLogger(__name__)
 
-_CONNECT_S = 10
 #: Seconds between checks whether the client is still there.
 _LOOK_S = 0.25
 #: Bytes of request bodies that one project may have in the gateway's memory, and all of them together.
@@ -48,14 +48,9 @@ class Unreachable(Exception):
     """
 
 
-def open_session(tls: ssl.SSLContext | bool = True) -> aiohttp.ClientSession:
+def open_session() -> aiohttp.ClientSession:
     """A session that changes nothing on its way: no cookies, no decompression, no limit but on connecting."""
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, ssl=tls),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
-        auto_decompress=False,
-        cookie_jar=aiohttp.DummyCookieJar(),
-    )
+    return outbound.session(auto_decompress=False)
 
 
 def without(headers: CIMultiDictProxy[str], names: frozenset[str]) -> CIMultiDict[str]:

@@ -7,6 +7,7 @@ import asyncio
 import aiohttp
 from multidict import CIMultiDict
 
+from gateway import outbound
 from gateway.chat.finding import LOOK_S, Finding, broken, hint, ok
 from gateway.config import Credential
 
@@ -49,7 +50,7 @@ async def _ask(base: str, credential: Credential) -> int:
     credential.sign(headers)
     async with (
         asyncio.timeout(LOOK_S),
-        aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session,
+        outbound.session() as session,
         session.get(f"{base}/v1/models?limit=1", headers=headers, allow_redirects=False) as response,
     ):
         return response.status

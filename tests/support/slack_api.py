@@ -27,6 +27,8 @@ class WebApi:
     """What the workspace holds, and the methods that read and change it."""
 
     port = 0
+    #: The name by which it is reached; empty for its address.
+    host = ""
 
     def __init__(self) -> None:
         self.channels: dict[str, dict[str, Any]] = {}
@@ -53,7 +55,7 @@ class WebApi:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host or f'127.0.0.1:{self.port}'}"
 
     def ts(self) -> str:
         """A timestamp that was never given before; later ones are greater."""
@@ -92,7 +94,7 @@ class WebApi:
         }
 
     def _apps_connections_open(self, _: Mapping[str, Any]) -> dict[str, Any]:
-        return {"ok": True, "url": f"ws://127.0.0.1:{self.port}/socket?ticket={next(self._numbers)}"}
+        return {"ok": True, "url": f"{self.url.replace('http', 'ws')}/socket?ticket={next(self._numbers)}"}
 
     def _chat_postmessage(self, told: Mapping[str, Any]) -> dict[str, Any]:
         if refusal := self._refusal(told):

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.chat import Conversation, Reply
 from tests.support.twilio_server import ANA, TwilioServer
+from tests.support.way_out import WayOut
 from tests.support.whatsapp_bot import Nobody, WhatsAppBot
 
 HERE, ELSEWHERE = Conversation("whatsapp", ANA), Conversation("whatsapp", "+491700000001")
@@ -71,3 +72,20 @@ async def test_a_status_may_come_before_the_answer_to_its_post(server: TwilioSer
         order.heard(HERE, "SM1", "delivered")
         order.posted(HERE, "SM1")
         await send(bot, 1)
+
+
+async def test_twilio_is_reached_by_the_proxy_of_the_environment(
+    server: TwilioServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name resolves nowhere: who does not ask the proxy reaches nothing."""
+    async with WayOut() as way:
+        way.hosts["api.twilio.invalid:80"] = server.port
+        monkeypatch.setenv("HTTP_PROXY", way.url)
+        monkeypatch.delenv("http_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+        async with WhatsAppBot(server, api_base_url="http://api.twilio.invalid") as bot:
+            await bot.start(Nobody())
+            await send(bot, 0)
+        assert way.asked["POST api.twilio.invalid"] == 1
+    assert server.texts() == ["part 0"]

@@ -15,6 +15,7 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
+from gateway import outbound
 from gateway.chat.finding import Finding, broken, clock, hint, ok
 from gateway.errors import TransportDown, TransportError, TransportRefused
 from transports.matrix.client import Client
@@ -98,7 +99,7 @@ async def _get(url: str, seconds: float) -> _Answer:
     try:
         async with (
             asyncio.timeout(seconds),
-            aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session,
+            outbound.session() as session,
             session.get(url) as response,
         ):
             text = await response.content.read(_MOST_ANSWER)

@@ -13,11 +13,13 @@ from collections.abc import Awaitable, Mapping
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 from nio import AsyncClient, AsyncClientConfig, MegolmEvent
 from nio.exceptions import EncryptionError
 from nio.responses import ErrorResponse
 from nio.store import SqliteStore
 
+from gateway import outbound
 from transports.matrix import errors
 
 log = logging.getLogger(__name__)
@@ -49,6 +51,7 @@ class Client(AsyncClient):  # type: ignore[misc]  # the SDK is untyped
             request_timeout=60,
         )
         super().__init__(homeserver.rstrip("/"), user_id, store_path=str(folder or ""), config=config)
+        self.client_session = outbound.session(timeout=aiohttp.ClientTimeout(total=config.request_timeout))
         quiet_sdk()
 
     async def call(self, request: Awaitable[Any], deadline_s: float = DEADLINE_S) -> Any:

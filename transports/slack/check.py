@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 
+from gateway import outbound
 from gateway.chat.finding import LOOK_S, Finding, broken, clock, hint, ok
 from gateway.errors import TransportError
 from transports.slack.api import Api, granted
@@ -42,7 +43,7 @@ _TOKEN_REFUSALS = frozenset(
 async def check(config: SlackConfig, now: Callable[[], float] = time.time) -> list[Finding]:
     """Ask Slack about our tokens."""
     timeout = aiohttp.ClientTimeout(total=LOOK_S)
-    async with aiohttp.ClientSession(trust_env=True, timeout=timeout) as session:
+    async with outbound.session(timeout=timeout) as session:
         api = Api(config, session, lambda _: None)
         looks = [_bot(api, config, now)]
         if config.mode == "socket":

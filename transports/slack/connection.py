@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 
+from gateway import outbound
 from gateway.chat import Fate, MessageRef, Receiver
 from gateway.errors import DeliveryRefused, TransportDown, TransportRefused
 from transports.marks import Marks
@@ -84,7 +85,7 @@ class Connection:
             TransportRefused: Slack does not accept the app or its tokens.
         """
         timeout = aiohttp.ClientTimeout(total=None, connect=10)
-        async with aiohttp.ClientSession(trust_env=True, timeout=timeout) as session:
+        async with outbound.session(timeout=timeout) as session:
             self.api = Api(self._config, session, self._refuse)
             login = await self._log_in(self.api)
             self._memory.born = self._memory.born or login.clock

@@ -11,6 +11,7 @@ from typing import Any, Self
 import aiohttp
 from yarl import URL
 
+from gateway import outbound
 from gateway.chat import Attachment
 from gateway.errors import DeliveryRefused, OutcomeUnknown, TransportDown, TransportRefused
 from transports.whatsapp import errors
@@ -37,11 +38,7 @@ class Api:
 
     async def __aenter__(self) -> Self:
         # A kept connection may be dead, and then nobody knows whether a post was taken: so none is kept.
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(force_close=True),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
-        )
+        self._session = outbound.session(force_close=True)
         return self
 
     async def __aexit__(self, *_: object) -> None:
