@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Awaitable
 from pathlib import Path
 
+from gateway.app import host
 from gateway.app.platforms import PLATFORMS
 from gateway.chat.finding import Finding, broken, hint
 from gateway.config import Settings
@@ -25,13 +26,15 @@ PLATFORM_S = 13.0
 
 
 async def inspect(settings: Settings, life: str | None) -> list[Finding]:
-    """Look at every platform that is on, and at the public address. Takes at most `PLATFORM_S`.
+    """Look at every platform that is on, at the public address, and at what projects share. At most `PLATFORM_S`.
 
     `life`: of the running gateway, see `public_url`; None where none runs.
     """
     looks = [look(settings, name) for name in settings.remote_transports]
     looks.append(_address(settings, life))
-    return [finding for found in await asyncio.gather(*looks) for finding in found]
+    found = await asyncio.gather(*looks)
+    shared = host.watchers() if settings.engine.kind != "process" else []
+    return [*shared, *(finding for each in found for finding in each)]
 
 
 async def look(settings: Settings, name: str) -> list[Finding]:

@@ -180,6 +180,10 @@ def _host(spec: SledSpec, limits: Resources, mounts: list[dict[str, Any]]) -> di
         "CpuShares": 256,
         "PidsLimit": limits.pids,
         "IpcMode": "private",
+        # Browsers and databases that are tested share memory; an engine gives 64 MiB, whatever there is. It counts.
+        "ShmSize": limits.memory // 4,
+        # No image of a crashed program in somebody's source.
+        "Ulimits": [{"Name": "core", "Soft": 0, "Hard": 0}],
         "LogConfig": {"Type": "json-file", "Config": {"max-size": "8m", "max-file": "2"}},
     }
 

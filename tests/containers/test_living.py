@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.support.containers import ContainerGateway, shell
@@ -125,3 +127,30 @@ async def test_every_way_of_installing(gateway: ContainerGateway, stack: str) ->
     assert "fresh container" in await gateway.said("rebuild demo", "r")
     for number, (_, proof) in enumerate(INSTALLS[stack]):
         await gateway.logs_in("demo", f"cd way{number} && {{ {proof}; }}")
+
+
+#: What VS Code's server, JetBrains' backend, Zed and Emacs' TRAMP need of a place: docs/editors.md has the list.
+NEEDS = {
+    "tar, gzip, curl and wget": "tar --version && gzip --version && curl --version && wget --version",
+    "a home that can be written and run from": "printf '#!/bin/sh\\necho ran\\n' > ~/p && chmod +x ~/p && ~/p",
+    "glibc": "ldd --version | head -1 | grep -i -e glibc -e gnu",
+    "links, also hard ones": "cd ~ && touch a && ln -sf a b && ln -f a c && [ -L b ] && [ a -ef c ]",
+    "free ports of the loopback": "python3 -c 'import socket; socket.create_server((\"127.0.0.1\", 0))'",
+    "file watchers": "python3 -c 'import ctypes; assert ctypes.CDLL(None).inotify_init() >= 0'",
+    "locks on files": "flock ~/lock true",
+    "processes that can be listed": "ps -eo pid,args | grep -q sshd",
+    "open files": "[ $(ulimit -n) -ge 16384 ] && [ $(ulimit -c) = 0 ]",
+    "shared memory": "[ $(df --output=size -B1M /dev/shm | tail -1) -ge 256 ]",
+    "room for temporary files, from which programs run": "cp /bin/true /tmp/t && /tmp/t && [ -w /var/tmp ]",
+    "base64, stat, readlink, mktemp": "echo a | base64 | base64 -d && stat -c %s / && readlink -f . && mktemp",
+}
+
+
+async def test_what_editors_need_of_a_place(gateway: ContainerGateway) -> None:
+    await gateway.start()
+    assert "is ready" in await gateway.said("new project demo", "p")
+    for name, command in NEEDS.items():
+        code, output = await shell(*gateway.ssh("demo"), command)
+        assert code == 0, (name, output)
+    page = (Path(__file__).parents[2] / "docs" / "editors.md").read_text()
+    assert all(f"| {name} |" in page for name in NEEDS)

@@ -10,7 +10,7 @@ from typing import get_args
 
 import pytest
 
-from gateway.app import inspection, platforms
+from gateway.app import host, inspection, platforms
 from gateway.chat.finding import Finding, broken, ok
 from gateway.config import Settings
 from gateway.config.sections import TransportsSection
@@ -81,8 +81,8 @@ async def test_whatever_a_platform_says_is_one_line_with_no_secret_in_it(checks:
         return [broken("slack.bot_token", "no such token:\nxoxb-canary\n")]
 
     checks |= {"slack": talkative, "matrix": talkative}
-    for finding in await inspection.inspect(SETTINGS, None):
-        assert finding.text == "no such token: [secret]"
+    found = [finding for finding in await inspection.inspect(SETTINGS, None) if finding.name != host.NAME]
+    assert [finding.text for finding in found] == ["no such token: [secret]"] * 2
 
 
 def test_each_platform_that_can_be_configured_has_its_row_and_its_guide() -> None:

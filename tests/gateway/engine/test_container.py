@@ -34,6 +34,8 @@ SEALED = {
     "NanoCpus": 1500000000,
     "CpuShares": 256,
     "PidsLimit": 256,
+    "ShmSize": 268435456,
+    "Ulimits": [{"Name": "core", "Soft": 0, "Hard": 0}],
     "IpcMode": "private",
     "LogConfig": {"Type": "json-file", "Config": {"max-size": "8m", "max-file": "2"}},
 }
