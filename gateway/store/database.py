@@ -193,13 +193,15 @@ class Store:
         outcomes: list[_Outcome] = []
         try:
             _say(connection, "BEGIN IMMEDIATE")
-            if len(group) == 1:  # the common case needs no savepoint: the transaction is the unit
-                (only,) = group
-                result, error = _attempt(connection, only.unit)
-                outcomes.append((only.future, result, error))
-                _say(connection, "COMMIT" if error is None else "ROLLBACK")
-            else:
-                outcomes += [(each.future, *_in_savepoint(connection, each.unit)) for each in group]
+            first, *others = group
+            result, error = _attempt(connection, first.unit)
+            outcomes.append((first.future, result, error))
+            if error is not None:  # the first needs no savepoint: so far the transaction is all its own
+                _say(connection, "ROLLBACK")
+                if others:
+                    _say(connection, "BEGIN IMMEDIATE")
+            outcomes += [(each.future, *_in_savepoint(connection, each.unit)) for each in others]
+            if error is None or others:
                 _say(connection, "COMMIT")
             self.commits += 1
             self.units += len(group)
@@ -234,7 +236,8 @@ def _cause(error: Exception) -> BaseException:
 
 def _say(connection: Connection, word: str) -> None:
     """A word of transaction control, past SQLAlchemy, which would take longer to pass it on than SQLite to obey."""
-    connection.connection.cursor().execute(word)
+    driver: Any = connection.connection.dbapi_connection
+    driver.execute(word)
 
 
 def _in_savepoint(connection: Connection, unit: Unit[T]) -> tuple[T | None, BaseException | None]:
