@@ -119,11 +119,11 @@ def check_container(spec: SledSpec, image: str, instance: str, limits: Resources
 
 
 def relay_container(
-    image: str, instance: str, owner: tuple[int, int], folder: Path, program: list[str]
+    image: str, instance: str, owner: tuple[int, int], folder: Path, program: list[str], *, writable: bool = False
 ) -> dict[str, Any]:
-    """What builds reach a proxy through, on the network that they share with it: sealed, and with a socket for each.
+    """What builds reach a proxy through, on the network that they share with it: sealed, with a folder of sockets.
 
-    `program`: a text in Perl, and its arguments.
+    `program`: a text in Perl, and its arguments. `writable`: it may write into that folder.
     """
     return {
         "Image": image,
@@ -131,7 +131,7 @@ def relay_container(
         "Entrypoint": ["perl", "-e", *program],
         "Labels": {LABEL_INSTANCE: instance},
         "HostConfig": {
-            "Mounts": [_mount(folder, RELAY_FOLDER)],
+            "Mounts": [_mount(folder, RELAY_FOLDER, writable=writable)],
             "CapDrop": ["ALL"],
             "SecurityOpt": ["no-new-privileges:true"],
             "ReadonlyRootfs": True,

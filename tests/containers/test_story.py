@@ -22,7 +22,7 @@ from tests.support.containers import ContainerGateway, as_here, docker, inspect,
 from tests.support.git_server import GitServer
 from tests.support.matrix_room import Room, contains
 from tests.support.matrix_user import MatrixUser
-from tests.support.processes import until
+from tests.support.processes import command_line, told_by, until
 from tests.support.synapse import Synapse
 
 TOKEN = "ghp-canary-31e0d5"
@@ -117,7 +117,7 @@ async def stop_during_the_third(room: Room, gateway: ContainerGateway) -> None:
     await room.say(script({"tools": [{"name": "Bash", "input": {"command": command}}]}, {"text": "never said"}))
     pids = gateway.projects / "demo" / "pids"
     await until(lambda: pids.exists() and len(pids.read_text().split()) == 2, 40)
-    tree = [p for p in processes(gateway) if "sleep 300" in " ".join(p.cmdline())]
+    tree = [p for p in processes(gateway) if "sleep 300" in command_line(p)]
     assert len(tree) >= 2
     waiting = await room.say("never mind the weather")
     await room.accepted(waiting)
@@ -187,7 +187,7 @@ def the_secrets_are_nowhere(gateway: ContainerGateway) -> None:
             "cat /run/sshd_config; find /tmp /run /var/tmp -type f -exec cat {} + 2>&1 | tr -d '\\0'",
         )
     )
-    told += [process.name() + str(process.environ()) + str(process.cmdline()) for process in processes(gateway)]
+    told += [told_by(process) for process in processes(gateway)]
     for secret in (KEY, TOKEN):
         for text in told:
             assert text is not None

@@ -13,6 +13,7 @@ import pytest
 from gateway.testing import patience
 from tests.support.claude_api import ClaudeApi, script
 from tests.support.huskies import Huskies, family
+from tests.support.processes import command_line
 
 OF_ENVIRONMENT, OF_ALL, OF_PROJECT, OF_GIT = (f"sk-canary-{name}-0123456789" for name in ("env", "all", "demo", "git"))
 CANARIES = (OF_ENVIRONMENT, OF_ALL, OF_PROJECT, OF_GIT)
@@ -27,7 +28,7 @@ def holders(data: bytes) -> list[str]:
 def assert_processes_are_clean(huskies: Huskies) -> None:
     """Sled, runner, CLI and what it runs: their environment and command line."""
     processes = [process for sled in huskies.sleds() for process in family(sled)]
-    names = " ".join(" ".join(process.cmdline()) for process in processes)
+    names = " ".join(map(command_line, processes))
     assert "sled" in names, names
     assert "claude" in names, names
     for process in processes:

@@ -32,7 +32,7 @@ from gateway.turns import Dispatcher
 from tests.conftest import World
 from tests.support.house import House, house, make_settings
 from tests.support.huskies import Huskies, family
-from tests.support.processes import alive, until
+from tests.support.processes import alive, told_by, until
 from tests.support.slack_api import refusing
 from tests.support.slack_server import SlackServer
 from tests.support.small_disk import small_disk
@@ -321,7 +321,7 @@ async def test_30_canary_secrets_are_in_no_log_reply_or_process(tmp_path: Path, 
             assert huskies.process is not None
             (sled,) = huskies.sleds()
             for process in (psutil.Process(huskies.process.pid), *family(sled)):
-                told += f"{process.cmdline()} {process.environ()}"
+                told += told_by(process)
             await huskies.stop()
             told += huskies.log.read_text()
             assert "[secret]" in told

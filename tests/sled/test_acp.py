@@ -15,7 +15,7 @@ from sled.agents.acp_events import choose, rule
 from sled.protocol import Note, Question, Started, TextDelta, Tool, ToolDone, Withdrawn
 from tests.support import acp_agent
 from tests.support.order import Details
-from tests.support.processes import alive, until
+from tests.support.processes import alive, command_line, until
 from tests.support.talk import Conversation
 from tests.support.yard import make_yard
 
@@ -26,7 +26,7 @@ ASK: Details = {"permissions": "ask", "isolated": True}
 
 def agents() -> list[psutil.Process]:
     """The agents that this process started and that live."""
-    return [child for child in psutil.Process().children() if alive(child.pid) and str(PROGRAM) in child.cmdline()]
+    return [child for child in psutil.Process().children() if alive(child.pid) and str(PROGRAM) in command_line(child)]
 
 
 def conversation(workspace: Path, *options: str) -> Conversation:

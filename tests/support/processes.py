@@ -30,6 +30,22 @@ def die_with_parent() -> None:
     _libc.prctl(1, signal.SIGKILL)
 
 
+def command_line(process: psutil.Process) -> str:
+    """How a process was called; nothing once it is gone, as one that was listed may be at any moment."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
+
+
+def told_by(process: psutil.Process) -> str:
+    """What a process shows to whoever looks: its command line and its environment."""
+    try:
+        return f"{process.cmdline()} {process.environ()}"
+    except psutil.NoSuchProcess:
+        return ""
+
+
 def alive(pid: int) -> bool:
     """Whether a process lives; zombies do not."""
     try:

@@ -20,7 +20,7 @@ from gateway.testing import patience
 from gateway.wire import Sleds
 from sled.protocol import Ack, Body, Decision, Event, Finished, Frame, Hello, Question, Run, Stop, TextDelta, Welcome
 from tests.support.order import Order
-from tests.support.processes import Zoo, alive, until, zoo
+from tests.support.processes import Zoo, alive, command_line, until, zoo
 
 Routes = Callable[[Callable[[web.Request], str | None]], Iterable[web.RouteDef]]
 PROJECT = 1
@@ -170,7 +170,7 @@ class Yard:
     def runners(self, sled: psutil.Process) -> list[psutil.Process]:
         """The sled's runners that live."""
         with contextlib.suppress(psutil.NoSuchProcess):
-            return [p for p in sled.children() if alive(p.pid) and "runner" in " ".join(p.cmdline())]
+            return [p for p in sled.children() if alive(p.pid) and "runner" in command_line(p)]
         return []
 
     def pid(self, name: str) -> int:

@@ -23,6 +23,7 @@ from gateway.engine.container import Resources, check_container, image_prefix
 from gateway.engine.docker.build_proxy import BuildProxy, Way
 from gateway.engine.docker.client import Client
 from gateway.engine.docker.layer_build import LayerBuild
+from gateway.engine.docker.probe import prove
 from gateway.engine.engine import Prepared
 from gateway.engine.spec import SledSpec
 from gateway.errors import BuildFailed, EngineDown, EngineError
@@ -53,6 +54,8 @@ class Images:
         self._limits = limits
         self._times = times
         self._proxy = proxy
+        #: A container of this engine has reached us.
+        self._proven = False
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         #: How many images are being built or checked.
         self.busy = 0
@@ -74,7 +77,21 @@ class Images:
         finally:
             self.busy -= 1
 
+    async def _prove(self, spec: SledSpec, plan: ImagePlan, said: Callable[[str], None]) -> None:
+        """Before the first build: an engine that cannot run projects is refused by name. Raises EngineError."""
+        if self._proven:
+            return
+        image = plan.base_image or self._proxy.image
+        await self._pull(image, said)
+
+        async def run(config: dict[str, Any]) -> tuple[int, str]:
+            return await self._client.call(partial(_run, config=config), _CHECK_S)
+
+        await prove(image, self._instance, spec.owner, self._proxy.folder, run)
+        self._proven = True
+
     async def _make(self, spec: SledSpec, plan: ImagePlan, way: Way, said: Callable[[str], None]) -> Prepared:
+        await self._prove(spec, plan, said)
         built: list[str] = []
         for number, layer in enumerate(plan.layers):
             async with self._turn(layer, said):
