@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,7 +40,7 @@ BASE_IMAGE = "debian:trixie-slim"
 #: Keeps the layers that every test builds on in the engine's cache, from one run of the tests to the next.
 CACHE = "tests"
 #: For an engine whose builds go out by themselves.
-NO_PROXY = BuildProxy(Path("/nonexistent"), BASE_IMAGE)
+NO_PROXY = BuildProxy(Path(tempfile.gettempdir()), BASE_IMAGE)
 
 
 def missing() -> str:
