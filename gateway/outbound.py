@@ -6,7 +6,6 @@ host's own addresses are reached directly. A .netrc is never read: its logins ar
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +13,8 @@ from urllib.request import getproxies_environment, proxy_bypass
 
 import aiohttp
 from yarl import URL
+
+from gateway.loopback import is_loopback
 
 #: Seconds to connect.
 CONNECT_S = 10.0
@@ -23,50 +24,35 @@ _SCHEMES = {"http": "http", "ws": "http", "https": "https", "wss": "https"}
 def session(
     *,
     timeout: aiohttp.ClientTimeout | None = None,
-    limit: int = 0,
     force_close: bool = False,
     auto_decompress: bool = True,
-    trace: aiohttp.TraceConfig | None = None,
 ) -> aiohttp.ClientSession:
-    """A session without cookies; to be made in a running loop, and closed.
+    """A session without cookies and with any number of connections; to be made in a running loop, and closed.
 
     Args:
         timeout: for each request; by default only connecting has a limit.
-        limit: connections at once; 0 for any number.
         force_close: keep no connection.
         auto_decompress: hand out what was meant, rather than what was sent.
-        trace: told of requests.
     """
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=limit, force_close=force_close, ssl=ssl.create_default_context()),
+        connector=aiohttp.TCPConnector(limit=0, force_close=force_close, ssl=ssl.create_default_context()),
         timeout=timeout or aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
         auto_decompress=auto_decompress,
         cookie_jar=aiohttp.DummyCookieJar(),
         request_class=_Request,
-        trace_configs=[trace] if trace is not None else None,
     )
 
 
 def proxy_for(url: URL) -> URL | None:
     """The proxy that an address is reached by, with its login if it wants one; None for the direct way."""
     host = url.host or ""
-    if _is_here(host):
+    if is_loopback(host):
         return None
     proxies: Mapping[str, str] = getproxies_environment()
     address = proxies.get(_SCHEMES.get(url.scheme, ""), "")
     if not address or proxy_bypass(f"{host}:{url.port}" if url.port else host):
         return None
     return URL(address if "://" in address else f"http://{address}")
-
-
-def _is_here(host: str) -> bool:
-    """Whether a host is this one's loopback, which no proxy elsewhere can reach."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class _Request(aiohttp.ClientRequest):

@@ -16,7 +16,7 @@ from gateway.cli.client import NotRunning, Say, call
 from gateway.config import Credentials, Secrets, Settings
 from gateway.config.secrets import ALL, secrets_file
 from gateway.engine import docker
-from gateway.errors import ConfigError, EngineError, StateError
+from gateway.errors import ConfigError, StateError
 from gateway.wire import NO_KEY
 
 #: Seconds that a gateway may take for what it looks at; a little more than it needs.
@@ -102,17 +102,10 @@ def _engine_part(kind: str) -> Finding:
     if there:
         return ok("engine", "docker answers")
     if kind == "docker" or (kind == "auto" and docker.is_wanted()):
-        return broken("engine", f"no Docker engine answers (looked at: {docker.looked_at()}). {_how_to_start()}")
+        return broken("engine", f"no Docker engine answers (looked at: {docker.looked_at()}). {docker.start_it()}.")
     if kind == "auto":
         return ok("engine", f"process, no isolation: there is no Docker (looked at: {docker.looked_at()})")
     return ok("engine", "process, no isolation")
-
-
-def _how_to_start() -> str:
-    try:
-        return f"{docker.start_it()}."
-    except EngineError as error:
-        return str(error)
 
 
 def _agent_part(settings: Settings) -> Finding:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import ipaddress
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from gateway.config.sections import has_credentials, passwords_in
+from gateway.loopback import is_loopback
 from stacks.images import PROXY_ARGUMENTS
 
 #: Where distributions keep the authorities that somebody added.
@@ -225,13 +225,6 @@ def _reachable(address: str) -> bool:
     except ValueError:
         return False
     return url.scheme in ("http", "https") and bool(host) and not is_loopback(host)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this one's loopback, which in a build is the build's own."""
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost" or host.endswith(".localhost")
 
 
 def _files(folder: Path) -> list[Path]:

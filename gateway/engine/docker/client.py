@@ -264,8 +264,11 @@ def _down(error: BaseException) -> EngineDown:
 
 
 def start_it() -> str:
-    """What to type where the engine does not answer."""
-    return f"{address.find().start} and try again"
+    """What to type where the engine does not answer, or is none of this host's."""
+    try:
+        return f"{address.find().start} and try again"
+    except EngineError as error:
+        return str(error)
 
 
 def _is_connection(error: BaseException) -> bool:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from gateway.config import host_network
+from gateway.loopback import is_loopback
 from stacks.images import is_proxy
 
 #: Bytes of a request's head, and of one piece that is passed on.
@@ -58,7 +58,7 @@ def _proxy(address: str) -> Proxy | None:
         host, port = url.hostname or "", url.port or _PORTS.get(url.scheme, 0)
     except ValueError:
         return None  # the tools say what is wrong with it
-    if not host or not port or not (url.username or host_network.is_loopback(host)):
+    if not host or not port or not (url.username or is_loopback(host)):
         return None
     credential = f"{unquote(url.username or '')}:{unquote(url.password or '')}" if url.username else ""
     header = b"Basic " + base64.b64encode(credential.encode()) if credential else b""

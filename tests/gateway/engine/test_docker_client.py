@@ -123,6 +123,7 @@ async def test_an_engine_of_another_machine_is_refused(
         await version(calls)
     assert f"DOCKER_HOST is {host}" in str(caught.value)
     assert "unset DOCKER_HOST, or set engine.kind to process" in str(caught.value)
+    assert client.start_it() == str(caught.value), "`init` and `doctor` say the same"
     assert not answers()
 
 
