@@ -56,6 +56,8 @@ BARE_PORTS = range(24600, 24800)
 BANNER_RATIO, READY_BEHIND_S, BURST_RATIO, SLED_MIB = 1.5, 1.0, 2.0, 60
 #: Seconds until a container must have answered.
 WITHIN_S = 120.0
+#: As a gateway has them without a configuration.
+LIMITS = Resources()
 BRIEF = {"rounds": 1, "bursts": 1, "at_once": 2}
 
 
@@ -170,7 +172,7 @@ def _banner(port: int) -> float:
 
 
 @contextlib.asynccontextmanager
-async def gateway(folder: Path) -> AsyncIterator[Huskies]:
+async def gateway(folder: Path, limits: Resources = LIMITS) -> AsyncIterator[Huskies]:
     """A running gateway, as `huskies run` has it."""
     settings = Settings(
         gateway={"state_dir": folder / "state", "listen": "127.0.0.1:0"},
@@ -182,7 +184,7 @@ async def gateway(folder: Path) -> AsyncIterator[Huskies]:
     )
     (folder / "state" / ".gateway").mkdir(parents=True)
     transport = FakeTransport()
-    engine = Watched(instance(settings.gateway.state_dir), Resources())
+    engine = Watched(instance(settings.gateway.state_dir), limits)
     app = await build(settings, None, engine=engine, more_transports={"fake": transport})
     end = asyncio.Event()
     running = asyncio.create_task(app.run(end))

@@ -57,7 +57,7 @@ async def test_the_benchmark_of_turns_runs(tmp_path: Path) -> None:
 
 @pytest.mark.docker
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("name", "compared"), [("bootstrap", 2), ("build", 1)])
+@pytest.mark.parametrize(("name", "compared"), [("bootstrap", 2), ("build", 1), ("neighbours", 2)])
 async def test_a_benchmark_of_containers_runs(name: str, compared: int, engine: None, tmp_path: Path) -> None:
     check(name, await briefly(name, tmp_path), compared)
 

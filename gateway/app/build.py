@@ -38,7 +38,7 @@ from gateway.events import (
     TurnOver,
 )
 from gateway.intake import Confirmations, Inbox, Parser, Router, Services
-from gateway.projects import Places, Projects, Registry, Setup
+from gateway.projects import Places, Projects, Registry, Setup, users
 from gateway.store import Store
 from gateway.turns import Admission, Around, CallGate, Dispatcher, Limits
 from gateway.wire import Accounts, Bodies, FileRoutes, GitProxy, Keys, ModelProxy, Prices, Pushes, Sleds
@@ -256,6 +256,8 @@ def _setup(
         instance=instance(state_dir),
         inputs=inputs,
         ssh_ports=settings.projects.port_range,
+        user_ids=settings.projects.user_range,
+        host_user=users.account(settings.projects.host_user),
     )
 
 

@@ -127,6 +127,18 @@ def _ports(value: object) -> object:
     return str(value).strip()
 
 
+def _numbers(value: str) -> range:
+    first, _, last = value.partition("-")
+    return range(int(first), int(last) + 1)
+
+
+def _user_ids(value: object) -> object:
+    found = re.fullmatch(r"(\d{1,9})-(\d{1,9})", str(value).strip())
+    if str(value).strip() and (found is None or not 65536 <= int(found[1]) <= int(found[2])):
+        raise ValueError("must be a range of user ids from 65536 on, e.g. 70000-89999; or empty, to share one")
+    return str(value).strip()
+
+
 def _build_argument(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
         raise ValueError("must be a variable's name, e.g. PIP_INDEX_URL")
@@ -243,12 +255,18 @@ class ProjectsSection(Section):
     root: UserPath = Field(Path("~/huskies"), validate_default=True)
     allowed_roots: list[UserPath] = []
     ssh_ports: Annotated[str, BeforeValidator(_ports)] = "22200-22999"
+    user_ids: Annotated[str, BeforeValidator(_user_ids)] = "70000-89999"
+    host_user: str = ""
 
     @property
     def port_range(self) -> range:
         """`ssh_ports`, as numbers."""
-        first, _, last = self.ssh_ports.partition("-")
-        return range(int(first), int(last) + 1)
+        return _numbers(self.ssh_ports)
+
+    @property
+    def user_range(self) -> range:
+        """`user_ids`, as numbers; empty where projects share a user."""
+        return _numbers(self.user_ids) if self.user_ids else range(0)
 
 
 class AgentSection(Section):

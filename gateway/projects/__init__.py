@@ -20,4 +20,5 @@ __all__ = [
     "ports",
     "recipes",
     "ssh",
+    "users",
 ]

@@ -161,7 +161,9 @@ class _Line:
         """The project, READY. Raises HuskiesError, OSError."""
         project = self._project
         await self._notice.say(f"Creating {project.name} in {project.path} …")
-        await asyncio.to_thread(folders.make_source, project.path, project.owner)
+        person = self._parts.reservations.setup.host_user
+        if note := await asyncio.to_thread(folders.make_source, project.path, project.owner, person):
+            self.notes.append(note)
         # What was given out before a deletion opens nothing now, even if that deletion was cut off.
         await asyncio.to_thread(ssh.forget_client_key, self._parts.registry.paths(project))
         await self._parts.containers.furnish(project)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import secrets
 from collections.abc import Callable
 
@@ -15,6 +16,7 @@ from gateway.projects import ssh
 from gateway.projects.places import Source, choose_owner
 from gateway.projects.ports import choose_port
 from gateway.projects.registry import Registry, Setup
+from gateway.projects.users import choose_user
 from gateway.store import Store
 from gateway.store import projects as rows
 from gateway.store.projects import Project
@@ -40,6 +42,7 @@ class Containers:
         self._sleds = sleds
         self._dispatcher = dispatcher
         self._ssh_ports = setup.ssh_ports
+        self._user_ids = setup.user_ids
         self._git_identity = setup.git_identity
         #: Held while a project is given its folder and port: no two may be given the same.
         self.reserving = asyncio.Lock()
@@ -124,6 +127,15 @@ class Containers:
         newest = max(everything, key=lambda project: (project.created_at, project.id), default=None)
         last = newest.ssh_port if newest is not None else None
         return await asyncio.to_thread(choose_port, self._ssh_ports, taken, last)
+
+    async def owner_of(self, source: Source) -> tuple[int, int]:
+        """Whom a new project runs as; with `reserving` held. Raises UserError."""
+        if source.exists or os.geteuid() != 0 or not self._user_ids:
+            return await asyncio.to_thread(choose_owner, source)
+        everything = await self._store.read(rows.all_projects)
+        taken = {project.owner[0] for project in everything if project.owner is not None}
+        uid = await asyncio.to_thread(choose_user, self._user_ids, taken)
+        return uid, uid
 
     async def furnish(self, project: Project) -> None:
         """Make keys, accounts and folders of the project's container. Raises OSError."""

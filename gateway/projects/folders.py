@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import os
 import secrets
 import stat
@@ -11,29 +12,45 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gateway.errors import UserError
+from gateway.projects import access_list
 from gateway.store.projects import Project
+
+log = logging.getLogger(__name__)
 
 #: Bytes of a path, its end included: Linux's PATH_MAX.
 _MAX_PATH = 4096
 
 
-def make_source(path: Path, owner: tuple[int, int] | None) -> None:
+def make_source(path: Path, owner: tuple[int, int] | None, person: int | None = None) -> str:
     """Make a source that does not exist, and give it to `owner` if this process may. Raises OSError.
+
+    `person` is an account of this host that gets in as well. What people have to know of it, if anything.
 
     No other user can enter it: what an agent sets the set-id bit of would give them the agent's user, which for a
     gateway of a plain user is the gateway's own. The folders above are passed through by owners of several projects
     where the gateway is root's.
     """
     if path.is_dir():
-        return
+        return ""
     root = os.geteuid() == 0
     missing = list(itertools.takewhile(lambda folder: not folder.exists(), path.parents))
     for folder in reversed(missing):
         folder.mkdir()
         folder.chmod(0o711 if root else 0o700)
     path.mkdir(mode=0o700)
-    if owner is not None and root:
-        os.chown(path, *owner)
+    if owner is None or not root:
+        return ""
+    os.chown(path, *owner)
+    if person in (None, owner[0]):
+        return ""
+    try:
+        access_list.let_in(path, owner[0], person)
+    except OSError as error:
+        log.warning("%s: %s", path, error)
+        return (
+            f"Only root gets into {path} on this host: its file system has no access control lists ({error.strerror})."
+        )
+    return ""
 
 
 def is_open_to_others(path: Path) -> bool:

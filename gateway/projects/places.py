@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.errors import UserError
+from gateway.projects.users import FIRST_PERSON
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,38}[a-z0-9]")
-#: Whom new sources belong to when the gateway is root, which no container may be.
-NEW_OWNER = (1000, 1000)
+#: Whom new sources belong to when the gateway is root, which no container may be, and they share a user.
+NEW_OWNER = (FIRST_PERSON, FIRST_PERSON)
 NAME_RULE = "2 to 40 lower-case letters a-z, digits and hyphens; a letter first, no hyphen last"
 
 

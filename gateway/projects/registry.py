@@ -46,6 +46,10 @@ class Setup:
     instance: str
     inputs: BuildInputs
     ssh_ports: range
+    #: Empty where projects share a user.
+    user_ids: range
+    #: The account of this host that gets into new sources.
+    host_user: int | None
 
 
 class Registry:

@@ -12,7 +12,7 @@ from gateway.errors import EngineError, UserError
 from gateway.projects import folders, ssh
 from gateway.projects.containers import Containers
 from gateway.projects.leftovers import Leftovers
-from gateway.projects.places import Source, choose_owner
+from gateway.projects.places import Source
 from gateway.projects.ports import listens_nowhere
 from gateway.projects.recipes import Recipes, wish
 from gateway.projects.registry import Registry, Setup
@@ -95,7 +95,7 @@ class Reservations:
             )
         owner, port = None, None
         if self.registry.engine.isolated:
-            owner = await asyncio.to_thread(choose_owner, source)
+            owner = await self.containers.owner_of(source)
             port = await self._port_of(grave)
         token = secrets.token_urlsafe(32)
 

@@ -108,7 +108,7 @@ async def copies(gateway: ContainerGateway, tmp_path: Path) -> None:
     assert code == 0, output
     copied = gateway.projects / "demo" / "big"
     assert copied.read_bytes() == big.read_bytes()
-    assert copied.stat().st_uid == copied.parent.stat().st_uid == 1000
+    assert copied.stat().st_uid == copied.parent.stat().st_uid == 70000
     batch = f"pwd\nrename big bigger\nget bigger {tmp_path}/back\nmkdir folder\n".encode()
     code, output = await shell("sftp", "-P", port, *options, "-b", "-", "huskies@127.0.0.1", stdin=batch)
     assert code == 0, output

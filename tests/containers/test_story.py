@@ -154,11 +154,11 @@ async def the_line_works(line: str, gateway: ContainerGateway) -> None:
         assert re.search(rf"{capabilities}:\t0+\n", status), status
     assert "NoNewPrivs:\t1" in status
     assert set((await there("ps -eo user=")).split()) == {"huskies"}
-    assert all(process.uids().real == 1000 for process in processes(gateway)), "no root process, seen from outside"
+    assert all(process.uids().real == 70000 for process in processes(gateway)), "no root process, seen from outside"
     owner = (gateway.projects / "demo").stat()
-    assert (await there("pwd; stat -c '%u %g' .; touch made-there")).split() == ["/workspace", "1000", "1000"]
-    assert (owner.st_uid, owner.st_gid) == (1000, 1000)
-    assert (gateway.projects / "demo" / "made-there").stat().st_uid == 1000
+    assert (await there("pwd; stat -c '%u %g' .; touch made-there")).split() == ["/workspace", "70000", "70000"]
+    assert (owner.st_uid, owner.st_gid) == (70000, 70000)
+    assert (gateway.projects / "demo" / "made-there").stat().st_uid == 70000
     assert "1 passed" in await there("python3 -m pytest -q")
     assert (await there("git config remote.origin.url")).startswith("https://localhost:")
     assert "the host's sockets" not in await there("ls /var/run/docker.sock 2>/dev/null || true")

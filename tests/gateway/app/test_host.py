@@ -13,7 +13,7 @@ from gateway.app.host import watchers
     ("instances", "watches", "told"),
     [
         ("128\n", "8192\n", "sysctl -w fs.inotify.max_user_instances=512 fs.inotify.max_user_watches=131072"),
-        ("128\n", "524288\n", "fs.inotify.max_user_instances is 128: a project"),
+        ("128\n", "524288\n", "fs.inotify.max_user_instances is 128: tools that watch"),
         ("1024\n", "524288\n", ""),
         ("odd", "524288\n", ""),
     ],
