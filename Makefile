@@ -10,7 +10,7 @@ PEERS := $(CACHE)/peers-$(shell cksum requirements/peers/package-lock.json | cut
 
 .PHONY: run test check bench hostile fuzz chaos install locks docs
 run: install
-	$(BIN)/huskies run
+	$(BIN)/huskies run $(ARGS)
 
 install: .venv/all.done
 

@@ -7,6 +7,7 @@ import asyncio
 import gc
 import logging
 import os
+import stat
 import sys
 import threading
 from collections.abc import Callable
@@ -131,6 +132,16 @@ def _version(_: argparse.Namespace) -> int:
     return 0
 
 
+def _tell_of_a_pipe() -> None:
+    """Tell whoever means us to read our input; a service has none, or /dev/null."""
+    try:
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+    except (OSError, ValueError, AttributeError):  # it is closed
+        return
+    if stat.S_ISFIFO(mode) or stat.S_ISREG(mode):
+        log.warning("What is piped in is not read. To send it as messages, type: huskies run --pipe")
+
+
 def _run(arguments: argparse.Namespace) -> int:
     gc.disable()  # until the gateway is ready: nothing that is loaded goes away again
     from gateway.app.build import serve
@@ -139,6 +150,8 @@ def _run(arguments: argparse.Namespace) -> int:
     values, file = _configuration(arguments)
     terminal = sys.stdin.isatty() and sys.stdout.isatty() and not arguments.pipe
     log.configure(values, terminal=terminal and values.transports.console.enabled)
+    if not (arguments.pipe or terminal):
+        _tell_of_a_pipe()
     asyncio.run(serve(values, file, pipe=arguments.pipe, terminal=terminal))
     if any(thread.name.startswith("docker") for thread in threading.enumerate()):
         # Everything is closed and sent. Python would wait for the threads of a pool, and so for a frozen engine.

@@ -47,6 +47,23 @@ async def test_a_transcript_in_the_replies_out(huskies: Huskies) -> None:
     assert "Traceback" not in done.err
 
 
+async def test_lines_that_nobody_reads_are_told_of(huskies: Huskies) -> None:
+    process = huskies.popen("run", stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    process.stdin.write(b"version\n")
+    process.stdin.flush()
+    await until((huskies.state / ".gateway" / "cli.sock").exists, 20)
+    process.terminate()
+    out, err = await asyncio.to_thread(process.communicate)
+    assert out == b""
+    assert b"What is piped in is not read. To send it as messages, type: huskies run --pipe" in err
+    service = huskies.popen("run")
+    await until((huskies.state / ".gateway" / "cli.sock").exists, 20)
+    service.terminate()
+    _, err = await asyncio.to_thread(service.communicate)
+    assert b"--pipe" not in err
+
+
 async def test_a_pipe_goes_on_behind_a_line_that_is_no_text(huskies: Huskies) -> None:
     done = await huskies("run", "--pipe", stdin=b"version\n\xff\xfe\n" + b"x" * 2**20 + b"\nwhoami\n")
     assert done.code == 0
