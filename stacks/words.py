@@ -21,6 +21,14 @@ _HEAD = """\
 """
 
 
+#: By how many parts of its version a toolchain keeps what was installed with it, and what installs it again.
+_INSTALLED_FOR = {
+    "python": (2, "`pip install`, `uv sync`; a `.venv` is made anew"),
+    "ruby": (2, "`bundle install`"),
+    "node": (1, "`npm rebuild`, for modules with native parts"),
+}
+
+
 def stack_lines(plan: Plan, told: Mapping[str, Told], *, built: bool = True) -> list[str]:
     """The stacks of a project: each with its version, and where both were read.
 
@@ -54,6 +62,17 @@ def lacking(told: Mapping[str, Told]) -> list[str]:
     """What an image lacks, and what it has instead, a sentence each."""
     lines = [f"not as asked: {stack} {what}: {why}" for stack, came in told.items() for what, why in came.instead]
     return lines + [f"without {what}: {why}" for came in told.values() for what, why in came.without]
+
+
+def outgrown(before: Mapping[str, Told], after: Mapping[str, Told]) -> list[str]:
+    """The toolchains that no longer find what was installed into the home for an earlier version, a sentence each."""
+    lines = []
+    for stack, (parts, again) in _INSTALLED_FOR.items():
+        old, new = (told.get(stack, Told()).version.split(".")[:parts] for told in (before, after))
+        was, now = ".".join(old), ".".join(new)
+        if was and now and was != now:
+            lines.append(f"{stack} is {now} now: what was installed for {was} has to be installed again ({again})")
+    return lines
 
 
 def head() -> str:

@@ -17,6 +17,7 @@ from gateway.store.projects import Project
 from gateway.turns import Stopped
 from stacks.own import Own
 from stacks.recipe import Recipe
+from stacks.words import outgrown
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +82,7 @@ class Rebuild:
         """
         async with self._registry.lock(project.name):
             project = await self._containers.settle_in(self._registry.still(project))
+            before = stored(project)
             wanted = project.wanted if changes.stack is None else wish(changes.stack)
             recipe = await self._decide_again(project, wanted, changes)
             plan = self._recipes.image(recipe)
@@ -97,7 +99,7 @@ class Rebuild:
                 changed = project.image != plan.image
                 values = {**columns(recipe, plan), "wanted": wanted, "desired": "up"}
                 project = await self._exchange(project, values)
-        lines = await self._tell_source(project, recipe, said)
+        lines = outgrown(before.told, recipe.told) + await self._tell_source(project, recipe, said)
         await self._leftovers.after_change()
         return Rebuilt(project, recipe, prepared.built, changed, stopped.by_force(), lines)
 

@@ -137,6 +137,17 @@ async def test_a_rebuild_reads_the_source_again(place: Place) -> None:
     assert place.home.app.projects.get("demo").stack == "rust"
 
 
+async def test_a_toolchain_that_outgrew_what_was_installed_is_told(place: Place) -> None:
+    place.write(requirements_txt="six\n")
+    place.engine.told = {"python": Told(version="3.13.5")}
+    await place.make()
+    place.engine.told = {"python": Told(version="3.13.9")}
+    assert "again" not in await place.home.ask("rebuild demo", contains="fresh container")
+    place.engine.told = {"python": Told(version="3.14.0")}
+    reply = await place.home.ask("rebuild demo", contains="fresh container")
+    assert "- python is 3.14 now: what was installed for 3.13 has to be installed again (`pip install`" in reply
+
+
 async def test_what_a_person_asked_for_stays_until_they_ask_otherwise(place: Place) -> None:
     place.write(Cargo_toml='[package]\nname = "x"\n')
     assert "stack: minimal (asked for)" in await place.make("--stack minimal")
