@@ -25,6 +25,7 @@ project is ignored.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
@@ -347,6 +348,9 @@ FromGateway = Welcome | Warm | Cool | Run | Steer | Decision | Stop | Forget | A
 
 T = TypeVar("T")
 
+#: NUL as JSON has it, and not a backslash before `u0000`.
+_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+_NUL_BYTES = re.compile(_NUL.pattern.encode())
 _encoder = msgspec.json.Encoder()
 _from_sled: msgspec.json.Decoder[FromSled] = msgspec.json.Decoder(FromSled)
 _from_gateway: msgspec.json.Decoder[FromGateway] = msgspec.json.Decoder(FromGateway)
@@ -363,8 +367,8 @@ def encode(frame: Frame) -> str:
 
 
 def decode_from_sled(data: str | bytes) -> FromSled:
-    """Read a sled's frame. Raises BadFrame."""
-    return _decode(_from_sled, data)
+    """Read a sled's frame, its text without NUL, which no database of text takes. Raises BadFrame."""
+    return _decode(_from_sled, _without_nul(data))
 
 
 def cut(answer: str) -> str:
@@ -394,8 +398,15 @@ def decode_from_gateway(data: str | bytes) -> FromGateway:
 
 
 def decode_body(data: str | bytes) -> Body:
-    """Read one journaled event. Raises BadFrame."""
-    return _decode(_body, data)
+    """Read one journaled event, its text without NUL. Raises BadFrame."""
+    return _decode(_body, _without_nul(data))
+
+
+def _without_nul(data: str | bytes) -> str | bytes:
+    """JSON in which each NUL is what stands for a character that cannot be shown."""
+    if isinstance(data, str):
+        return _NUL.sub(r"\1\\ufffd", data) if r"\u0000" in data else data
+    return _NUL_BYTES.sub(rb"\1\\ufffd", data) if rb"\u0000" in data else data
 
 
 def _decode(decoder: msgspec.json.Decoder[T], data: str | bytes) -> T:

@@ -29,20 +29,28 @@ from gateway.testing import FakeTransport, ScriptedSled, patience
 from gateway.turns import Admission, Around, Dispatcher, Limits, RunSettings
 from sled.protocol import File, Run
 from tests.support import containers
+from tests.support.databases import place, use
 from tests.support.peers import MISSING, peers
 from tests.support.ports import take_port
+from tests.support.postgres import Server, programs, running_server
 from tests.support.synapse import Synapse, python_of_synapse
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--sample", metavar="SEED", help="of each file's slow tests run a quarter, chosen by this word")
     parser.addoption("--tenth", metavar="SEED", help="run a tenth of the tests, chosen by this word")
+    kinds = ("sqlite", "postgres")
+    parser.addoption("--database", choices=kinds, default="sqlite", help="what stores are on; postgres: a server here")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     sample: str | None = config.getoption("--sample")
     tenth: str | None = config.getoption("--tenth")
+    if config.getoption("--database") == "postgres":
+        for item in items:
+            if item.get_closest_marker("sqlite"):
+                item.add_marker(pytest.mark.skip(reason="it looks into SQLite's file"))
 
     left_out: set[pytest.Item] = set()
     if tenth is not None:
@@ -168,7 +176,7 @@ async def make_world(
     budget_usd: float = 0.0,
 ) -> World:
     """Build one; `close_world` ends it."""
-    store = await Store.open(path / "huskies.db")
+    store = await Store.open(place(path))
     transport = transport or FakeTransport(serving=True)
     outbox = Outbox(store, {"fake": transport})
     fates = Fates(outbox)
@@ -243,6 +251,33 @@ async def world(tmp_path: Path, empty_database: Path, request: pytest.FixtureReq
     made = await make_world(tmp_path, limits)
     yield made
     await close_world(made)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server; without one on this machine the test is skipped, on CI it fails."""
+    if programs() is None:
+        missing = "install PostgreSQL: apt-get install postgresql"
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    with running_server() as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def database(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Stores are where `--database` says; what a test made goes with it."""
+    if request.config.getoption("--database") != "postgres":
+        yield
+        return
+    made: Server = request.getfixturevalue("postgres")
+    use(made)
+    try:
+        yield
+    finally:
+        use(None)
+        made.drop_all()
 
 
 @pytest.fixture

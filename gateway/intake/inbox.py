@@ -31,6 +31,7 @@ class _Committed(NamedTuple):
 
 log = logging.getLogger(__name__)
 
+_NUL = "Your message has a NUL character in it, which is no text. Send it without, or put it into a project file."
 #: Seconds between two lines of the log about one stranger, and strangers that are remembered.
 _DAY_S, _MOST_STRANGERS = 24 * 3600.0, 1000
 
@@ -205,6 +206,8 @@ def _is_edit(item: Incoming) -> TypeGuard[Message]:
 def _storable(message: Message) -> Message:
     """The message as the database can hold it, and as an agent should read it."""
     text, name = _encodable(message.text), _encodable(message.sender_name)
+    if "\0" in message.text:
+        message = replace(message, problem=message.problem or _NUL)
     files = tuple(replace(file, name=_encodable(file.name), mime=_encodable(file.mime)) for file in message.files)
     if len(text) <= MAX_MESSAGE:
         same = (text, name, files) == (message.text, message.sender_name, message.files)
@@ -214,8 +217,8 @@ def _storable(message: Message) -> Message:
 
 
 def _encodable(text: str) -> str:
-    """The text without what cannot be encoded: halves of surrogate pairs."""
-    return text.encode("utf-8", "replace").decode()
+    """The text without what cannot be stored: halves of surrogate pairs, and NUL."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
 
 
 def _answers(connection: Connection, message: Message, here: StoredConversation | None) -> bool:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from sqlalchemy import Connection, func, insert, or_, select
 
 from gateway import clock
+from gateway.store.portable import greatest
 from gateway.store.tables import grants, turns
 
 
 def of_day(connection: Connection, day: str, since: float) -> tuple[dict[int, float], dict[int, int], dict[int, float]]:
     """By project, of the day that began at `since`: USD spent, turns that spent it, USD allowed beyond the budget."""
-    usd = func.max(turns.c.cost_usd, turns.c.metered_usd)
+    usd = greatest(turns.c.cost_usd, turns.c.metered_usd)
     open_too = or_(turns.c.ended_at >= since, turns.c.ended_at.is_(None))
     rows = connection.execute(
         select(turns.c.project_id, func.sum(usd), func.count(turns.c.ended_at))

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from gateway.chat import Conversation
+from gateway.store.portable import upsert
 from gateway.store.prepared import Prepared
 from gateway.store.tables import conversations, cursors, messages
 

@@ -4,9 +4,10 @@ Every write is a *unit*: a function that gets a connection. Units run in the ord
 that wait together share one transaction, each in its own savepoint, so a failing unit takes nothing with it. A write's
 future resolves after COMMIT, never before: what it returns is on disk.
 
-What the database refuses (a full disk, a lock) is a StateError for whoever handed in the units of that transaction, and
-the writer goes on with the next one. A file that is damaged is written to no more: what is left of it is to be saved.
-Should the writer itself end, nothing can be written either: every write is refused at once, and `ended` is set.
+What the database refuses (a full disk, a lock, a lost connection) is a StateError for whoever handed in the units of
+that transaction, and the writer goes on with the next one. A commit whose outcome nobody knows is settled before
+anything else is written. A file that is damaged is written to no more: what is left of it is to be saved. Should the
+writer itself end, nothing can be written either: every write is refused at once, and `ended` is set.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import asyncio
 import contextlib
 import logging
 import queue
-import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -24,11 +24,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, NotSupportedError, ProgrammingError
+from sqlalchemy import Connection
+from sqlalchemy.exc import (
+    DataError,
+    IntegrityError,
+    InterfaceError,
+    NotSupportedError,
+    ProgrammingError,
+    SQLAlchemyError,
+)
 
 from gateway.errors import StateError
-from gateway.store import schema
+from gateway.store.backend import Backend, OutcomeUnknown, Writer, cause, driver
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +47,8 @@ _GROUP = 256
 _COMPANY_S = 0.05
 #: Threads that read: one slow look at a long history holds up no other.
 _READERS = 4
-_BUSY_MS = 5000
-#: What SQLite calls a file whose pages, or whose beginning, are not its own.
-_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+#: Seconds between two looks at what became of a commit, and for which a store that closes still looks.
+_SETTLE_EVERY_S, _SETTLE_AT_END_S = 0.5, 5.0
 #: Of what a driver raises, what is the unit's own fault. All else is the disk's, the lock's or the file's.
 _OF_THE_UNIT = (DataError, IntegrityError, InterfaceError, NotSupportedError, ProgrammingError)
 
@@ -61,8 +67,9 @@ class _Waiting:
 class Store:
     """The gateway's state. Use from one event loop; `open` before, `close` after."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, backend: Backend, writer: Writer) -> None:
+        self._backend = backend
+        self._refusals: tuple[type[Exception], ...] = (StateError, *backend.errors)
         self._units: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._readers = ThreadPoolExecutor(_READERS, "store-reader")
@@ -77,18 +84,24 @@ class Store:
         #: Transactions and units committed, for metrics and the group commit's test.
         self.commits = 0
         self.units = 0
-        self._writer = threading.Thread(target=self._write_forever, name="store-writer", daemon=True)
+        self._writer = threading.Thread(target=self._write_forever, args=[writer], name="store-writer", daemon=True)
         self._writer.start()
 
     @classmethod
-    async def open(cls, path: Path) -> Store:
-        """Open or make the database at `path`, migrated.
+    async def open(cls, where: Path | str) -> Store:
+        """Open or make the database at `where`, migrated: a file of SQLite's, or an address of PostgreSQL's.
 
         Raises:
             StateTooNew: a newer version wrote it; it is left as it is.
+            StateError: it cannot be used; the text says what to do.
         """
-        await asyncio.to_thread(schema.prepare, path)
-        return cls(connect(path))
+        backend = await asyncio.to_thread(_backend, where)
+        return cls(backend, await asyncio.to_thread(backend.open))
+
+    @property
+    def advice(self) -> str:
+        """What to do while it refuses writes."""
+        return self._backend.advice
 
     def write(self, unit: Unit[T], *, urgent: bool = True) -> asyncio.Future[T]:
         """Hand in a unit; the future has its result once that is durable.
@@ -110,7 +123,7 @@ class Store:
 
     def probe(self) -> asyncio.Future[None]:
         """A write that changes nothing but takes room on the disk, as every message does. Raises StateError."""
-        return self.write(lambda c: c.exec_driver_sql("PRAGMA user_version = 0").close())
+        return self.write(self._backend.probe)
 
     async def read(self, unit: Unit[T]) -> T:
         """Run a unit that only reads; it sees everything committed."""
@@ -122,43 +135,53 @@ class Store:
         self._units.put(None)
         await asyncio.to_thread(self._writer.join)
         await asyncio.to_thread(self._readers.shutdown)
-        self._engine.dispose()
+        self._backend.close()
 
     def _read(self, unit: Unit[T]) -> T:
-        connection: Connection | None = getattr(self._reading, "connection", None)
         try:
-            if connection is None:
-                connection = self._reading.connection = self._engine.connect()
-            return unit(connection)
-        except (DBAPIError, sqlite3.Error) as error:
+            try:
+                return self._look(unit)
+            except self._backend.errors:
+                if getattr(self._reading, "connection", None) is not None:
+                    raise
+            return self._look(unit)  # the connection was lost, perhaps long ago: a look does no harm twice
+        except self._backend.errors as error:
             if isinstance(error, _OF_THE_UNIT):
                 raise
-            raise StateError(self._told(error) or f"the database cannot be read: {_cause(error)}") from error
+            raise StateError(self._told(error) or f"the database cannot be read: {cause(error)}") from error
+
+    def _look(self, unit: Unit[T]) -> T:
+        """Run a unit on this thread's connection, as the database is now; a connection that is lost is forgotten."""
+        connection: Connection | None = getattr(self._reading, "connection", None)
+        if connection is None:
+            connection = self._reading.connection = self._backend.reader()
+        try:
+            self._backend.begin_reading(connection)
+            return unit(connection)
         finally:
-            if connection is not None:
-                with contextlib.suppress(DBAPIError, sqlite3.Error):
-                    connection.rollback()
+            with contextlib.suppress(SQLAlchemyError, *self._backend.errors):
+                driver(connection).rollback()
+                connection.rollback()
+            if self._backend.is_lost(connection):
+                self._reading.connection = None
+                connection.invalidate()
+                connection.close()
 
     def _told(self, error: Exception) -> str:
-        """What to say if this shows that the file is damaged; else empty."""
-        if (getattr(_cause(error), "sqlite_errorcode", 0) & 0xFF) in _DAMAGE and not self.damaged:
-            path = self._engine.url.database
-            self.damaged = (
-                f"the database is damaged ({_cause(error)}), and nothing is written to it any more. Stop the gateway, "
-                f"and put a backup in the place of {path}; or save what is left, with the command-line tool of SQLite: "
-                f"`sqlite3 {path} .recover | sqlite3 {path}.new`"
-            )
-            log.critical("%s", self.damaged)
+        """What to say if this shows that the database is damaged; else empty."""
+        if not self.damaged and (told := self._backend.damage(error)):
+            self.damaged = told
+            log.critical("%s", told)
         return self.damaged
 
-    def _write_forever(self) -> None:
+    def _write_forever(self, writer: Writer) -> None:
         group: list[_Waiting] = []
         try:
-            with self._engine.connect() as connection:
+            with contextlib.closing(writer):
                 while (first := self._units.get()) is not None:
                     group = [first]
                     closing = self._gather(group)
-                    self._commit(connection, group)
+                    self._commit(writer, group)
                     group = []
                     if closing:
                         return
@@ -189,82 +212,102 @@ class Store:
         _resolve([(each.future, None, StateError(why)) for each in group if not each.future.done()])
         self.ended.set()
 
-    def _commit(self, connection: Connection, group: list[_Waiting]) -> None:
+    def _commit(self, writer: Writer, group: list[_Waiting]) -> None:
         outcomes: list[_Outcome] = []
         try:
-            _say(connection, "BEGIN IMMEDIATE")
-            first, *others = group
-            result, error = _attempt(connection, first.unit)
-            outcomes.append((first.future, result, error))
-            if error is not None:  # the first needs no savepoint: so far the transaction is all its own
-                _say(connection, "ROLLBACK")
-                if others:
-                    _say(connection, "BEGIN IMMEDIATE")
-            outcomes += [(each.future, *_in_savepoint(connection, each.unit)) for each in others]
-            if error is None or others:
-                _say(connection, "COMMIT")
+            try:
+                self._run(writer, group, outcomes)
+            except OutcomeUnknown as error:
+                self._settle(writer, error)
             self.commits += 1
             self.units += len(group)
             self.problem = ""
-        except (DBAPIError, sqlite3.Error) as error:
-            self.problem = str(_cause(error))
+        except self._refusals as error:
+            self.problem = str(cause(error))
             log.error("the database refuses writes: %s", self.problem)
-            _roll_back(connection)
+            writer.roll_back()
             failure = StateError(self._told(error) or f"the database refuses writes: {self.problem}")
             outcomes = [(each.future, None, failure) for each in group]
         self._loop.call_soon_threadsafe(_resolve, outcomes)
 
+    def _run(self, writer: Writer, group: list[_Waiting], outcomes: list[_Outcome]) -> None:
+        """One transaction; what came of each unit."""
+        connection = writer.begin()
+        first, *others = group
+        result, error = self._attempt(connection, first.unit)
+        outcomes.append((first.future, result, error))
+        if error is not None:  # the first needs no savepoint: so far the transaction is all its own
+            writer.say("ROLLBACK")
+            if others:
+                connection = writer.begin()
+        for each in others:
+            writer.say("SAVEPOINT unit")
+            result, error = self._attempt(connection, each.unit)
+            outcomes.append((each.future, result, error))
+            if error is not None:
+                writer.say("ROLLBACK TO unit")
+            writer.say("RELEASE unit")
+        if others or error is None:
+            writer.commit()
 
-def connect(path: Path) -> Engine:
-    """An engine on `path`: WAL, synchronous FULL, foreign keys, explicit transactions."""
-    engine = create_engine(f"sqlite:///{path}", connect_args={"check_same_thread": False})
+    def _attempt(self, connection: Connection, unit: Unit[T]) -> tuple[T | None, BaseException | None]:
+        try:
+            return unit(connection), None
+        except _OF_THE_UNIT as error:
+            return None, error
+        except self._backend.errors:
+            raise  # not the unit's fault: the whole transaction is lost
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the unit's own, and goes to its caller
+            return None, error
 
-    @event.listens_for(engine, "connect")
-    def configure(connection: Any, _record: object) -> None:
-        # The driver's own transactions break SAVEPOINT: we say BEGIN and COMMIT ourselves.
-        connection.isolation_level = None
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={_BUSY_MS}"):
-            connection.execute(f"PRAGMA {pragma}")
+    def _settle(self, writer: Writer, error: OutcomeUnknown) -> None:
+        """Find out what became of a commit, however long that takes; meanwhile all other writes are refused.
 
-    return engine
+        Raises StateError: nothing was kept, or the store closes before anybody can say.
+        """
+        self.problem = f"the connection was lost during a commit ({error}); finding out what became of it"
+        log.error("%s", self.problem)
+        closing_since: float | None = None
+        while True:
+            try:
+                if writer.committed():
+                    return
+                raise StateError(f"the connection was lost during a commit, and nothing of it was kept ({error})")
+            except self._backend.errors as trouble:
+                log.warning("it is not known yet what became of a commit: %s", cause(trouble))
+            if self._closed:
+                closing_since = closing_since or time.monotonic()
+                if time.monotonic() > closing_since + _SETTLE_AT_END_S:
+                    raise StateError("it is not known whether the last commit was kept")
+            self._refuse_others()
+            time.sleep(_SETTLE_EVERY_S)
+
+    def _refuse_others(self) -> None:
+        """Refuse what waits; the word to close stays."""
+        refused: list[_Waiting] = []
+        closing = False
+        with contextlib.suppress(queue.Empty):
+            while True:
+                waiting = self._units.get_nowait()
+                if waiting is None:
+                    closing = True
+                else:
+                    refused.append(waiting)
+        if closing:
+            self._units.put(None)
+        failure = StateError(f"the database refuses writes: {self.problem}")
+        outcomes: list[_Outcome] = [(each.future, None, failure) for each in refused]
+        self._loop.call_soon_threadsafe(_resolve, outcomes)
 
 
-def _cause(error: Exception) -> BaseException:
-    """What the driver raised."""
-    return error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+def _backend(where: Path | str) -> Backend:
+    if isinstance(where, Path):
+        from gateway.store.sqlite import Sqlite
 
+        return Sqlite(where)
+    from gateway.store.postgres import Postgres  # its driver is not everybody's
 
-def _say(connection: Connection, word: str) -> None:
-    """A word of transaction control, past SQLAlchemy, which would take longer to pass it on than SQLite to obey."""
-    driver: Any = connection.connection.dbapi_connection
-    driver.execute(word)
-
-
-def _in_savepoint(connection: Connection, unit: Unit[T]) -> tuple[T | None, BaseException | None]:
-    _say(connection, "SAVEPOINT unit")
-    result, error = _attempt(connection, unit)
-    if error is not None:
-        _say(connection, "ROLLBACK TO unit")
-    _say(connection, "RELEASE unit")
-    return result, error
-
-
-def _attempt(connection: Connection, unit: Unit[T]) -> tuple[T | None, BaseException | None]:
-    try:
-        return unit(connection), None
-    except _OF_THE_UNIT as error:
-        return None, error
-    except (DBAPIError, sqlite3.Error):
-        raise  # not the unit's fault: the whole transaction is lost
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is the unit's own, and goes to its caller
-        return None, error
-
-
-def _roll_back(connection: Connection) -> None:
-    try:
-        _say(connection, "ROLLBACK")
-    except sqlite3.Error:
-        log.debug("there was nothing to roll back")  # BEGIN itself had failed
+    return Postgres(where)
 
 
 def _resolve(outcomes: list[_Outcome]) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, delete, select
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from gateway import clock
+from gateway.store.portable import upsert
 from gateway.store.prepared import Prepared
 from gateway.store.tables import dialogues, sessions
 from gateway.store.turns import SessionKey

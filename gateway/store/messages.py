@@ -8,12 +8,12 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Select, bindparam, func, select, true, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import NoResultFound
 
 from gateway import clock
 from gateway.chat import Attachment, Conversation, Fate, Message, MessageRef
 from gateway.store.conversations import Destination
+from gateway.store.portable import upsert
 from gateway.store.prepared import Prepared
 from gateway.store.tables import conversations, messages
 

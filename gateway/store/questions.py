@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 import msgspec
 from sqlalchemy import Connection, Select, bindparam, delete, func, select, text, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from gateway import clock
 from gateway.chat import Conversation
 from gateway.store.conversations import Destination
+from gateway.store.portable import upsert
 from gateway.store.prepared import Prepared
 from gateway.store.tables import conversations, questions, rules, sessions, turns
 from sled.protocol import Question

@@ -10,6 +10,8 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from sqlalchemy import Connection, Engine, create_engine, inspect
+
 from gateway.errors import StateError, StateTooNew
 from gateway.store.tables import SCHEMA
 
@@ -27,14 +29,38 @@ def prepare(path: Path) -> None:
     found = version(path)
     if found == SCHEMA:
         return
-    if found and not list((MIGRATIONS / "versions").glob(f"{found}_*.py")):
-        raise StateTooNew(
-            f"{path} has schema {found}, this version of huskies knows up to {SCHEMA}. "
-            "Start the newer huskies, or move the state directory aside"
-        )
+    _check(found, str(path), "move the state directory aside")
     if found:
         back_up(path, path.with_name(f"{path.name}.before-{SCHEMA}"))
     migrate(path)
+
+
+def prepare_server(engine: Engine) -> None:
+    """The same for a database of a server's, which is reshaped in one transaction, or not at all.
+
+    Raises:
+        StateTooNew: it was written by a newer version; nothing was changed.
+    """
+    with engine.connect() as connection:
+        found = version_there(connection)
+    if found != SCHEMA:
+        _check(found, "the database", "name another database in gateway.database")
+        migrate(engine)
+
+
+def version_there(connection: Connection) -> str:
+    """The schema that a server's database has; empty when there is none."""
+    if not inspect(connection).has_table("alembic_version"):
+        return ""
+    return str(connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() or "")
+
+
+def _check(found: str, what: str, other: str) -> None:
+    if found and not list((MIGRATIONS / "versions").glob(f"{found}_*.py")):
+        raise StateTooNew(
+            f"{what} has schema {found}, this version of huskies knows up to {SCHEMA}. "
+            f"Start the newer huskies, or {other}"
+        )
 
 
 def version(path: Path) -> str:
@@ -66,12 +92,12 @@ def back_up(path: Path, copy: Path) -> None:
     log.info("kept a copy of the database in %s", copy)
 
 
-def migrate(path: Path, to: str = "head") -> None:
+def migrate(where: Path | Engine, to: str = "head") -> None:
     """Run the migrations up to `to`."""
     from alembic import command
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    config.attributes["path"] = path
+    config.attributes["engine"] = create_engine(f"sqlite:///{where}") if isinstance(where, Path) else where
     command.upgrade(config, to)

@@ -17,8 +17,10 @@ from sqlalchemy import (
     text,
 )
 
+from gateway.store.portable import partial_index
+
 #: The newest migration; a database that names one we do not know is refused.
-SCHEMA = "0011"
+SCHEMA = "0012"
 
 metadata = MetaData(
     naming_convention={
@@ -116,8 +118,8 @@ messages = Table(
     Column("received_at", Float, nullable=False),
     Column("settled_at", Float),
     UniqueConstraint("transport", "external_id"),
-    Index("ix_messages_waiting", "fate", sqlite_where=text("settled_at IS NULL")),
-    Index("ix_messages_session", "project_id", "conversation_id", "fate", sqlite_where=text("settled_at IS NULL")),
+    partial_index("ix_messages_waiting", "fate", where=text("settled_at IS NULL")),
+    partial_index("ix_messages_session", "project_id", "conversation_id", "fate", where=text("settled_at IS NULL")),
     Index("ix_messages_settled_at", "settled_at"),
     Index("ix_messages_turn_id", "turn_id"),
     Index("ix_messages_conversation_id", "conversation_id"),
@@ -173,8 +175,8 @@ questions = Table(
     Column("answered_by", String, nullable=False, server_default=""),
     Column("answered_at", Float),
     UniqueConstraint("turn_id", "external_id"),
-    Index("ix_questions_open", "turn_id", sqlite_where=text("answered_at IS NULL")),
-    Index("ix_questions_asked", "conversation_id", sqlite_where=text("answered_at IS NULL")),
+    partial_index("ix_questions_open", "turn_id", where=text("answered_at IS NULL")),
+    partial_index("ix_questions_asked", "conversation_id", where=text("answered_at IS NULL")),
 )
 
 #: What an operator allowed a project beyond its budget, on one day.
@@ -231,8 +233,8 @@ turns = Table(
     Column("began_boot", Float, nullable=False, server_default="0"),
     Index("ix_turns_project_id_started_at", "project_id", "started_at"),
     Index("ix_turns_session_id_id", "session_id", "id"),
-    Index("uq_turns_open_session", "session_id", unique=True, sqlite_where=text("ended_at IS NULL")),
-    Index("uq_turns_open_slot", "project_id", "slot", unique=True, sqlite_where=text("ended_at IS NULL")),
+    partial_index("uq_turns_open_session", "session_id", unique=True, where=text("ended_at IS NULL")),
+    partial_index("uq_turns_open_slot", "project_id", "slot", unique=True, where=text("ended_at IS NULL")),
 )
 
 #: What goes out. `replaces` is the progress row whose message this text takes the place of. `choices`: the answers that
@@ -261,8 +263,8 @@ outbox = Table(
     #: It is to reach people at once; and whom by name: accounts, with spaces between.
     Column("notifies", Boolean, nullable=False, server_default="0"),
     Column("mentions", String, nullable=False, server_default=""),
-    Index("ix_outbox_pending", "conversation_id", "id", sqlite_where=text("state IN ('pending', 'sending')")),
-    Index("ix_outbox_undelivered", "conversation_id", sqlite_where=text("state IN ('failed', 'unknown')")),
+    partial_index("ix_outbox_pending", "conversation_id", "id", where=text("state IN ('pending', 'sending')")),
+    partial_index("ix_outbox_undelivered", "conversation_id", where=text("state IN ('failed', 'unknown')")),
     Index("ix_outbox_message_id", "message_id"),
     Index("ix_outbox_turn_id", "turn_id"),
 )
@@ -273,4 +275,12 @@ cursors = Table(
     metadata,
     Column("transport", String, primary_key=True),
     Column("value", Text, nullable=False),
+)
+
+#: One row: how many gateways have opened this database so far. The last one may write, and no other.
+gateways = Table(
+    "gateways",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("epoch", Integer, nullable=False),
 )

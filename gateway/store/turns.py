@@ -23,6 +23,7 @@ from gateway import clock
 from gateway.chat import Attachment, Fate
 from gateway.store import messages, usage
 from gateway.store.messages import StoredMessage
+from gateway.store.portable import joined
 from gateway.store.prepared import Prepared
 from gateway.store.tables import dialogues, sessions, turns
 from gateway.store.tables import messages as messages_table
@@ -333,7 +334,7 @@ def _turn(connection: Connection, row: Row[tuple[object, ...]]) -> Turn:
 _SESSION = Prepared(
     select(
         sessions,
-        select(func.group_concat(turns.c.slot))
+        select(joined(turns.c.slot))
         .where(turns.c.project_id == sessions.c.project_id, turns.c.ended_at.is_(None))
         .scalar_subquery()
         .label("taken"),

@@ -9,6 +9,7 @@ from dataclasses import astuple, dataclass
 
 from sqlalchemy import Connection, and_, bindparam, case, func, literal, or_, select, update
 
+from gateway.store.portable import any_of, greatest
 from gateway.store.prepared import Prepared
 from gateway.store.tables import projects, turns
 from sled.protocol import Finished
@@ -122,10 +123,10 @@ def sums(connection: Connection, since: float, now: float, project_id: int | Non
 
     With `project_id`, of that project only. Times are seconds since the epoch.
     """
-    going, usd = turns.c.ended_at.is_(None), func.max(turns.c.cost_usd, turns.c.metered_usd)
+    going, usd = turns.c.ended_at.is_(None), greatest(turns.c.cost_usd, turns.c.metered_usd)
     unpriced = and_(turns.c.calls > 0, turns.c.input_tokens + turns.c.output_tokens > 0, usd == 0)
     cut = or_(turns.c.at_least, going)
-    took = func.max(func.coalesce(turns.c.ended_at, now) - turns.c.started_at - turns.c.waited_s, 0.0)
+    took = greatest(func.coalesce(turns.c.ended_at, now) - turns.c.started_at - turns.c.waited_s, 0.0)
     counted = (turns.c.input_tokens, turns.c.output_tokens, turns.c.cache_read_tokens, turns.c.cache_write_tokens)
     wanted = (
         select(
@@ -133,8 +134,8 @@ def sums(connection: Connection, since: float, now: float, project_id: int | Non
             turns.c.requested_by,
             func.count(),
             *(func.sum(column) for column in (took, *counted, usd)),
-            func.max(cut),
-            func.max(or_(cut, unpriced)),
+            any_of(cut),
+            any_of(or_(cut, unpriced)),
         )
         .join_from(turns, projects, turns.c.project_id == projects.c.id)
         .where(turns.c.started_at >= since)

@@ -45,7 +45,7 @@ async def look(
         await asyncio.wait_for(store.probe(), 10)
         parts.append(Part("state", True, "ok"))
     except (Exception, TimeoutError) as error:  # noqa: BLE001 - whatever it is, it is what the line must say
-        what_to_do = "" if store.damaged else "; free some space on its disk"
+        what_to_do = "" if store.damaged else f"; {store.advice}"
         parts.append(Part("state", False, f"{error}{what_to_do}"))
     try:
         parts.append(Part("engine", True, await engine.check()))

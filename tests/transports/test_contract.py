@@ -16,6 +16,7 @@ from gateway.chat import Message, OutgoingFile, Reply
 from gateway.errors import DeliveryRefused, TransportDown
 from gateway.store import Store
 from gateway.testing import patience
+from tests.support.databases import place
 from tests.support.emulate_grounds import EmulatedSlack, EmulatedWhatsApp
 from tests.support.grounds import CliGround, FakeGround, Ground, PipeGround, until
 from tests.support.remote_grounds import CHOICES, MatrixGround, RemoteGround, SlackGround, WhatsAppGround
@@ -78,7 +79,7 @@ def those(proofs: list[Proof], feature: str = "") -> pytest.MarkDecorator:
 async def ground(request: pytest.FixtureRequest, tmp_path: Path, empty_database: Path) -> AsyncIterator[Ground]:
     """A platform with the transport running, in front of a real inbox."""
     shutil.copy(empty_database, tmp_path / "huskies.db")
-    store = await Store.open(tmp_path / "huskies.db")
+    store = await Store.open(place(tmp_path))
     async with request.param(store, tmp_path, request) as made:
         yield made
     await store.close()

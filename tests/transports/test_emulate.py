@@ -16,6 +16,7 @@ from gateway.chat import Conversation, Fate, MessageRef, Noted, Outcome, Outgoin
 from gateway.errors import DeliveryHeld, DeliveryRefused, TransportDown, TransportRefused
 from gateway.store import Store
 from gateway.testing import patience
+from tests.support.databases import place
 from tests.support.emulate_grounds import EmulatedSlack, EmulatedWhatsApp
 from tests.support.emulate_platforms import ANAS, DEAD_TOKEN, POOR_TOKEN
 from tests.support.grounds import until
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.peers
 @pytest_asyncio.fixture
 async def store(tmp_path: Path, empty_database: Path) -> AsyncIterator[Store]:
     shutil.copy(empty_database, tmp_path / "huskies.db")
-    opened = await Store.open(tmp_path / "huskies.db")
+    opened = await Store.open(place(tmp_path))
     yield opened
     await opened.close()
 

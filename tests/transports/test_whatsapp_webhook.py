@@ -18,6 +18,7 @@ from twilio.request_validator import RequestValidator
 from gateway.chat import Message
 from gateway.store import Store
 from gateway.testing import patience
+from tests.support.databases import place
 from tests.support.grounds import Recorder
 from tests.support.twilio_server import ANA, BOT, PUBLIC_URL, TOKEN, TwilioServer, sign
 from tests.support.whatsapp_bot import WhatsAppBot
@@ -41,7 +42,7 @@ class Post:
 @pytest.fixture
 async def post(tmp_path: Path, empty_database: Path) -> AsyncIterator[Post]:
     shutil.copy(empty_database, tmp_path / "huskies.db")
-    store = await Store.open(tmp_path / "huskies.db")
+    store = await Store.open(place(tmp_path))
     recorder = Recorder(store)
     recorder.know([f"whatsapp:{ANA}"])
     async with TwilioServer() as server, WhatsAppBot(server, body_s=0.5) as bot:

@@ -22,6 +22,7 @@ from gateway.store import Store, conversations
 from gateway.store.conversations import Destination
 from gateway.store.tables import messages, outbox
 from gateway.testing import patience
+from tests.support.databases import place
 from tests.support.twilio_server import ANA, Answer, TwilioServer
 from tests.support.whatsapp_bot import WhatsAppBot
 from transports.whatsapp import window
@@ -89,7 +90,7 @@ class Desk:
 @pytest.fixture
 async def desk(tmp_path: Path, empty_database: Path) -> AsyncIterator[Desk]:
     shutil.copy(empty_database, tmp_path / "huskies.db")
-    store = await Store.open(tmp_path / "huskies.db")
+    store = await Store.open(place(tmp_path))
     async with TwilioServer() as server:
         made = Desk(store, server)
         await made.start()

@@ -27,27 +27,27 @@ from sqlalchemy.exc import DatabaseError, DBAPIError, IntegrityError
 from gateway.chat import Conversation, Message
 from gateway.errors import StateError, StateTooNew
 from gateway.store import Store, conversations, schema
-from gateway.store import database as database_module
 from gateway.store import messages as messages_rows
 from gateway.store import outbox as outbox_rows
 from gateway.store import projects as projects_rows
 from gateway.store import questions as questions_rows
 from gateway.store import turns as turns_rows
 from gateway.store import usage as usage_rows
-from gateway.store.database import connect
 from gateway.store.prepared import Prepared
+from gateway.store.sqlite import SqliteWriter, connect
 from gateway.store.tables import SCHEMA, cursors, metadata
 from gateway.store.turns import SessionKey
 from gateway.testing import InMemoryEngine, patience
 from gateway.web.parts import Part, look
 from sled.protocol import Question
 from stacks.images import BuildInputs, plan_image
+from tests.support.databases import place
 
 
 @pytest_asyncio.fixture
 async def store(tmp_path: Path, empty_database: Path) -> AsyncIterator[Store]:
     shutil.copy(empty_database, tmp_path / "huskies.db")
-    opened = await Store.open(tmp_path / "huskies.db")
+    opened = await Store.open(place(tmp_path))
     yield opened
     await opened.close()
 
@@ -123,7 +123,7 @@ asyncio.run(main())
 
 
 async def test_a_closed_store_refuses_instead_of_keeping_its_callers_waiting(tmp_path: Path) -> None:
-    opened = await Store.open(tmp_path / "huskies.db")
+    opened = await Store.open(place(tmp_path))
     await opened.close()
     with pytest.raises(StateError, match="closed"):
         await asyncio.wait_for(
@@ -131,10 +131,13 @@ async def test_a_closed_store_refuses_instead_of_keeping_its_callers_waiting(tmp
         )
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("what", ["header", "pages"])
-async def test_a_damaged_file_is_a_state_of_its_own_and_written_to_no_more(store: Store, what: str) -> None:
+async def test_a_damaged_file_is_a_state_of_its_own_and_written_to_no_more(
+    store: Store, tmp_path: Path, what: str
+) -> None:
     await store.write(put("a"))
-    file = Path(str(store._engine.url.database))
+    file = tmp_path / "huskies.db"
     with closing(sqlite3.connect(file)) as other:
         other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     data = bytearray(file.read_bytes())
@@ -165,22 +168,23 @@ async def parts(store: Store) -> list[Part]:
     return await look(store, InMemoryEngine(), {}, {}, [], base=base, draining=False)
 
 
+@pytest.mark.sqlite
 async def test_a_commit_that_the_file_refuses_is_told_and_the_writer_goes_on(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not only what SQLite calls operational: a damaged file is another kind of error."""
-    say = database_module._say
+    say = SqliteWriter.say
 
-    def damaged(connection: Connection, word: str) -> None:
+    def damaged(writer: SqliteWriter, word: str) -> None:
         if word == "COMMIT":
             raise sqlite3.DatabaseError("database disk image is malformed")
-        say(connection, word)
+        say(writer, word)
 
-    monkeypatch.setattr(database_module, "_say", damaged)
+    monkeypatch.setattr(SqliteWriter, "say", damaged)
     with pytest.raises(StateError, match="malformed"):
         await asyncio.wait_for(store.write(put("a")), 10 * patience())
     assert "malformed" in store.problem
-    monkeypatch.setattr(database_module, "_say", say)
+    monkeypatch.setattr(SqliteWriter, "say", say)
     await asyncio.wait_for(store.write(put("b")), 10 * patience())
     assert not store.problem
     assert await store.read(lambda c: c.scalars(select(cursors.c.transport)).all()) == ["b"]
@@ -198,7 +202,7 @@ async def test_a_damaged_page_is_the_databases_fault_and_not_the_units(store: St
 
 async def test_a_writer_that_ends_refuses_everybody_and_says_so(tmp_path: Path, empty_database: Path) -> None:
     shutil.copy(empty_database, tmp_path / "huskies.db")
-    opened = await Store.open(tmp_path / "huskies.db")
+    opened = await Store.open(place(tmp_path))
 
     def ends(_: Connection) -> None:
         raise SystemExit
@@ -233,6 +237,7 @@ async def test_a_prepared_statement_fails_as_others_do(store: Store) -> None:
         await store.read(lambda c: broken.first(c, {}))
 
 
+@pytest.mark.sqlite
 async def test_a_locked_database_refuses_and_recovers(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -455,8 +460,8 @@ def test_what_every_message_asks_does_not_walk_the_history(
     statements: list[tuple[str, Any]] = []
     run = Prepared._run
 
-    def noted(prepared: Prepared, connection: Connection, values: Mapping[str, Any]) -> sqlite3.Cursor:
-        text, constants, _ = prepared.compiled
+    def noted(prepared: Prepared, connection: Connection, values: Mapping[str, Any]) -> Any:
+        text, constants = prepared.text(connection.dialect)
         statements.append((text, {**constants, **values}))
         return run(prepared, connection, values)
 

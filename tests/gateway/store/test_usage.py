@@ -125,6 +125,7 @@ async def test_turns_that_a_killed_gateway_left_are_in_doubt(world: World) -> No
     assert (await rows(world))[1]["id"] == open_one.id
 
 
+@pytest.mark.sqlite
 async def test_an_account_survives_a_locked_database_and_is_flushed_at_the_end(
     world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -143,6 +144,7 @@ async def test_an_account_survives_a_locked_database_and_is_flushed_at_the_end(
     assert await tokens(world) == [(30, 60, 90, 120)]
 
 
+@pytest.mark.sqlite
 async def test_what_cannot_be_written_in_time_is_said(
     world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

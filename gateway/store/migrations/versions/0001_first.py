@@ -88,10 +88,18 @@ def upgrade() -> None:
     with op.batch_alter_table("turns", schema=None) as batch_op:
         batch_op.create_index("ix_turns_session_id_id", ["session_id", "id"], unique=False)
         batch_op.create_index(
-            "uq_turns_open_session", ["session_id"], unique=True, sqlite_where=sa.text("ended_at IS NULL")
+            "uq_turns_open_session",
+            ["session_id"],
+            unique=True,
+            sqlite_where=sa.text("ended_at IS NULL"),
+            postgresql_where=sa.text("ended_at IS NULL"),
         )
         batch_op.create_index(
-            "uq_turns_open_slot", ["project_id", "slot"], unique=True, sqlite_where=sa.text("ended_at IS NULL")
+            "uq_turns_open_slot",
+            ["project_id", "slot"],
+            unique=True,
+            sqlite_where=sa.text("ended_at IS NULL"),
+            postgresql_where=sa.text("ended_at IS NULL"),
         )
 
     op.create_table(
@@ -121,10 +129,17 @@ def upgrade() -> None:
             ["project_id", "conversation_id", "fate"],
             unique=False,
             sqlite_where=sa.text("settled_at IS NULL"),
+            postgresql_where=sa.text("settled_at IS NULL"),
         )
         batch_op.create_index("ix_messages_settled_at", ["settled_at"], unique=False)
         batch_op.create_index("ix_messages_turn_id", ["turn_id"], unique=False)
-        batch_op.create_index("ix_messages_waiting", ["fate"], unique=False, sqlite_where=sa.text("settled_at IS NULL"))
+        batch_op.create_index(
+            "ix_messages_waiting",
+            ["fate"],
+            unique=False,
+            sqlite_where=sa.text("settled_at IS NULL"),
+            postgresql_where=sa.text("settled_at IS NULL"),
+        )
 
     op.create_table(
         "outbox",
@@ -153,6 +168,7 @@ def upgrade() -> None:
             ["conversation_id", "id"],
             unique=False,
             sqlite_where=sa.text("state IN ('pending', 'sending')"),
+            postgresql_where=sa.text("state IN ('pending', 'sending')"),
         )
         batch_op.create_index("ix_outbox_turn_id", ["turn_id"], unique=False)
         batch_op.create_index(
@@ -160,4 +176,5 @@ def upgrade() -> None:
             ["conversation_id"],
             unique=False,
             sqlite_where=sa.text("state IN ('failed', 'unknown')"),
+            postgresql_where=sa.text("state IN ('failed', 'unknown')"),
         )

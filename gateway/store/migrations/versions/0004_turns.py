@@ -49,8 +49,10 @@ def upgrade() -> None:
         sa.UniqueConstraint("turn_id", "external_id", name="uq_questions_turn_id_external_id"),
     )
     waiting = sa.text("answered_at IS NULL")
-    op.create_index("ix_questions_open", "questions", ["turn_id"], sqlite_where=waiting)
-    op.create_index("ix_questions_asked", "questions", ["conversation_id"], sqlite_where=waiting)
+    op.create_index("ix_questions_open", "questions", ["turn_id"], sqlite_where=waiting, postgresql_where=waiting)
+    op.create_index(
+        "ix_questions_asked", "questions", ["conversation_id"], sqlite_where=waiting, postgresql_where=waiting
+    )
     op.create_table(
         "rules",
         sa.Column("id", sa.Integer(), nullable=False),
