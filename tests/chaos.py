@@ -16,7 +16,6 @@ import asyncio
 import contextlib
 import random
 import re
-import sqlite3
 import sys
 import tempfile
 from collections import Counter, defaultdict
@@ -28,7 +27,9 @@ import psutil
 
 from gateway import clock, kill_points
 from gateway.testing import patience
+from tests.support import databases
 from tests.support.gateway_process import GatewayProcess
+from tests.support.postgres import running_server
 
 ROOMS = ("one", "two", "three")
 PROJECTS = ("alpha", "beta")
@@ -189,15 +190,15 @@ class Day:
                 wrong.append(f"{name} ({self.sends[name].result()['fate']}) was told nothing")
         return wrong
 
-    def _rows(self) -> dict[str, sqlite3.Row]:
-        with contextlib.closing(sqlite3.connect(self.gateway.state / ".gateway" / "huskies.db")) as database:
-            database.row_factory = sqlite3.Row
-            return {row["external_id"]: row for row in database.execute("SELECT * FROM messages")}
+    def _rows(self) -> dict[str, dict[str, Any]]:
+        columns = ("external_id", "id", "fate")
+        found = databases.rows(self.gateway.state, f"SELECT {', '.join(columns)} FROM messages")
+        return {row[0]: dict(zip(columns, row, strict=True)) for row in found}
 
     def _told(self) -> list[str]:
         """All that people were told: what is sent to a command line is in the database, and nowhere else."""
-        with contextlib.closing(sqlite3.connect(self.gateway.state / ".gateway" / "huskies.db")) as database:
-            return [text for (text,) in database.execute("SELECT text FROM outbox WHERE kind != 'progress'")]
+        found = databases.rows(self.gateway.state, "SELECT text FROM outbox WHERE kind != 'progress'")
+        return [text for (text,) in found]
 
     def _ran(self, room: str) -> list[str]:
         found = []
@@ -235,15 +236,25 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, nargs="*", default=[random.randrange(10**6)])
     parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--database", choices=("sqlite", "postgres"), default="sqlite")
     arguments = parser.parse_args()
+    with contextlib.ExitStack() as stack:
+        if arguments.database == "postgres":
+            databases.use(stack.enter_context(running_server()))
+        bad, kills = play(arguments.seeds, arguments.steps)
+    print(f"{len(arguments.seeds)} seeds, {kills} kills, {bad} with findings")
+    return 1 if bad else 0
+
+
+def play(seeds: list[int], steps: int) -> tuple[int, int]:
+    """Play all seeds; how many had findings, and how often something was killed."""
     bad = kills = 0
-    for seed in arguments.seeds:
-        found, killed = asyncio.run(one(seed, arguments.steps))
+    for seed in seeds:
+        found, killed = asyncio.run(one(seed, steps))
         kills += killed
         bad += bool(found)
         print(f"seed {seed}: {killed} kills, {'nothing found' if not found else ''}", *found, sep="\n  ", flush=True)
-    print(f"{len(arguments.seeds)} seeds, {kills} kills, {bad} with findings")
-    return 1 if bad else 0
+    return bad, kills
 
 
 if __name__ == "__main__":

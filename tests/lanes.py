@@ -1,4 +1,5 @@
-"""Every test, in five lanes at once: whole gateways, platforms, what uses the engine, what mostly waits, and the rest.
+"""Every test, in lanes at once: whole gateways, platforms, what uses the engine, what mostly waits, and the rest; and
+what rests on the store once more, with PostgreSQL below it.
 
     python -m tests.lanes [--sample SEED] [--busy [SEED]]
 
@@ -26,12 +27,19 @@ from typing import IO
 
 from gateway.testing import LANES_VARIABLE
 
+#: What runs on both databases: the store and all that commits, and whole gateways that are killed or refused.
+ON_POSTGRES = (
+    *(f"tests/gateway/{name}" for name in ("store", "intake", "delivery", "turns", "asking")),
+    *(f"tests/integration/test_{name}.py" for name in ("kill", "faults", "chaos", "story")),
+    *("--deselect", "tests/gateway/store/test_postgres.py", "--deselect", "tests/gateway/store/test_postgres_cuts.py"),
+)
 LANES = {
     "the rest": ("-m", "not docker and not waits", "--ignore=tests/integration", "--ignore=tests/transports"),
     "platforms": ("-m", "not docker and not waits", "tests/transports"),
     "whole gateways": ("-m", "not docker and not waits", "tests/integration"),
     "the engine": ("-m", "docker and not waits"),
     "what waits": ("-m", "waits"),
+    "on PostgreSQL": ("--database", "postgres", "-m", "not docker and not waits", *ON_POSTGRES),
 }
 BUSY = ("-m", "not waits and not docker")
 LOAD = ("stress-ng", "--quiet", "--cpu", str(os.cpu_count()), "--io", "1")

@@ -19,7 +19,7 @@ from gateway.app.platforms import PLATFORMS
 from gateway.app.startup import agent_line, check, check_senders, choose_engine
 from gateway.asking import Answers, Posting, Questions
 from gateway.chat import Transport
-from gateway.config import Access, Credentials, Secrets, Settings, build_inputs, git_identity, host_network
+from gateway.config import Access, Credentials, Secrets, Settings, build_inputs, database, git_identity, host_network
 from gateway.config.log import SHOWN, blot_out
 from gateway.config.secrets import ALL, secrets_file
 from gateway.config.sections import passwords_in
@@ -90,7 +90,9 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
                 projects.reconciler.replace_soon(project_id)
 
     events = Events(heard)
-    store = await Store.open(state_dir / ".gateway" / "huskies.db")
+    address = database.where(settings)
+    blot_out(database.passwords(address))
+    store = await Store.open(address)
     engine = engine or await choose_engine(settings, store)
 
     # What goes out.

@@ -15,6 +15,7 @@ __all__ = [
     "Secrets",
     "Settings",
     "build_inputs",
+    "database",
     "git_identity",
     "host_network",
     "log",

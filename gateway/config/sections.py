@@ -165,6 +165,8 @@ class GatewaySection(Section):
     listen: Annotated[str, AfterValidator(_address)] = "127.0.0.1:8700"
     public_url: Annotated[str, AfterValidator(_public_url)] = ""
     keep_days: int = Field(90, ge=1)
+    database: SecretStr = SecretStr("")
+    database_file: str = ""
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

@@ -175,7 +175,7 @@ def _check_environment() -> None:
 #: The keys whose values are secrets, in whatever section.
 SECRET_KEYS = (
     *("api_key", "oauth_token", "access_token", "auth_token", "password", "token", "tokens"),
-    *("bot_token", "app_token", "signing_secret"),
+    *("bot_token", "app_token", "signing_secret", "database"),
 )
 
 

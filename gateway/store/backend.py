@@ -47,6 +47,8 @@ class Backend(Protocol):
 
     #: What its driver raises, wrapped by SQLAlchemy or as it is; and Unready.
     errors: tuple[type[Exception], ...]
+    #: What it is, for people; without a password.
+    name: str
     #: What to do when it refuses writes.
     advice: str
 

@@ -84,6 +84,8 @@ class Store:
         #: Transactions and units committed, for metrics and the group commit's test.
         self.commits = 0
         self.units = 0
+        #: Transactions that the database refused.
+        self.refusals = 0
         self._writer = threading.Thread(target=self._write_forever, args=[writer], name="store-writer", daemon=True)
         self._writer.start()
 
@@ -97,6 +99,11 @@ class Store:
         """
         backend = await asyncio.to_thread(_backend, where)
         return cls(backend, await asyncio.to_thread(backend.open))
+
+    @property
+    def kind(self) -> str:
+        """What it is, and where, for people."""
+        return self._backend.name
 
     @property
     def advice(self) -> str:
@@ -224,6 +231,7 @@ class Store:
             self.problem = ""
         except self._refusals as error:
             self.problem = str(cause(error))
+            self.refusals += 1
             log.error("the database refuses writes: %s", self.problem)
             writer.roll_back()
             failure = StateError(self._told(error) or f"the database refuses writes: {self.problem}")
@@ -305,8 +313,12 @@ def _backend(where: Path | str) -> Backend:
         from gateway.store.sqlite import Sqlite
 
         return Sqlite(where)
-    from gateway.store.postgres import Postgres  # its driver is not everybody's
-
+    try:
+        from gateway.store.postgres import Postgres  # its driver is not everybody's
+    except ModuleNotFoundError as error:
+        raise StateError(
+            f"PostgreSQL needs a package that is missing ({error.name}); type: pip install 'huskies[postgres]'"
+        ) from error
     return Postgres(where)
 
 

@@ -74,6 +74,7 @@ class Postgres:
     """Implements `Backend` for an address."""
 
     errors: tuple[type[Exception], ...] = (DBAPIError, psycopg.Error, Unready)
+    name = "PostgreSQL"
     advice = "look at the PostgreSQL server and the way to it"
 
     def __init__(self, address: str) -> None:
@@ -124,6 +125,8 @@ class Postgres:
         raw = driver(session.connection)
         if raw.info.server_version < _OLDEST * 10_000:
             raise StateError(f"PostgreSQL {raw.info.server_version // 10_000} is too old; {_OLDEST} or newer is needed")
+        version = raw.info.parameter_status("server_version").split()[0]
+        self.name = f"PostgreSQL {version} on {raw.info.host or 'this host'}:{raw.info.port}/{raw.info.dbname}"
         encoding = raw.execute("SHOW server_encoding").fetchone()[0]
         if encoding != "UTF8":
             raise StateError(f"the database has the encoding {encoding}; make one with ENCODING 'UTF8'")

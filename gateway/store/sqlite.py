@@ -24,6 +24,7 @@ class Sqlite:
     """Implements `Backend` for a file."""
 
     errors: tuple[type[Exception], ...] = (DBAPIError, sqlite3.Error)
+    name = "SQLite"
     advice = "free some space on its disk"
 
     def __init__(self, path: Path) -> None:

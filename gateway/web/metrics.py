@@ -51,6 +51,7 @@ class Metrics:
                 [({"state": state}, float(count)) for state, count in states.items()],
             ),
             _counter("huskies_commits", "database transactions", self._store.commits),
+            _counter("huskies_commits_refused", "database transactions that were refused", self._store.refusals),
             _counter("huskies_units", "writes in these transactions", self._store.units),
         ]
 

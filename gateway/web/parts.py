@@ -43,7 +43,7 @@ async def look(
     parts = [Part("gateway", not draining, "shutting down" if draining else "ok")]
     try:
         await asyncio.wait_for(store.probe(), 10)
-        parts.append(Part("state", True, "ok"))
+        parts.append(Part("state", True, "ok" if store.kind == "SQLite" else f"ok, in {store.kind}"))
     except (Exception, TimeoutError) as error:  # noqa: BLE001 - whatever it is, it is what the line must say
         what_to_do = "" if store.damaged else f"; {store.advice}"
         parts.append(Part("state", False, f"{error}{what_to_do}"))

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from gateway.testing import patience
+from tests.support import databases
 from tests.support.gateway_process import GatewayProcess
 
 FAST: dict[str, dict[str, Any]] = {"dispatcher": {"coalesce_window_ms": 50}, "agent": {"kind": "scripted"}}
@@ -178,12 +179,8 @@ async def gateway_running(gateway: GatewayProcess) -> bool:
 
 
 async def until_accepted(gateway: GatewayProcess, count: int) -> None:
-    import sqlite3
-    from contextlib import closing
-
     def accepted() -> bool:
-        with closing(sqlite3.connect(gateway.state / ".gateway" / "huskies.db")) as connection:
-            return int(connection.execute("SELECT count(*) FROM messages").fetchone()[0]) >= count
+        return int(databases.rows(gateway.state, "SELECT count(*) FROM messages")[0][0]) >= count
 
     await until(accepted)
 

@@ -22,6 +22,7 @@ from gateway import kill_points
 from gateway.engine.process import find
 from gateway.testing import patience
 from sled.processes import MARK
+from tests.support import databases
 
 #: What people read does not depend on how busy the machine is.
 CALM = {"HUSKIES_DISPATCHER__TOLD_AFTER_S": "3600"}
@@ -37,7 +38,7 @@ class GatewayProcess:
         self._folder = folder
         self._file = folder / "config.toml"
         values = {
-            "gateway": {"state_dir": str(self.state), "listen": "127.0.0.1:0"},
+            "gateway": {"state_dir": str(self.state), "listen": "127.0.0.1:0", **databases.settings(self.state)},
             "projects": {"root": str(self.projects)},
             "git": {"user_name": "Test", "user_email": "test@example.org"},
             **config,

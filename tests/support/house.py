@@ -15,12 +15,13 @@ from gateway.app.build import build
 from gateway.config import Settings
 from gateway.engine import Engine
 from gateway.testing import FakeTransport, InMemoryEngine, patience
+from tests.support import databases
 
 
 def make_settings(tmp_path: Path, **sections: dict[str, Any]) -> Settings:
     """Settings in folders of the test's own, on a free port, with a short window."""
     values: dict[str, Any] = {
-        "gateway": {"state_dir": tmp_path / "state", "listen": "127.0.0.1:0"},
+        "gateway": {"state_dir": tmp_path / "state", "listen": "127.0.0.1:0", **databases.settings(tmp_path / "state")},
         "projects": {"root": tmp_path / "projects"},
         # What people read does not depend on how busy the machine is.
         "dispatcher": {"coalesce_window_ms": 50, "told_after_s": 3600},
