@@ -88,6 +88,12 @@ def make_parser() -> argparse.ArgumentParser:
     plan.add_argument("--json", action="store_true")
     plan.set_defaults(act=_ask("plan"))
 
+    migrate = commands.add_parser(
+        "migrate", parents=[config], help="copy the state from SQLite into gateway.database; the gateway must not run"
+    )
+    migrate.add_argument("--back", action="store_true", help="from that database back into SQLite")
+    migrate.set_defaults(act=_ask("migrate"))
+
     ssh = commands.add_parser("ssh", parents=[config], help="open a shell in a project's container")
     ssh.add_argument("name")
     ssh.add_argument("command", nargs=argparse.REMAINDER)

@@ -137,6 +137,15 @@ class App:
     async def checks(self) -> list[Finding]:
         """What the platforms say now."""
         found, exposed = await asyncio.gather(inspect(self.settings, self.life), self.projects.exposed())
+        host = ok("build", f"as on this host: {'; '.join(self.host.told)}") if self.host.told else None
+        try:
+            held = await self._of_conversations()
+        except StateError:
+            held = []  # the line about the state says why
+        return [*found, *exposed, *held, *([host] if host else [])]
+
+    async def _of_conversations(self) -> list[Finding]:
+        """What waits, and who has never written. Raises StateError."""
         held = [
             hint(conversation.transport, f"{waiting} messages wait for {conversation}: {why}")
             for conversation, why, waiting in await self.outbox.held()
@@ -148,8 +157,7 @@ class App:
         if silent:
             told = "has never written: is that the right account?" if len(silent) == 1 else "have never written"
             held.append(hint("access", f"{', '.join(silent)} {told}"))
-        host = ok("build", f"as on this host: {'; '.join(self.host.told)}") if self.host.told else None
-        return [*found, *exposed, *held, *([host] if host else [])]
+        return held
 
     # --- start -------------------------------------------------------------------------------------------------------
 

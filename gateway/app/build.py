@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from commands.table import ALIASES, COMMANDS, worth_telling
 from gateway.app.app import App
 from gateway.app.platforms import PLATFORMS
-from gateway.app.startup import agent_line, check, check_senders, choose_engine
+from gateway.app.startup import agent_line, check, check_senders, choose_engine, tell_of_another_state
 from gateway.asking import Answers, Posting, Questions
 from gateway.chat import Transport
 from gateway.config import Access, Credentials, Secrets, Settings, build_inputs, database, git_identity, host_network
@@ -93,6 +93,7 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
     address = database.where(settings)
     blot_out(database.passwords(address))
     store = await Store.open(address)
+    await tell_of_another_state(store, address, state_dir)
     engine = engine or await choose_engine(settings, store)
 
     # What goes out.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection
+from pathlib import Path
 from typing import Literal
 
 from gateway.config import Settings
@@ -14,10 +15,23 @@ from gateway.engine import Engine, docker
 from gateway.engine.build_times import BuildTimes
 from gateway.engine.container import Resources
 from gateway.errors import ConfigError
-from gateway.store import Store, projects
+from gateway.store import Store, conversations, projects
 from gateway.wire import MAX_SOCKET_PATH
 
 log = logging.getLogger(__name__)
+
+
+async def tell_of_another_state(store: Store, address: Path | str, state_dir: Path) -> None:
+    """Tell whoever named a new database of the state that they have in SQLite."""
+    file = state_dir / ".gateway" / "huskies.db"
+    if isinstance(address, Path) or not await asyncio.to_thread(file.exists):
+        return
+    if await store.read(conversations.are_none):
+        log.warning(
+            "gateway.database is new and empty, and the state in %s is not used; to copy it, end this gateway and "
+            "type: huskies migrate",
+            file,
+        )
 
 
 def check_senders(settings: Settings, transports: Collection[str]) -> None:

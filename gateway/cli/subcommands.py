@@ -10,10 +10,11 @@ import os
 import secrets
 import sys
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 from gateway.cli.client import NotRunning, Say, call
-from gateway.config import Secrets, Settings, trust
+from gateway.config import Secrets, Settings, database, log, trust
 from gateway.config.secrets import check_key, check_scope, check_value, secrets_file
 from gateway.config.state_dir import lock_state
 from gateway.engine import ProjectPaths, Way
@@ -76,6 +77,24 @@ async def status(settings: Settings, arguments: argparse.Namespace, say: Say) ->
             if shown not in ("", []):
                 say(f"{key}: {shown}")
     return 0 if project["state"] == "ready" else 1
+
+
+async def migrate(settings: Settings, arguments: argparse.Namespace, say: Say) -> int:
+    """Copy the gateway's state into the database that the configuration names; or from there back into SQLite."""
+    from gateway.store.migrate import migrate as copied  # seldom needed, and slow to import
+
+    address, file = database.where(settings), settings.gateway.state_dir / ".gateway" / "huskies.db"
+    if isinstance(address, Path):
+        raise UserError("no database is named: set gateway.database in the configuration, then type this again")
+    log.blot_out(database.passwords(address))
+    with lock_state(settings.gateway.state_dir):
+        found = await asyncio.to_thread(copied, file, address, back=arguments.back, said=say)
+    say(f"compared: {sum(one.rows for one in found)} rows in {len(found)} tables are the same in both.")
+    if arguments.back:
+        say(f"The state is in {file}; take gateway.database out of the configuration, then start the gateway.")
+    else:
+        say(f"Start the gateway: it uses the new database. {file} stays as it was, as a backup of this moment.")
+    return 0
 
 
 async def plan(settings: Settings, arguments: argparse.Namespace, say: Say) -> int:
@@ -193,6 +212,7 @@ SUBCOMMANDS: dict[str, Callable[[Settings, argparse.Namespace, Say], Coroutine[A
     "projects": projects,
     "status": status,
     "plan": plan,
+    "migrate": migrate,
     "ssh": ssh,
     "ssh-config": ssh_config,
     "secrets": secrets_command,

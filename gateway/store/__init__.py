@@ -11,6 +11,7 @@ __all__ = [
     "conversations",
     "dialogues",
     "messages",
+    "migrate",
     "moves",
     "outbox",
     "projects",

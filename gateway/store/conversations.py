@@ -42,6 +42,11 @@ def find(connection: Connection, conversation: Conversation) -> StoredConversati
     return None if own is None else _stored(connection, conversation, own)
 
 
+def are_none(connection: Connection) -> bool:
+    """Whether nobody has ever written."""
+    return connection.scalar(select(conversations.c.id).limit(1)) is None
+
+
 def ensure(connection: Connection, conversation: Conversation, *, direct: bool) -> StoredConversation:
     """The stored form of `conversation`, made if need be."""
     own = _row(connection, conversation)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from gateway.errors import StateError
-from gateway.store import schema
+from gateway.store import copying, schema
 from gateway.store.backend import OutcomeUnknown, Superseded, Unready, driver
 
 log = logging.getLogger(__name__)
@@ -101,11 +102,31 @@ class Postgres:
                 self._check(session)
                 if not locked(session, _LOCK_S):
                     raise StateError(_held(session))
-                schema.prepare_server(self._made())
+                engine = self._made()
+                schema.prepare_server(engine)
+                copying.check_finished(engine)
                 return PostgresWriter(self, session, _raised(session))
             except BaseException:
                 session.connection.close()
                 raise
+        except self.errors as error:
+            raise StateError(f"the database cannot be used: {told(error)}") from error
+
+    @contextlib.contextmanager
+    def alone(self, *, migrated: bool) -> Iterator[Engine]:
+        """An engine with transactions of its own, while no gateway uses the database. Raises StateError."""
+        try:
+            session = self.session()
+            try:
+                self._check(session)
+                if not locked(session, _LOCK_S):
+                    raise StateError(_held(session))
+                engine = self._made()
+                if migrated:
+                    schema.prepare_server(engine)
+                yield engine
+            finally:
+                session.connection.close()
         except self.errors as error:
             raise StateError(f"the database cannot be used: {told(error)}") from error
 

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
-from gateway.store import schema
+from gateway.store import copying, schema
 from gateway.store.backend import cause, driver
 
 log = logging.getLogger(__name__)
@@ -33,6 +33,7 @@ class Sqlite:
 
     def open(self) -> SqliteWriter:
         schema.prepare(self._path)
+        copying.check_finished(self._engine)
         return SqliteWriter(self._engine.connect())
 
     def reader(self) -> Connection:
