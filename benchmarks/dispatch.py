@@ -149,6 +149,31 @@ class BareCommits:
         self._database.close()
 
 
+class ServerCommits(BareCommits):
+    """The same on a PostgreSQL server: one INSERT in a transaction of its own, and what a question alone takes."""
+
+    def __init__(self, address: str) -> None:
+        import psycopg  # for those who have a server
+
+        self._thread = ThreadPoolExecutor(1)
+        self._there = psycopg.connect(address, autocommit=True)
+        self._there.execute("CREATE TABLE said (text TEXT)")
+        self.round_trips: list[float] = []
+
+    def _insert(self) -> float:
+        began = time.monotonic_ns()
+        self._there.execute("SELECT 1").fetchone()
+        self.round_trips.append((time.monotonic_ns() - began) / 1e6)
+        began = time.monotonic_ns()
+        self._there.execute("INSERT INTO said VALUES (%s)", ["a message of the usual length"])
+        return (time.monotonic_ns() - began) / 1e6
+
+    def close(self) -> None:
+        """End the thread."""
+        self._thread.shutdown()
+        self._there.close()
+
+
 @dataclass
 class Commits:
     """The store's own count over a stretch of the run."""
@@ -211,8 +236,8 @@ class Bench:
 
 
 @contextlib.asynccontextmanager
-async def gateway(folder: Path) -> AsyncIterator[Bench]:
-    """A gateway with its 50 projects, connected."""
+async def gateway(folder: Path, address: str = "") -> AsyncIterator[Bench]:
+    """A gateway with its 50 projects, connected; on PostgreSQL if that has an address."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "benchmarks.dispatch", "--sleds"),
         cwd=ROOT,
@@ -221,8 +246,10 @@ async def gateway(folder: Path) -> AsyncIterator[Bench]:
     )
     engine = OtherProcess(process)
     listening = asyncio.create_task(engine.listen())
-    settings = make_settings(folder, dispatcher={"coalesce_window_ms": 0, "max_runs": PROJECTS})
-    bare = BareCommits(folder / "bare.db")
+    settings = make_settings(
+        folder, dispatcher={"coalesce_window_ms": 0, "max_runs": PROJECTS}, gateway={"database": address}
+    )
+    bare = ServerCommits(address) if address else BareCommits(folder / "bare.db")
     try:
         async with house(folder, engine=engine, settings=settings) as here:
             for number in range(PROJECTS):

@@ -44,7 +44,9 @@ def check(name: str, rows: list[Row], compared: int) -> None:
 
 
 @pytest.mark.waits
-@pytest.mark.parametrize(("name", "compared"), [("dispatch", 5), ("hostile", 1), ("start", 2), ("webhooks", 2)])
+@pytest.mark.parametrize(
+    ("name", "compared"), [("dispatch", 5), ("hostile", 1), ("start", 2), ("webhooks", 2), ("databases", 3)]
+)
 async def test_a_benchmark_runs(name: str, compared: int, tmp_path: Path) -> None:
     check(name, await briefly(name, tmp_path), compared)
 

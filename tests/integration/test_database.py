@@ -16,22 +16,21 @@ pytestmark = pytest.mark.timeout(240)
 
 async def test_a_state_moves_and_the_conversation_goes_on(tmp_path: Path, postgres: Server) -> None:
     address = postgres.of(tmp_path / "there").replace("huskies@", "huskies:a-secret-word@")
-    there = {"HUSKIES_GATEWAY__DATABASE": address}
     try:
         with Huskies(tmp_path) as huskies:
             assert "is ready" in (await huskies("run", "--pipe", stdin=b"new project demo\nhello\n")).out
             assert "no database is named: set gateway.database" in (await huskies("migrate")).complaint
-            told = await huskies("run", "--pipe", stdin=b"version\n", **there)
+            told = await huskies("run", "--pipe", stdin=b"version\n", HUSKIES_GATEWAY__DATABASE=address)
             assert "gateway.database is new and empty" in told.err and "huskies migrate" in told.err
             postgres.command(address.rpartition("/")[2], "TRUNCATE conversations CASCADE")
-            moved = await huskies("migrate", **there)
+            moved = await huskies("migrate", HUSKIES_GATEWAY__DATABASE=address)
             assert moved.code == 0, moved
             assert "projects: 1 rows" in moved.out and "are the same in both" in moved.out
             assert "a-secret-word" not in moved.out + moved.err
-            done = await huskies("run", "--pipe", stdin=b"still there?\n", **there)
+            done = await huskies("run", "--pipe", stdin=b"still there?\n", HUSKIES_GATEWAY__DATABASE=address)
             assert done.out.endswith("still there?\n"), done
             assert "is new and empty" not in done.err
-            back = await huskies("migrate", "--back", **there)
+            back = await huskies("migrate", "--back", HUSKIES_GATEWAY__DATABASE=address)
             assert f"move {huskies.state}/.gateway/huskies.db aside" in back.complaint
             huskies.rewrite({"gateway": {"database": "mysql://x"}})
             assert "gateway.database must be an address like postgresql://" in (await huskies("run")).complaint

@@ -27,7 +27,9 @@ _TEMPLATE = "template_of_tests"
 
 
 def programs() -> Path | None:
-    """Where the newest server of this machine has its programs."""
+    """Where the newest server of this machine has its programs, or the one that HUSKIES_POSTGRES_PROGRAMS names."""
+    if named := os.environ.get("HUSKIES_POSTGRES_PROGRAMS"):
+        return Path(named)
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     return found[-1].parent if found else None
 
@@ -35,8 +37,8 @@ def programs() -> Path | None:
 class Server:
     """Use `running_server`."""
 
-    def __init__(self, folder: Path, port: int) -> None:
-        self._folder, self.port = folder, port
+    def __init__(self, folder: Path, port: int, *, durable: bool) -> None:
+        self._folder, self.port, self._durable = folder, port, durable
         self._data = folder / "data"
         self._process: subprocess.Popen[bytes] | None = None
         self._made: set[str] = set()
@@ -56,10 +58,11 @@ class Server:
         schema.prepare_server(engine)
         engine.dispose()
 
-    def start(self, *options: str) -> None:
+    def start(self) -> None:
         """Start it, and wait until it takes connections."""
-        fast = ("fsync=off", "full_page_writes=off", "max_connections=300", f"port={self.port}")
-        settings = [part for each in (*fast, "listen_addresses=127.0.0.1", *options) for part in ("-c", each)]
+        kept = () if self._durable else ("fsync=off", "full_page_writes=off")
+        ours = ("max_connections=300", f"port={self.port}", "listen_addresses=127.0.0.1")
+        settings = [part for each in (*kept, *ours) for part in ("-c", each)]
         bin_ = programs()
         assert bin_ is not None
         with (self._folder / "log").open("ab") as log:
@@ -120,10 +123,10 @@ class Server:
 
 
 @contextlib.contextmanager
-def running_server() -> Iterator[Server]:
-    """A server that is gone afterwards, with its files."""
+def running_server(*, durable: bool = False) -> Iterator[Server]:
+    """A server that is gone afterwards, with its files; one that is not `durable` asks nothing of the disk."""
     folder = Path(tempfile.mkdtemp(prefix="hp"))
-    made = Server(folder, take_port())
+    made = Server(folder, take_port(), durable=durable)
     try:
         made.make()
         yield made
