@@ -37,7 +37,7 @@ def programs() -> Path | None:
 class Server:
     """Use `running_server`."""
 
-    def __init__(self, folder: Path, port: int, *, durable: bool) -> None:
+    def __init__(self, folder: Path, port: int, *, durable: bool = False) -> None:
         self._folder, self.port, self._durable = folder, port, durable
         self._data = folder / "data"
         self._process: subprocess.Popen[bytes] | None = None
@@ -80,6 +80,26 @@ class Server:
                 return
             assert self._process.poll() is None and time.monotonic() < until, (self._folder / "log").read_text()
             time.sleep(0.05)
+
+    def standby(self, folder: Path, port: int) -> Server:
+        """Another server that follows this one, and which each commit waits for."""
+        made = Server(folder, port)
+        source = ("-h", "127.0.0.1", "-p", str(self.port), "-U", "huskies")
+        made._run("pg_basebackup", *source, "-D", str(made._data), "-R", "--checkpoint=fast", "--no-sync")
+        made.start()
+        self.command("postgres", "ALTER SYSTEM SET synchronous_standby_names = '*'")
+        self.command("postgres", "SELECT pg_reload_conf()")
+        return made
+
+    def promote(self) -> None:
+        """A standby becomes a server that is written."""
+        assert self.command("postgres", "SELECT pg_promote()") == [(True,)]
+        self.command("postgres", "ALTER SYSTEM SET synchronous_standby_names = ''")
+        self.command("postgres", "SELECT pg_reload_conf()")
+
+    def runs(self) -> bool:
+        """Whether it has not ended by itself."""
+        return self._process is not None and self._process.poll() is None
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """End it. SIGINT: now; SIGQUIT: as if the machine had failed."""

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import Connection, insert, select, text
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, create_engine, insert, select
 
 from gateway.errors import StateError, StateTooNew
-from gateway.store import Store
-from gateway.store.tables import SCHEMA, cursors
+from gateway.store import Store, schema
+from gateway.store.tables import SCHEMA, cursors, metadata
 from gateway.testing import patience
+from tests.support.ports import take_port
 from tests.support.postgres import Server
+from tests.support.small_disk import small_disk
 
 
 def put(name: str) -> Callable[[Connection], object]:
@@ -37,6 +43,13 @@ async def store(address: str) -> AsyncIterator[Store]:
     opened = await Store.open(address)
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+def folders() -> Iterator[list[Path]]:
+    """Two folders that another user may enter."""
+    with tempfile.TemporaryDirectory(prefix="hp") as one, tempfile.TemporaryDirectory(prefix="hp") as two:
+        yield [Path(one), Path(two)]
 
 
 async def written(store: Store, name: str) -> None:
@@ -173,9 +186,91 @@ async def test_text_that_came_by_no_door_ends_no_transaction(store: Store) -> No
     assert await store.read(lambda c: c.scalar(select(cursors.c.value))) == "nul\ufffd"
 
 
-async def test_a_slow_commit_is_waited_for(store: Store) -> None:
-    first = store.write(lambda c: c.execute(text("SELECT pg_sleep(1)")))
-    others = [store.write(put(f"n{number}")) for number in range(50)]
+async def test_a_slow_commit_is_waited_for_and_shared(address: str, store: Store, postgres: Server) -> None:
+    database = address.rpartition("/")[2]
+    postgres.command(
+        database,
+        "CREATE FUNCTION wait() RETURNS trigger AS 'BEGIN PERFORM pg_sleep(2); RETURN NULL; END' LANGUAGE plpgsql; "
+        "CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON cursors DEFERRABLE INITIALLY DEFERRED FOR EACH ROW "
+        "WHEN (NEW.transport = 'slow') EXECUTE FUNCTION wait()",
+    )
     commits = store.commits
+    first = store.write(put("slow"))
+    others = [store.write(put(f"n{number}")) for number in range(50)]
+    assert await asyncio.wait_for(names(store), 1.5 * patience()) == [], "nobody who looks waits for it"
     await asyncio.gather(first, *others)
     assert store.commits - commits <= 3, "what waited shares a transaction"
+
+
+async def test_a_standby_that_takes_over_is_written_and_has_everything(tmp_path: Path, folders: list[Path]) -> None:
+    first = Server(folders[0], take_port())
+    second: Server | None = None
+    try:
+        first.make()
+        name = first.of(tmp_path).rpartition("/")[2]
+        second = first.standby(folders[1], take_port())
+        hosts = f"127.0.0.1:{first.port},127.0.0.1:{second.port}"
+        store = await Store.open(f"postgresql://huskies@{hosts}/{name}?target_session_attrs=read-write")
+        await store.write(put("before"))
+        first.stop(signal.SIGQUIT)
+        with pytest.raises(StateError, match="the database refuses writes"):
+            await store.write(put("meanwhile"))
+        second.promote()
+        await written(store, "after")
+        assert await names(store) == ["after", "before"]
+        await store.close()
+    finally:
+        for server in (first, second):
+            if server is not None:
+                server.stop()
+
+
+async def test_a_full_disk_refuses_and_recovers(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="hp") as name, small_disk(Path(name) / "disk", 160) as disk:
+        Path(name).chmod(0o755)
+        server = Server(disk.folder, take_port())
+        try:
+            server.make()
+            store = await Store.open(server.of(tmp_path))
+            await store.write(put("before"))
+            disk.fill()
+            big = "x" * 20_000_000
+
+            def much(connection: Connection) -> None:
+                connection.execute(insert(cursors).values(transport="big", value=big + str(os.urandom(5_000_000))))
+
+            with pytest.raises(StateError, match="the database refuses writes"):
+                for _ in range(5):
+                    await store.write(much)
+            assert store.problem
+            disk.free()
+            if not server.runs():
+                server.start()  # its log had no room, and it ended: as a service manager would
+            await written(store, "after")
+            assert await names(store) == ["after", "before"]
+            await store.close()
+        finally:
+            server.stop()
+
+
+def test_each_schema_becomes_todays(postgres: Server, tmp_path: Path) -> None:
+    """From the first one on, with a row that each later one has to take along."""
+    name = "grown"
+    postgres.command("postgres", f"CREATE DATABASE {name}")
+    engine = create_engine(postgres.address(name).replace("postgresql:", "postgresql+psycopg:"))
+    try:
+        schema.migrate(engine, "0001")
+        columns = (
+            "name, path, adopted, made_source, revived, stack, token, permissions, desired, created_by, created_at"
+        )
+        values = "'demo', '/x', true, false, false, 'rust', 't', 'auto', 'up', 'a', 1.5"
+        postgres.command(name, f"INSERT INTO projects ({columns}) VALUES ({values})")
+        schema.prepare_server(engine)
+        with engine.connect() as connection:
+            assert schema.version_there(connection) == SCHEMA
+            assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        query = "SELECT name, wanted, purging, held FROM projects LEFT JOIN outbox ON true"
+        assert postgres.command(name, query) == [("demo", "rust", False, None)]
+    finally:
+        engine.dispose()
+        postgres.command("postgres", f"DROP DATABASE {name} WITH (FORCE)")
