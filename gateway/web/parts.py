@@ -22,6 +22,8 @@ class Part:
     text: str
 
 
+#: Seconds that a write may take.
+_STATE_S = 10.0
 _NO_IMAGE = "not built yet: the first project builds it, in a minute or two"
 
 
@@ -42,9 +44,11 @@ async def look(
     """
     parts = [Part("gateway", not draining, "shutting down" if draining else "ok")]
     try:
-        await asyncio.wait_for(store.probe(), 10)
+        await asyncio.wait_for(store.probe(), _STATE_S)
         parts.append(Part("state", True, "ok" if store.kind == "SQLite" else f"ok, in {store.kind}"))
-    except (Exception, TimeoutError) as error:  # noqa: BLE001 - whatever it is, it is what the line must say
+    except TimeoutError:
+        parts.append(Part("state", False, f"nothing could be written for {_STATE_S:g} s; {store.advice}"))
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is what the line must say
         what_to_do = "" if store.damaged else f"; {store.advice}"
         parts.append(Part("state", False, f"{error}{what_to_do}"))
     try:

@@ -190,6 +190,16 @@ async def test_a_commit_that_the_file_refuses_is_told_and_the_writer_goes_on(
     assert await store.read(lambda c: c.scalars(select(cursors.c.transport)).all()) == ["b"]
 
 
+async def test_a_database_that_hangs_is_named(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    goes_on = threading.Event()
+    hanging = store.write(lambda _: goes_on.wait(60))
+    monkeypatch.setattr("gateway.web.parts._STATE_S", 0.05)
+    state = next(part for part in await parts(store) if part.name == "state")
+    assert not state.ok and state.text == f"nothing could be written for 0.05 s; {store.advice}"
+    goes_on.set()
+    await hanging
+
+
 async def test_a_damaged_page_is_the_databases_fault_and_not_the_units(store: Store) -> None:
     def unit(_: Connection) -> None:
         raise DatabaseError("SELECT", None, sqlite3.DatabaseError("database disk image is malformed"))
