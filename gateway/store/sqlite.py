@@ -66,13 +66,14 @@ class SqliteWriter:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._driver = driver(connection)
 
     def begin(self) -> Connection:
         self.say("BEGIN IMMEDIATE")
         return self._connection
 
     def say(self, word: str) -> None:
-        driver(self._connection).execute(word)
+        self._driver.execute(word)
 
     def commit(self) -> None:
         self.say("COMMIT")
