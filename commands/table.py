@@ -7,6 +7,7 @@ from collections.abc import Collection
 from commands.agent import Agent
 from commands.allow import Allow
 from commands.ambient import Ambient
+from commands.audit import Audit
 from commands.compact import Compact
 from commands.confirm import Confirm
 from commands.delete import Delete
@@ -61,6 +62,7 @@ COMMANDS: tuple[Command, ...] = (
     Model(),
     Agent(),
     Usage(),
+    Audit(),
     Ssh(),
     Logs(),
     Up(),

@@ -116,6 +116,13 @@ def make_parser() -> argparse.ArgumentParser:
         commands.add_parser("secrets", parents=[config], help="keep the model's keys; values come from stdin"), config
     )
 
+    audit = commands.add_parser("audit", parents=[config], help="check, or print, what was done and by whom")
+    kinds = audit.add_subparsers(required=True, metavar="ACTION", dest="act_on")
+    kinds.add_parser("verify", parents=[config], help="check each row; the first one that was changed is named")
+    export = kinds.add_parser("export", parents=[config], help="print all rows, a JSON object a line")
+    export.add_argument("--since", metavar="DATE", default="", help="leave out what is older, e.g. 2026-11-30")
+    audit.set_defaults(act=_ask("audit"))
+
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(act=_version)
     return parser

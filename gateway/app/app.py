@@ -25,7 +25,7 @@ from gateway.engine import Engine
 from gateway.errors import StateError, TransportRefused
 from gateway.intake import Inbox, Router, Services
 from gateway.projects import Projects
-from gateway.store import Store, messages, sweep, usage
+from gateway.store import Store, audit, messages, sweep, usage
 from gateway.turns import Admission, CallGate, Dispatcher
 from gateway.web import health, public_url, secrets_api
 from gateway.web.local import LocalApi
@@ -159,6 +159,14 @@ class App:
             held.append(hint("access", f"{', '.join(silent)} {told}"))
         return held
 
+    async def _note_secret(self, scope: str, what: str) -> None:
+        """A secret was set or removed on this host: by whoever may use the gateway's socket."""
+        of = "" if scope == ALL else scope
+        await self.store.write(lambda c: audit.add(c, "secret", self.cli.sender, what, project=of))
+
+    def _is_project(self, name: str) -> bool:
+        return name in self.projects.names()
+
     # --- start -------------------------------------------------------------------------------------------------------
 
     async def _take_up(self) -> None:
@@ -202,7 +210,7 @@ class App:
             gateway.listen,
             [*health.routes(self.parts, metrics.collect, self.life), *posted],
             cli_socket(gateway.state_dir),
-            [*api.routes(), *secrets_api.routes(self.secrets, lambda name: name in self.projects.names())],
+            [*api.routes(), *secrets_api.routes(self.secrets, self._is_project, self._note_secret)],
         )
 
     # --- at work -----------------------------------------------------------------------------------------------------

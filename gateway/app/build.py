@@ -40,6 +40,7 @@ from gateway.events import (
 from gateway.intake import Confirmations, Inbox, Parser, Router, Services
 from gateway.projects import Places, Projects, Registry, Setup, users
 from gateway.store import Store
+from gateway.store.seal import Seal
 from gateway.turns import Admission, Around, CallGate, Dispatcher, Limits
 from gateway.wire import Accounts, Bodies, FileRoutes, GitProxy, Keys, ModelProxy, Prices, Pushes, Sleds
 from stacks.images import BuildInputs
@@ -92,7 +93,7 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
     events = Events(heard)
     address = database.where(settings)
     blot_out(database.passwords(address))
-    store = await Store.open(address)
+    store = await Store.open(address, Seal(state_dir / ".gateway"))
     await tell_of_another_state(store, address, state_dir)
     engine = engine or await choose_engine(settings, store)
 

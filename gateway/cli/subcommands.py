@@ -97,6 +97,20 @@ async def migrate(settings: Settings, arguments: argparse.Namespace, say: Say) -
     return 0
 
 
+async def audit(settings: Settings, arguments: argparse.Namespace, say: Say) -> int:
+    """Check the audit's chain, or print its rows, a JSON object a line. 1 if a row is not as it was written."""
+    from gateway.store.reading import audited  # seldom needed, and slow to import
+
+    found = audited(database.where(settings), settings.gateway.state_dir / ".gateway")
+    if arguments.act_on == "export":
+        for entry in found.entries(arguments.since):
+            say(json.dumps(entry, ensure_ascii=False))
+        return 0
+    verdict = found.verdict()
+    say(verdict.wrong or f"{verdict.rows} rows, each as it was written.")
+    return 1 if verdict.wrong else 0
+
+
 async def plan(settings: Settings, arguments: argparse.Namespace, say: Say) -> int:
     """Show what `new project --path PATH` would do. Needs neither a running gateway nor an engine."""
     from gateway.cli import plan_report
@@ -213,6 +227,7 @@ SUBCOMMANDS: dict[str, Callable[[Settings, argparse.Namespace, Say], Coroutine[A
     "status": status,
     "plan": plan,
     "migrate": migrate,
+    "audit": audit,
     "ssh": ssh,
     "ssh-config": ssh_config,
     "secrets": secrets_command,

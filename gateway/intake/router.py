@@ -21,7 +21,7 @@ from gateway.errors import StateError, UserError
 from gateway.intake.command import Command, CommandContext, no_active_project
 from gateway.intake.grammar import NearMiss, Parsed, Parser, Verbatim
 from gateway.intake.services import Services
-from gateway.store import Connection, conversations, messages, outbox
+from gateway.store import Connection, audit, conversations, messages, outbox
 from gateway.store.messages import StoredMessage
 from gateway.tasks import Tasks, insist
 
@@ -242,7 +242,7 @@ class Router:
         try:
             if role < command.role:
                 raise UserError(f"Only an operator can use `{command.usage.split(' <')[0].split(' [')[0]}`.")
-            if not await self._store.write(lambda c: messages.begin_command(c, message.id)):
+            if not await self._store.write(lambda c: self._begin(c, message, ctx)):
                 return  # taken back before it began
             self._fates.changed([message], Fate.RUNNING)
             told = await command.run(ctx)
@@ -256,6 +256,26 @@ class Router:
         await self._settle_in_the_end(message, fate, told, ctx)
         for call in ctx.afterwards:
             call()
+
+    def _begin(self, connection: Connection, message: StoredMessage, ctx: CommandContext) -> bool:
+        began = messages.begin_command(connection, message.id)
+        if began:
+            self._audit(connection, message, ctx, "command", {})
+        return began
+
+    def _audit(
+        self,
+        connection: Connection,
+        message: StoredMessage,
+        ctx: CommandContext,
+        kind: audit.Kind,
+        more: dict[str, str],
+    ) -> None:
+        """Who typed what, where, as whom; `more` says what came of it."""
+        project = self._projects.by_id(message.project_id) if message.project_id is not None else None
+        detail = {"role": ctx.role.name.lower(), "conversation": str(message.conversation), **more}
+        name = ctx.get("project") or ctx.get("name") or (project.name if project else "")
+        audit.add(connection, kind, message.sender, message.text.strip(), project=name, detail=detail)
 
     async def _settle_in_the_end(
         self, message: StoredMessage, fate: Fate, told: str, ctx: CommandContext | None = None
@@ -276,6 +296,8 @@ class Router:
 
         def unit(connection: Connection) -> list[StoredMessage]:
             messages.set_fate(connection, [message.id], fate)
+            if ctx is not None:
+                self._audit(connection, message, ctx, "done", {"fate": fate, "told": told[:500]})
             messages.set_fate(connection, told_of, Fate.DISCARDED)
             # What it discarded before it failed is named all the same.
             left = messages.untold(connection, message.conversation) if failed else []

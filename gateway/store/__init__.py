@@ -7,6 +7,7 @@ from gateway.store.database import Store
 __all__ = [
     "Connection",
     "Store",
+    "audit",
     "budgets",
     "conversations",
     "dialogues",
@@ -16,6 +17,8 @@ __all__ = [
     "outbox",
     "projects",
     "questions",
+    "reading",
+    "seal",
     "sweep",
     "turns",
     "usage",

@@ -35,7 +35,9 @@ from sqlalchemy.exc import (
 )
 
 from gateway.errors import StateError
+from gateway.store import audit
 from gateway.store.backend import Backend, OutcomeUnknown, Writer, cause, driver
+from gateway.store.seal import Seal
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +69,10 @@ class _Waiting:
 class Store:
     """The gateway's state. Use from one event loop; `open` before, `close` after."""
 
-    def __init__(self, backend: Backend, writer: Writer) -> None:
+    def __init__(self, backend: Backend, writer: Writer, seal: Seal | None = None) -> None:
         self._backend = backend
+        self._seal = seal
+        self._book = audit.Book(b"" if seal is None else seal.key())
         self._refusals: tuple[type[Exception], ...] = (StateError, *backend.errors)
         self._units: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
@@ -90,15 +94,17 @@ class Store:
         self._writer.start()
 
     @classmethod
-    async def open(cls, where: Path | str) -> Store:
+    async def open(cls, where: Path | str, seal: Seal | None = None) -> Store:
         """Open or make the database at `where`, migrated: a file of SQLite's, or an address of PostgreSQL's.
+
+        `seal`: what the audit keeps outside of it; without one, nothing of it is noted there.
 
         Raises:
             StateTooNew: a newer version wrote it; it is left as it is.
             StateError: it cannot be used; the text says what to do.
         """
-        backend = await asyncio.to_thread(_backend, where)
-        return cls(backend, await asyncio.to_thread(backend.open))
+        backend = await asyncio.to_thread(backend_of, where)
+        return cls(backend, await asyncio.to_thread(backend.open), seal)
 
     @property
     def kind(self) -> str:
@@ -226,6 +232,8 @@ class Store:
                 self._run(writer, group, outcomes)
             except OutcomeUnknown as error:
                 self._settle(writer, error)
+            if self._seal is not None and self._book.head is not None:
+                self._seal.note(self._book.head)
             self.commits += 1
             self.units += len(group)
             self.problem = ""
@@ -241,19 +249,25 @@ class Store:
     def _run(self, writer: Writer, group: list[_Waiting], outcomes: list[_Outcome]) -> None:
         """One transaction; what came of each unit."""
         connection = writer.begin()
+        connection.info[audit.BOOK] = self._book
+        self._book.head = None
         first, *others = group
         result, error = self._attempt(connection, first.unit)
         outcomes.append((first.future, result, error))
         if error is not None:  # the first needs no savepoint: so far the transaction is all its own
             writer.say("ROLLBACK")
+            self._book.head = None
             if others:
                 connection = writer.begin()
+                connection.info[audit.BOOK] = self._book
         for each in others:
             writer.say("SAVEPOINT unit")
+            before = self._book.head
             result, error = self._attempt(connection, each.unit)
             outcomes.append((each.future, result, error))
             if error is not None:
                 writer.say("ROLLBACK TO unit")
+                self._book.head = before
             writer.say("RELEASE unit")
         if others or error is None:
             writer.commit()
@@ -308,7 +322,8 @@ class Store:
         self._loop.call_soon_threadsafe(_resolve, outcomes)
 
 
-def _backend(where: Path | str) -> Backend:
+def backend_of(where: Path | str) -> Backend:
+    """The database at a place, not opened yet. Raises StateError."""
     if isinstance(where, Path):
         from gateway.store.sqlite import Sqlite
 

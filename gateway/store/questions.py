@@ -12,10 +12,11 @@ from sqlalchemy import Connection, Select, bindparam, delete, func, select, text
 
 from gateway import clock
 from gateway.chat import Conversation
+from gateway.store import audit
 from gateway.store.conversations import Destination
 from gateway.store.portable import upsert
 from gateway.store.prepared import Prepared
-from gateway.store.tables import conversations, questions, rules, sessions, turns
+from gateway.store.tables import conversations, projects, questions, rules, sessions, turns
 from sled.protocol import Question
 
 #: expired: nobody answered in time. closed: nobody waits for the answer any more.
@@ -101,7 +102,31 @@ def ask(
     question_id = connection.scalar(
         upsert(questions).values(**values).on_conflict_do_nothing().returning(questions.c.id)
     )
-    return None if question_id is None else by_id(connection, question_id)
+    if question_id is None:
+        return None
+    asked = by_id(connection, question_id)
+    _audit(connection, asked, "question", actor=f"agent:{_name(connection, asked)}", text_=_words(body))
+    return asked
+
+
+def _name(connection: Connection, asked: Asked) -> str:
+    return str(connection.scalar(select(projects.c.name).where(projects.c.id == asked.project_id)) or "")
+
+
+def _words(body: Question) -> str:
+    """What it says, in full: what it would do, or what it asks."""
+    if body.kind == "permission":
+        return f"{body.tool} {body.arguments}".strip()
+    return "\n".join(query.text for query in body.queries)
+
+
+def _audit(connection: Connection, asked: Asked, kind: audit.Kind, *, actor: str, text_: str) -> None:
+    told: dict[str, object] = {"question": asked.id, "conversation": str(asked.conversation)}
+    if kind == "answer":
+        told |= {"outcome": asked.outcome, "answers": [list(answer) for answer in asked.answers]}
+    elif asked.body.rule:
+        told["rule"] = asked.body.rule
+    audit.add(connection, kind, actor, text_, word=asked.requester, project=_name(connection, asked), detail=told)
 
 
 def by_id(connection: Connection, question_id: int) -> Asked:
@@ -172,6 +197,7 @@ def settle(
     if settled.turn_id is not None:
         waited = turns.c.waited_s + max(0.0, now - settled.asked_at)
         connection.execute(update(turns).where(turns.c.id == settled.turn_id).values(waited_s=waited))
+    _audit(connection, settled, "answer", actor=by or "gateway", text_=outcome)
     return settled
 
 

@@ -20,7 +20,7 @@ from sqlalchemy import (
 from gateway.store.portable import partial_index
 
 #: The newest migration; a database that names one we do not know is refused.
-SCHEMA = "0012"
+SCHEMA = "0013"
 
 metadata = MetaData(
     naming_convention={
@@ -283,4 +283,21 @@ gateways = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("epoch", Integer, nullable=False),
+)
+
+#: Who did what; see `audit.py`. Nothing refers to it, and nothing sweeps it. `project` is a name, so that it outlives
+#: its project. `detail` is JSON.
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("at", Float, nullable=False),
+    Column("actor", String, nullable=False),
+    Column("word", String, nullable=False),
+    Column("project", String, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("mac", String, nullable=False),
+    Index("ix_audit_project_id", "project", "id"),
 )

@@ -11,8 +11,13 @@ from gateway.config.secrets import ALL, check_scope
 from gateway.errors import StateError, UserError
 
 
-def routes(secrets: Secrets, is_project: Callable[[str], bool]) -> list[web.RouteDef]:
-    """The routes of the command line's socket. `is_project`: whether there is a project of that name."""
+def routes(
+    secrets: Secrets, is_project: Callable[[str], bool], noted: Callable[[str, str], Awaitable[None]]
+) -> list[web.RouteDef]:
+    """The routes of the command line's socket.
+
+    `is_project`: whether there is a project of that name; `noted` hears what was done with a secret of which scope.
+    """
 
     async def names(_: web.Request) -> web.Response:
         return web.json_response(secrets.names())
@@ -23,10 +28,13 @@ def routes(secrets: Secrets, is_project: Callable[[str], bool]) -> list[web.Rout
         if (scope := check_scope(scope)) != ALL and not is_project(scope):
             raise UserError(f"there is no project {scope}; `huskies projects` lists them")
         secrets.set(scope, key, value)
+        await noted(scope, f"{key} was set")
         return web.json_response({})
 
     async def delete(request: web.Request) -> web.Response:
-        secrets.delete(request.match_info["scope"], request.match_info["key"])
+        scope, key = request.match_info["scope"], request.match_info["key"]
+        secrets.delete(scope, key)
+        await noted(scope, f"{key} was removed")
         return web.json_response({})
 
     def told(handler: Callable[[web.Request], Awaitable[web.Response]]) -> Callable[..., Awaitable[web.Response]]:

@@ -184,8 +184,13 @@ def test_a_stored_secret_is_blotted_out_of_the_log() -> None:
 
 async def test_the_socket_gives_names_and_takes_values(file: Path) -> None:
     secrets = Secrets(file)
+    told: list[tuple[str, str]] = []
+
+    async def noted(scope: str, what: str) -> None:
+        told.append((scope, what))
+
     async with (
-        served(secrets_api.routes(secrets, lambda name: name == "demo")) as base,
+        served(secrets_api.routes(secrets, lambda name: name == "demo", noted)) as base,
         aiohttp.ClientSession() as http,
     ):
 
@@ -202,7 +207,8 @@ async def test_the_socket_gives_names_and_takes_values(file: Path) -> None:
         assert await ask("DELETE", "/secrets/all/api_key") == (200, {})
         assert (await ask("DELETE", "/secrets/all/api_key"))[0] == 400
     assert secrets.names() == {"demo": ["api_key"]}
-    assert all(isinstance(route, web.RouteDef) for route in secrets_api.routes(secrets, bool))
+    assert told == [("demo", "api_key was set"), ("all", "api_key was set"), ("all", "api_key was removed")]
+    assert all(isinstance(route, web.RouteDef) for route in secrets_api.routes(secrets, bool, noted))
 
 
 def test_what_is_purged_takes_its_secrets_with_it(tmp_path: Path) -> None:
