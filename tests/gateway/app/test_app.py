@@ -105,7 +105,6 @@ async def test_prompt_sends_what_looks_like_a_command(home: House) -> None:
         "de\u0301mo",
         "d\u0435mo",
         "de\u202emo",
-        "demo\u0000",
         "de/mo",
         ".hidden",
         "1abc",
