@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from gateway.errors import UserError
-from stacks.schema import Versions, read_settings
+from stacks.schema import Rebuild, Versions, read_settings
 
 #: What a tree without any marker gets: the base alone.
 FALLBACK = "minimal"
@@ -28,7 +28,7 @@ class Stack:
     """A toolchain. `markers` are the file names (or patterns of them) at the top of a source that ask for it.
 
     `version` is the release line that it brings if nothing asks for another; empty for a stack without versions.
-    `built`: folders that tools make for one platform only, and the command that rebuilds each.
+    `built`: folders that tools make for one platform only, and the command that rebuilds each; `rebuild`: another one.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Stack:
     folder: Path
     versions: Versions | None = None
     built: Mapping[str, str] = field(default_factory=dict)
+    rebuild: tuple[Rebuild, ...] = ()
 
     @property
     def has_image(self) -> bool:
@@ -114,6 +115,7 @@ def _read_stack(folder: Path) -> Stack:
         folder=folder,
         versions=settings.versions,
         built=settings.built,
+        rebuild=settings.rebuild,
     )
 
 

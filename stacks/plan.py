@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from stacks.catalog import FALLBACK, Stack
 from stacks.choice import choose
 from stacks.detect import Found, find
 from stacks.project_file import ProjectFile, check_names, read_project_file, split_names
-from stacks.reading import PROJECT_FILE, Said, place, read_versions
+from stacks.reading import PROJECT_FILE, Said, is_elsewhere, place, read_versions
 from stacks.tree import Tree
 from stacks.versions import intersection
 
@@ -93,8 +94,7 @@ def make_plan(tree: Tree, stacks: Sequence[Stack], *, stack: str | None = None) 
         warnings += [*ignored, *too_old]
     places = list(dict.fromkeys([found.folder, *(at for modules in found.modules.values() for at in modules)]))
     warnings += [*_left_out(found, primary, chosen), *_unused(project, chosen)]
-    for at in places:
-        warnings += _built_elsewhere(tree, at, chosen)
+    warnings += _built_elsewhere(tree, places, chosen)
     return Plan(primary, because, found.folder, tuple(toolchains), _limited(warnings))
 
 
@@ -114,7 +114,8 @@ def _said(tree: Tree, found: Found, stack: Stack, project: ProjectFile) -> tuple
     if stack.name in project.versions:
         return [project.versions[stack.name]], []
     said, warnings = read_versions(tree, found.folder, stack.versions)
-    for number, module in enumerate(found.modules.get(stack.name, ())):
+    modules = [at for at in found.modules.get(stack.name, ()) if not is_elsewhere(tree, at, stack.versions)]
+    for number, module in enumerate(modules):
         more, unreadable = read_versions(tree, module, stack.versions)
         warnings += [one for one in unreadable if one not in warnings]
         if not said and number == 0:
@@ -124,10 +125,18 @@ def _said(tree: Tree, found: Found, stack: Stack, project: ProjectFile) -> tuple
             if one in said or (one.allows, one.exact) in {(other.allows, other.exact) for other in said}:
                 continue
             if intersection(other.allows for other in (*said, one)).is_empty():
-                warnings.append(f"{one}, which does not fit {said[0].file} ({said[0].text}): it was ignored.")
+                warnings.append(f"{one}, which does not fit {_against(one, said)}: it was ignored.")
             else:
                 said.append(one)
     return said, warnings
+
+
+def _against(one: Said, said: Sequence[Said]) -> str:
+    """What a statement does not fit. Only one at a time is compared: of hundreds, all pairs would take minutes."""
+    for other in said:
+        if intersection([other.allows, one.allows]).is_empty():
+            return f"{other.file} ({other.text})"
+    return "what the others say together"
 
 
 def _toolchain(stack: Stack, marker: str, said: Sequence[Said]) -> tuple[Toolchain, list[str]]:
@@ -170,19 +179,37 @@ def _unused(project: ProjectFile, stacks: Sequence[Stack]) -> list[str]:
     return [f"There is a version for the stack {name}, but nothing asks for that stack." for name in unused]
 
 
-def _built_elsewhere(tree: Tree, folder: str, stacks: Sequence[Stack]) -> list[str]:
-    """A sentence for each folder that a tool has made, perhaps for another platform."""
-    warnings = []
-    for stack in stacks:
-        for name, command in stack.built.items():
-            path = place(folder, name)
+def _built_elsewhere(tree: Tree, places: Sequence[str], stacks: Sequence[Stack]) -> list[str]:
+    """A sentence for each kind of folder that a tool has made, perhaps for another platform, and what rebuilds it."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for at, stack in itertools.product(places, stacks):
+        for name in stack.built:
+            path = place(at, name)
             above, _, last = path.rpartition("/")
             if last in tree.folders(above):
-                warnings.append(
-                    f"{path} already exists: if it was made on another machine or platform, it may not work here. "
-                    f"Run `{command}` inside to rebuild it; nothing was deleted."
-                )
+                found.setdefault((name, _rebuilt_by(tree, at, stack, name)), []).append(path)
+    warnings = []
+    for (_, command), (path, *more) in found.items():
+        them = f"{path} and {len(more)} more of that name already exist: if they were" if more else ""
+        one = f"{path} already exists: if it was"
+        warnings.append(
+            f"{them or one} made on another machine or platform, {'they' if more else 'it'} may not work here. "
+            f"Run `{command}` inside to rebuild {'them (for a workspace once, at its top)' if more else 'it'}; "
+            "nothing was deleted."
+        )
     return warnings
+
+
+def _rebuilt_by(tree: Tree, folder: str, stack: Stack, name: str) -> str:
+    """The command that rebuilds a folder: what the project's own tool has for it, by a file here or at the top."""
+    for at in dict.fromkeys((folder, "")):
+        for other in stack.rebuild:
+            above, _, last = place(at, other.file).rpartition("/")
+            if other.folder != name or last not in tree.files(above):
+                continue
+            if other.pattern is None or other.pattern.search(tree.text(place(at, other.file)) or ""):
+                return other.command
+    return stack.built[name]
 
 
 def _limited(warnings: Sequence[str]) -> tuple[str, ...]:

@@ -10,20 +10,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from stacks import versions as syntax
-from stacks.schema import Read, Unread, Versions
-from stacks.tree import Tree
+from stacks.schema import Platform, Read, Unread, Versions
+from stacks.tree import MAX_KIB, Tree
 
 #: The project's own settings; only its stack and versions count.
 PROJECT_FILE = ".huskies/project.toml"
 #: Characters of a foreign text that a warning shows.
 _SHOWN = 60
-#: Dots in a line of TOML. The parser's memory grows with their square: 64 KiB of them would take gigabytes.
-_MAX_DOTS = 300
-#: What is no part of a file that is read by a pattern; a star in a path must not begin a comment.
+#: Dots in a line of TOML, whose square the parser's memory grows with: 64 KiB of them would take gigabytes. And dots in
+#: all of it, since its time grows with both.
+_MAX_DOTS, _MAX_DOTS_IN_ALL = 300, 30_000
+#: What is no part of a file that is read by a pattern; a star in a path must not begin a comment. A comment without an
+#: end goes to the file's: to look for the end from each beginning would take minutes.
 _COMMENTS = {
-    ".xml": re.compile(r"<!--.*?-->", re.DOTALL),
-    ".gradle": re.compile(r"^[ \t]*/\*.*?\*/", re.DOTALL | re.MULTILINE),
-    ".gradle.kts": re.compile(r"^[ \t]*/\*.*?\*/", re.DOTALL | re.MULTILINE),
+    ".xml": re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL),
+    ".gradle": re.compile(r"^[ \t]*/\*.*?(?:\*/|\Z)", re.DOTALL | re.MULTILINE),
+    ".gradle.kts": re.compile(r"^[ \t]*/\*.*?(?:\*/|\Z)", re.DOTALL | re.MULTILINE),
 }
 
 
@@ -75,8 +77,8 @@ def place(folder: str, name: str) -> str:
 
 def load_toml(text: str) -> dict[str, Any]:
     """What a TOML file holds. Raises Unreadable."""
-    if any(line.count(".") > _MAX_DOTS for line in text.split("\n")):
-        raise Unreadable("too many dots in a line")
+    if text.count(".") > _MAX_DOTS_IN_ALL or any(line.count(".") > _MAX_DOTS for line in text.split("\n")):
+        raise Unreadable("too many dots")
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # also a number that is too long, or tables too deep
@@ -112,6 +114,21 @@ def read_versions(tree: Tree, folder: str, versions: Versions) -> tuple[list[Sai
         if not (asked.otherwise and found):
             warnings |= dict.fromkeys(_not_read(tree, folder, asked))
     return list(found), list(warnings)
+
+
+def is_elsewhere(tree: Tree, folder: str, versions: Versions) -> bool:
+    """Whether a folder is of a part that is made for other platforms only."""
+    return any(_excludes(tree, place(folder, asked.file), asked) for asked in versions.platforms)
+
+
+def _excludes(tree: Tree, path: str, asked: Platform) -> bool:
+    try:
+        value = _at(tree, path, asked) if _is_file(tree, path) else None
+    except Unreadable:
+        return False
+    names = {one for one in (value if isinstance(value, list) else [value]) if isinstance(one, str)}
+    wanted = {one for one in names if not one.startswith("!")}
+    return bool(wanted and wanted.isdisjoint(asked.has)) or names >= {f"!{one}" for one in asked.has}
 
 
 def _not_read(tree: Tree, folder: str, asked: Unread) -> list[str]:
@@ -160,10 +177,10 @@ def _of_tool(value: object, tool: str) -> object:
     return None
 
 
-def _at(tree: Tree, path: str, entry: Read | Unread) -> object:
+def _at(tree: Tree, path: str, entry: Read | Unread | Platform) -> object:
     text = tree.text(path)
     if text is None:
-        raise Unreadable("not a short text in UTF-8")
+        raise Unreadable(f"longer than {MAX_KIB} KiB" if tree.is_too_long(path) else "not a text in UTF-8")
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
     for suffix, comment in _COMMENTS.items():
         text = comment.sub("", text) if path.endswith(suffix) else text

@@ -47,11 +47,22 @@ class Unread:
 
 
 @dataclass(frozen=True, slots=True)
+class Platform:
+    """Where a file lists the platforms that its folder is for, "!x" for all but x. `has`: what an image is."""
+
+    file: str
+    has: tuple[str, ...]
+    pattern: re.Pattern[str] | None = None
+    key: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Versions:
     """The versions of a stack. `name` is what people call the tool.
 
     `packaged`: what Debian, PyPI or npm have, "1.24" for the line as such, "1.24.*" for its releases too, "*" for all.
     `lines`: release lines to choose from, the oldest first. `words` and `named`: see `stacks.versions.read`.
+    `platforms`: a subfolder that is for none of ours says nothing.
     """
 
     name: str
@@ -61,6 +72,7 @@ class Versions:
     named: re.Pattern[str] | None
     reads: tuple[Read, ...]
     unread: tuple[Unread, ...] = ()
+    platforms: tuple[Platform, ...] = ()
 
     def is_packaged(self, version: str) -> bool:
         """Whether a line or a release is available without its own upstream."""
@@ -68,6 +80,16 @@ class Versions:
             entry in (syntax.ANY, version) or (entry.endswith(".*") and f"{version}.".startswith(entry[:-1]))
             for entry in self.packaged
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuild:
+    """What rebuilds a folder of `built` instead, where a file is there, or its first match of `pattern`."""
+
+    folder: str
+    file: str
+    command: str
+    pattern: re.Pattern[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +101,7 @@ class Settings:
     version: str
     versions: Versions | None
     built: Mapping[str, str]
+    rebuild: tuple[Rebuild, ...]
 
 
 class _Table:
@@ -159,10 +182,22 @@ def read_settings(file: Path) -> Settings:
     if version and not syntax.INSTALLABLE.fullmatch(version):
         raise table.wrong("version", "is not a version", 'version = "0.14"')
     built = table.mapping("built", '[built] node_modules = "npm install"')
+    rebuild = tuple(_rebuild(entry, built) for entry in table.tables("rebuild", "[[rebuild]]"))
     inner = table.table("versions", '[versions] lines = ["0.13", "0.14"]')
     versions = None if inner is None else _versions(table, inner, file.parent.name, version)
-    table.end("summary, order, version, versions, built")
-    return Settings(summary, order, version, versions, built)
+    table.end("summary, order, version, versions, built, rebuild")
+    return Settings(summary, order, version, versions, built, rebuild)
+
+
+def _rebuild(table: _Table, built: Mapping[str, str]) -> Rebuild:
+    folder = table.text("folder", 'folder = "zig-out"')
+    if folder not in built:
+        raise table.wrong("folder", "is none of [built]", f'folder = "{next(iter(built), "zig-out")}"')
+    file = _file(table)
+    pattern = table.pattern("pattern", r"pattern = 'zig (\S+)'")
+    command = table.text("command", 'command = "zig build"')
+    table.end("folder, file, pattern, command")
+    return Rebuild(folder, file, command, pattern)
 
 
 def _versions(outer: _Table, table: _Table, stack: str, version: str) -> Versions:
@@ -185,8 +220,9 @@ def _versions(outer: _Table, table: _Table, stack: str, version: str) -> Version
             *_mise(table.text("mise", 'mise = "zig"', ""), table.text("mise_syntax", 'mise_syntax = "exact"', "exact")),
         ),
         unread=tuple(_unread(entry) for entry in table.tables("unread", "[[versions.unread]]")),
+        platforms=tuple(_platform(entry) for entry in table.tables("platforms", "[[versions.platforms]]")),
     )
-    table.end("name, packaged, lines, words, named, read, mise, mise_syntax, unread")
+    table.end("name, packaged, lines, words, named, read, mise, mise_syntax, unread, platforms")
     return versions
 
 
@@ -226,6 +262,14 @@ def _unread(table: _Table) -> Unread:
     otherwise = table.flag("otherwise", "otherwise = true")
     table.end("file, pattern, key, why, has, otherwise")
     return Unread(file, why, pattern, key, has, otherwise)
+
+
+def _platform(table: _Table) -> Platform:
+    file = _file(table)
+    pattern, key = _where(table)
+    has = table.texts("has", 'has = ["linux"]', [])
+    table.end("file, pattern, key, has")
+    return Platform(file, has, pattern, key)
 
 
 def _file(table: _Table) -> str:

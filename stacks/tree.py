@@ -6,6 +6,9 @@ from collections.abc import Mapping, Set
 from pathlib import PurePosixPath
 from typing import Protocol
 
+#: The largest file that is looked at; a longer one is not one of those that say what a project needs.
+MAX_KIB = 256
+
 
 class Tree(Protocol):
     """Paths are relative to the source's top and separated by slashes; "" is the top."""
@@ -17,7 +20,10 @@ class Tree(Protocol):
         """The names of the real folders (no links) in a folder."""
 
     def text(self, path: str) -> str | None:
-        """The text of a file; None unless it is a regular, short file in UTF-8."""
+        """The text of a file; None unless it is a regular file in UTF-8 that is not too long."""
+
+    def is_too_long(self, path: str) -> bool:
+        """Whether a file has no text because it is longer than MAX_KIB."""
 
 
 class MemoryTree:
@@ -34,4 +40,8 @@ class MemoryTree:
         return {parent.name for parent in parents if parent.parent == PurePosixPath(folder)}
 
     def text(self, path: str) -> str | None:
-        return self._texts.get(PurePosixPath(path))
+        text = self._texts.get(PurePosixPath(path))
+        return None if self.is_too_long(path) else text
+
+    def is_too_long(self, path: str) -> bool:
+        return len(self._texts.get(PurePosixPath(path), "").encode(errors="replace")) > MAX_KIB * 1024

@@ -6,15 +6,19 @@ import contextlib
 import itertools
 import os
 import stat
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
+from typing import TypeVar
 
-#: Bytes of a file that are looked at; a longer one is not one of ours.
-MAX_BYTES = 64 * 1024
+from stacks.tree import MAX_KIB
 
+#: Bytes of a file that are looked at.
+MAX_BYTES = MAX_KIB * 1024
 
 #: Entries of a folder that are looked at; in a larger one some are not seen.
 MAX_ENTRIES = 20_000
+
+T = TypeVar("T")
 
 
 class SourceTree:
@@ -32,6 +36,9 @@ class SourceTree:
     def text(self, path: str) -> str | None:
         return read_text(self._source, path)
 
+    def is_too_long(self, path: str) -> bool:
+        return _look(self._source, path, _is_long) is True
+
     def _entries(self, folder: str) -> list[os.DirEntry[str]]:
         with contextlib.ExitStack() as opened:
             try:
@@ -42,7 +49,16 @@ class SourceTree:
 
 
 def read_text(source: Path, relative: str) -> str | None:
-    """A file of the source; None unless it is a regular, short one in UTF-8 that no link leads to."""
+    """A file of the source; None unless it is a regular one in UTF-8, not too long, that no link leads to."""
+    return _look(source, relative, lambda file: None if _is_long(file) else os.read(file, MAX_BYTES).decode())
+
+
+def _is_long(descriptor: int) -> bool:
+    return os.fstat(descriptor).st_size > MAX_BYTES
+
+
+def _look(source: Path, relative: str, look: Callable[[int], T | None]) -> T | None:
+    """What is seen of a regular file that no link leads to; None if there is no such file."""
     *folders, name = relative.split("/")
     with contextlib.ExitStack() as opened:
         try:
@@ -50,10 +66,7 @@ def read_text(source: Path, relative: str) -> str | None:
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             descriptor = os.open(name, flags, dir_fd=_open_folder(source, folders, opened))
             opened.callback(os.close, descriptor)
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
-                return None
-            return os.read(descriptor, MAX_BYTES).decode()
+            return look(descriptor) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
         except (OSError, ValueError):  # also a name that no file can have, and text in another encoding
             return None
 

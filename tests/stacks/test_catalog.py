@@ -109,14 +109,28 @@ def test_all_of_a_stack_toml(tmp_path: Path) -> None:
         file = "build.zig"
         pattern = '^// zig (.+)'
         syntax = "minimum"
+        [[versions.platforms]]
+        file = "zig.json"
+        key = "os"
+        has = ["linux"]
         [built]
         zig-out = "zig build"
+        [[rebuild]]
+        folder = "zig-out"
+        file = "make.zig"
+        pattern = '^all:'
+        command = "make"
         """,
     )
     stack = added(tmp_path)
     assert (stack.version, stack.built) == ("0.14", {"zig-out": "zig build"})
+    (rebuild,) = stack.rebuild
+    assert (rebuild.folder, rebuild.file, rebuild.command) == ("zig-out", "make.zig", "make")
+    assert rebuild.pattern is not None and rebuild.pattern.search("x:\nall:\n")
     versions = stack.versions
     assert versions is not None
+    (platform,) = versions.platforms
+    assert (platform.file, platform.key, platform.has) == ("zig.json", ("os",), ("linux",))
     assert (versions.name, versions.packaged) == ("the Zig compiler", ("0.13", "0.14.*"))
     assert versions.lines == ("0.12", "0.13", "0.14")
     assert versions.words == {"stable": ">=0.12,<0.15"}
@@ -185,6 +199,8 @@ def test_hidden_folders_and_plain_files_are_no_stacks(tmp_path: Path) -> None:
         (f'{ZIG}version = "a b"', ["version is not a version"]),
         (f"{ZIG}built = 3", ["built is not a table"]),
         (f"{ZIG}[built]\nout = 3", ["built is not a table of texts"]),
+        (f"{ZIG}[[rebuild]]\nfolder = 'out'", ["rebuild[1].folder is none of [built]"]),
+        (f"{VERSIONS}[[versions.platforms]]\nfile = 'a'\nkey = 'os'", ["platforms[1].has is not a list"]),
         (f"{ZIG}versions = 3", ["versions is not a table"]),
         (f"{ZIG}[versions]", ["version is missing", 'version = "0.14"']),
         (f'{VERSIONS}line = ["1"]', ["versions.line is unknown", "lines"]),

@@ -450,7 +450,12 @@ def test_a_file_that_is_too_long_or_no_text_is_told() -> None:
 
     planned = make_plan(Unreadable({"package.json": "", PROJECT: ""}), STACKS)
     assert planned.warnings == (
-        "package.json cannot be read (not a short text in UTF-8): what it says about versions was ignored.",
+        "package.json cannot be read (not a text in UTF-8): what it says about versions was ignored.",
+    )
+    head = "<java.version>17</java.version>"
+    assert plan({"pom.xml": head + " " * (256 * 1024 - len(head))}).warnings == ()
+    assert plan({"pom.xml": head + " " * 256 * 1024}).warnings == (
+        "pom.xml cannot be read (longer than 256 KiB): what it says about versions was ignored.",
     )
 
 
@@ -463,8 +468,21 @@ def test_a_key_of_thousands_of_parts_takes_no_memory() -> None:
     tracemalloc.stop()
     assert len(planned.warnings) == 2
     assert most < 5_000_000
+    # And time, with each line: seconds for 256 KiB.
+    head = f"[{'a.' * 290}z]\n"
+    assert plan({"Cargo.toml": head + ("a." * 290 + "a = 1\n") * 400}).warnings == (
+        "Cargo.toml cannot be read (too many dots): what it says about versions was ignored.",
+    )
     kept = "a." * 290 + "a = 1\n[package]\nrust-version = '1.99'"
     assert version({"Cargo.toml": kept}) == ("1.99", False)
+
+
+@pytest.mark.timeout(20)  # minutes, if the end were looked for from each beginning
+@pytest.mark.parametrize(
+    ("file", "begin"), [("pom.xml", "<!--"), ("build.gradle", "/*\n"), ("build.gradle.kts", "/*\n")]
+)
+def test_comments_that_never_end_take_no_time(file: str, begin: str) -> None:
+    assert plan({file: begin * (255 * 1024 // len(begin))}).stack == "jvm"
 
 
 def test_warnings_do_not_flood() -> None:
@@ -487,6 +505,35 @@ def test_what_was_built_elsewhere_is_told() -> None:
     (one, built) = plan({"app/package.json": "{}", "app/node_modules/x": "", "node_modules/x": ""}).warnings
     assert one.startswith("Nothing at the top") and built.startswith("app/node_modules already exists")
     assert plan({"package.json": "{}", "node_modules": "a file"}).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("files", "command"),
+    [
+        ({"package.json": '{"packageManager": "pnpm@9.12.0"}', "yarn.lock": ""}, "pnpm install"),
+        ({"package.json": '{"packageManager": "yarn@4.9.2"}'}, "yarn install"),
+        ({"package.json": "{}", "pnpm-lock.yaml": ""}, "pnpm install"),
+        ({"package.json": "{}", "yarn.lock": ""}, "yarn install"),
+        ({"package.json": "{}", "package-lock.json": ""}, "npm install"),
+        ({"package.json": '{"packageManager": "npm@11.6.0"}', "yarn.lock": ""}, "npm install"),
+    ],
+)
+def test_the_projects_own_package_manager_rebuilds(files: dict[str, str], command: str) -> None:
+    warning = plan({**files, "node_modules/x": ""}).warnings[-1]
+    assert f"Run `{command}` inside to rebuild it" in warning
+
+
+def test_a_workspace_is_one_line() -> None:
+    packages = {f"packages/{name}/{file}": "{}" for name in "abc" for file in ("package.json", "node_modules/x")}
+    own = {"site/package.json": "{}", "site/yarn.lock": "", "site/node_modules/x": ""}
+    files = {"package.json": "{}", "pnpm-lock.yaml": "", "node_modules/x": "", **packages, **own}
+    assert plan(files).warnings == (
+        "node_modules and 3 more of that name already exist: if they were made on another machine or platform, they "
+        "may not work here. Run `pnpm install` inside to rebuild them (for a workspace once, at its top); "
+        "nothing was deleted.",
+        "site/node_modules already exists: if it was made on another machine or platform, it may not work here. "
+        "Run `yarn install` inside to rebuild it; nothing was deleted.",
+    )
 
 
 HOSTILE: list[Callable[[str], str]] = [
@@ -589,6 +636,61 @@ def test_modules_say_versions_too() -> None:
     assert found.warnings == (
         'old/build.gradle.kts says "11", which does not fit app/build.gradle.kts (17): it was ignored.',
     )
+
+
+def test_a_module_that_does_not_fit_is_told_with_the_one_that_it_does_not_fit() -> None:
+    """The first that was read may say the very same."""
+    found = plan(
+        {
+            "settings.gradle.kts": "",
+            "android/build.gradle.kts": "x = JavaVersion.VERSION_11",
+            "core/build.gradle.kts": "kotlin { jvmToolchain(17) }",
+            "lib/build.gradle.kts": "kotlin { jvmToolchain(11) }",
+        }
+    )
+    assert found.warnings == (
+        'lib/build.gradle.kts says "11", which does not fit core/build.gradle.kts (17): it was ignored.',
+    )
+
+
+def test_all_that_a_module_does_not_fit_together_are_told() -> None:
+    found = plan(
+        {
+            "a/package.json": json.dumps({"engines": {"node": ">=20"}}),
+            "b/package.json": json.dumps({"engines": {"node": "<=20 || >=24"}}),
+            "c/package.json": json.dumps({"engines": {"node": ">20 <24"}}),
+        }
+    )
+    assert found.warnings[-1].endswith(" which does not fit b/package.json (<=20 || >=24): it was ignored.")
+    found = plan(
+        {
+            "a/package.json": json.dumps({"engines": {"node": ">=20"}}),
+            "b/package.json": json.dumps({"engines": {"node": "<=22"}}),
+            "c/package.json": json.dumps({"engines": {"node": "18 || 24"}}),
+        }
+    )
+    assert found.warnings[-1].endswith(" which does not fit what the others say together: it was ignored.")
+
+
+@pytest.mark.parametrize(
+    ("platform", "expected"),
+    [
+        ({"os": ["win32"], "cpu": ["ia32"]}, "24"),
+        ({"os": "darwin"}, "24"),
+        ({"os": ["!linux"]}, "24"),
+        ({"cpu": ["!x64", "!arm64"]}, "24"),
+        ({"os": ["linux"], "cpu": ["s390x"]}, "24"),
+        ({"os": ["linux", "darwin"]}, "20"),
+        ({"os": ["!win32"]}, "20"),
+        ({"os": ["linux"], "cpu": ["x64"]}, "20"),
+        ({"os": [], "cpu": 3}, "20"),
+    ],
+)
+def test_a_module_for_another_platform_says_nothing(platform: dict[str, object], expected: str) -> None:
+    module = json.dumps({"engines": {"node": "^20.9.0"}, **platform})
+    assert version({"package.json": "{}", "npm/part/package.json": module}) == (expected, True)
+    # The project itself may be for whatever it wants.
+    assert version({"package.json": module}) == ("20", True)
 
 
 def test_several_stacks_that_are_asked_for() -> None:

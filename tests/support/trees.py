@@ -25,6 +25,9 @@ class FolderTree:
         except UnicodeDecodeError:
             return None
 
+    def is_too_long(self, path: str) -> bool:
+        return False
+
     def _entries(self, folder: str) -> list[Path]:
         place = self._top / folder
         return list(place.iterdir()) if place.is_dir() else []

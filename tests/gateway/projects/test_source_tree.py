@@ -118,6 +118,10 @@ def test_a_long_file_is_none_of_ours(source: Path) -> None:
     assert declared_stack(source) == "python"
     file.write_text(head + "#" * (MAX_BYTES - len(head) + 1))
     assert declared_stack(source) == ""
+    assert SourceTree(source).is_too_long(PROJECT_FILE)
+    file.write_bytes(b"\xff")
+    assert not SourceTree(source).is_too_long(PROJECT_FILE)
+    assert not SourceTree(source).is_too_long("nowhere")
 
 
 def test_whatever_it_finds_it_leaves_nothing_open(source: Path, tmp_path: Path) -> None:
