@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(600)]
 FIRST = (
     "make --version; nano --version; unzip -v; xz --version; bzip2 --version < /dev/null; zip -v; patch --version; "
     "jq --version; file --version; rsync --version; tmux -V; lsof -v; wget --version; gpg --version; ps --version; "
-    "git lfs version; curl --version; less --version; ssh -V; tar --version"
+    "bc --version; sqlite3 --version; git lfs version; curl --version; less --version; ssh -V; tar --version"
 )
 #: What each way of installing is, and a command that only works after it. What is global has to be on PATH.
 INSTALLS = {
@@ -26,6 +26,10 @@ INSTALLS = {
         ("uv venv -q uv-env && uv pip install -q --python uv-env six", "uv-env/bin/python -c 'import six'"),
         ("uv tool install -q pycowsay", "pycowsay hi"),
         ("pip install -q pipx && pipx install isort > /dev/null", "isort --version"),
+        # The image has these tools itself, in another version.
+        ("pip install -q -U ruff==0.12.0", "ruff --version | grep -x 'ruff 0.12.0'"),
+        # Compiled here, with the headers of the database's client.
+        ("pip install -q psycopg2==2.9.11 mysqlclient==2.2.7", "python3 -c 'import psycopg2, MySQLdb'"),
     ),
     "node": (
         ("npm init -y > /dev/null; npm install --silent is-odd", "node -e 'require(\"is-odd\")'"),
@@ -33,6 +37,17 @@ INSTALLS = {
         ("pnpm add --silent -g semver@7.7.2", "semver 1.2.3"),
         ("yarn global add --silent rimraf@6.0.1", "rimraf --version"),
         ("true", "npx --yes mkdirp@3.0.1 made && test -d made"),
+        # Newer yarns refuse an environment that was made for the first one.
+        (
+            "npm install --silent @yarnpkg/cli-dist@4.9.2",
+            "node node_modules/@yarnpkg/cli-dist/bin/yarn.js config get nodeLinker",
+        ),
+        (
+            "npm install --silent -g npm@11.6.0",
+            '[ "$(npm --version)" = 11.6.0 ] && [ "$(npm prefix -g)" = ~/.npm-global ] && '
+            '[ "$(/usr/local/bin/yarn global bin)" = ~/.npm-global/bin ]',
+        ),
+        ("true", "pkg-config --version"),
         ("corepack enable", '[ "$(command -v pnpm)" = "$HOME/.corepack/bin/pnpm" ]'),
     ),
 }
@@ -50,8 +65,11 @@ SAME = (
     "SHELL",
 )
 LOOK = (
-    f"{'; '.join(f'echo {name}=${name}' for name in SAME)}; umask; locale charmap; date +%Z; nano --version | head -1"
+    f"{'; '.join(f'echo {name}=${name}' for name in SAME)}; umask; locale charmap; date +%Z; nano --version | head -1; "
+    "ruff --version"
 )
+#: A tool of a person's own, which the image has, too.
+OWN = "mkdir -p ~/.local/bin; cd ~/.local/bin; printf '#!/bin/sh\\necho my own ruff\\n' > ruff; chmod +x ruff"
 TERMINALS = [
     "xterm-256color",
     "xterm-ghostty",
@@ -67,7 +85,10 @@ TERMINALS = [
 async def test_every_kind_of_session_finds_the_same(gateway: ContainerGateway) -> None:
     await gateway.start()
     assert "is ready" in await gateway.said("new project demo --stack python", "p")
+    assert "my own" not in await gateway.logs_in("demo", LOOK)
+    await gateway.logs_in("demo", OWN)
     command = await gateway.logs_in("demo", LOOK)
+    assert "my own ruff\n" in command
     assert "EDITOR=nano\n" in command and "LANG=C.UTF-8\n" in command and "UTF-8\n" in command
     assert await gateway.logs_in("demo", "bash", stdin=LOOK.encode()) == command
     assert await gateway.logs_in("demo", "bash -l", stdin=LOOK.encode()) == command
@@ -112,6 +133,51 @@ async def test_the_first_commands_of_a_readme(gateway: ContainerGateway) -> None
         "demo", "mkdir d && zip -qr d.zip d && tar cJf d.tar.xz d && unzip -l d.zip && tar tJf d.tar.xz"
     )
     await gateway.logs_in("demo", "git lfs install --local --skip-smudge && git lfs track '*.bin'")
+    assert (
+        await gateway.logs_in("demo", "git config --system --get-all filter.lfs.process") == "git-lfs filter-process\n"
+    )
+    # A dev server opens a browser, and ends if it cannot.
+    assert "machine: http://localhost:5173/\n" in await gateway.logs_in("demo", "xdg-open http://localhost:5173/")
+
+
+#: What needs root, and the packages of the line that is proposed instead.
+INSTALLING = {
+    "sudo apt-get update": "PACKAGE",
+    "sudo DEBIAN_FRONTEND=noninteractive apt-get -y install -t stable bc --no-install-recommends flex": "bc flex",
+    "apt install -y -o Dpkg::Use-Pty=0 bison": "bison",
+    "sudo -E apt full-upgrade": "PACKAGE",
+    "apt-get remove nano": "PACKAGE",
+}
+
+
+async def test_what_needs_root_says_what_to_do_instead(gateway: ContainerGateway) -> None:
+    """In test_stacks.py builds, which are root, run the same commands."""
+    await gateway.start()
+    assert "is ready" in await gateway.said("new project demo", "p")
+    for command, packages in INSTALLING.items():
+        code, output = await shell(*gateway.ssh("demo"), command)
+        assert (code, output.splitlines()[1:]) == (1, [f"RUN apt-get update && apt-get install -y {packages}"]), command
+        assert "no root" in output and ".huskies/Dockerfile.fragment" in output and "`rebuild demo`" in output
+    for command in ("sudo npm install -g yarn", "sudo -u postgres psql", "sudo -n true", "sudo"):
+        code, output = await shell(*gateway.ssh("demo"), command)
+        assert code == 1 and "sudo runs nothing" in output and len(output.splitlines()) == 2, (command, output)
+    # What only reads is the real program's.
+    await gateway.logs_in("demo", "apt list --installed | grep ^nano/ && apt-get --version && apt-cache policy nano")
+
+
+async def test_what_people_install_has_no_part_in_a_start(gateway: ContainerGateway) -> None:
+    """It comes first in sessions; but who starts the SSH server takes nothing from where an agent can write."""
+    await gateway.start()
+    assert "is ready" in await gateway.said("new project demo", "p")
+    tools = "env grep sed awk tr sort sleep cat"
+    await gateway.logs_in(
+        "demo",
+        f"mkdir -p ~/.local/bin; cd ~/.local/bin; for tool in {tools}; do "
+        "printf '#!/bin/sh\\necho >> ~/ran\\nexec /usr/bin/%s \"$@\"\\n' $tool > $tool; chmod +x $tool; done",
+    )
+    await gateway.said("restart demo", "r")
+    await gateway.logs_in("demo", "! test -e ~/ran")
+    assert await gateway.logs_in("demo", "env true; wc -l < ~/ran") == "1\n"
 
 
 @pytest.mark.parametrize("stack", sorted(INSTALLS))

@@ -15,6 +15,19 @@ from tests.support.containers import ContainerGateway, docker, names, shell
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 
+#: What packages with native parts look for: the clients of three databases.
+CLIENTS = "pg_config --version && mysql_config --version && pkg-config --exists --print-errors libpq sqlite3"
+#: A generator of code, with the types that most definitions import.
+PROTOC = (
+    'printf \'syntax = "proto3"; import "google/protobuf/timestamp.proto"; '
+    "message A { google.protobuf.Timestamp at = 1; }' > a.proto && protoc -o a.pb a.proto"
+)
+#: Text is measured, as charts and reports are drawn: a JDK without what draws ends with an UnsatisfiedLinkError.
+FONT = (
+    "class Font { public static void main(String[] a) { System.out.println(new java.awt.image.BufferedImage(9, 9, 1)"
+    '.createGraphics().getFontMetrics(new java.awt.Font(null, 0, 12)).stringWidth("text")); } }\n'
+)
+
 
 @dataclass(frozen=True)
 class Project:
@@ -38,7 +51,7 @@ PROJECTS = {
         ("stack: rust 1.85.", "read from Cargo.toml", "1.74 in Cargo.toml"),
         "rust-analyzer",
         "cargo test --offline && cargo clippy --offline -- -D warnings && cargo fmt --check && "
-        "cargo install --offline --quiet --path . && hello | grep -x 1",
+        f"cargo install --offline --quiet --path . && hello | grep -x 1 && {CLIENTS} && {PROTOC}",
     ),
     "go": Project(
         {
@@ -50,7 +63,7 @@ PROJECTS = {
         },
         ("stack: go 1.24.", "read from go.mod", "1.22.3 in go.mod"),
         "gopls",
-        "go vet ./... && go test ./... && go install ./cmd/hi && hi",
+        f"go vet ./... && go test ./... && go install ./cmd/hi && hi && {PROTOC}",
     ),
     # Beside Ruby below, as Rails has it.
     "node": Project(
@@ -73,6 +86,7 @@ PROJECTS = {
             "pom.xml": '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>'
             "<groupId>org.example</groupId><artifactId>hello</artifactId><version>1</version>"
             "<properties><maven.compiler.release>17</maven.compiler.release></properties></project>\n",
+            "Font.java": FONT,
             "src/Hello.java": "class Hello { static int one() { return 1; } }\n",
             "test/HelloTest.java": "public class HelloTest { @org.junit.Test public void adds() "
             "{ org.junit.Assert.assertEquals(2, Hello.one() + 1); } }\n",
@@ -81,7 +95,9 @@ PROJECTS = {
         "jdtls",
         "mvn --offline --quiet validate && cp=/usr/share/java/junit4.jar:/usr/share/java/hamcrest-core.jar && "
         "javac --release 17 -cp $cp -d build src/*.java test/*.java && "
-        "java -cp build:$cp org.junit.runner.JUnitCore HelloTest",
+        "java -cp build:$cp org.junit.runner.JUnitCore HelloTest && java Font.java && "
+        # No colours where nobody sees them.
+        "! mvn --offline validate | grep \"$(printf '\\033')\"",
     ),
     "ruby": Project(
         {
@@ -96,7 +112,8 @@ PROJECTS = {
         ("stack: ruby 3.3.", "read from Gemfile", "also: node 24."),
         "typeprof --lsp --stdio",
         "bundle install --local --quiet && bundle exec ruby -Ilib test/test_hello.rb && "
-        "gem build --silent hi.gemspec && gem install --local --silent hi-1.gem && hi | grep -x hi",
+        "gem build --silent hi.gemspec && gem install --local --silent hi-1.gem && hi | grep -x hi && "
+        f"{CLIENTS}",
         also="node",
     ),
 }
@@ -173,8 +190,9 @@ async def a_second_builds_nothing(gateway: ContainerGateway, stack: str) -> None
 async def test_a_version_that_is_not_to_be_had_and_a_source_of_ones_own(gateway: ContainerGateway) -> None:
     """Ruby 3.3.99 comes from nowhere: it is asked about. Then what the source adds, seen first."""
     source = gateway.projects / "legacy"
+    own = "sudo -E apt-get clean && sudo MINE=mine sh -c 'echo $MINE > /opt/mine' && id -u >> /opt/mine"
     files = {"Gemfile": "", ".ruby-version": "3.3.99\n"}
-    write(source, {**files, ".huskies/Dockerfile.fragment": "RUN echo mine > /opt/mine && id -u >> /opt/mine\n"})
+    write(source, {**files, ".huskies/Dockerfile.fragment": f"RUN {own}\n"})
     await gateway.start()
     asked = await gateway.said(f"new project legacy --path {source} --adopt", "p")
     assert ".ruby-version (3.3.99) is not met: the image has ruby 3.3." in asked
@@ -191,7 +209,7 @@ async def test_a_version_that_is_not_to_be_had_and_a_source_of_ones_own(gateway:
     assert "not used yet: .huskies/Dockerfile.fragment" in reply
     assert await gateway.logs_in("legacy", "ls /opt") == "huskies\n"
     shown = await gateway.said("rebuild legacy", "r")
-    assert "+    RUN echo mine > /opt/mine && id -u >> /opt/mine" in shown
+    assert f"+    RUN {own}" in shown
     rebuilt = await gateway.said(shown.split("`")[-2], "yes2")
     assert "own, ruby built" in rebuilt
     assert await gateway.logs_in("legacy", "cat /opt/mine") == "mine\n0\n"
