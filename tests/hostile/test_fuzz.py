@@ -164,6 +164,9 @@ class OneFile:
     def text(self, path: str) -> str | None:
         return self.content if path == self.name else None
 
+    def is_too_long(self, path: str) -> bool:
+        return False
+
 
 @fuzzed
 @given(
