@@ -28,7 +28,7 @@ from gateway.store.turns import SessionKey
 from gateway.testing import FakeTransport, ScriptedSled, patience
 from gateway.turns import Admission, Around, Dispatcher, Limits, RunSettings
 from sled.protocol import File, Run
-from tests.support import containers
+from tests.support import containers, databases
 from tests.support.databases import place, use
 from tests.support.peers import MISSING, peers
 from tests.support.ports import take_port
@@ -176,6 +176,8 @@ async def make_world(
     budget_usd: float = 0.0,
 ) -> World:
     """Build one; `close_world` ends it."""
+    if databases.on_a_server():  # two messages one after the other are to share a window there, too
+        limits = replace(limits, window_s=limits.window_s * 4, window_max_s=limits.window_max_s * 4)
     store = await Store.open(place(path))
     transport = transport or FakeTransport(serving=True)
     outbox = Outbox(store, {"fake": transport})

@@ -22,7 +22,7 @@ async def test_a_state_moves_and_the_conversation_goes_on(tmp_path: Path, postgr
             assert "no database is named: set gateway.database" in (await huskies("migrate")).complaint
             told = await huskies("run", "--pipe", stdin=b"version\n", HUSKIES_GATEWAY__DATABASE=address)
             assert "gateway.database is new and empty" in told.err and "huskies migrate" in told.err
-            postgres.command(address.rpartition("/")[2], "TRUNCATE conversations CASCADE")
+            postgres.command(address.rpartition("/")[2], "TRUNCATE conversations, audit CASCADE")
             moved = await huskies("migrate", HUSKIES_GATEWAY__DATABASE=address)
             assert moved.code == 0, moved
             assert "projects: 1 rows" in moved.out and "are the same in both" in moved.out

@@ -18,6 +18,11 @@ def place(folder: Path) -> Path | str:
     return _SERVERS[-1].of(folder) if _SERVERS else folder / "huskies.db"
 
 
+def on_a_server() -> bool:
+    """Whether each commit is a few round trips, and not a write to a file."""
+    return bool(_SERVERS)
+
+
 def settings(state: Path) -> dict[str, str]:
     """What `[gateway]` says of it for a gateway with this state directory; nothing for a file."""
     return {"database": _SERVERS[-1].of(state)} if _SERVERS else {}

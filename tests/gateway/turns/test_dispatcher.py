@@ -21,7 +21,7 @@ from gateway.store.tables import messages, sessions, turns
 from gateway.testing import FakeTransport, patience
 from gateway.turns import progress
 from sled.protocol import Finished, Run, RunState, Started, Steered, TextDelta, Tool, ToolDone
-from tests.conftest import FAST, World, close_world, make_world
+from tests.conftest import World, close_world, make_world
 from tests.support.processes import until
 
 
@@ -161,7 +161,7 @@ async def test_stop_in_the_window_discards_and_names(world: World) -> None:
     assert [m.text for m in stopped.discarded] == ["never mind this"]
     assert "never mind this" in stopped.told
     assert await world.fate("m1") is Fate.DISCARDED
-    await asyncio.sleep(FAST.window_s * 2)
+    await asyncio.sleep(world.dispatcher._limits.window_s * 2)
     assert world.sleds.runs.empty()
 
 
