@@ -176,7 +176,7 @@ async def make_world(
     budget_usd: float = 0.0,
 ) -> World:
     """Build one; `close_world` ends it."""
-    if databases.on_a_server():  # two messages one after the other are to share a window there, too
+    if databases.on_a_server() and limits.window_s == FAST.window_s:  # two messages are to share one there, too
         limits = replace(limits, window_s=limits.window_s * 4, window_max_s=limits.window_max_s * 4)
     store = await Store.open(place(path))
     transport = transport or FakeTransport(serving=True)
