@@ -22,7 +22,7 @@ def watchers(proc: Path = Path("/proc/sys/fs/inotify")) -> list[Finding]:
     return [
         hint(
             NAME,
-            f"{told}: tools that watch many files can take them from other projects; type: sysctl -w {lines}, "
+            f"{told}: tools that watch many files run out, as do others of the same user; type: sysctl -w {lines}, "
             "and put the same into /etc/sysctl.d/huskies.conf",
         )
     ]

@@ -96,37 +96,37 @@ class Postgres:
         return create_engine("postgresql+psycopg://", creator=connect, poolclass=NullPool, **options)
 
     def open(self) -> PostgresWriter:
-        try:
-            session = self.session()
-            try:
-                self._check(session)
-                if not locked(session, _LOCK_S):
-                    raise StateError(_held(session))
-                engine = self._made()
-                schema.prepare_server(engine)
-                copying.check_finished(engine)
-                return PostgresWriter(self, session, _raised(session))
-            except BaseException:
-                session.connection.close()
-                raise
-        except self.errors as error:
-            raise StateError(f"the database cannot be used: {told(error)}") from error
+        with self._taken() as session:
+            engine = self._made()
+            schema.prepare_server(engine)
+            copying.check_finished(engine)
+            return PostgresWriter(self, session, _raised(session))
 
     @contextlib.contextmanager
     def alone(self, *, migrated: bool) -> Iterator[Engine]:
         """An engine with transactions of its own, while no gateway uses the database. Raises StateError."""
+        with self._taken() as session, contextlib.closing(session.connection):
+            engine = self._made()
+            if migrated:
+                schema.prepare_server(engine)
+            yield engine
+
+    @contextlib.contextmanager
+    def _taken(self) -> Iterator[_Session]:
+        """A session that holds the lock of a server that can be used; it ends if what follows fails.
+
+        Raises StateError.
+        """
         try:
             session = self.session()
             try:
                 self._check(session)
                 if not locked(session, _LOCK_S):
                     raise StateError(_held(session))
-                engine = self._made()
-                if migrated:
-                    schema.prepare_server(engine)
-                yield engine
-            finally:
+                yield session
+            except BaseException:
                 session.connection.close()
+                raise
         except self.errors as error:
             raise StateError(f"the database cannot be used: {told(error)}") from error
 

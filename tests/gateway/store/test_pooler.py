@@ -29,10 +29,9 @@ def pooler(folder: Path, to: Server, mode: str) -> Iterator[int]:
     user = "postgres" if os.geteuid() == 0 else None
     (folder / "users").write_text('"huskies" ""\n')
     (folder / "pooler.ini").write_text(
-        f"[databases]\n* = host=127.0.0.1 port={to.port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n"
-        f"auth_type = any\nauth_file = {folder}/users\npool_mode = {mode}\nunix_socket_dir =\n"
-        "ignore_startup_parameters = extra_float_digits\n[databases]\n"
-        f"* = host=127.0.0.1 port={to.port} user=huskies\n"
+        f"[databases]\n* = host=127.0.0.1 port={to.port} user=huskies\n"
+        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
+        f"auth_type = any\nauth_file = {folder}/users\npool_mode = {mode}\n"
     )
     if user is not None:
         for path in (folder, *folder.iterdir()):
