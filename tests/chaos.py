@@ -30,6 +30,7 @@ from gateway.testing import patience
 from tests.support import databases
 from tests.support.gateway_process import GatewayProcess
 from tests.support.postgres import running_server
+from tests.support.wall_clock import WallClock
 
 ROOMS = ("one", "two", "three")
 PROJECTS = ("alpha", "beta")
@@ -46,7 +47,7 @@ class Day:
 
     seed: int
     gateway: GatewayProcess
-    clock: Path
+    clock: WallClock
     random: random.Random
     sends: dict[str, asyncio.Task[dict[str, Any]]] = field(default_factory=dict)
     prompts: set[str] = field(default_factory=set)
@@ -114,9 +115,7 @@ class Day:
                 sled.kill()
 
     async def _clock(self, name: str, room: str) -> None:
-        later = self.clock.with_name("clock.new")
-        later.write_text(str(self.random.choice((0, -1, -90, 5, 7200))))
-        later.rename(self.clock)
+        self.clock.step(self.random.choice((0, -1, -90, 5, 7200)))
 
     async def _let_it_end(self) -> None:
         """No more faults: whoever waits is answered, or was told."""
@@ -212,15 +211,14 @@ async def one(seed: int, steps: int) -> tuple[list[str], int]:
     """Play one seed; what was found, and how often something was killed."""
     with tempfile.TemporaryDirectory(prefix="huskies-chaos-") as name:
         folder = Path(name)
-        file = folder / "clock"
-        file.write_text("0")
+        wall_clock = WallClock(folder)
         config: dict[str, dict[str, Any]] = {
             "dispatcher": {"coalesce_window_ms": 50},
             "agent": {"kind": "scripted", "permissions": "ask", "permission_timeout_s": 5.0},
         }
         with GatewayProcess(folder, config) as gateway:
-            gateway.environment[clock.VARIABLE] = str(file)
-            day = Day(seed, gateway, file, random.Random(seed))
+            gateway.environment[clock.VARIABLE] = str(wall_clock.file)
+            day = Day(seed, gateway, wall_clock, random.Random(seed))
             try:
                 found = await day.play(steps)
                 if found:

@@ -16,6 +16,7 @@ import hypothesis
 import pytest
 import pytest_asyncio
 
+from gateway import clock
 from gateway.asking import Answers, Posting, Questions
 from gateway.chat import Fate
 from gateway.config import Access
@@ -34,6 +35,7 @@ from tests.support.peers import MISSING, peers
 from tests.support.ports import take_port
 from tests.support.postgres import Server, programs, running_server
 from tests.support.synapse import Synapse, python_of_synapse
+from tests.support.wall_clock import WallClock
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -253,6 +255,15 @@ async def world(tmp_path: Path, empty_database: Path, request: pytest.FixtureReq
     made = await make_world(tmp_path, limits)
     yield made
     await close_world(made)
+
+
+@pytest.fixture
+def wall_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WallClock:
+    """The wall's clock of this process, which looks for a step soon."""
+    made = WallClock(tmp_path)
+    monkeypatch.setenv(clock.VARIABLE, str(made.file))
+    monkeypatch.setattr(clock, "LOOK_S", 0.05)
+    return made
 
 
 @pytest.fixture(scope="session")

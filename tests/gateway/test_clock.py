@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from pathlib import Path
-
-import pytest
 
 from gateway import clock
 from gateway.store import turns as rows
@@ -15,41 +12,25 @@ from gateway.testing import patience
 from sled.protocol import Finished, RunState
 from tests.conftest import World, close_world, make_world
 from tests.gateway.turns.test_admission import begin, limited, reads
-
-Step = Callable[[float], None]
-
-
-@pytest.fixture
-def step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Step:
-    """Sets the wall's clock so many seconds off."""
-    monkeypatch.setattr(clock, "LOOK_S", 0.05)
-    file = tmp_path / "clock"
-    file.write_text("0")
-    monkeypatch.setenv(clock.VARIABLE, str(file))
-
-    def set_off(seconds: float) -> None:
-        (tmp_path / "clock.new").write_text(str(seconds))
-        (tmp_path / "clock.new").rename(file)
-
-    return set_off
+from tests.support.wall_clock import WallClock
 
 
-async def test_an_alarm_goes_off_after_a_step_forwards(step: Step) -> None:
+async def test_an_alarm_goes_off_after_a_step_forwards(wall_clock: WallClock) -> None:
     rang = asyncio.Event()
     clock.Alarm(clock.now() + 3600, rang.set)
-    step(7200)
+    wall_clock.step(7200)
     await asyncio.wait_for(rang.wait(), 10 * patience())
 
 
-async def test_an_alarm_never_goes_off_before_its_time(step: Step) -> None:
+async def test_an_alarm_never_goes_off_before_its_time(wall_clock: WallClock) -> None:
     rang: asyncio.Future[float] = asyncio.get_running_loop().create_future()
     stamp = clock.now() + 0.2
     clock.Alarm(stamp, lambda: rang.set_result(clock.now()))
-    step(-0.5)
+    wall_clock.step(-0.5)
     assert await asyncio.wait_for(rang, 10 * patience()) >= stamp
 
 
-async def test_an_alarm_that_was_cancelled_is_quiet(step: Step) -> None:
+async def test_an_alarm_that_was_cancelled_is_quiet(wall_clock: WallClock) -> None:
     rang = list[str]()
     alarm = clock.Alarm(clock.now() + 0.05, lambda: rang.append("never"))
     alarm.cancel()
@@ -60,35 +41,35 @@ async def test_an_alarm_that_was_cancelled_is_quiet(step: Step) -> None:
     assert not alarm.waits
 
 
-def test_a_time_from_the_future_was_no_time_ago(step: Step) -> None:
+def test_a_time_from_the_future_was_no_time_ago(wall_clock: WallClock) -> None:
     assert clock.since(clock.now() + 7200) == 0.0
     # Began 12 s ago by the clock that nobody sets, whatever the wall says.
     assert 11 < clock.lasted(clock.now() - 7212, clock.boot_id(), clock.boot() - 12) < 13
     assert 11 < clock.lasted(clock.now() - 12, "another start", clock.boot() - 7212) < 13
 
 
-async def test_a_parked_turn_goes_on_after_a_step_back(world: World, step: Step) -> None:
+async def test_a_parked_turn_goes_on_after_a_step_back(world: World, wall_clock: WallClock) -> None:
     project, run = await begin(world)
     await world.sleds.say(project, run.run, limited(clock.now() + 0.3))
     await reads(world, "limit is reached")
-    step(-1)
+    wall_clock.step(-1)
     _, later = await world.next_run(10)
     assert later.resume == "a1"
 
 
-async def test_a_machine_that_slept_goes_on_at_once(world: World, step: Step) -> None:
+async def test_a_machine_that_slept_goes_on_at_once(world: World, wall_clock: WallClock) -> None:
     project, run = await begin(world)
     await world.sleds.say(project, run.run, limited(clock.now() + 3600))
     await reads(world, "limit is reached")
-    step(7200)
+    wall_clock.step(7200)
     await world.next_run()
 
 
-async def test_a_turn_is_as_long_as_it_was_whatever_the_clock_says(tmp_path: Path, step: Step) -> None:
+async def test_a_turn_is_as_long_as_it_was_whatever_the_clock_says(tmp_path: Path, wall_clock: WallClock) -> None:
     world = await make_world(tmp_path)
     project, run = await begin(world)
     await close_world(world)
-    step(7200)
+    wall_clock.step(7200)
     again = await make_world(tmp_path, transport=world.transport)
     await again.dispatcher.recover()
     again.sleds.connect(project, runs=[RunState(run=run.run, last=0, finished=False)])
@@ -101,7 +82,7 @@ async def test_a_turn_is_as_long_as_it_was_whatever_the_clock_says(tmp_path: Pat
     await close_world(again)
 
 
-async def test_a_question_ends_at_its_time_also_when_the_machine_slept(tmp_path: Path, step: Step) -> None:
+async def test_a_question_ends_at_its_time_also_when_the_machine_slept(tmp_path: Path, wall_clock: WallClock) -> None:
     world = await make_world(tmp_path, budget_usd=5.0)
     await world.activate(await world.project())
     began = time.monotonic()
@@ -111,7 +92,7 @@ async def test_a_question_ends_at_its_time_also_when_the_machine_slept(tmp_path:
     await world.settled("m1")
     await world.say("more", "m2")
     await reads(world, "Continue")
-    step(25 * 3600)  # tomorrow, everybody has a new budget
+    wall_clock.step(25 * 3600)  # tomorrow, everybody has a new budget
     await world.next_run()
     assert time.monotonic() - began < 60 * patience()
     await close_world(world)

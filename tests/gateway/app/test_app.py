@@ -16,7 +16,6 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import select
 
-from gateway import clock
 from gateway.app import app as app_module
 from gateway.app.build import build
 from gateway.app.startup import check, choose_engine
@@ -32,6 +31,7 @@ from gateway.testing import FakeTransport, InMemoryEngine, patience
 from tests.conftest import World
 from tests.support.house import House, house, make_settings
 from tests.support.processes import until
+from tests.support.wall_clock import WallClock
 
 
 @pytest_asyncio.fixture
@@ -649,17 +649,14 @@ async def test_an_entry_of_a_platform_that_does_not_exist_is_an_error(
 
 
 async def test_who_is_on_no_list_is_named_once_a_day_without_their_words(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, wall_clock: WallClock
 ) -> None:
     caplog.set_level(logging.INFO)
-    offset = tmp_path / "clock"
-    offset.write_text("0")
-    monkeypatch.setenv(clock.VARIABLE, str(offset))
     async with house(tmp_path) as made:
         for _ in range(3):
             await made.say("a secret of mine", sender="fake:eve")
         await made.say("among others", sender="fake:zoe", direct=False)
-        offset.write_text(str(25 * 3600))
+        wall_clock.step(25 * 3600)
         await made.say("again", sender="fake:eve")
     named = [record.getMessage() for record in caplog.records if "is on no list" in record.getMessage()]
     assert named == ["fake:eve wrote to the bot and is on no list; to let them: [access] members = ['fake:eve']"] * 2

@@ -14,7 +14,6 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import update
 
-from gateway import clock
 from gateway.asking import cards
 from gateway.asking import questions as questions_module
 from gateway.chat import Attachment, Capabilities, Fate, OutgoingFile
@@ -28,6 +27,7 @@ from gateway.store.turns import open_turns
 from gateway.testing import FakeTransport, patience
 from sled.protocol import Decision, Finished, Option, Query, Question, Run, RunState, Withdrawn
 from tests.conftest import FAST, World, close_world, make_world
+from tests.support.wall_clock import WallClock
 
 BASH = Question(id="q1", kind="permission", tool="Bash", arguments='{"command": "npm test"}', rule="Bash: npm test")
 COLOUR = Query(text="Which colour?", options=[Option(label="Red"), Option(label="Blue", description="like the sea")])
@@ -651,16 +651,12 @@ async def test_a_thumb_where_nothing_is_asked_is_for_the_agent(asking: Asking) -
 
 
 async def test_a_card_rings_and_comes_once_more_at_half_its_time(
-    asking: Asking, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    asking: Asking, monkeypatch: pytest.MonkeyPatch, wall_clock: WallClock
 ) -> None:
-    offset = tmp_path / "clock"
-    offset.write_text("0")
-    monkeypatch.setenv(clock.VARIABLE, str(offset))
-    monkeypatch.setattr(clock, "LOOK_S", 0.02)
     monkeypatch.setattr(questions_module, "REMIND_FROM_S", 1.0)
     card = await asking.ask(BASH)
     assert [text for text, _ in asking.world.transport.rang] == [card]
-    offset.write_text(str(asking.world.questions.timeout_s / 2 + 1))
+    wall_clock.step(asking.world.questions.timeout_s / 2 + 1)
     reminder = await asking.reads("That is still asked: `allow 1` or `deny 1`, within")
     assert asking.world.transport.rang[-1] == (reminder, ()), "they are alone with the bot"
     await asking.take("yes", "m2")
