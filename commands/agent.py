@@ -5,6 +5,7 @@ from __future__ import annotations
 from gateway.chat.text import code
 from gateway.config import Role
 from gateway.errors import UserError
+from gateway.hive.powers import Level
 from gateway.intake import CommandContext
 from gateway.store.projects import Project
 
@@ -19,6 +20,7 @@ class Agent:
     usage = "agent [agent...]"
     summary = "show or set which agent answers"
     role = Role.MEMBER
+    level: Level = "never"
     repeatable = True
 
     async def run(self, ctx: CommandContext) -> str:

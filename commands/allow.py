@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.config import Role
+from gateway.hive.powers import Level
 from gateway.intake import CommandContext
 
 
@@ -14,6 +15,7 @@ class Allow:
     usage = "allow [session|always] [number]"
     summary = "let an agent use the tool it asks for"
     role = Role.MEMBER
+    level: Level = "never"
     repeatable = False
 
     async def run(self, ctx: CommandContext) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.config import Role
+from gateway.hive.powers import Level
 from gateway.intake import CommandContext
 from gateway.store import conversations
 
@@ -14,6 +15,7 @@ class Ambient:
     usage = "ambient <on|off>"
     summary = "in a group: take every message, or only mentions"
     role = Role.OPERATOR
+    level: Level = "never"
     repeatable = True
 
     async def run(self, ctx: CommandContext) -> str:

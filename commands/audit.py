@@ -7,6 +7,7 @@ import time
 from gateway.chat.text import code, inline
 from gateway.config import Role
 from gateway.errors import UserError
+from gateway.hive.powers import Level
 from gateway.intake import CommandContext
 from gateway.store.audit import Entry, newest
 
@@ -23,6 +24,7 @@ class Audit:
     usage = "audit [project] [--since <age>]"
     summary = "who did what: commands, questions, answers"
     role = Role.OPERATOR
+    level: Level = "never"
     repeatable = True
 
     async def run(self, ctx: CommandContext) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gateway.config import Role
 from gateway.errors import UserError
+from gateway.hive.powers import Level
 from gateway.intake import CommandContext
 from gateway.store.messages import COMPACT
 
@@ -15,6 +16,7 @@ class Compact:
     usage = "compact"
     summary = "shorten the dialogue to a summary"
     role = Role.MEMBER
+    level: Level = "never"
     repeatable = False
     for_agent = True
 

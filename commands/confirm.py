@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.config import Role
+from gateway.hive.powers import Level
 from gateway.intake import CommandContext
 
 
@@ -13,6 +14,7 @@ class Confirm:
     usage = "confirm <code> [name]"
     summary = "answer one of the bot's own questions"
     role = Role.MEMBER
+    level: Level = "never"
     repeatable = False
     by_tap = True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.config import Role
+from gateway.hive.powers import Level
 from gateway.intake import CommandContext
 
 
@@ -14,6 +15,7 @@ class Delete:
     usage = "delete <project> [--purge]"
     summary = "delete a project; its source stays"
     role = Role.OPERATOR
+    level: Level = "never"
     repeatable = True
 
     async def run(self, ctx: CommandContext) -> str:

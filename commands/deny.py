@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.config import Role
+from gateway.hive.powers import Level
 from gateway.intake import CommandContext
 
 
@@ -13,6 +14,7 @@ class Deny:
     usage = "deny [number]"
     summary = "refuse an agent the tool it asks for"
     role = Role.MEMBER
+    level: Level = "never"
     repeatable = False
 
     async def run(self, ctx: CommandContext) -> str:

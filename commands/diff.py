@@ -7,6 +7,7 @@ import asyncio
 from gateway.chat.text import fenced
 from gateway.config import Role
 from gateway.errors import SledError, UserError
+from gateway.hive.powers import Level
 from gateway.intake import CommandContext
 from gateway.projects import file_changes
 
@@ -22,6 +23,7 @@ class Diff:
     usage = "diff [project]"
     summary = "what the last turn changed"
     role = Role.MEMBER
+    level: Level = "free"
     repeatable = True
 
     async def run(self, ctx: CommandContext) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.config import Role
+from gateway.hive.powers import Level
 from gateway.intake import CommandContext
 
 
@@ -12,6 +13,7 @@ class Down:
     usage = "down [project]"
     summary = "stop a project; files stay"
     role = Role.OPERATOR
+    level: Level = "ask"
     repeatable = True
 
     async def run(self, ctx: CommandContext) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gateway.chat.text import code
 from gateway.config import Role, git_identity
 from gateway.errors import UserError
+from gateway.hive.powers import Level
 from gateway.intake import CommandContext
 
 
@@ -16,6 +17,7 @@ class GitIdentity:
     usage = "git identity [who...]"
     summary = "show or set whose name commits bear"
     role = Role.MEMBER
+    level: Level = "never"
     repeatable = True
 
     async def run(self, ctx: CommandContext) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gateway.config import Role
 from gateway.errors import UserError
+from gateway.hive.powers import Level, words_of
 from gateway.intake import Command, CommandContext
 
 _INTRODUCTION = (
@@ -18,18 +19,30 @@ class Help:
     usage = "help [command...]"
     summary = "what you can type here"
     role = Role.MEMBER
+    level: Level = "free"
     repeatable = True
 
     async def run(self, ctx: CommandContext) -> str:
-        mine = [command for command in ctx.services.commands if command.role <= ctx.role]
+        mine = _of(ctx)
         wanted = ctx.get("command")
         if wanted is None:
+            if ctx.agent:
+                return ctx.services.powers.told(ctx.services.projects.get(ctx.agent).id)
             lines = [f"- `{command.usage}` - {command.summary}" for command in mine]
             return "\n".join([_INTRODUCTION, "", *lines])
         for command in mine:
             if f"{command.usage} ".startswith(f"{' '.join(wanted.lower().split())} "):
                 return describe(command)
         raise UserError(f"There is no command {wanted}. Type `help` to see them all.")
+
+
+def _of(ctx: CommandContext) -> list[Command]:
+    """The commands that whoever asks may use."""
+    if not ctx.agent:
+        return [command for command in ctx.services.commands if command.role <= ctx.role]
+    own = ctx.services.projects.get(ctx.agent)
+    usable = {words_of(command) for command, _ in ctx.services.powers.usable(own.id)}
+    return [command for command in ctx.services.commands if words_of(command) in usable]
 
 
 def describe(command: Command) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gateway.config import Role
 from gateway.errors import EngineError, UserError
+from gateway.hive.powers import Level
 from gateway.intake import CommandContext
 
 _DEFAULT, _MOST = 30, 500
@@ -16,6 +17,7 @@ class Logs:
     usage = "logs [project] [sled|agent|build] [number]"
     summary = "the last lines of a project's log"
     role = Role.MEMBER
+    level: Level = "free"
     repeatable = True
 
     async def run(self, ctx: CommandContext) -> str:

@@ -6,6 +6,7 @@ import re
 
 from gateway.config import Role
 from gateway.errors import UserError
+from gateway.hive.powers import Level
 from gateway.intake import CommandContext
 
 _USUAL = "the agent's default"
@@ -19,7 +20,14 @@ class Model:
     usage = "model [name]"
     summary = "show or set the model"
     role = Role.MEMBER
+    level: Level = "ask"
+    acting_role = Role.OPERATOR
     repeatable = True
+
+    async def effect(self, ctx: CommandContext) -> str:
+        """What it would change."""
+        project = await ctx.active_project()
+        return f"the model of {project.name}, now {ctx.services.projects.model(project) or _USUAL}"
 
     async def run(self, ctx: CommandContext) -> str:
         project = await ctx.active_project()

@@ -8,6 +8,7 @@ from functools import partial
 from gateway.config import Role
 from gateway.config.git_identity import EXAMPLE
 from gateway.errors import UserError, VersionMissing
+from gateway.hive.powers import Level
 from gateway.intake import CommandContext, Services
 from gateway.projects import Created, Request
 from stacks.words import lacking, stack_lines
@@ -25,6 +26,8 @@ class NewProject:
     usage = "new project <new-name> [--stack <stack>] [--git <url>] [--submodules] [--path <host-path>] [--adopt]"
     summary = "make a project and switch to it"
     role = Role.OPERATOR
+    level: Level = "ask"
+    beyond = True
     repeatable = True
 
     async def run(self, ctx: CommandContext) -> str:

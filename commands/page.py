@@ -12,6 +12,7 @@ from pathlib import Path
 from commands.help import describe
 from commands.table import ALIASES, COMMANDS
 from gateway.config import Role
+from gateway.hive.powers import words_of
 
 _HEAD = """# Commands
 
@@ -22,15 +23,34 @@ nothing.
 """
 
 
+_LEVELS = """## What agents may do
+
+An agent types commands, too: `huskies <command>` in its project, or the tool `huskies`. A *free* one is carried out at
+once; one to *ask* for, once a person allows it on a card, which shows the words and what they would change. The others
+are for people, and cannot be granted. All of this is about the agent's own project; `grant` opens others, or spares the
+card. A call never may more than the people at whose word the project works just then.
+"""
+
+
 def page() -> str:
     """The whole page."""
     parts = [_HEAD]
     for command in COMMANDS:
         who = " Operators only." if command.role is Role.OPERATOR else ""
         parts.append(f"## {command.usage.split(' <')[0].split(' [')[0]}\n\n{describe(command)}{who}\n")
+    parts.append(_levels())
     aliases = ", ".join(f"`{alias}` means `{words}`" for alias, words in ALIASES.items())
     parts.append(f"## Other names\n\n{aliases}.\n")
     return "\n".join(parts)
+
+
+def _levels() -> str:
+    rows: dict[str, list[str]] = {"free": [], "ask": [], "never": []}
+    for command in COMMANDS:
+        rows[command.level].append(f"`{words_of(command)}`")
+    told = {"free": "free", "ask": "ask", "never": "for people"}
+    lines = [f"| {told[level]} | {', '.join(words)} |" for level, words in rows.items()]
+    return "\n".join([_LEVELS, "| level | commands |", "|---|---|", *lines, ""])
 
 
 def main(arguments: list[str]) -> int:

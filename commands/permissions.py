@@ -5,6 +5,7 @@ from __future__ import annotations
 from gateway.chat.text import code
 from gateway.config import Role
 from gateway.errors import UserError
+from gateway.hive.powers import Level
 from gateway.intake import CommandContext
 from gateway.store import questions
 
@@ -23,6 +24,7 @@ class Permissions:
     usage = "permissions [auto|ask|allow]"
     summary = "show or set what the agents may do"
     role = Role.MEMBER
+    level: Level = "never"
     repeatable = True
 
     async def run(self, ctx: CommandContext) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.config import Role
+from gateway.hive.powers import Level
 from gateway.intake import CommandContext
 
 
@@ -12,6 +13,8 @@ class ListProjects:
     usage = "projects"
     summary = "all projects and their state"
     role = Role.MEMBER
+    level: Level = "free"
+    beyond = True
     repeatable = True
 
     async def run(self, ctx: CommandContext) -> str:

@@ -6,6 +6,7 @@ from gateway import clock
 from gateway.asking import cards
 from gateway.chat.text import seconds
 from gateway.config import Role
+from gateway.hive.powers import Level
 from gateway.intake import CommandContext
 from gateway.store import questions
 
@@ -19,6 +20,7 @@ class Questions:
     usage = "questions"
     summary = "what agents ask here, and what nobody answered"
     role = Role.MEMBER
+    level: Level = "never"
     repeatable = True
 
     async def run(self, ctx: CommandContext) -> str:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from gateway.chat.text import unfenced
 from gateway.config import Role
 from gateway.errors import UserError, VersionMissing
+from gateway.hive.powers import Level
 from gateway.intake import CommandContext
 from gateway.projects import Changes, Rebuilt
 from gateway.projects.recipes import stored
@@ -28,6 +29,7 @@ class Rebuild:
     usage = "rebuild [project] [--stack <stack>] [--fresh]"
     summary = "rebuild a project's image and container"
     role = Role.OPERATOR
+    level: Level = "ask"
     repeatable = True
 
     async def run(self, ctx: CommandContext) -> str:

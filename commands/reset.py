@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.config import Role
+from gateway.hive.powers import Level
 from gateway.intake import CommandContext
 from gateway.store.turns import SessionKey
 
@@ -13,6 +14,7 @@ class Reset:
     usage = "reset"
     summary = "begin a new dialogue; files stay"
     role = Role.MEMBER
+    level: Level = "never"
     repeatable = False
 
     async def run(self, ctx: CommandContext) -> str:

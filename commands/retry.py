@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gateway.chat.text import quote
 from gateway.config import Role
+from gateway.hive.powers import Level
 from gateway.intake import CommandContext
 from gateway.store.turns import SessionKey
 
@@ -15,6 +16,7 @@ class Retry:
     usage = "retry [project]"
     summary = "run an interrupted or failed turn again"
     role = Role.MEMBER
+    level: Level = "never"
     repeatable = False
 
     async def run(self, ctx: CommandContext) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gateway.chat.text import code
 from gateway.config import Role
 from gateway.errors import UserError
+from gateway.hive.powers import Level
 from gateway.intake import CommandContext
 from gateway.store import questions
 
@@ -16,6 +17,7 @@ class Revoke:
     usage = "revoke [number]"
     summary = "take back what was allowed for a session"
     role = Role.MEMBER
+    level: Level = "never"
     repeatable = True
 
     async def run(self, ctx: CommandContext) -> str:

@@ -6,6 +6,7 @@ from gateway import clock
 from gateway.chat.text import quote, seconds
 from gateway.config import Role
 from gateway.errors import UserError
+from gateway.hive.powers import Level
 from gateway.intake import CommandContext
 from gateway.store import dialogues
 from gateway.store.turns import SessionKey
@@ -20,6 +21,7 @@ class Sessions:
     usage = "sessions [number]"
     summary = "list older dialogues, or continue one"
     role = Role.MEMBER
+    level: Level = "never"
     repeatable = False
 
     async def run(self, ctx: CommandContext) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gateway.config import Role
 from gateway.errors import UserError
+from gateway.hive.powers import Level
 from gateway.intake import CommandContext
 
 
@@ -13,6 +14,7 @@ class Ssh:
     usage = "ssh [project]"
     summary = "how to open the project in an editor"
     role = Role.MEMBER
+    level: Level = "free"
     repeatable = True
 
     async def run(self, ctx: CommandContext) -> str:

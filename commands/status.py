@@ -6,6 +6,7 @@ from gateway import clock
 from gateway.chat import Fate
 from gateway.chat.text import quote, seconds
 from gateway.config import Role
+from gateway.hive.powers import Level
 from gateway.intake import CommandContext
 from gateway.projects.recipes import stored
 from gateway.store import Connection, messages, outbox
@@ -20,6 +21,7 @@ class Status:
     usage = "status [project]"
     summary = "a project's state, runs and queue"
     role = Role.MEMBER
+    level: Level = "free"
     repeatable = True
 
     async def run(self, ctx: CommandContext) -> str:

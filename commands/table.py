@@ -15,6 +15,8 @@ from commands.deny import Deny
 from commands.diff import Diff
 from commands.down import Down
 from commands.git_identity import GitIdentity
+from commands.grant import Grant
+from commands.grants import Grants
 from commands.help import Help
 from commands.logs import Logs
 from commands.model import Model
@@ -27,6 +29,7 @@ from commands.reset import Reset
 from commands.restart import Restart
 from commands.retry import Retry
 from commands.revoke import Revoke
+from commands.revoke_grant import RevokeGrant
 from commands.sessions import Sessions
 from commands.ssh import Ssh
 from commands.stacks import Stacks
@@ -63,6 +66,9 @@ COMMANDS: tuple[Command, ...] = (
     Agent(),
     Usage(),
     Audit(),
+    Grant(),
+    Grants(),
+    RevokeGrant(),
     Ssh(),
     Logs(),
     Up(),
@@ -81,7 +87,22 @@ COMMANDS: tuple[Command, ...] = (
 ALIASES = {"all_status": "projects", "all status": "projects"}
 
 #: Commands that change nothing for an agent; it is not told of them.
-_LOOKS = (Allow, Ambient, Compact, Deny, Diff, Help, ListProjects, Logs, Questions, Sessions, Ssh, Stacks, Status)
+_LOOKS = (
+    Allow,
+    Ambient,
+    Compact,
+    Deny,
+    Diff,
+    Grants,
+    Help,
+    ListProjects,
+    Logs,
+    Questions,
+    Sessions,
+    Ssh,
+    Stacks,
+    Status,
+)
 _QUIET = (*_LOOKS, Version, WhoAmI, Switch, Retry, Reset)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gateway.config import Role
 from gateway.errors import SledError, UserError
+from gateway.hive.powers import Level
 from gateway.intake import CommandContext
 from gateway.projects import file_changes
 
@@ -16,6 +17,7 @@ class Undo:
     usage = "undo [project]"
     summary = "take back what the last turn changed"
     role = Role.MEMBER
+    level: Level = "never"
     repeatable = False
 
     async def run(self, ctx: CommandContext) -> str:

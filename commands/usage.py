@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from gateway import clock
 from gateway.chat.text import seconds
 from gateway.config import Person, Role
+from gateway.hive.powers import Level
 from gateway.intake import CommandContext
 from gateway.store import Connection
 from gateway.store.usage import Sum, sums
@@ -28,6 +29,8 @@ class Usage:
     usage = "usage [project]"
     summary = "what runs took and cost: today, this week, this month"
     role = Role.MEMBER
+    level: Level = "free"
+    beyond = True
     repeatable = True
 
     async def run(self, ctx: CommandContext) -> str:

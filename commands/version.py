@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gateway import __version__
 from gateway.config import Role
+from gateway.hive.powers import Level
 from gateway.intake import CommandContext
 
 
@@ -13,6 +14,7 @@ class Version:
     usage = "version"
     summary = "this gateway's version, engine and agent"
     role = Role.MEMBER
+    level: Level = "free"
     repeatable = True
 
     async def run(self, ctx: CommandContext) -> str:

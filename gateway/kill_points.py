@@ -11,6 +11,9 @@ VARIABLE = "HUSKIES_KILL_AT"
 #: Every point there is, in the order in which a message and a bootstrap reach them.
 POINTS = (
     "inbox.committed",
+    "command.begun",
+    "command.settled",
+    "question.settled",
     "turn.claimed",
     "turn.finished",
     "waiting.discarded",

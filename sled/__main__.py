@@ -21,16 +21,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sled import agents, git_way
+from sled import agents, door, git_way
 from sled.around import Around
 from sled.children import Children
 from sled.clone import Relayed
+from sled.door import Door
 from sled.files import Files
 from sled.jobs import JobFailed, Jobs
 from sled.journal import Journal
 from sled.link import Link, Refused
 from sled.processes import MARK, Reaper, become_subreaper
 from sled.protocol import (
+    DOOR,
     WARM,
     Ack,
     Answer,
@@ -43,6 +45,7 @@ from sled.protocol import (
     Said,
     Steer,
     Stop,
+    Told,
     Warm,
     Welcome,
 )
@@ -80,7 +83,7 @@ class Config:
 
 
 def runner_environment(config: Config, relay_url: str) -> dict[str, str]:
-    """What an agent sees: the sled's environment without its settings, and Claude pointed at the relay."""
+    """What an agent sees: the sled's environment without its settings, Claude pointed at the relay, and the door."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("HUSKIES_")}
     temporary = config.home / ".huskies" / "tmp"
     token_name = "CLAUDE_CODE_OAUTH_TOKEN" if config.model_auth == "oauth" else "ANTHROPIC_AUTH_TOKEN"
@@ -88,6 +91,8 @@ def runner_environment(config: Config, relay_url: str) -> dict[str, str]:
     direct = ",".join(filter(None, (inherited.get("NO_PROXY") or inherited.get("no_proxy"), "127.0.0.1,localhost")))
     return {
         **inherited,
+        "PATH": f"{door.commands_in(config.home)}:{inherited.get('PATH', os.defpath)}",
+        door.VARIABLE: str(door.socket_in(config.home)),
         "NO_PROXY": direct,
         "no_proxy": direct,
         "TMPDIR": str(temporary),
@@ -116,7 +121,9 @@ class Sled:
             self._take,
             features=[WARM],
             welcomed=self._welcomed,
+            unanswered=lambda: self._door.waiting(),  # noqa: PLW0108 - made below
         )
+        self._door = Door(config.home, config.workspace, self._link.answer, self._run_of)
         self._config = config
         self._relay_url = relay_url
         environment = runner_environment(config, relay_url)
@@ -143,17 +150,23 @@ class Sled:
         """Serve until cancelled; then end every run."""
         await self._supervisor.recover()
         try:
+            await self._door.open()
             await self._link.run()
         finally:
+            await self._door.close()
             for task in self._tasks:
                 task.cancel()
             await self._supervisor.close()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await self._children.close()
 
+    def _run_of(self, pid: int) -> str:
+        return self._supervisor.run_of(pid)
+
     async def _welcomed(self, welcome: Welcome) -> None:
         """Send git through the relay, for the hosts that the gateway has a token for; have a runner stand by."""
         self._supervisor.stand_by(welcome.agent)
+        self._door.serves = DOOR in welcome.features
         if welcome.git_hosts == self._git_hosts:
             return
         if not welcome.git_hosts and not git_way.file_of(self._config.home).exists():
@@ -179,6 +192,8 @@ class Sled:
                 await self._supervisor.decide(frame)
             case Forget():
                 await self._supervisor.forget(frame)
+            case Told():
+                self._door.told(frame)
             case Ack():
                 self._journal.forget(frame.run)
             case Stop():

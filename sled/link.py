@@ -60,6 +60,7 @@ class Link:
         *,
         features: Sequence[str] = (),
         welcomed: Callable[[Welcome], Awaitable[None]] | None = None,
+        unanswered: Callable[[], Sequence[Frame]] = tuple,
     ) -> None:
         self._wire = wire
         self._token = token
@@ -68,6 +69,8 @@ class Link:
         self._features = list(features)
         self._handle = handle
         self._welcomed = welcomed
+        #: What each gateway that connects is told again.
+        self._unanswered = unanswered
         self._news: dict[str, None] = {}
         self._wake = asyncio.Event()
         self._outgoing: asyncio.Queue[Frame] = asyncio.Queue()
@@ -162,6 +165,8 @@ class Link:
     async def _send(self, socket: aiohttp.ClientWebSocketResponse, seen: dict[str, int]) -> None:
         for state in self._journal.states():
             self.publish(state.run)
+        for frame in self._unanswered():
+            self.answer(frame)
         while True:
             self._wake.clear()
             while not self._outgoing.empty():

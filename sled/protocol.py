@@ -6,7 +6,8 @@ Both directions are JSON objects in WebSocket text messages over the project's U
     sled      -> Hello      who I am, which runs I hold, how far each got
     gateway   -> Welcome    from which event it wants each run replayed
     gateway   -> Warm, Cool, Run, Steer, Decision, Stop, Ack, Call
-    sled      -> Event (numbered from 1 within its run), Said, Answer
+    sled      -> Event (numbered from 1 within its run), Said, Answer, Command
+    gateway   -> Told
 
 A run is journaled by the sled before its agent starts, so `Hello` tells a gateway that lost its memory, or a frame,
 what became of each run: listed - take its events; unlisted by the same journal - it never arrived, send it again;
@@ -18,6 +19,10 @@ Both go to sleds only whose `Hello` names the feature, as one of an older image 
 A `Question` holds up the agent until its `Decision`; the gateway keeps the deadline, the sled only waits. Decisions are
 sent again after each hello, and repeats are taken as one. Files travel beside the frames, over HTTP on the same socket:
 `GET /files/<id>` for those that a `Run` names, `PUT /files?run=<run>&name=<name>` for those that become a `File`.
+
+A `Command` is what an agent asks the gateway to do, as a person would by a message. The sled sends it again after each
+hello until its `Told` has come; the gateway carries it out once. Only a gateway whose `Welcome` names the feature
+takes them.
 
 Every frame from a sled is untrusted: `MAX_FRAME` bounds it, the types below bound its parts, and a run id of another
 project is ignored.
@@ -53,6 +58,10 @@ MAX_FILES = 20
 
 #: The feature of a sled that knows `Warm` and `Cool`.
 WARM = "warm"
+#: The feature of a gateway that takes a `Command`.
+DOOR = "door"
+#: Characters of a command.
+MAX_COMMAND = 100_000
 
 #: The jobs that a sled does, see `sled.jobs`.
 Job = Literal["init", "clone", "record", "run", "diff", "undo"]
@@ -222,6 +231,17 @@ class Answer(Frame, frozen=True, tag="answer"):
     text: Text = ""
 
 
+class Command(Frame, frozen=True, tag="command"):
+    """An agent, or what it started, asks for `text` to be done: call number `call` of the sled's, for its run `run`.
+
+    No run: whoever asks descends from none that is under way.
+    """
+
+    call: Id
+    run: Annotated[str, Meta(max_length=80)]
+    text: Annotated[str, Meta(max_length=MAX_COMMAND)]
+
+
 class Said(Frame, frozen=True, tag="said"):
     """How far a `Call` has got, in a line for a person; it does no harm if one of these is lost."""
 
@@ -229,7 +249,7 @@ class Said(Frame, frozen=True, tag="said"):
     text: Short
 
 
-FromSled = Hello | Event | Said | Answer
+FromSled = Hello | Event | Said | Answer | Command
 
 # --- gateway -> sled -------------------------------------------------------------------------------------------------
 
@@ -238,12 +258,14 @@ class Welcome(Frame, frozen=True, tag="welcome"):
     """Replay each run after the event given here; runs that are missing here, from the start.
 
     `git_hosts`: hosts that the gateway has a token for; git reaches them through the relay. `agent`: the one that the
-    project's runs name, so that a runner can load it before anybody writes.
+    project's runs name, so that a runner can load it before anybody writes. `features`: what this gateway takes that
+    not every one does.
     """
 
     seen: dict[str, int] = {}
     git_hosts: list[str] = []
     agent: str = ""
+    features: list[str] = []
 
 
 class Attached(Struct, frozen=True, kw_only=True):
@@ -259,7 +281,8 @@ class Run(Frame, frozen=True, tag="run"):
     `session` names the dialogue within the project: runs of one session share a warm runner. `resume` is the
     `agent_session` to continue. `warm_s`: seconds that the runner outlives this run. `context`: standing facts for
     the agent (who writes, from where), apart from the prompt. `news`: what happened since its last turn, told once.
-    `files` are fetched before the agent starts.
+    `files` are fetched before the agent starts. `door`: what the agent is told about the commands that it may use;
+    empty if it has none.
     """
 
     run: Id
@@ -274,6 +297,7 @@ class Run(Frame, frozen=True, tag="run"):
     news: str = ""
     files: list[Attached] = []
     warm_s: float = 0.0
+    door: str = ""
 
 
 class Warm(Frame, frozen=True, tag="warm"):
@@ -290,6 +314,7 @@ class Warm(Frame, frozen=True, tag="warm"):
     isolated: bool = False
     model: str = ""
     for_s: float = 60.0
+    door: str = ""
 
 
 class Cool(Frame, frozen=True, tag="cool"):
@@ -344,7 +369,16 @@ class Call(Frame, frozen=True, tag="call"):
     arguments: dict[str, str] = {}
 
 
-FromGateway = Welcome | Warm | Cool | Run | Steer | Decision | Stop | Forget | Ack | Call
+class Told(Frame, frozen=True, tag="told"):
+    """What came of a `Command`. done: it was carried out; refused: it was not, and `text` says why; failed: it may have
+    been, in part."""
+
+    call: str
+    outcome: Literal["done", "refused", "failed"]
+    text: str
+
+
+FromGateway = Welcome | Warm | Cool | Run | Steer | Decision | Stop | Forget | Ack | Call | Told
 
 T = TypeVar("T")
 

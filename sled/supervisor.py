@@ -119,6 +119,16 @@ class Supervisor:
         """Whether a run is under way."""
         return any(runner.turn is not None for runner in self._runners.values())
 
+    def run_of(self, pid: int) -> str:
+        """The run that a process belongs to: it is, or descends from, the runner of one; else empty."""
+        at_work = {r.root: r.turn.run.run for r in self._runners.values() if r.turn is not None}
+        try:
+            process = Process(pid)
+            family = [process, *process.parents()]
+        except psutil.Error:
+            return ""
+        return next((at_work[one] for one in family if one in at_work), "")
+
     async def recover(self) -> None:
         """End what an earlier sled left behind: its processes first, then its runs."""
         if survivors := await end_marked(MARK, self._journal.id):

@@ -23,6 +23,7 @@ from gateway.config.state_dir import cli_socket
 from gateway.delivery import Fates, Files, Outbox
 from gateway.engine import Engine
 from gateway.errors import StateError, TransportRefused
+from gateway.hive import Door, Powers
 from gateway.intake import Inbox, Router, Services
 from gateway.projects import Projects
 from gateway.store import Store, audit, messages, sweep, usage
@@ -70,6 +71,8 @@ class App:
     admission: Admission
     files: Files
     file_routes: FileRoutes
+    door: Door
+    powers: Powers
     router: Router
     inbox: Inbox
     services: Services
@@ -94,7 +97,7 @@ class App:
             stack.push_async_callback(self.accounts.close)
             stack.push_async_callback(self.proxy.close)
             stack.push_async_callback(self.git_proxy.close)
-            await self.sleds.start(self.dispatcher, self._wire_routes)
+            await self.sleds.start(self.dispatcher, self._wire_routes, self.door.on_command)
             stack.push_async_callback(self.sleds.stop)
             stack.push_async_callback(self.outbox.close)
             stack.push_async_callback(self.dispatcher.close)
@@ -172,6 +175,7 @@ class App:
     async def _take_up(self) -> None:
         """What another process left: projects first, then runs, then commands and messages that wait."""
         await self.store.write(usage.doubt_open_turns)
+        await self.powers.recover()
         await self.projects.recover()
         await self.admission.recover(self.dispatcher.refuse)
         await self.questions.recover(self.admission.taken_up)

@@ -10,6 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,7 @@ from gateway.events import (
     SledIgnores,
     TurnOver,
 )
+from gateway.hive import Calls, Door, Powers
 from gateway.intake import Confirmations, Inbox, Parser, Router, Services
 from gateway.projects import Places, Projects, Registry, Setup, users
 from gateway.store import Store
@@ -44,6 +46,7 @@ from gateway.store.seal import Seal
 from gateway.turns import Admission, Around, CallGate, Dispatcher, Limits
 from gateway.wire import Accounts, Bodies, FileRoutes, GitProxy, Keys, ModelProxy, Prices, Pushes, Sleds
 from stacks.images import BuildInputs
+from transports.agents import Agents
 from transports.cli import Cli
 
 if TYPE_CHECKING:
@@ -105,6 +108,7 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
     transports: dict[str, Transport] = {"cli": cli, **(more_transports or {})}
     transports |= {"console": console} if console is not None else {}
     check_senders(settings, {*PLATFORMS, "console", *transports})
+    transports["agent"] = Agents(lambda call, text: door.tell(call, text))  # noqa: PLW0108 - made below
     outbox = Outbox(store, transports)
     transports |= {name: PLATFORMS[name].make(settings, access, outbox) for name in settings.remote_transports}
     fates = Fates(outbox)
@@ -120,7 +124,8 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
     registry = Registry(store, engine, sleds, setup)
     keys = Keys(lambda project: credentials.of(registry.name_of(project, ALL)), events)
 
-    # What agents ask, and how messages become turns.
+    # What agents may do, what they ask, and how messages become turns.
+    powers = Powers(store, COMMANDS, lambda project_id: registry.name_of(str(project_id), ""))
     people = settings.people
     questions = Questions(
         store, outbox, registry.send, people, settings.agent.permission_timeout_s, Posting(outbox, files.keep)
@@ -141,7 +146,7 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
         fates=fates,
         wire=registry,
         limits=make_limits(settings),
-        run_settings=registry.run_settings,
+        run_settings=lambda project: replace(registry.run_settings(project), door=powers.told(project)),
         people=people,
         questions=questions,
         admission=admission,
@@ -173,11 +178,13 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
         files=files,
         projects=projects,
         confirmations=Confirmations(),
+        powers=powers,
         transports=transports,
         commands=COMMANDS,
         agent_line=lambda: agent_line(settings, credentials.chosen(ALL)),
     )
-    router = Router(services, fates, parser)
+    calls = Calls(store, access, powers, questions, dispatcher.running_in, registry)
+    router = Router(services, fates, parser, calls)
     inbox = Inbox(
         store,
         access,
@@ -187,6 +194,7 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
         words=router.words,
         on_typing=dispatcher.typing,
     )
+    door = Door(store, calls, lambda message: inbox.accept(message.conversation.transport, [message], None), sleds.send)
     return App(
         settings=settings,
         host=host,
@@ -206,6 +214,8 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
         questions=questions,
         admission=admission,
         files=files,
+        door=door,
+        powers=powers,
         file_routes=FileRoutes(files.folder, store, transports),
         router=router,
         inbox=inbox,

@@ -3,10 +3,11 @@
 from gateway.asking.answers import Answers
 from gateway.asking.people import name_of
 from gateway.asking.posting import Posting
-from gateway.asking.questions import Questions, Then
+from gateway.asking.questions import Permission, Questions, Then
 
 __all__ = [
     "Answers",
+    "Permission",
     "Posting",
     "Questions",
     "Then",

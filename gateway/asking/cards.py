@@ -11,7 +11,7 @@ from typing import Any
 from gateway.chat import wording
 from gateway.chat.text import code, escaped, fenced, inline, quote, seconds, shorten, visible
 from gateway.errors import UserError
-from gateway.store.questions import Asked, Outcome
+from gateway.store.questions import OWN, Asked, Outcome
 from sled.protocol import Query, Question
 
 #: What answers a permission besides the commands, while one is asked; what follows a no is its reason.
@@ -26,6 +26,8 @@ AMOUNT = re.compile(r"\+?\s*(\d{1,6}(?:\.\d+)?)\s*(?:usd|\$)?", re.IGNORECASE)
 _CONSENT = re.compile(r"(?:(?P<yes>y|yes|ok|okay)|n|no|nope)(?:\s+\w+)?\s*(?:[,.:;!–-].*)?", re.IGNORECASE | re.DOTALL)
 #: The most that is compared: lines of one text times lines of the other. More would hold up everybody.
 _MAX_COMPARED = 40_000
+#: The tool of a question about a command that an agent would have carried out.
+COMMAND = "huskies"
 #: How deep arguments may be nested to be shown one by one.
 _MAX_DEPTH = 50
 
@@ -42,11 +44,7 @@ def card(asked: Asked, *, who: str, several_open: bool, attached: bool = False) 
         if attached:
             shown = f"{summary(body)}\nAll of its arguments ({len(body.arguments):,} characters) are in the file above."
         # What a sled asks cannot read like this, whatever it calls its tool.
-        asks = (
-            f"The gateway asks: may the agent use {escaped(body.tool)}?"
-            if asked.own
-            else f"May I use {escaped(body.tool)}?"
-        )
+        asks = f"The gateway asks: {_own(body)}?" if asked.own else f"May I use {escaped(body.tool)}?"
         told = f"🔐 **{asks}**\n\n{shown}\n\n{words}"
     else:
         at = len(asked.answers)
@@ -54,6 +52,12 @@ def card(asked: Asked, *, who: str, several_open: bool, attached: bool = False) 
         if several_open:
             told += f"\n\nTo answer this one: `answer {asked.number} …`"
     return f"{told}\n_{who} can answer within {within}._"
+
+
+def _own(body: Question) -> str:
+    if body.tool == COMMAND:
+        return f"may {(_given(body) or {}).get('agent', '')}'s agent do this"
+    return f"may the agent use {escaped(body.tool)}"
 
 
 def reminder(asked: Asked, now: float) -> str:
@@ -92,6 +96,8 @@ def arguments(body: Question) -> str:
         return fenced(body.arguments)
     left = dict(given)
     parts: list[str] = []
+    if body.tool == COMMAND and body.id.startswith(OWN):
+        return f"{fenced(str(left.get('command', '')))}\nThat is: {visible(str(left.get('effect', '')))}"
     if body.tool == "Bash" and isinstance(left.get("command"), str):
         parts.append(fenced(left.pop("command"), "sh"))
     elif isinstance(left.get("old_string"), str) and isinstance(left.get("new_string"), str):

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from gateway import clock
+from gateway import clock, kill_points
 from gateway.asking import cards
 from gateway.asking.people import name_of
 from gateway.asking.posting import MAX_CARD, Posting
@@ -73,6 +73,19 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Permission:
+    """What came of asking for one. `why`: what people, or the gateway, said to a no."""
+
+    allowed: bool
+    why: str = ""
+
+    @property
+    def told(self) -> str:
+        """The no, for an agent."""
+        return f"This was not allowed: {self.why}" if self.why else "This was not allowed."
+
+
+@dataclass(frozen=True, slots=True)
 class Then:
     """What the gateway does itself about the outcome of its own question.
 
@@ -104,28 +117,49 @@ class Questions:
 
     # --- a turn asks -------------------------------------------------------------------------------------------------
 
-    async def permission(self, turn: Turn, *, tool: str, arguments: str, rule: str) -> bool:
-        """Ask for something that only the gateway can do, for a turn; whether it was allowed.
+    async def permission(
+        self, turn: Turn, *, tool: str, arguments: str, rule: str, name: str = "", operators_only: bool = False
+    ) -> Permission:
+        """Ask for something that only the gateway can do, for a turn.
 
-        If this is cancelled, the question that is left no longer has any effect. Raises StateError.
+        With a `name`, whoever asks again under it, after a restart too, waits for the same card, or gets its outcome.
+        Without one, a question whose asker is cancelled has no effect any more. Raises StateError.
         """
-        name = f"{rows.OWN}{secrets.token_hex(8)}"
-        question = Question(id=name, kind="permission", tool=tool, arguments=arguments, rule=rule)
-        answered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        identity = f"{rows.LASTING}{name}" if name else f"{rows.OWN}{secrets.token_hex(8)}"
+        question = Question(id=identity, kind="permission", tool=tool, arguments=arguments, rule=rule)
+        answered: asyncio.Future[Asked] = asyncio.get_running_loop().create_future()
 
         async def then(asked: Asked) -> None:
             if not answered.done():
-                answered.set_result(asked.outcome == "allowed")
+                answered.set_result(asked)
 
-        if not await self.asked(turn, question, Then(then)):
-            return False
+        if not await self.asked(turn, question, Then(then), operators_only=operators_only):
+            before = await self.store.read(lambda c: rows.of_turn(c, turn.id, identity))
+            if before is None:
+                return Permission(allowed=False, why="the run is over")
+            if before.outcome or before.id not in self._open:
+                # Settled before, or just now: by the next read it is.
+                return self._permission(await self.store.read(lambda c: rows.by_id(c, before.id)))
+            self._then[before.id] = Then(then)
         try:
-            return await answered
+            return self._permission(await answered)
         finally:
-            if not answered.done() or answered.cancelled():
+            if not name and (not answered.done() or answered.cancelled()):
                 await self.withdrawn(turn, Withdrawn(question=question.id))
 
-    async def asked(self, turn: Turn, question: Question, then: Then | None = None) -> bool:
+    def _permission(self, asked: Asked) -> Permission:
+        why = (
+            asked.answers[0][0] if asked.outcome == "denied" and asked.answers else _UNASKED.get(asked.answered_by, "")
+        )
+        if asked.outcome == "expired":
+            why = self._expired
+        elif asked.outcome == "closed":
+            why = "the run is over"
+        return Permission(asked.outcome == "allowed", why)
+
+    async def asked(
+        self, turn: Turn, question: Question, then: Then | None = None, *, operators_only: bool = False
+    ) -> bool:
         """An agent asks; False if that is not new, or too late. `then` hears of the outcome.
 
         Raises StateError: nothing was stored, the sled will say it again.
@@ -134,7 +168,7 @@ class Questions:
             log.warning("run %s asks under a name of the gateway's: %s", turn.run, inline(question.id))
             return False
         first = turn.batch[0]
-        who = _requester_or_operator(turn, self.people)
+        who = _OPERATOR if operators_only else _requester_or_operator(turn, self.people)
         attached = None
         if self.posting.may_need_file(question, first.conversation):
             ruled = await self.store.read(lambda c: rows.has_rule(c, turn.id, question))
@@ -147,7 +181,7 @@ class Questions:
                 project_id=turn.key.project_id,
                 conversation_id=turn.key.conversation_id,
                 body=question,
-                requester=turn.requested_by,
+                requester="" if operators_only else turn.requested_by,
                 deadline=clock.now() + self.timeout_s,
             )
             if asked is None:
@@ -299,15 +333,20 @@ class Questions:
             return settled
 
         settled = await self.store.write(unit)
+        kill_points.reach("question.settled")
         self._drop(asked.id)
         if settled is None:
             return "That question has already been answered."
         self.outbox.wake(asked.conversation)
         why = answer.word if answer.outcome == "denied" else ""
         if answer.outcome == "expired":
-            why = f"nobody answered within {self.timeout_s:.0f} s"
+            why = self._expired
         await self._tell(settled, why)
         return ""
+
+    @property
+    def _expired(self) -> str:
+        return f"nobody answered within {self.timeout_s:.0f} s"
 
     async def _tell(self, asked: Asked, why: str) -> None:
         """Let whoever waits for it know the outcome."""
@@ -334,13 +373,13 @@ class Questions:
 
         waiting, settled, turns = await self.store.write(unit)
         for asked in waiting:
-            if asked.turn_id is not None and not asked.run:  # what waited for it ended with the gateway
+            if asked.turn_id is not None and not asked.run and not asked.lasting:  # what waited for it ended
                 await self.settle(asked, Answer("closed"))
                 continue
             if asked.turn_id is None and (hears := then(asked)) is not None:
                 self._then[asked.id] = hears
             turn = turns.get(asked.turn_id)
-            self._wait(asked, _OPERATOR if turn is None else _requester_or_operator(turn, self.people))
+            self._wait(asked, _requester_or_operator(turn if asked.requester else None, self.people))
         for asked in filter(lambda asked: asked.run, settled):
             why = "nobody answered in time" if asked.outcome == "expired" else ""
             if asked.outcome == "denied" and asked.answers:
@@ -406,7 +445,9 @@ async def _run(then: Then, asked: Asked) -> None:
     await then.after(asked)
 
 
-def _requester_or_operator(turn: Turn, people: Mapping[str, Person]) -> str:
+def _requester_or_operator(turn: Turn | None, people: Mapping[str, Person]) -> str:
+    if turn is None:
+        return _OPERATOR
     return f"{name_of(turn.batch[0], people)} or an operator"
 
 

@@ -72,6 +72,7 @@ class Message:
         files: what came with it; fetched when a turn takes the message.
         presses: the external id of our message whose button, or reaction, this is; `text` is the choice.
         quoted: what it answers, as `text.pointed_at` has it: for the agent, and never read as a command.
+        word: the person at whose word it is written, as a `sender`; empty: the sender's own.
     """
 
     conversation: Conversation
@@ -86,6 +87,7 @@ class Message:
     files: tuple[Attachment, ...] = ()
     presses: str = ""
     quoted: str = ""
+    word: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,13 @@
 """What the operator set: settings, secrets, who may do what, and the log."""
 
-from gateway.config.access import Access, Role
+from gateway.config.access import AGENT, Access, Role
 from gateway.config.credentials import Credential, Credentials
 from gateway.config.secrets import Secrets
 from gateway.config.sections import Person
 from gateway.config.settings import Settings
 
 __all__ = [
+    "AGENT",
     "Access",
     "Credential",
     "Credentials",

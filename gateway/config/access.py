@@ -14,6 +14,10 @@ class Role(IntEnum):
     OPERATOR = 2  # makes, changes and deletes projects
 
 
+#: How the sender of what an agent does begins. No platform's accounts are called so.
+AGENT = "agent:"
+
+
 class Access:
     """The lists of the configuration. `local` names the senders that the machine itself vouches for."""
 
@@ -22,7 +26,9 @@ class Access:
         self._members = set(members)
 
     def role(self, sender: str) -> Role:
-        """The role of `sender` (`transport:account`)."""
+        """The role of `sender` (`transport:account`). An agent is let in; `gateway.hive` says what it may do."""
+        if sender.startswith(AGENT):
+            return Role.MEMBER
         if sender in self._operators:
             return Role.OPERATOR
         return Role.MEMBER if sender in self._members else Role.NOBODY

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from gateway.chat import OutgoingFile
-from gateway.config import Role
+from gateway.config import AGENT, Role
 from gateway.delivery import Notice
 from gateway.errors import UserError
+from gateway.hive.powers import Level
 from gateway.intake.services import Services
 from gateway.projects import Projects
 from gateway.store import conversations
@@ -25,7 +26,8 @@ class CommandContext:
     `release` lets the messages behind this one be routed: a slow command calls it as soon as what they depend on
     (above all the active project) is settled. What is in `afterwards` is called once the reply is committed.
     `offers`: words that the reply offers as buttons, if there are any; `replaces`: the message whose reply this one
-    replaces. `told_of`: the discarded messages that the reply names.
+    replaces. `told_of`: the discarded messages that the reply names. `effect`: what people in the room of an agent's
+    run are told of what it did, in a few words.
     """
 
     message: StoredMessage
@@ -37,6 +39,12 @@ class CommandContext:
     offers: list[str] = field(default_factory=list)
     replaces: int | None = None
     told_of: list[int] = field(default_factory=list)
+    effect: str = ""
+
+    @property
+    def agent(self) -> str:
+        """The project whose agent calls; empty: a person types."""
+        return self.message.sender.removeprefix(AGENT) if self.message.sender.startswith(AGENT) else ""
 
     def tells(self, stopped: Stopped) -> str:
         """What the reply says of what was stopped; from its commit on, people know of the messages it names."""
@@ -73,12 +81,16 @@ class Command(Protocol):
     """One command. Its docstring is its long help.
 
     One that has `for_agent = True` is carried out by the agent: `run` says in which words. One that has `by_tap = True`
-    may be the word on a button.
+    may be the word on a button. One that has `beyond = True` is about all projects where it names none. For agents'
+    calls one may have `acting_role`, the role of a person who may have it change something, and
+    `async def effect(ctx) -> str`, what it would change, for the card.
     """
 
     usage: str
     summary: str
     role: Role
+    #: What agents may do with it, see `gateway.hive.powers`.
+    level: Level
     #: After a crash in the middle: True - run it again; False - say that it was cut off.
     repeatable: bool
 

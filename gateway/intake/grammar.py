@@ -277,11 +277,7 @@ def _match(grammar: Grammar, text: str, projects: Collection[str], problems: lis
         return None
     tail = pieces[len(grammar.words)] if len(pieces) > len(grammar.words) else ""
     if grammar.rest:
-        if not tail:
-            return None if grammar.slots[-1].required else {}
-        if grammar.slots[-1].name == "agent" and not _AGENT.match(tail):
-            return None  # prose that begins with that word
-        return {grammar.slots[-1].name: tail}
+        return _take_rest(grammar, tail, projects, problems)
     if grammar.flags:  # phones make a long dash of two short ones, and quotes of their own
         tail = _DASHES.sub("--", tail)
     try:
@@ -293,6 +289,28 @@ def _match(grammar: Grammar, text: str, projects: Collection[str], problems: lis
         problems.append(f"`{' '.join(grammar.words)}` needs a {wanted.replace('-', ' ')}.")
         return None
     return _take_tokens(grammar, tokens, projects, problems)
+
+
+def _take_rest(grammar: Grammar, tail: str, projects: Collection[str], problems: list[str]) -> dict[str, str] | None:
+    """The arguments of a command whose last slot takes the rest of the message as it is."""
+    *before, last = grammar.slots
+    arguments: dict[str, str] = {}
+    for slot in before:
+        token, tail = [*tail.split(None, 1), "", ""][:2]
+        if not token or not _takes(slot, token, projects):
+            return None  # prose that begins with that word
+        arguments[slot.name] = token.lower() if slot.choices or slot.name == "project" else token
+    if not tail:
+        if before and last.required:
+            problems.append(f"`{' '.join([*grammar.words, *arguments.values()])}` needs more: `{_spelled(grammar)}`.")
+        return None if last.required else arguments
+    if last.name == "agent" and not _AGENT.match(tail):
+        return None
+    return {**arguments, last.name: tail}
+
+
+def _spelled(grammar: Grammar) -> str:
+    return " ".join([*grammar.words, *(f"<{slot.name}>" for slot in grammar.slots)])
 
 
 def _take_tokens(

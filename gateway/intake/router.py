@@ -12,16 +12,19 @@ import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection
 
-from gateway import tasks
+from gateway import kill_points, tasks
 from gateway.chat import Fate
 from gateway.chat.text import code, quote
 from gateway.config import Role
 from gateway.delivery import Fates
 from gateway.errors import StateError, UserError
+from gateway.hive import Calls
+from gateway.hive.calls import Admitted, CallId
 from gateway.intake.command import Command, CommandContext, no_active_project
 from gateway.intake.grammar import NearMiss, Parsed, Parser, Verbatim
 from gateway.intake.services import Services
 from gateway.store import Connection, audit, conversations, messages, outbox
+from gateway.store.conversations import Destination
 from gateway.store.messages import StoredMessage
 from gateway.tasks import Tasks, insist
 
@@ -41,7 +44,8 @@ _LOOK = "Check whether it is done; if not, send it again."
 class Router:
     """See the module. `route` is the inbox's `on_accepted`."""
 
-    def __init__(self, services: Services, fates: Fates, parser: Parser[Command]) -> None:
+    def __init__(self, services: Services, fates: Fates, parser: Parser[Command], calls: Calls) -> None:
+        self._calls = calls
         self._services = services
         self._store = services.store
         self._outbox = services.outbox
@@ -58,7 +62,7 @@ class Router:
         """Take a committed message. Returns at once."""
         self._fates.changed([message], Fate.RECEIVED)
         self._outbox.written_in(message.conversation)
-        room = (message.conversation.transport, message.conversation.room)
+        room = self._queue_of(message)
         waiting = self._rooms.get(room)
         if waiting is not None:
             waiting.append(message)
@@ -73,6 +77,14 @@ class Router:
             log.exception("message %s", message.id)  # the long way sets it aside
         self._rooms[room] = deque([message])
         self._tasks.start(self._work_off(room))
+
+    def _queue_of(self, message: StoredMessage) -> tuple[str, str]:
+        """The messages that are routed one after the other: those of a room, and an agent's calls of one run.
+
+        So a call that waits for a card does not hold up the `allow`, or the `stop`, that a person types.
+        """
+        here = message.conversation
+        return here.transport, CallId.of(message.external_id).run if self._calls.is_call(message) else here.room
 
     async def recover(self) -> None:
         """Commands that were cut off by the end of the last process: run again those that may be, report the others."""
@@ -92,6 +104,8 @@ class Router:
 
     def _is_plain_prompt(self, message: StoredMessage) -> bool:
         allowed = self._access.role(message.sender) is not Role.NOBODY and not message.problem and not message.presses
+        if self._calls.is_call(message):
+            return False
         if self._answers.questions.open_in(message.conversation_id) or _is_empty(message):
             return False
         project = self._projects.by_id(message.project_id) if message.project_id is not None else None
@@ -152,13 +166,14 @@ class Router:
         message = await self._store.read(lambda c: messages.by_id(c, message.id))
         if message.fate.final:
             return
-        if self._access.role(message.sender) is Role.NOBODY:
-            await self._settle(message, Fate.REFUSED, "")  # known when it was committed, but no longer
-            return
-        if message.problem:
-            await self._settle(message, Fate.REFUSED, message.problem)
+        stranger = self._access.role(message.sender) is Role.NOBODY  # known when it was committed, but no longer
+        if stranger or message.problem:
+            await self._settle(message, Fate.REFUSED, "" if stranger else message.problem)
             return
         parsed = self._parse(message)
+        if self._calls.is_call(message):
+            await self._take_call(message, parsed)
+            return
         if message.presses and not (isinstance(parsed, Parsed) and getattr(parsed.command, "by_tap", False)):
             await self._answer(message, self._answers.pressed)
             return
@@ -204,10 +219,34 @@ class Router:
         await self._settle_in_the_end(message, fate, told)  # routed again it would be a prompt, not an answer
         return True
 
-    async def _start_command(self, message: StoredMessage, parsed: Parsed[Command]) -> None:
+    async def _take_call(self, message: StoredMessage, parsed: _Read) -> None:
+        """Carry out what an agent asks for, if it may."""
+        try:
+            if isinstance(parsed, UserError):
+                raise parsed
+            if not isinstance(parsed, Parsed):
+                near = f"Did you mean `{parsed.text}`?" if isinstance(parsed, NearMiss) else "`help` lists yours."
+                raise UserError(f"There is no command {quote(message.text)}. {near}")
+            admitted = await self._admit(message, parsed)
+        except UserError as error:
+            ctx = CommandContext(message, Role.NOBODY, {}, self._services, lambda: None)
+            await self._settle_in_the_end(message, Fate.REFUSED, str(error), ctx)
+            return
+        await self._start_command(message, parsed, admitted)
+
+    async def _admit(self, message: StoredMessage, parsed: Parsed[Command]) -> Admitted:
+        command, effect = parsed.command, parsed.command.summary
+        if (describe := getattr(command, "effect", None)) is not None:
+            ctx = CommandContext(message, Role.NOBODY, parsed.arguments, self._services, lambda: None)
+            effect = await describe(ctx)
+        return await self._calls.admit(message, command, parsed.arguments, effect)
+
+    async def _start_command(
+        self, message: StoredMessage, parsed: Parsed[Command], admitted: Admitted | None = None
+    ) -> None:
         """Run a command; return when it has ended, or has released the messages behind it."""
         released = asyncio.Event()
-        work = self._tasks.start(self._run(message, parsed, released))
+        work = self._tasks.start(self._run(message, parsed, released, admitted))
         wait_released = asyncio.create_task(released.wait())
         await asyncio.wait([work, wait_released], return_when=asyncio.FIRST_COMPLETED)
         wait_released.cancel()
@@ -234,9 +273,11 @@ class Router:
         else:
             self._dispatcher.submit(message, project.id, words)
 
-    async def _run(self, message: StoredMessage, parsed: Parsed[Command], released: asyncio.Event) -> None:
+    async def _run(
+        self, message: StoredMessage, parsed: Parsed[Command], released: asyncio.Event, admitted: Admitted | None
+    ) -> None:
         command: Command = parsed.command
-        role = self._access.role(message.sender)
+        role = self._access.role(message.sender) if admitted is None else admitted.role
         fate = Fate.ANSWERED
         ctx = CommandContext(message, role, parsed.arguments, self._services, released.set)
         try:
@@ -244,8 +285,11 @@ class Router:
                 raise UserError(f"Only an operator can use `{command.usage.split(' <')[0].split(' [')[0]}`.")
             if not await self._store.write(lambda c: self._begin(c, message, ctx)):
                 return  # taken back before it began
+            kill_points.reach("command.begun")
             self._fates.changed([message], Fate.RUNNING)
             told = await command.run(ctx)
+            if command.level == "ask" and not ctx.effect:
+                ctx.effect = code(message.text.strip())
         except UserError as error:
             told, fate = str(error), Fate.REFUSED
         except StateError as error:
@@ -253,7 +297,7 @@ class Router:
             told, fate = f"The gateway could not write to its disk. {_LOOK}", Fate.FAILED
         except Exception:  # noqa: BLE001 - logged with its reference
             told, fate = _went_wrong(message), Fate.FAILED
-        await self._settle_in_the_end(message, fate, told, ctx)
+        await self._settle_in_the_end(message, fate, told, ctx, None if admitted is None else admitted.room)
         for call in ctx.afterwards:
             call()
 
@@ -274,17 +318,32 @@ class Router:
         """Who typed what, where, as whom; `more` says what came of it."""
         project = self._projects.by_id(message.project_id) if message.project_id is not None else None
         detail = {"role": ctx.role.name.lower(), "conversation": str(message.conversation), **more}
-        name = ctx.get("project") or ctx.get("name") or (project.name if project else "")
-        audit.add(connection, kind, message.sender, message.text.strip(), project=name, detail=detail)
+        named = [ctx.get("project"), ctx.get("new-name"), ctx.get("name")]  # the last may be a model's
+        known = {*self._projects.names(), ctx.get("new-name")}
+        name = next((one for one in named if one and one in known), project.name if project else "")
+        text = message.text.strip()
+        audit.add(connection, kind, message.sender, text, word=message.word, project=name, detail=detail)
 
     async def _settle_in_the_end(
-        self, message: StoredMessage, fate: Fate, told: str, ctx: CommandContext | None = None
+        self,
+        message: StoredMessage,
+        fate: Fate,
+        told: str,
+        ctx: CommandContext | None = None,
+        room: Destination | None = None,
     ) -> None:
         """People must be told what was done, however long the disk refuses writes."""
-        await insist(lambda: self._settle(message, fate, told, ctx), f"the reply to message {message.id}")
+        await insist(lambda: self._settle(message, fate, told, ctx, room), f"the reply to message {message.id}")
 
-    async def _settle(self, message: StoredMessage, fate: Fate, told: str, ctx: CommandContext | None = None) -> None:
-        """Commit a message's fate together with the reply to it."""
+    async def _settle(
+        self,
+        message: StoredMessage,
+        fate: Fate,
+        told: str,
+        ctx: CommandContext | None = None,
+        room: Destination | None = None,
+    ) -> None:
+        """Commit a message's fate together with the reply to it; and what an agent did, for the `room` of its run."""
         offers, replaces = ([], None) if ctx is None or fate is not Fate.ANSWERED else (ctx.offers, ctx.replaces)
         told = told.encode(errors="replace").decode()  # a reply that no platform could send would never be told
         if len(told) > MAX_REPLY:  # what a sled made long, in a log or a difference, may cost money to send
@@ -311,12 +370,17 @@ class Router:
                 replaces=None if replaces is None else outbox.reply_to(connection, replaces),
                 choices=outbox.encode_choices(offers),
             )
+            if ctx is not None and ctx.agent and ctx.effect and room is not None and fate is Fate.ANSWERED:
+                self._outbox.add(connection, room, f"🐾 {ctx.agent}'s agent: {ctx.effect}")
             return left
 
         left = await self._store.write(unit)
+        kill_points.reach("command.settled")
         self._fates.changed([message], fate)
-        for each in (message, *left):
-            self._outbox.wake(each.conversation)
+        for conversation in {message.conversation, *(each.conversation for each in left)}:
+            self._outbox.wake(conversation)
+        if room is not None:
+            self._outbox.wake(room.conversation)
 
 
 def _is_empty(message: StoredMessage) -> bool:

@@ -10,6 +10,7 @@ from gateway.asking import Answers, Questions
 from gateway.chat import Transport
 from gateway.config import Access, Settings
 from gateway.delivery import Files, Outbox
+from gateway.hive import Powers
 from gateway.intake.confirmations import Confirmations
 from gateway.projects import Projects
 from gateway.store import Store
@@ -34,6 +35,7 @@ class Services:
     files: Files
     projects: Projects
     confirmations: Confirmations
+    powers: Powers
     transports: Mapping[str, Transport]
     commands: tuple[Command, ...]
     #: One line about the agent that answers, for people.

@@ -7,6 +7,7 @@ from gateway.store.database import Store
 __all__ = [
     "Connection",
     "Store",
+    "agent_grants",
     "audit",
     "budgets",
     "conversations",

@@ -45,6 +45,12 @@ class StoredMessage:
     files: tuple[Attachment, ...] = ()
     presses: str = ""
     quoted: str = ""
+    word: str = ""
+
+    @property
+    def at_the_word_of(self) -> str:
+        """The person who wrote it, or at whose word an agent did."""
+        return self.word or self.sender
 
     @property
     def destination(self) -> Destination:
@@ -76,6 +82,7 @@ def add(
             "files": msgspec.json.encode(message.files).decode() if message.files else "",
             "presses": message.presses,
             "quoted": message.quoted,
+            "word": message.word,
             "fate": Fate.RECEIVED,
             "received_at": received_at,
         },
@@ -99,6 +106,7 @@ def add(
         files=message.files,
         presses=message.presses,
         quoted=message.quoted,
+        word=message.word,
     )
 
 
@@ -149,6 +157,13 @@ def of_event(connection: Connection, event: Message) -> StoredMessage:
     """What was committed of an event of a platform."""
     ours = (messages.c.transport == event.conversation.transport, messages.c.external_id == event.external_id)
     return _message(connection.execute(_select().where(*ours)).one())
+
+
+def by_external_id(connection: Connection, transport: str, external_id: str) -> StoredMessage | None:
+    """The message that a platform calls that; None if there is none, or no longer."""
+    where = (messages.c.transport == transport, messages.c.external_id == external_id)
+    found = connection.execute(_select().where(*where)).one_or_none()
+    return None if found is None else _message(found)
 
 
 def with_fate(connection: Connection, fate: Fate) -> list[StoredMessage]:
@@ -280,6 +295,7 @@ def _message(row: Any) -> StoredMessage:
         files=msgspec.json.decode(row.files, type=tuple[Attachment, ...]) if row.files else (),
         presses=row.presses,
         quoted=row.quoted,
+        word=row.word,
     )
 
 
@@ -287,7 +303,7 @@ def _message(row: Any) -> StoredMessage:
 _ADD = Prepared(
     upsert(messages).on_conflict_do_nothing(index_elements=["transport", "external_id"]).returning(messages.c.id),
     *("transport", "external_id", "conversation_id", "project_id", "sender", "sender_name"),
-    *("text", "problem", "files", "presses", "quoted", "fate", "received_at"),
+    *("text", "problem", "files", "presses", "quoted", "word", "fate", "received_at"),
 )
 _IN_SESSION = (
     (messages.c.project_id == bindparam("project"))

@@ -24,6 +24,8 @@ Outcome = Literal["allowed", "denied", "answered", "expired", "closed"]
 
 #: How the names of a turn's questions begin that the gateway asks itself: no sled waits for their answers.
 OWN = "own-"
+#: And of those that a restart of the gateway does not end: whoever asked asks again, under the same name.
+LASTING = f"{OWN}lasting-"
 
 # Spelled out as in the partial index: with a bound parameter SQLite could not use it.
 _OPEN = text("questions.answered_at IS NULL")
@@ -61,6 +63,11 @@ class Asked:
     def own(self) -> bool:
         """Whether the gateway asks, for something that only it can do."""
         return self.body.id.startswith(OWN)
+
+    @property
+    def lasting(self) -> bool:
+        """Whether it is the gateway's, and outlives it."""
+        return self.body.id.startswith(LASTING)
 
     @property
     def destination(self) -> Destination:
@@ -132,6 +139,13 @@ def _audit(connection: Connection, asked: Asked, kind: audit.Kind, *, actor: str
 def by_id(connection: Connection, question_id: int) -> Asked:
     """The question with this id."""
     return _asked(connection.execute(_select().where(questions.c.id == question_id)).one())
+
+
+def of_turn(connection: Connection, turn_id: int, name: str) -> Asked | None:
+    """A turn's question of that name; None if there is none."""
+    where = (questions.c.turn_id == turn_id, questions.c.external_id == name)
+    row = connection.execute(_select().where(*where)).one_or_none()
+    return None if row is None else _asked(row)
 
 
 def all_open(connection: Connection) -> list[Asked]:

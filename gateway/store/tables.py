@@ -20,7 +20,7 @@ from sqlalchemy import (
 from gateway.store.portable import partial_index
 
 #: The newest migration; a database that names one we do not know is refused.
-SCHEMA = "0013"
+SCHEMA = "0014"
 
 metadata = MetaData(
     naming_convention={
@@ -114,6 +114,8 @@ messages = Table(
     Column("presses", String, nullable=False, server_default=""),
     #: What it points at, as a quotation: never read as words of its sender.
     Column("quoted", Text, nullable=False, server_default=""),
+    #: The person at whose word an agent wrote it; empty: its sender is one.
+    Column("word", String, nullable=False, server_default=""),
     Column("fate", String, nullable=False),
     Column("received_at", Float, nullable=False),
     Column("settled_at", Float),
@@ -177,6 +179,19 @@ questions = Table(
     UniqueConstraint("turn_id", "external_id"),
     partial_index("ix_questions_open", "turn_id", where=text("answered_at IS NULL")),
     partial_index("ix_questions_asked", "conversation_id", where=text("answered_at IS NULL")),
+)
+
+#: What an operator allowed a project's agent beyond what each may do: a command, or a named set of them (`power`), over
+#: another project (`over_id`), or over all of them (null).
+agent_grants = Table(
+    "agent_grants",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
+    Column("power", String, nullable=False),
+    Column("over_id", ForeignKey("projects.id")),
+    Column("granted_by", String, nullable=False),
+    Column("granted_at", Float, nullable=False),
 )
 
 #: What an operator allowed a project beyond its budget, on one day.

@@ -98,7 +98,7 @@ def claim(  # the whole of "a turn begins", in one transaction
     slot = next((slot for slot in range(slots) if str(slot) not in taken), None)
     if slot is None:
         raise NoFreeSlot
-    started_at, requested_by = clock.now(), batch[0].sender
+    started_at, requested_by = clock.now(), batch[0].at_the_word_of
     turn_id = _BEGIN.scalar(
         connection,
         {

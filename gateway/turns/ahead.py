@@ -54,6 +54,7 @@ class Ahead:
             isolated=settings.isolated,
             model=settings.model,
             for_s=self._for_s,
+            door=settings.door,
         )
 
     async def start(self, key: SessionKey, warm: Warm) -> None:

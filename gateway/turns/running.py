@@ -40,6 +40,8 @@ class RunSettings:
     permissions: Literal["auto", "ask", "allow"]
     isolated: bool
     model: str
+    #: What the agent is told of the commands that it may use.
+    door: str = ""
 
 
 class Wire(Protocol):

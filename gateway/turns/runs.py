@@ -183,6 +183,7 @@ class Runs:
             model=settings.model,
             context=standing_facts(settings.project, turn.batch, self._people, isolated=settings.isolated),
             warm_s=self._limits.warm_s,
+            door=settings.door,
         )
 
     # --- the sled speaks ---------------------------------------------------------------------------------------------

@@ -42,7 +42,8 @@ class Pushes:
         if self.mode(project_id) != "allow":
             arguments = msgspec.json.encode({"repository": repository.url}).decode()
             rule = f"git push to {repository.url}"
-            if not await self.questions.permission(turns[0], tool="git push", arguments=arguments, rule=rule):
-                return DENIED
+            asked = await self.questions.permission(turns[0], tool="git push", arguments=arguments, rule=rule)
+            if not asked.allowed:
+                return f"{DENIED} ({asked.why})" if asked.why else DENIED
         self._granted[project_id, repository.url] = asyncio.get_running_loop().time() + GOOD_FOR_S
         return ""

@@ -20,12 +20,14 @@ from gateway.errors import SledAway, SledRefused
 from gateway.wire.server import WireServer
 from gateway.wire.share import Share
 from sled.protocol import (
+    DOOR,
     MAX_FRAME,
     VERSION,
     WARM,
     Answer,
     BadFrame,
     Call,
+    Command,
     Cool,
     Event,
     File,
@@ -61,6 +63,10 @@ class Listener(Protocol):
 
     async def on_event(self, project_id: int, event: Event) -> None:
         """A sled reports an event of a run."""
+
+
+#: Takes what agents ask for; a sled that sent it waits.
+OnCommand = Callable[[int, Command], Coroutine[Any, Any, None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +106,7 @@ class Sleds:
         self._git_hosts = sorted(git_hosts)
         self._server = WireServer(self._drop)
         self._listener: Listener | None = None
+        self._on_command: OnCommand | None = None
         self._connected: dict[int, _Connected] = {}
         #: Each for as long as somebody waits for it.
         self._arrivals: WeakValueDictionary[int, asyncio.Event] = WeakValueDictionary()
@@ -115,12 +122,14 @@ class Sleds:
         self,
         listener: Listener,
         routes: Callable[[Callable[[web.Request], str | None]], Iterable[web.RouteDef]] | None = None,
+        on_command: OnCommand | None = None,
     ) -> None:
-        """Get ready to open wires. `routes`: what else they carry besides frames.
+        """Get ready to open wires. `routes`: what else they carry besides frames; `on_command`: who takes commands.
 
         The listener is named here and not in the constructor: it needs this object to send with.
         """
         self._listener = listener
+        self._on_command = on_command
         more = routes(self._server.authenticate) if routes is not None else ()
         await self._server.start([web.get("/sled", self._serve), *more])
 
@@ -275,7 +284,8 @@ class Sleds:
         connected = _Connected(socket, hello.journal, tuple(hello.agents), tuple(hello.features), hello.version)
         # No await between the listener's decision and the registration: what it decides later is sent later.
         welcome, then = self._listener.on_hello(project_id, hello)
-        welcome = replace(welcome, git_hosts=self._git_hosts)
+        features = [DOOR] if self._on_command is not None else []
+        welcome = replace(welcome, git_hosts=self._git_hosts, features=features)
         before = self._connected.get(project_id)
         self._connected[project_id] = connected
         self._turned_away.pop(project_id, None)
@@ -310,6 +320,10 @@ class Sleds:
                 if isinstance(frame.body, Question | Withdrawn | File):
                     share.committed()
                 await self._listener.on_event(project_id, frame)
+            elif isinstance(frame, Command):
+                share.committed()
+                if self._on_command is not None:
+                    await self._on_command(project_id, frame)
             elif isinstance(frame, Said):
                 if (calling := connected.calls.get(frame.call)) is not None and calling.said is not None:
                     calling.said(frame.text)

@@ -127,7 +127,7 @@ class AcpAgent:
         run = turn.run
         self._updates = Updates(0.0)
         warm = self._connection
-        if warm and warm.alive and run.resume and warm.session == run.resume and warm.model == run.model:
+        if warm and warm.alive and warm.fits(run):
             self._updates = Updates(warm.cost)
             return warm
         for resume in dict.fromkeys((run.resume, "")):

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import sys
 from asyncio.subprocess import PIPE, Process
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -18,24 +19,32 @@ from acp import PROTOCOL_VERSION, RequestError, text_block
 from acp.client.connection import ClientSideConnection
 from acp.interfaces import Client
 from acp.schema import (
+    AcpMcpServer,
     ClientCapabilities,
+    EnvVariable,
+    HttpMcpServer,
     Implementation,
+    McpServerStdio,
     PermissionOption,
     PromptResponse,
     RequestPermissionResponse,
     SessionConfigOptionBoolean,
     SessionConfigOptionSelect,
+    SseMcpServer,
     ToolCallUpdate,
 )
 from pydantic import ValidationError
 
 from sled.agents import session_environment
 from sled.agents.telling import Telling
+from sled.door import VARIABLE as DOOR
 from sled.processes import is_alive
 from sled.protocol import Run
 
 log = logging.getLogger(__name__)
 
+#: The module of the tool `huskies`, and the variable with what it says of itself.
+SERVER, TOLD = "sled.agents.door_mcp", "HUSKIES_DOOR_TOLD"
 #: Seconds for the handshake, and for a dialogue to be opened; the first start of some agents fetches their packages.
 OPEN_WITHIN_S = 120.0
 #: Seconds that a process may take to end by itself, and again when it is told to.
@@ -48,6 +57,7 @@ _ME = Implementation(name="huskies", version="1")
 
 Heard = Callable[[object], Awaitable[None]]
 Asked = Callable[[ToolCallUpdate, list[PermissionOption]], Awaitable[RequestPermissionResponse]]
+_Servers = list[HttpMcpServer | SseMcpServer | AcpMcpServer | McpServerStdio]
 _Settings = list[SessionConfigOptionSelect | SessionConfigOptionBoolean]
 
 
@@ -68,6 +78,8 @@ class AcpConnection:
         self.cost = 0.0
         self.model = run.model
         self._environment = session_environment(run.session)
+        self.door = run.door
+        self._servers: _Servers = [_door(run.door)] if run.door else []
         self._command = command
         self._workspace = workspace
         self._heard = heard
@@ -87,6 +99,11 @@ class AcpConnection:
         if len(self._session) <= _MAX_ID:
             return self._session
         return hashlib.sha256(self._session.encode(errors="replace")).hexdigest()
+
+    def fits(self, run: Run) -> bool:
+        """Whether a run can go on here."""
+        on_it = bool(run.resume) and self.session == run.resume
+        return on_it and (self.model, self.door) == (run.model, run.door)
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -138,17 +155,17 @@ class AcpConnection:
         if met.protocol_version != PROTOCOL_VERSION:
             raise Died(f"it speaks version {met.protocol_version} of the protocol, not {PROTOCOL_VERSION}")
         if not resume:
-            begun = await wire.new_session(cwd=str(self._workspace), mcp_servers=[])
+            begun = await wire.new_session(cwd=str(self._workspace), mcp_servers=self._servers)
             self._session, self._settings = begun.session_id, list(begun.config_options or [])
             return
         can = met.agent_capabilities
         self._replaying = True
         try:
             if can and can.load_session:
-                loaded = await wire.load_session(cwd=str(self._workspace), session_id=resume, mcp_servers=[])
+                loaded = await wire.load_session(str(self._workspace), resume, mcp_servers=self._servers)
                 settings = loaded.config_options
             elif can and can.session_capabilities and can.session_capabilities.resume is not None:
-                resumed = await wire.resume_session(cwd=str(self._workspace), session_id=resume, mcp_servers=[])
+                resumed = await wire.resume_session(str(self._workspace), resume, mcp_servers=self._servers)
                 settings = resumed.config_options
             else:
                 raise Lost("this agent cannot continue an earlier dialogue")
@@ -225,6 +242,13 @@ class AcpConnection:
         if self._errors is not None:
             await asyncio.wait({self._errors}, timeout=_CLOSE_S)
         return Died(self._stderr[-1] if self._stderr else f"it closed the connection ({cause})")
+
+
+def _door(told: str) -> McpServerStdio:
+    """How the agent starts the server of its tool `huskies`."""
+    here = {name: os.environ[name] for name in (DOOR, "HOME") if name in os.environ}
+    variables = [EnvVariable(name=name, value=value) for name, value in {**here, TOLD: told}.items()]
+    return McpServerStdio(name="huskies", command=sys.executable, args=["-I", "-m", SERVER], env=variables)
 
 
 async def _end(process: Process) -> None:

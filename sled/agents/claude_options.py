@@ -32,10 +32,12 @@ class Setup:
     model: str
     permissions: Literal["auto", "ask", "allow"]
     isolated: bool
+    #: What it is told of the commands that it may use.
+    door: str = ""
 
     @classmethod
     def of(cls, run: Run | Warm) -> Setup:
-        return cls(run.session, run.model, run.permissions, run.isolated)
+        return cls(run.session, run.model, run.permissions, run.isolated, run.door)
 
     @property
     def allows(self) -> bool:
@@ -62,7 +64,7 @@ def options(
         system_prompt=prompt,
         setting_sources=["project"] if setup.trusts_project else [],
         strict_mcp_config=not setup.trusts_project,
-        mcp_servers={SERVER: server(workspace, turn)},
+        mcp_servers={SERVER: server(workspace, turn, setup.door)},
         can_use_tool=permission(setup.allows, turn),
         hooks={"PreToolUse": [HookMatcher(hooks=[hold(turn)])]},
         disallowed_tools=_UNATTENDED,

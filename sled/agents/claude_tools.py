@@ -1,4 +1,4 @@
-"""The tools that we give Claude: ask people, and send them files."""
+"""The tools that we give Claude: ask people, send them files, and use the commands that it was granted."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from claude_agent_sdk import McpSdkServerConfig, create_sdk_mcp_server, tool
 
+from sled.door import call
 from sled.outbox import NotSent, put
 from sled.protocol import Option, Query, Question
 from sled.turn import TOO_LONG, Turn, chosen
@@ -44,13 +45,18 @@ _SEND_SCHEMA = {
     },
     "required": ["path"],
 }
+_HUSKIES_SCHEMA = {
+    "type": "object",
+    "properties": {"command": {"type": "string", "minLength": 1, "maxLength": 100_000}},
+    "required": ["command"],
+}
 _EXPIRED = "[expired] nobody answered in time; continue with your best judgement, and say so"
 
 Result = dict[str, Any]
 
 
-def server(workspace: Path, turn: Callable[[], Turn | None]) -> McpSdkServerConfig:
-    """The in-process server of these tools; `turn` is the run under way."""
+def server(workspace: Path, turn: Callable[[], Turn | None], door: str) -> McpSdkServerConfig:
+    """The in-process server of these tools; `turn` is the run under way, `door` what it is told of its commands."""
 
     @tool("ask_operator", _ASK, _ASK_SCHEMA)
     async def ask_operator(given: dict[str, Any]) -> Result:
@@ -66,7 +72,15 @@ def server(workspace: Path, turn: Callable[[], Turn | None]) -> McpSdkServerConf
             return _result(f"not sent: {error}", failed=True)
         return _result(f"{name} will be sent with your answer")
 
-    made = create_sdk_mcp_server(SERVER, tools=[ask_operator, send_file])
+    @tool("huskies", door, _HUSKIES_SCHEMA)
+    async def huskies(given: dict[str, Any]) -> Result:
+        try:
+            outcome, told = await call(given["command"])
+        except OSError as error:
+            return _result(f"the gateway cannot be asked now: {error}", failed=True)
+        return _result(told, failed=outcome != "done")
+
+    made = create_sdk_mcp_server(SERVER, tools=[ask_operator, send_file, *([huskies] if door else [])])
     # Otherwise the model has to search for the tools before it can use them.
     return {**made, "alwaysLoad": True}  # type: ignore[typeddict-unknown-key]
 

@@ -10,6 +10,7 @@ It answers `You said:` and the batch, one line per message. Lines that begin wit
     @@permission TOOL ARGS ask to use a tool, unless the mode allows it
     @@ask QUESTION | A | B ask a person; several may be chosen if the question ends in [several]
     @@send PATH            send people a file of the workspace
+    @@huskies COMMAND      ask the gateway to carry out a command; what came of it goes into the answer
     @@context              put the context and the news that came with the prompt into the answer
     @@cost USD             claim a cost
     @@fail TEXT            end the run as failed
@@ -31,6 +32,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from sled.agents import allows
+from sled.door import call
 from sled.outbox import NotSent, put
 from sled.protocol import Finished, Option, Query, Question, Started, TextDelta, Tool, ToolDone, Warm
 from sled.turn import Turn, chosen, told
@@ -158,6 +160,9 @@ class Scripted:
                 await self._permission(rest, turn)
             case "ask":
                 await self._ask(rest, turn)
+            case "huskies":
+                outcome, told = await call(rest)
+                await self._say(f"{outcome}: {told}", turn)
             case "send":
                 await asyncio.to_thread(put, self._workspace, rest, "")
             case "context":

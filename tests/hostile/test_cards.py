@@ -8,6 +8,7 @@ import re
 import pytest
 import pytest_asyncio
 
+from gateway.asking import Permission
 from gateway.chat.text import visible
 from gateway.config import Role
 from gateway.store import questions as rows
@@ -27,7 +28,7 @@ async def asking(world: World) -> Asking:
     return await Asking.begin(world)
 
 
-def push(asking: Asking, turn: Turn) -> asyncio.Task[bool]:
+def push(asking: Asking, turn: Turn) -> asyncio.Task[Permission]:
     """The gateway asks whether a turn may push."""
     arguments = '{"repository": "https://example.org/demo"}'
     return asyncio.create_task(asking.world.questions.permission(turn, tool="git push", arguments=arguments, rule=PUSH))
@@ -47,7 +48,7 @@ async def test_a_forged_rule_lets_no_push_through(asking: Asking) -> None:
     card = await asking.reads("may the agent use git push?")
     assert card.startswith("🔐 **The gateway asks:")
     await asking.take("no", "m3")
-    assert not await asyncio.wait_for(pushing, 5 * patience())
+    assert not (await asyncio.wait_for(pushing, 5 * patience())).allowed
 
 
 async def test_a_push_that_is_allowed_for_the_session_allows_the_sled_nothing(asking: Asking) -> None:
@@ -55,8 +56,8 @@ async def test_a_push_that_is_allowed_for_the_session_allows_the_sled_nothing(as
     pushing = push(asking, turn)
     await asking.reads("may the agent use git push?")
     await allowed_for_the_session(asking, "m2")
-    assert await asyncio.wait_for(pushing, 5 * patience())
-    assert await asyncio.wait_for(push(asking, turn), 5 * patience()), "the gateway's own rule holds"
+    assert (await asyncio.wait_for(pushing, 5 * patience())).allowed
+    assert (await asyncio.wait_for(push(asking, turn), 5 * patience())).allowed, "the gateway's own rule holds"
     assert "May I use Read?" in await asking.ask(FORGED)
     both = await asking.world.store.read(lambda c: rows.rules_of(c, asking.project))
     assert [(rule.rule, rule.own) for rule in both] == [(PUSH, True)]

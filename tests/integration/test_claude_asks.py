@@ -196,3 +196,36 @@ async def test_nobody_answers_in_time(tmp_path: Path) -> None:
             listed = (await talk.says("questions", "q"))[0]
             assert "Not answered:" in listed
             assert "Which database?" in listed
+
+
+def huskies(command: str) -> dict[str, Any]:
+    return {"tools": [{"name": "mcp__huskies__huskies", "input": {"command": command}}]}
+
+
+async def test_the_tool_huskies_knows_what_the_agent_may_do(talk: Talk) -> None:
+    await talk.says("grant demo status to all", "g")
+    assert await replies(talk.prompt(huskies("status"), {"text": "looked"})) == ["looked"]
+    assert "**demo**: ready" in talk.told()
+    (tool,) = [tool for tool in talk.api.main[-1].body["tools"] if tool["name"] == "mcp__huskies__huskies"]
+    assert "- status [project]: a project's state" in tool["description"]
+    assert "- restart [project]: stop a project and start it afresh (asks a person first)" in tool["description"]
+    assert "- grant <" not in tool["description"] and "- allow" not in tool["description"]
+    assert tool["description"].endswith("A project that you name may be another one: any, for status.")
+
+
+async def test_a_denial_with_a_note_reaches_the_models_next_request(talk: Talk) -> None:
+    asking = talk.prompt(huskies("model opus"), {"text": "as you wish"})
+    card = await talk.gateway.card()
+    assert "may demo's agent do this?" in card
+    await talk.says("no, the budget is for August", "a1")
+    assert await replies(asking) == ["as you wish"]
+    assert "This was not allowed: the budget is for August" in talk.told()
+
+
+async def test_claude_in_its_shell_reaches_the_door_too(talk: Talk) -> None:
+    await talk.says("permissions allow", "pa")
+    bash = {"tools": [{"name": "Bash", "input": {"command": "huskies whoami; huskies grant demo lead; echo code $?"}}]}
+    assert await replies(talk.prompt(bash, {"text": "tried"})) == ["tried"]
+    told = talk.told()
+    assert "You are demo's agent, at the word of cli:root (operator)." in told.replace("\\'", "'")
+    assert "`grant` is for people" in told and "code 1" in told

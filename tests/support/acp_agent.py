@@ -6,6 +6,7 @@
     @@crash            end at once                   @@recall            what it was told in this dialogue so far
     @@stop REASON      end with that stop reason     @@cost USD          so much in all
     @@model            the model in use              @@fail              a protocol error
+    @@tools            its MCP servers' tools        @@call COMMAND      call the tool `huskies`
 
 Dialogues are kept in `.acp/` of the folder that it works in. Options: `--no-load`, `--login`, `--babble`.
 """
@@ -13,9 +14,11 @@ Dialogues are kept in `.acp/` of the folder that it works in. Options: `--no-loa
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 import uuid
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -53,6 +56,7 @@ class Agent:
         self.client: Any = None
         self.model = "standard"
         self.cancelled = asyncio.Event()
+        self.servers: list[Any] = []
 
     def on_connect(self, client: Any) -> None:
         self.client = client
@@ -64,7 +68,8 @@ class Agent:
         can = AgentCapabilities(load_session="--no-load" not in sys.argv)
         return InitializeResponse(protocol_version=PROTOCOL_VERSION, agent_capabilities=can)
 
-    async def new_session(self, cwd: str, **_: Any) -> NewSessionResponse:
+    async def new_session(self, cwd: str, mcp_servers: Any = None, **_: Any) -> NewSessionResponse:
+        self.servers = list(mcp_servers or [])
         if "--login" in sys.argv:
             raise RequestError.auth_required()
         self.file = Path(cwd, ".acp", uuid.uuid4().hex)
@@ -72,7 +77,8 @@ class Agent:
         self.file.touch()
         return NewSessionResponse(session_id=self.file.name, config_options=self._settings())
 
-    async def load_session(self, cwd: str, session_id: str, **_: Any) -> LoadSessionResponse:
+    async def load_session(self, cwd: str, session_id: str, mcp_servers: Any = None, **_: Any) -> LoadSessionResponse:
+        self.servers = list(mcp_servers or [])
         self.file = Path(cwd, ".acp", session_id)
         if not self.file.exists():
             raise RequestError.resource_not_found(session_id)
@@ -156,6 +162,29 @@ class Agent:
 
     async def _model(self, session: str, _: str) -> None:
         await self._say(session, self.model)
+
+    async def _tools(self, session: str, _: str) -> None:
+        async with self._served() as client:
+            for tool in (await client.list_tools()).tools:
+                await self._say(session, f"{tool.name}: {tool.description}")
+
+    async def _call(self, session: str, command: str) -> None:
+        async with self._served() as client:
+            result = await client.call_tool("huskies", {"command": command})
+            await self._say(session, f"{'failed' if result.is_error else 'well'}: {result.content[0].text}")
+
+    @contextlib.asynccontextmanager
+    async def _served(self) -> AsyncIterator[Any]:
+        """A client of the one MCP server that it was given."""
+        from mcp import ClientSession, StdioServerParameters
+        from mcp.client.stdio import stdio_client
+
+        (one,) = self.servers
+        environment = {variable.name: variable.value for variable in one.env}
+        program = StdioServerParameters(command=one.command, args=one.args, env=environment)
+        async with stdio_client(program) as (reader, writer), ClientSession(reader, writer) as client:
+            await client.initialize()
+            yield client
 
     async def _fail(self, *_: str) -> None:
         raise RequestError.internal_error()

@@ -8,13 +8,14 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 import pytest_asyncio
 from sqlalchemy import update
 
-from gateway.asking import cards
+from gateway.asking import Permission, cards
 from gateway.asking import questions as questions_module
 from gateway.chat import Attachment, Capabilities, Fate, OutgoingFile
 from gateway.config import Role
@@ -363,8 +364,31 @@ async def test_a_question_of_the_gateways_own_is_nothing_to_the_sled(asking: Ask
     waits = asyncio.create_task(permission)
     await asking.reads("may the agent use git push?")
     await asking.take("yes", "m2")
-    assert await waits
+    assert (await waits).allowed
     assert asking.world.sleds.decisions.empty()
+
+
+async def test_a_question_with_a_name_outlives_the_gateway_and_has_one_outcome(tmp_path: Path) -> None:
+    world = await make_world(tmp_path)
+    asking = await Asking.begin(world)
+    (turn,) = await world.store.read(open_turns)
+    call: dict[str, Any] = {"tool": "huskies", "arguments": "{}", "rule": "", "name": "1/r1/c1", "operators_only": True}
+    waits = asyncio.create_task(world.questions.permission(turn, **call))
+    await asking.reads("The gateway asks")
+    await close_world(world)
+    waits.cancel()
+    again = await make_world(tmp_path)
+    await again.questions.recover(lambda _: None)
+    await again.dispatcher.recover()
+    (asked,) = again.questions.open_in(world.accepted[0].conversation_id)
+    assert again.questions.who(asked) == "An operator"
+    waits = asyncio.create_task(again.questions.permission(turn, **call))
+    later = Asking(again, asking.project, asking.run)
+    assert await later.take("no, not today", "m3", "fake:ana", Role.OPERATOR) == ""
+    assert await asyncio.wait_for(waits, 5 * patience()) == Permission(allowed=False, why="not today")
+    assert await again.questions.permission(turn, **call) == Permission(allowed=False, why="not today"), "asked again"
+    assert len([text for text in again.transport.texts if "The gateway asks" in text]) <= 1
+    await close_world(again)
 
 
 async def test_a_question_of_the_gateways_own_ends_with_the_gateway(tmp_path: Path) -> None:
@@ -642,7 +666,7 @@ async def test_a_thumb_is_too_little_for_a_push(asking: Asking) -> None:
         await asking.take("sure", "m2")
     assert not pushing.done()
     await asking.take("yes", "m3")
-    assert await asyncio.wait_for(pushing, 5 * patience())
+    assert (await asyncio.wait_for(pushing, 5 * patience())).allowed
 
 
 async def test_a_thumb_where_nothing_is_asked_is_for_the_agent(asking: Asking) -> None:

@@ -47,7 +47,10 @@ def test_the_agents_environment(monkeypatch: pytest.MonkeyPatch, oauth: bool, to
     for name, value in given(oauth=oauth).items():
         monkeypatch.setenv(name, value)
     environment = runner_environment(Config.from_environment(), "http://127.0.0.1:9")
-    assert not [name for name in environment if name.startswith("HUSKIES_")], "the sled's settings stay with it"
+    ours = [name for name in environment if name.startswith("HUSKIES_")]
+    assert ours == ["HUSKIES_DOOR"], "the sled's settings stay with it"
+    assert environment["HUSKIES_DOOR"] == "/state/demo/home/.huskies/door"
+    assert environment["PATH"].startswith("/state/demo/home/.huskies/bin:")
     assert environment["ANTHROPIC_BASE_URL"] == "http://127.0.0.1:9", "the relay, never the model's own host"
     assert environment[token_name] == "wire-token", "the wire's token, never a model key"
     assert other not in environment

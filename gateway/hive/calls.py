@@ -1,0 +1,145 @@
+"""What becomes of a command that an agent asks for: carried out, asked about on a card, or refused.
+
+A call has the lesser of two: what its agent may do, and what the people may at whose word its project works just now.
+Of all of them, as whatever runs in a container could call for any run in it. Its card is answered by whoever may type
+that command themselves. So nobody gains anything by having an agent do it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from gateway.asking import Questions, cards
+from gateway.config import Access, Role
+from gateway.errors import UserError
+from gateway.hive.powers import Graded, Powers, over, words_of
+from gateway.projects import Registry
+from gateway.store import Connection, Store, messages
+from gateway.store.conversations import Destination
+from gateway.store.messages import StoredMessage
+from gateway.store.turns import Turn
+
+#: The transport that calls come by; see `transports.agents`.
+TRANSPORT = "agent"
+OVER = "Its run is over: nothing was done."
+NO_RUN = (
+    "There is no run of yours under way, so this is at nobody's word. Ask whoever you work for to send you a message; "
+    "an operator can allow it without one: `grant {name} background`."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CallId:
+    """What the sled calls a call, and the message that it becomes: the project's id keeps sleds apart."""
+
+    project_id: int
+    run: str
+    call: str
+
+    @classmethod
+    def of(cls, external_id: str) -> CallId:
+        """Read it from a message's id."""
+        project_id, run, call = external_id.split("/")
+        return cls(int(project_id), run, call)
+
+    def __str__(self) -> str:
+        return f"{self.project_id}/{self.run}/{self.call}"
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A call that may be carried out: as whom, and where people are told of its effect."""
+
+    role: Role
+    room: Destination | None
+
+
+def needs(command: Graded) -> Role:
+    """The role of a person who may have a command do what agents would have it do."""
+    found: Role = getattr(command, "acting_role", command.role)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """See the module. `running`: a project's open turns."""
+
+    store: Store
+    access: Access
+    powers: Powers
+    questions: Questions
+    running: Callable[[int], list[Turn]]
+    projects: Registry
+
+    def name_of(self, project_id: int) -> str:
+        """The name of a living project; empty for any other."""
+        return self.projects.name_of(str(project_id), "")
+
+    @staticmethod
+    def is_call(message: StoredMessage) -> bool:
+        """Whether a message is what an agent asks for."""
+        return message.conversation.transport == TRANSPORT
+
+    async def admit(
+        self, message: StoredMessage, command: Graded, arguments: Mapping[str, str], effect: str
+    ) -> Admitted:
+        """Let a call pass, after asking people if need be; `effect` says what it would do, for them.
+
+        Raises UserError: it is refused; the text is for the agent.
+        """
+        call = CallId.of(message.external_id)
+        named = arguments.get("project")
+        over_id = over(command, call.project_id, None if named is None else self.projects.get(named).id)
+        level = await self.powers.level(call.project_id, command, over_id)
+        turn = next((turn for turn in self.running(call.project_id) if turn.run == call.run), None)
+        if turn is None:
+            return await self._in_background(call, command, level)
+        role = await self._least_role(call.project_id)
+        room, needed = turn.batch[0].destination, needs(command)
+        if level == "free" and role >= needed:
+            return Admitted(role, room)
+        await self._ask(turn, message, effect, operators_only=role < needed)
+        return Admitted(max(role, needed), room)
+
+    async def word(self, call: CallId) -> str:
+        """At whose word a call is made; empty if its run is not under way."""
+        turns = [turn for turn in self.running(call.project_id) if turn.run == call.run]
+        if turns:
+            return turns[0].requested_by
+        return "" if call.run else await self.powers.background(call.project_id)
+
+    async def _in_background(self, call: CallId, command: Graded, level: str) -> Admitted:
+        if call.run:
+            raise UserError(OVER)
+        name = self.name_of(call.project_id)
+        granted_by = await self.powers.background(call.project_id)
+        if not granted_by:
+            raise UserError(NO_RUN.format(name=name))
+        role = self.access.role(granted_by)
+        if level == "ask" or role < needs(command):
+            raise UserError(f"`{words_of(command)}` needs a person's word: call it in a run.")
+        return Admitted(role, None)
+
+    async def _least_role(self, project_id: int) -> Role:
+        """The least that any of those may at whose word a project works now, those who joined a turn included."""
+        turns = self.running(project_id)
+
+        def unit(connection: Connection) -> set[str]:
+            return {m.at_the_word_of for turn in turns for m in messages.of_turn(connection, turn.id)}
+
+        return min(map(self.access.role, await self.store.read(unit)), default=Role.NOBODY)
+
+    async def _ask(self, turn: Turn, message: StoredMessage, effect: str, *, operators_only: bool) -> None:
+        told = {"command": message.text, "agent": self.name_of(turn.key.project_id), "effect": effect}
+        answer = await self.questions.permission(
+            turn,
+            tool=cards.COMMAND,
+            arguments=json.dumps(told, ensure_ascii=False),
+            rule=f"{cards.COMMAND} {message.text}",
+            name=message.external_id,
+            operators_only=operators_only,
+        )
+        if not answer.allowed:
+            raise UserError(answer.told)
