@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from zoneinfo import ZoneInfo
+
 from gateway import clock
 from gateway.chat import Fate
 from gateway.chat.text import quote, seconds
 from gateway.config import Role
 from gateway.hive.powers import Level
+from gateway.hive.times import shown
 from gateway.intake import CommandContext
 from gateway.projects.recipes import stored
 from gateway.store import Connection, messages, outbox
@@ -50,6 +53,12 @@ class Status:
         queued, undelivered = await services.store.read(waiting)
         if queued:
             lines.append(f"- waiting: {', '.join(quote(message.text, 40) for message in queued[:5])}")
+        if due := [
+            one for one in await services.schedules.of_project(project.id) if one.due is not None and not one.rests
+        ]:
+            more = f", and {len(due) - 1} more" if len(due) > 1 else ""
+            first = shown(due[0].due or 0.0, ZoneInfo(due[0].zone))
+            lines.append(f"- next schedule: {first}, {quote(due[0].text, 40)}{more}")
         place = dispatcher.place(SessionKey(project.id, ctx.message.conversation_id))
         if place is not None:
             lines.append(f"- this conversation is number {place + 1} in line")

@@ -8,12 +8,14 @@ from commands.agent import Agent
 from commands.allow import Allow
 from commands.ambient import Ambient
 from commands.audit import Audit
+from commands.cancel import Cancel
 from commands.compact import Compact
 from commands.confirm import Confirm
 from commands.delete import Delete
 from commands.deny import Deny
 from commands.diff import Diff
 from commands.down import Down
+from commands.every import Every
 from commands.git_identity import GitIdentity
 from commands.grant import Grant
 from commands.grants import Grants
@@ -24,12 +26,15 @@ from commands.new_project import NewProject
 from commands.permissions import Permissions
 from commands.projects import ListProjects
 from commands.questions import Questions
+from commands.quiet import Quiet
 from commands.rebuild import Rebuild
+from commands.remind import Remind
 from commands.reset import Reset
 from commands.restart import Restart
 from commands.retry import Retry
 from commands.revoke import Revoke
 from commands.revoke_grant import RevokeGrant
+from commands.schedules import ListSchedules
 from commands.sessions import Sessions
 from commands.ssh import Ssh
 from commands.stacks import Stacks
@@ -60,6 +65,11 @@ COMMANDS: tuple[Command, ...] = (
     Reset(),
     Sessions(),
     Compact(),
+    Remind(),
+    Every(),
+    ListSchedules(),
+    Cancel(),
+    Quiet(),
     Permissions(),
     Revoke(),
     Model(),
@@ -96,6 +106,7 @@ _LOOKS = (
     Grants,
     Help,
     ListProjects,
+    ListSchedules,
     Logs,
     Questions,
     Sessions,

@@ -14,6 +14,8 @@ POINTS = (
     "command.begun",
     "command.settled",
     "question.settled",
+    "schedule.made",
+    "schedule.fired",
     "turn.claimed",
     "turn.finished",
     "waiting.discarded",

@@ -23,7 +23,7 @@ from gateway.config.state_dir import cli_socket
 from gateway.delivery import Fates, Files, Outbox
 from gateway.engine import Engine
 from gateway.errors import StateError, TransportRefused
-from gateway.hive import Door, Powers
+from gateway.hive import Door, Powers, Schedules
 from gateway.intake import Inbox, Router, Services
 from gateway.projects import Projects
 from gateway.store import Store, audit, messages, sweep, usage
@@ -73,6 +73,7 @@ class App:
     file_routes: FileRoutes
     door: Door
     powers: Powers
+    schedules: Schedules
     router: Router
     inbox: Inbox
     services: Services
@@ -104,6 +105,7 @@ class App:
             stack.push_async_callback(self.questions.shut)
             stack.push_async_callback(self.admission.close)
             stack.push_async_callback(self.router.close)
+            stack.push_async_callback(self.schedules.close)
             await self._take_up()
             await stack.enter_async_context(self._servers().serving())
             loops: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
@@ -178,6 +180,7 @@ class App:
         await self.powers.recover()
         await self.projects.recover()
         await self.admission.recover(self.dispatcher.refuse)
+        await self.schedules.recover()
         await self.questions.recover(self.admission.taken_up)
         await self.dispatcher.recover()
         self.gate.ready.set()
@@ -191,6 +194,7 @@ class App:
                 await self.dispatcher.stop(told, project_id=project_id, conversations=[], told=[])
         await self.router.recover()
         await self.inbox.recover()
+        await self.schedules.begin()
         await self.outbox.recover()
 
     def _wire_routes(self, authenticate: Callable[[web.Request], str | None]) -> list[web.RouteDef]:

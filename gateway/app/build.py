@@ -38,7 +38,7 @@ from gateway.events import (
     SledIgnores,
     TurnOver,
 )
-from gateway.hive import Calls, Door, Powers
+from gateway.hive import Calls, Door, Powers, Schedules
 from gateway.intake import Confirmations, Inbox, Parser, Router, Services
 from gateway.projects import Places, Projects, Registry, Setup, users
 from gateway.store import Store
@@ -125,7 +125,10 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
     keys = Keys(lambda project: credentials.of(registry.name_of(project, ALL)), events)
 
     # What agents may do, what they ask, and how messages become turns.
-    powers = Powers(store, COMMANDS, lambda project_id: registry.name_of(str(project_id), ""))
+    def name_of(project_id: int) -> str:
+        return registry.name_of(str(project_id), "")
+
+    powers = Powers(store, COMMANDS, name_of)
     people = settings.people
     questions = Questions(
         store, outbox, registry.send, people, settings.agent.permission_timeout_s, Posting(outbox, files.keep)
@@ -166,6 +169,15 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
     git_proxy = GitProxy(git_tokens, pushes.refusal, bodies)
 
     # What comes in.
+    schedules = Schedules(
+        store,
+        outbox,
+        access,
+        people=people,
+        fates=fates,
+        hand_on=lambda message: router.route(message),  # noqa: PLW0108 - made below
+        name_of=name_of,
+    )
     services = Services(
         settings=settings,
         store=store,
@@ -179,6 +191,7 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
         projects=projects,
         confirmations=Confirmations(),
         powers=powers,
+        schedules=schedules,
         transports=transports,
         commands=COMMANDS,
         agent_line=lambda: agent_line(settings, credentials.chosen(ALL)),
@@ -216,6 +229,7 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
         files=files,
         door=door,
         powers=powers,
+        schedules=schedules,
         file_routes=FileRoutes(files.folder, store, transports),
         router=router,
         inbox=inbox,

@@ -190,7 +190,7 @@ class Questions:
                 return rows.settle(connection, asked.id, "allowed", by="rule"), True
             if rows.count_open(connection, turn.id) > MAX_OPEN:
                 return rows.settle(connection, asked.id, "denied", by="number"), True
-            if not self.posting.post(connection, asked, who, first.external_id, attached):
+            if not self.posting.post(connection, asked, who, first.reply_to, attached):
                 return rows.settle(connection, asked.id, "denied", by="length"), True
             return rows.by_id(connection, asked.id), False
 

@@ -14,8 +14,8 @@ class Role(IntEnum):
     OPERATOR = 2  # makes, changes and deletes projects
 
 
-#: How the sender of what an agent does begins. No platform's accounts are called so.
-AGENT = "agent:"
+#: How the sender of what an agent does begins, and of what a schedule sends. No platform's accounts are called so.
+AGENT, SCHEDULE = "agent:", "schedule:"
 
 
 class Access:
@@ -26,8 +26,9 @@ class Access:
         self._members = set(members)
 
     def role(self, sender: str) -> Role:
-        """The role of `sender` (`transport:account`). An agent is let in; `gateway.hive` says what it may do."""
-        if sender.startswith(AGENT):
+        """The role of `sender` (`transport:account`). Agents and schedules are let in; `gateway.hive` says what
+        they may do."""
+        if sender.startswith((AGENT, SCHEDULE)):
             return Role.MEMBER
         if sender in self._operators:
             return Role.OPERATOR

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
+from zoneinfo import available_timezones
 
 from pydantic import (
     AfterValidator,
@@ -191,10 +192,18 @@ class AccessSection(Section):
 
 
 class Person(Section):
-    """How the agent should speak of somebody."""
+    """How the agent should speak of somebody. `tz`: their time zone, such as `Europe/Berlin`; empty: this host's."""
 
     name: str
     pronouns: str = ""
+    tz: str = ""
+
+    @field_validator("tz")
+    @classmethod
+    def _known(cls, tz: str) -> str:
+        if tz and tz not in available_timezones():
+            raise ValueError(f"there is no time zone {tz!r}; write it as in 'Europe/Berlin'")
+        return tz
 
 
 class GitSection(Section):

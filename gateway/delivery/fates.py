@@ -25,7 +25,7 @@ class Fates:
     def changed(self, messages: Sequence[StoredMessage], fate: Fate) -> None:
         """These messages have this fate now."""
         self.counts[fate] += len(messages)
-        self._outbox.mark([message.ref for message in messages if not message.presses], fate)
+        self._outbox.mark([message.ref for message in messages if message.reply_to and not message.presses], fate)
         for message in messages:
             if not fate.final:
                 self._open.add(message.id)

@@ -99,7 +99,7 @@ class Outbox:
             connection,
             message.destination,
             text,
-            reply_to=message.external_id,
+            reply_to=message.reply_to,
             message_id=message.id,
             turn_id=turn_id,
             replaces=replaces,

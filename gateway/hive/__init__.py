@@ -3,11 +3,16 @@
 from gateway.hive.calls import Calls
 from gateway.hive.door import Door
 from gateway.hive.powers import Powers
+from gateway.hive.schedules import Maker, Schedules, is_scheduled
 
 __all__ = [
     "Calls",
     "Door",
+    "Maker",
     "Powers",
+    "Schedules",
     "calls",
+    "is_scheduled",
     "powers",
+    "times",
 ]

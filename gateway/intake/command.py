@@ -14,6 +14,7 @@ from gateway.hive.powers import Level
 from gateway.intake.services import Services
 from gateway.projects import Projects
 from gateway.store import conversations
+from gateway.store.conversations import Destination
 from gateway.store.messages import StoredMessage
 from gateway.store.projects import Project
 from gateway.turns import Stopped
@@ -27,7 +28,7 @@ class CommandContext:
     (above all the active project) is settled. What is in `afterwards` is called once the reply is committed.
     `offers`: words that the reply offers as buttons, if there are any; `replaces`: the message whose reply this one
     replaces. `told_of`: the discarded messages that the reply names. `effect`: what people in the room of an agent's
-    run are told of what it did, in a few words.
+    run are told of what it did, in a few words; `room`: where those are.
     """
 
     message: StoredMessage
@@ -40,6 +41,7 @@ class CommandContext:
     replaces: int | None = None
     told_of: list[int] = field(default_factory=list)
     effect: str = ""
+    room: Destination | None = None
 
     @property
     def agent(self) -> str:

@@ -3,8 +3,9 @@
     new project <new-name> [--stack <stack>] [--git <url>] [--submodules]
 
 Bare words are literal, `<...>` is required, `[...]` may be left out. What a placeholder takes is decided by its name:
-`project` is the name of an existing project, `number` a number, `word|word` one of these; `name...` takes the rest of
-the message, `agent...` only if that is the name of an agent; anything else is one token.
+`project` is the name of an existing project, `number` a number, `word|word` one of these, `when` and `times` the words
+for a time. `name...` takes the rest of the message, `agent...` only if that is the name of an agent; anything else is
+one token.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Generic, Protocol, TypeVar
 
 from gateway.chat import wording
 from gateway.errors import UserError
+from gateway.hive import times
 
 
 class Typed(Protocol):
@@ -100,6 +102,8 @@ class Verbatim:
     text: str
 
 
+#: Slots that take several words, and how those are told from the rest of a message.
+_LEADING = {"when": times.leading_moment, "times": times.leading_times}
 #: A message that begins like this is about a file.
 _PATH = re.compile(r"(?:/|~/|\.{1,2}/)[^\s/]*[/.]|~/|\.{1,2}/|//")
 _ADDRESS = re.compile(r"(?:https?|ssh|git)://\S|git@\S+:\S")
@@ -295,7 +299,17 @@ def _take_rest(grammar: Grammar, tail: str, projects: Collection[str], problems:
     """The arguments of a command whose last slot takes the rest of the message as it is."""
     *before, last = grammar.slots
     arguments: dict[str, str] = {}
+    for flag in grammar.flags:  # before the text, or behind it
+        tail = _DASHES.sub("--", tail)
+        if tail.endswith(f" {flag}") or f" {flag} " in tail:
+            arguments[flag[2:]] = "yes"
+            tail = tail.removesuffix(f" {flag}") if tail.endswith(f" {flag}") else tail.replace(f" {flag} ", " ", 1)
     for slot in before:
+        if slot.name in _LEADING:
+            if (found := _LEADING[slot.name](tail)) is None:
+                return None
+            arguments[slot.name], tail = found
+            continue
         token, tail = [*tail.split(None, 1), "", ""][:2]
         if not token or not _takes(slot, token, projects):
             return None  # prose that begins with that word

@@ -18,13 +18,12 @@ from gateway.chat.text import code, quote
 from gateway.config import Role
 from gateway.delivery import Fates
 from gateway.errors import StateError, UserError
-from gateway.hive import Calls
+from gateway.hive import Calls, is_scheduled
 from gateway.hive.calls import Admitted, CallId
 from gateway.intake.command import Command, CommandContext, no_active_project
 from gateway.intake.grammar import NearMiss, Parsed, Parser, Verbatim
 from gateway.intake.services import Services
 from gateway.store import Connection, audit, conversations, messages, outbox
-from gateway.store.conversations import Destination
 from gateway.store.messages import StoredMessage
 from gateway.tasks import Tasks, insist
 
@@ -104,7 +103,7 @@ class Router:
 
     def _is_plain_prompt(self, message: StoredMessage) -> bool:
         allowed = self._access.role(message.sender) is not Role.NOBODY and not message.problem and not message.presses
-        if self._calls.is_call(message):
+        if self._calls.is_call(message) or is_scheduled(message):
             return False
         if self._answers.questions.open_in(message.conversation_id) or _is_empty(message):
             return False
@@ -169,11 +168,16 @@ class Router:
         stranger = self._access.role(message.sender) is Role.NOBODY  # known when it was committed, but no longer
         if stranger or message.problem:
             await self._settle(message, Fate.REFUSED, "" if stranger else message.problem)
-            return
+        elif is_scheduled(message):
+            await self._prompt_of_schedule(message)
+        elif self._calls.is_call(message):
+            await self._take_call(message, self._parse(message))
+        else:
+            await self._handle_persons(message)
+
+    async def _handle_persons(self, message: StoredMessage) -> None:
+        """The same for what a person wrote, pressed or attached."""
         parsed = self._parse(message)
-        if self._calls.is_call(message):
-            await self._take_call(message, parsed)
-            return
         if message.presses and not (isinstance(parsed, Parsed) and getattr(parsed.command, "by_tap", False)):
             await self._answer(message, self._answers.pressed)
             return
@@ -273,6 +277,16 @@ class Router:
         else:
             self._dispatcher.submit(message, project.id, words)
 
+    async def _prompt_of_schedule(self, message: StoredMessage) -> None:
+        """What a schedule sends is for its project's agent, whatever it says and whatever is asked."""
+        project = self._projects.by_id(message.project_id) if message.project_id is not None else None
+        if project is None or project.desired != "up":
+            name = project.name if project is not None else "Its project"
+            told = f"{name} is not up, so this was not run: {quote(message.text)}"
+            await self._settle(message, Fate.REFUSED, told)
+        else:
+            self._dispatcher.submit(message, project.id)
+
     async def _run(
         self, message: StoredMessage, parsed: Parsed[Command], released: asyncio.Event, admitted: Admitted | None
     ) -> None:
@@ -280,6 +294,7 @@ class Router:
         role = self._access.role(message.sender) if admitted is None else admitted.role
         fate = Fate.ANSWERED
         ctx = CommandContext(message, role, parsed.arguments, self._services, released.set)
+        ctx.room = None if admitted is None else admitted.room
         try:
             if role < command.role:
                 raise UserError(f"Only an operator can use `{command.usage.split(' <')[0].split(' [')[0]}`.")
@@ -297,7 +312,7 @@ class Router:
             told, fate = f"The gateway could not write to its disk. {_LOOK}", Fate.FAILED
         except Exception:  # noqa: BLE001 - logged with its reference
             told, fate = _went_wrong(message), Fate.FAILED
-        await self._settle_in_the_end(message, fate, told, ctx, None if admitted is None else admitted.room)
+        await self._settle_in_the_end(message, fate, told, ctx)
         for call in ctx.afterwards:
             call()
 
@@ -330,10 +345,9 @@ class Router:
         fate: Fate,
         told: str,
         ctx: CommandContext | None = None,
-        room: Destination | None = None,
     ) -> None:
         """People must be told what was done, however long the disk refuses writes."""
-        await insist(lambda: self._settle(message, fate, told, ctx, room), f"the reply to message {message.id}")
+        await insist(lambda: self._settle(message, fate, told, ctx), f"the reply to message {message.id}")
 
     async def _settle(
         self,
@@ -341,7 +355,6 @@ class Router:
         fate: Fate,
         told: str,
         ctx: CommandContext | None = None,
-        room: Destination | None = None,
     ) -> None:
         """Commit a message's fate together with the reply to it; and what an agent did, for the `room` of its run."""
         offers, replaces = ([], None) if ctx is None or fate is not Fate.ANSWERED else (ctx.offers, ctx.replaces)
@@ -370,8 +383,8 @@ class Router:
                 replaces=None if replaces is None else outbox.reply_to(connection, replaces),
                 choices=outbox.encode_choices(offers),
             )
-            if ctx is not None and ctx.agent and ctx.effect and room is not None and fate is Fate.ANSWERED:
-                self._outbox.add(connection, room, f"🐾 {ctx.agent}'s agent: {ctx.effect}")
+            if ctx is not None and ctx.room is not None and ctx.effect and fate is Fate.ANSWERED:
+                self._outbox.add(connection, ctx.room, f"🐾 {ctx.agent}'s agent: {ctx.effect}")
             return left
 
         left = await self._store.write(unit)
@@ -379,8 +392,8 @@ class Router:
         self._fates.changed([message], fate)
         for conversation in {message.conversation, *(each.conversation for each in left)}:
             self._outbox.wake(conversation)
-        if room is not None:
-            self._outbox.wake(room.conversation)
+        if ctx is not None and ctx.room is not None:
+            self._outbox.wake(ctx.room.conversation)
 
 
 def _is_empty(message: StoredMessage) -> bool:

@@ -10,7 +10,7 @@ from gateway.asking import Answers, Questions
 from gateway.chat import Transport
 from gateway.config import Access, Settings
 from gateway.delivery import Files, Outbox
-from gateway.hive import Powers
+from gateway.hive import Powers, Schedules
 from gateway.intake.confirmations import Confirmations
 from gateway.projects import Projects
 from gateway.store import Store
@@ -36,6 +36,7 @@ class Services:
     projects: Projects
     confirmations: Confirmations
     powers: Powers
+    schedules: Schedules
     transports: Mapping[str, Transport]
     commands: tuple[Command, ...]
     #: One line about the agent that answers, for people.

@@ -19,6 +19,7 @@ __all__ = [
     "projects",
     "questions",
     "reading",
+    "schedules",
     "seal",
     "sweep",
     "turns",

@@ -53,6 +53,16 @@ class StoredMessage:
         return self.word or self.sender
 
     @property
+    def reply_to(self) -> str:
+        """What replies are attached to; empty where nobody wrote it, as with what a schedule sends."""
+        return self.external_id if self.sender.partition(":")[0] == self.conversation.transport else ""
+
+    @property
+    def quiet(self) -> bool:
+        """Whether people need not see that it was sent, nor that it is worked on."""
+        return not self.reply_to and self.external_id.endswith("/quiet")
+
+    @property
     def destination(self) -> Destination:
         """Where replies to it go."""
         return Destination(self.conversation, self.conversation_id)
@@ -147,10 +157,10 @@ def withdraw(connection: Connection, transport: str, external_id: str, sender: s
 
 def by_id(connection: Connection, message_id: int) -> StoredMessage:
     """The message with this id."""
-    found = _BY_ID.first(connection, {"message": message_id})
+    found = by_id_if_any(connection, message_id)
     if found is None:
         raise NoResultFound(f"message {message_id}")
-    return _message(found)
+    return found
 
 
 def of_event(connection: Connection, event: Message) -> StoredMessage:
@@ -163,6 +173,12 @@ def by_external_id(connection: Connection, transport: str, external_id: str) -> 
     """The message that a platform calls that; None if there is none, or no longer."""
     where = (messages.c.transport == transport, messages.c.external_id == external_id)
     found = connection.execute(_select().where(*where)).one_or_none()
+    return None if found is None else _message(found)
+
+
+def by_id_if_any(connection: Connection, message_id: int) -> StoredMessage | None:
+    """The message with this id; None if it was swept."""
+    found = _BY_ID.first(connection, {"message": message_id})
     return None if found is None else _message(found)
 
 
@@ -254,7 +270,8 @@ def last_received_at(connection: Connection, conversation: Conversation) -> floa
     """When the newest message of a room came; 0 if there is none."""
     in_room = (conversations.c.transport == conversation.transport, conversations.c.room == conversation.room)
     # The newest of each thread, by the index alone; a join would walk through what others wrote since.
-    newest = select(func.max(messages.c.id)).where(messages.c.conversation_id == conversations.c.id).scalar_subquery()
+    of_people = (messages.c.conversation_id == conversations.c.id, messages.c.sender.not_like("schedule:%"))
+    newest = select(messages.c.id).where(*of_people).order_by(messages.c.id.desc()).limit(1).scalar_subquery()
     newest_of_all = select(func.max(newest)).where(*in_room).scalar_subquery()
     return connection.scalar(select(messages.c.received_at).where(messages.c.id == newest_of_all)) or 0.0
 

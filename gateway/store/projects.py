@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from gateway import clock
-from gateway.store import agent_grants, conversations, questions
+from gateway.store import agent_grants, conversations, questions, schedules
 from gateway.store.tables import dialogues, grants, messages, outbox, projects, sessions, turns
 
 Desired = Literal["up", "down", "deleted"]
@@ -149,6 +149,7 @@ def bury(connection: Connection, project_id: int, *, purging: bool = False) -> P
     """Make a project a tombstone: name, path, port and history stay; `purging`: these are to go too."""
     conversations.leave(connection, project_id)
     agent_grants.forget_project(connection, project_id)
+    schedules.forget_project(connection, project_id)
     return change(connection, project_id, desired="deleted", ready_at=None, token="", image="", purging=purging)
 
 
@@ -170,6 +171,7 @@ def erase(connection: Connection, project_id: int) -> None:
     connection.execute(delete(dialogues).where(dialogues.c.session_id.in_(of_session)))
     connection.execute(delete(grants).where(grants.c.project_id == project_id))
     agent_grants.forget_project(connection, project_id)
+    schedules.forget_project(connection, project_id)
     of_project = select(turns.c.id).where(turns.c.project_id == project_id)
     connection.execute(update(outbox).where(outbox.c.turn_id.in_(of_project)).values(turn_id=None))
     connection.execute(delete(turns).where(turns.c.project_id == project_id))

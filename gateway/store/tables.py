@@ -20,7 +20,7 @@ from sqlalchemy import (
 from gateway.store.portable import partial_index
 
 #: The newest migration; a database that names one we do not know is refused.
-SCHEMA = "0014"
+SCHEMA = "0015"
 
 metadata = MetaData(
     naming_convention={
@@ -246,10 +246,39 @@ turns = Table(
     Column("waited_s", Float, nullable=False, server_default="0"),
     Column("booted", String, nullable=False, server_default=""),
     Column("began_boot", Float, nullable=False, server_default="0"),
+    #: Its agent asked that its answer be not sent.
+    Column("hushed", Boolean, nullable=False, server_default="0"),
     Index("ix_turns_project_id_started_at", "project_id", "started_at"),
     Index("ix_turns_session_id_id", "session_id", "id"),
     partial_index("uq_turns_open_session", "session_id", unique=True, where=text("ended_at IS NULL")),
     partial_index("uq_turns_open_slot", "project_id", "slot", unique=True, where=text("ended_at IS NULL")),
+)
+
+#: Messages that are due at times: by a cron line, every so many seconds, or once. `due`: the next time, null when there
+#: is none. `message_id`: what it sent last, until that is settled; no reference, as messages are swept. `rests`: it
+#: failed too often, and waits for people.
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
+    Column("conversation_id", ForeignKey("conversations.id"), nullable=False),
+    Column("made_by", String, nullable=False),
+    Column("word", String, nullable=False),
+    Column("made_at", Float, nullable=False),
+    Column("times", String, nullable=False),
+    Column("cron", String, nullable=False),
+    Column("every_s", Float, nullable=False),
+    Column("zone", String, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("quiet", Boolean, nullable=False),
+    Column("due", Float),
+    Column("message_id", Integer),
+    Column("failures", Integer, nullable=False, server_default="0"),
+    Column("last_error", Text, nullable=False, server_default=""),
+    Column("rests", Boolean, nullable=False, server_default="0"),
+    Index("ix_schedules_due", "due"),
+    Index("ix_schedules_project_id", "project_id"),
 )
 
 #: What goes out. `replaces` is the progress row whose message this text takes the place of. `choices`: the answers that

@@ -76,6 +76,22 @@ class Turn:
         return int(self.session.partition("-")[0].removeprefix("s"))
 
 
+def hush(connection: Connection, run: str) -> None:
+    """The answer of an open turn is not to be sent."""
+    connection.execute(update(turns).where(turns.c.run == run, turns.c.ended_at.is_(None)).values(hushed=True))
+
+
+def end_of(connection: Connection, turn_id: int | None) -> tuple[str, str]:
+    """Why a turn ended as it did: the reason, `stopped` if people ended it, and what went wrong; empty for no turn."""
+    found = connection.execute(select(turns.c.reason, turns.c.error).where(turns.c.id == turn_id)).one_or_none()
+    return ("", "") if found is None else (str(found.reason), str(found.error))
+
+
+def is_hushed(connection: Connection, turn_id: int) -> bool:
+    """Whether a turn's answer is not to be sent."""
+    return bool(connection.scalar(select(turns.c.hushed).where(turns.c.id == turn_id)))
+
+
 class NoFreeSlot(Exception):
     """The project has as many runs as it may."""
 

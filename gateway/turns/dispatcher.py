@@ -213,7 +213,7 @@ class Dispatcher:
 
     def _show_waiting(self, lane: Lane, why: str) -> None:
         if lane.live is None:
-            lane.live = Live(self._store, self._outbox, lane.to, lane.reply_to)
+            lane.live = Live(self._store, self._outbox, lane.to, lane.reply_to, quiet=lane.quiet)
         lane.live.waiting(why)
 
     def _tell_held(self, lane: Lane, why: str) -> None:
@@ -279,7 +279,8 @@ class Dispatcher:
                 await lane.live.retire("Taken back; there is nothing left to do.")
             self._freed(key)
             return
-        live = lane.live or Live(self._store, self._outbox, lane.to, lane.reply_to)
+        quiet = all(message.quiet for message in turn.batch)
+        live = lane.live or Live(self._store, self._outbox, lane.to, lane.reply_to, quiet=quiet)
         try:
             running = self._runs.adopt(turn, live, elapsed_s=0.0, news=news_of(turn, self._worth_telling))
         except Exception as error:

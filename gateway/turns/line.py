@@ -37,6 +37,7 @@ class Lane:
     away: str = ""  # what people were told of that
     wrote_at: float = 0.0  # when its newest message came
     authors: set[str] = field(default_factory=set)
+    quiet: bool = True  # nothing waits in it that people must see
 
     @property
     def room(self) -> tuple[str, str]:
@@ -104,7 +105,8 @@ class Line:
         if lane is None:
             if opened_at is None:
                 opened_at = asyncio.get_running_loop().time()
-            lane = self._lanes[key] = Lane(key, message.destination, message.external_id, opened_at)
+            lane = self._lanes[key] = Lane(key, message.destination, message.reply_to, opened_at)
+        lane.quiet &= message.quiet
         return lane
 
     def open_window(self, lane: Lane, sender: str) -> None:

@@ -28,7 +28,7 @@ _FIRST_TICK_S, _LAST_TICK_S = 3.0, 60.0
 class Live:
     """The live message of one session: from its wait for a free place to the end of its turn."""
 
-    def __init__(self, store: Store, outbox: Outbox, to: Destination, reply_to: str) -> None:
+    def __init__(self, store: Store, outbox: Outbox, to: Destination, reply_to: str, *, quiet: bool = False) -> None:
         self._store = store
         self._outbox = outbox
         self._to = to
@@ -45,7 +45,7 @@ class Live:
         self._timer: asyncio.TimerHandle | None = None
         self._opening: asyncio.Task[None] | None = None
         #: Whether progress can be shown there at all.
-        self.enabled = outbox.can_edit(to.conversation)
+        self.enabled = outbox.can_edit(to.conversation) and not quiet
         self._closed = False
         #: The outbox row that shows it; what the answer replaces.
         self.row_id: int | None = None
@@ -54,7 +54,7 @@ class Live:
     def resumed(cls, store: Store, outbox: Outbox, turn: turns.Turn) -> Live:
         """The live message of a turn that another gateway process began."""
         first = turn.batch[0]
-        live = cls(store, outbox, first.destination, first.external_id)
+        live = cls(store, outbox, first.destination, first.reply_to, quiet=all(message.quiet for message in turn.batch))
         live._turn_id = turn.id
         live.row_id = turn.progress_id
         return live

@@ -305,7 +305,8 @@ class Runs:
                 self._questions.close(connection, turn.id)
                 if end.agent_session:
                     turns.set_agent_session(connection, turn.key, turn.session, end.agent_session)
-                if not told_already:
+                hushed = end.ending == "answered" and replaces is None and turns.is_hushed(connection, turn.id)
+                if not told_already and not hushed:
                     self._answer(connection, running, text, replaces, fate)
                 if file is not None:
                     self._outbox.add_file(connection, turn.batch[0].destination, file, "", turn_id=turn.id)

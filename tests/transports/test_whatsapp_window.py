@@ -331,6 +331,24 @@ async def test_a_reply_brings_what_it_answers(desk: Desk) -> None:
     }
 
 
+async def test_whoever_answers_before_it_is_recorded_as_sent_brings_it_too(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await desk.reply("the deploy fails")
+    await desk.settled()
+    looks, said = [], desk.outbox.said
+
+    async def late(transport: str, external_id: str) -> tuple[str, str] | None:
+        looks.append(external_id)
+        return await said(transport, external_id) if len(looks) > 1 else None
+
+    monkeypatch.setattr(desk.outbox, "said", late)
+    await desk.server.say("fix this", OriginalRepliedMessageSid=desk.server.sent[0].sid)
+    rows = select(messages.c.quoted).where(messages.c.text == "fix this")
+    assert await desk.store.read(lambda c: c.scalar(rows)) == "> You wrote:\n> the deploy fails"
+    assert len(looks) == 2
+
+
 async def test_what_is_told_to_be_lost_while_in_doubt_is_sent_again(desk: Desk) -> None:
     desk.server.faults.append("drop")
     await desk.reply("perhaps")

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 _COMMIT_S, _START_S = 10.0, 3.0
 #: Seconds between two tries while Twilio is away.
 _BACK_OFF_S = (0.5, 30.0)
-#: A status may come before the answer to its post was recorded: seconds after which that is looked for again.
+#: What is about a message may come before the answer to its post was recorded: seconds after which that is looked for.
 _PATIENCE_S = (0.2, 1.0, 3.0)
 _ARRIVED = frozenset({"sent", "delivered", "read"})
 _LOST = frozenset({"failed", "undelivered"})
@@ -147,6 +147,11 @@ class Connection:
         if self._deliveries is None or not SID.fullmatch(answered) or message.presses:
             return message
         found = await self._deliveries.said(NAME, answered)
+        for pause_s in _PATIENCE_S[:2]:  # whoever is quick answers what is not recorded as sent yet
+            if found is not None:
+                break
+            await asyncio.sleep(pause_s)
+            found = await self._deliveries.said(NAME, answered)
         return message if found is None else replace(message, quoted=pointed_at(found[0] or "You", found[1]))
 
     async def _on_status(self, request: web.Request) -> web.Response:

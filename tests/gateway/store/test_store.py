@@ -365,6 +365,7 @@ OF_LATER_PROJECTS: dict[str, object] = {
     "agent": "",
 }
 OF_LATER_TURNS: dict[str, object] = {
+    "hushed": 0,
     "model": "",
     "cache_read_tokens": 0,
     "cache_write_tokens": 0,

@@ -1,0 +1,33 @@
+"""quiet: an agent has nothing to say."""
+
+from __future__ import annotations
+
+from gateway.config import Role
+from gateway.errors import UserError
+from gateway.hive.calls import CallId
+from gateway.hive.powers import Level
+from gateway.intake import CommandContext
+from gateway.store import turns
+
+
+class Quiet:
+    """For agents, in a turn of a schedule that was made with `--quiet`: the answer of this turn is not sent."""
+
+    usage = "quiet"
+    summary = "do not send the answer of this turn (of a schedule made with --quiet)"
+    role = Role.MEMBER
+    level: Level = "free"
+    repeatable = True
+
+    async def run(self, ctx: CommandContext) -> str:
+        if not ctx.agent:
+            raise UserError("That is for agents: `every … --quiet` makes a schedule whose agent may say nothing.")
+        call = CallId.of(ctx.message.external_id)
+        running = ctx.services.dispatcher.running_in(call.project_id)
+        turn = next((turn for turn in running if turn.run == call.run), None)
+        if turn is None or not all(message.quiet for message in turn.batch):
+            raise UserError(
+                "Somebody waits for the answer of this turn. Only a schedule made with --quiet can be quiet."
+            )
+        await ctx.services.store.write(lambda c: turns.hush(c, call.run))
+        return "Your answer will not be sent."
