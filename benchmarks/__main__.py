@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks.report import Row, read, table, verdict
 
-NAMES = ("dispatch", "hostile", "start", "webhooks", "turns", "bootstrap", "build", "neighbours", "databases")
+NAMES = ("dispatch", "door", "hostile", "start", "webhooks", "turns", "bootstrap", "build", "neighbours", "databases")
 ROOT = Path(__file__).parents[1]
 #: Seconds that one may take.
 WITHIN_S = 1800.0

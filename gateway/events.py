@@ -55,7 +55,14 @@ class SledIgnores:
     project_id: int
 
 
-Event = MayBegin | SecretsChanged | KeyRefused | KeyWorks | ProviderLimited | TurnOver | SledIgnores
+@dataclass(frozen=True, slots=True)
+class ProjectGone:
+    """A project was deleted; another one may get its number."""
+
+    project_id: int
+
+
+Event = MayBegin | SecretsChanged | KeyRefused | KeyWorks | ProviderLimited | TurnOver | SledIgnores | ProjectGone
 
 
 class Events:

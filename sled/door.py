@@ -142,13 +142,13 @@ class Door:
             told = await answer
         finally:
             del self._waiting[command.call]
-        return Reply(told.outcome, await asyncio.to_thread(self._bounded, command.call, told.text))
-
-    def _bounded(self, call: str, text: str) -> str:
-        """An answer that fits, the rest of it in a file."""
-        raw = text.encode(errors="replace")
+        raw = told.text.encode(errors="replace")
         if len(raw) <= MAX_ANSWER:
-            return text
+            return Reply(told.outcome, told.text)
+        return Reply(told.outcome, await asyncio.to_thread(self._bounded, command.call, raw))
+
+    def _bounded(self, call: str, raw: bytes) -> str:
+        """An answer that fits, all of it in a file."""
         beginning = raw[:MAX_ANSWER].decode(errors="ignore")
         try:
             with folder(self._workspace, ".huskies", "inbox", create=True) as inbox:

@@ -12,7 +12,8 @@ import ctypes
 import os
 import signal
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
 
 import psutil
 
@@ -46,6 +47,18 @@ def _prctl(option: int, value: int) -> None:
     if _libc.prctl(option, value, 0, 0, 0) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+
+
+def ancestry(pid: int) -> Iterator[int]:
+    """A process, its parent, and so on. Read from the kernel alone, as somebody waits for it."""
+    while pid > 0:
+        yield pid
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_bytes()
+        except OSError:
+            return
+        # A name may hold anything, spaces and brackets too; behind the last one are the state, and the parent.
+        pid = int(stat[stat.rindex(b")") + 1 :].split()[1])
 
 
 def descendants(root: Process) -> set[Process]:

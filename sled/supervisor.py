@@ -20,7 +20,7 @@ from sled.around import Around
 from sled.channel import FD_VARIABLE, Baseline, Channel, FromRunner, Ready, fit
 from sled.children import Children
 from sled.journal import Journal
-from sled.processes import MARK, Process, descendants, end_descendants, end_marked, end_tree, is_alive
+from sled.processes import MARK, Process, ancestry, descendants, end_descendants, end_marked, end_tree, is_alive
 from sled.protocol import Body, Cool, Decision, Finished, Forget, Note, Run, Steer, Stop, Warm
 
 log = logging.getLogger(__name__)
@@ -121,13 +121,11 @@ class Supervisor:
 
     def run_of(self, pid: int) -> str:
         """The run that a process belongs to: it is, or descends from, the runner of one; else empty."""
-        at_work = {r.root: r.turn.run.run for r in self._runners.values() if r.turn is not None}
-        try:
-            process = Process(pid)
-            family = [process, *process.parents()]
-        except psutil.Error:
-            return ""
-        return next((at_work[one] for one in family if one in at_work), "")
+        at_work = {runner.root.pid: runner for runner in self._runners.values() if runner.turn is not None}
+        for one in ancestry(pid):
+            if (runner := at_work.get(one)) is not None and runner.turn is not None:
+                return runner.turn.run.run
+        return ""
 
     async def recover(self) -> None:
         """End what an earlier sled left behind: its processes first, then its runs."""

@@ -1,25 +1,23 @@
-"""Agents as people in a chat: what they ask for comes in as messages, and each reply is the answer to one of them.
+"""Agents as people in a chat: what they ask for comes in as messages, and what they are told is in the database.
 
-The database is the delivery: a sled that did not hear an answer asks for it. So nothing is sent twice, and nothing
-waits for a sled that is away.
+That is the delivery, too: a call's answer is pushed over the wire, and a sled that did not hear it asks for it. So
+there is nothing to send here, and nothing waits for a sled that is away.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 from gateway.chat import Capabilities, Conversation, Fate, MessageRef, Receiver, Reply, WithoutFiles
 
 
 class Agents(WithoutFiles):
-    """Implements `gateway.chat.Transport`. `tell` lets a call's sled have its answer."""
+    """Implements `gateway.chat.Transport`."""
 
     name = "agent"
     capabilities = Capabilities(max_text=1_000_000, edits=False, edit_interval_s=0.0, idempotent=True, marks=False)
 
-    def __init__(self, tell: Callable[[str, str], Awaitable[None]]) -> None:
-        self._tell = tell
+    def __init__(self) -> None:
         self.serving = False
 
     async def run(self, receiver: Receiver) -> None:
@@ -31,8 +29,6 @@ class Agents(WithoutFiles):
             self.serving = False
 
     async def send(self, conversation: Conversation, reply: Reply, key: str) -> MessageRef:
-        if reply.reply_to:
-            await self._tell(reply.reply_to, reply.text)
         return MessageRef(conversation, key)
 
     async def edit(self, ref: MessageRef, reply: Reply, key: str) -> None:

@@ -33,13 +33,14 @@ from gateway.events import (
     KeyRefused,
     KeyWorks,
     MayBegin,
+    ProjectGone,
     ProviderLimited,
     SecretsChanged,
     SledIgnores,
     TurnOver,
 )
 from gateway.hive import Calls, Door, Powers, Schedules
-from gateway.intake import Confirmations, Inbox, Parser, Router, Services
+from gateway.intake import CarryingOut, Confirmations, Inbox, Parser, Router, Services
 from gateway.projects import Places, Projects, Registry, Setup, users
 from gateway.store import Store
 from gateway.store.seal import Seal
@@ -90,6 +91,8 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
                 gate.look_again()
             case TurnOver():
                 gate.look_again()
+            case ProjectGone(project_id):
+                powers.gone(project_id)
             case SledIgnores(project_id):
                 projects.reconciler.replace_soon(project_id)
 
@@ -108,7 +111,7 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
     transports: dict[str, Transport] = {"cli": cli, **(more_transports or {})}
     transports |= {"console": console} if console is not None else {}
     check_senders(settings, {*PLATFORMS, "console", *transports})
-    transports["agent"] = Agents(lambda call, text: door.tell(call, text))  # noqa: PLW0108 - made below
+    transports["agent"] = Agents()
     outbox = Outbox(store, transports)
     transports |= {name: PLATFORMS[name].make(settings, access, outbox) for name in settings.remote_transports}
     fates = Fates(outbox)
@@ -196,8 +199,9 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
         commands=COMMANDS,
         agent_line=lambda: agent_line(settings, credentials.chosen(ALL)),
     )
-    calls = Calls(store, access, powers, questions, dispatcher.running_in, registry)
-    router = Router(services, fates, parser, calls)
+    calls = Calls(access, powers, questions, dispatcher, registry)
+    carrying_out = CarryingOut(services, fates, lambda *answer: door.tell(*answer))  # noqa: PLW0108 - made below
+    router = Router(services, fates, parser, calls, carrying_out)
     inbox = Inbox(
         store,
         access,
@@ -207,7 +211,7 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
         words=router.words,
         on_typing=dispatcher.typing,
     )
-    door = Door(store, calls, lambda message: inbox.accept(message.conversation.transport, [message], None), sleds.send)
+    door = Door(store, calls, inbox.accept, sleds.send)
     return App(
         settings=settings,
         host=host,

@@ -8,7 +8,7 @@ that command themselves. So nobody gains anything by having an agent do it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.asking import Questions, cards
@@ -16,10 +16,10 @@ from gateway.config import Access, Role
 from gateway.errors import UserError
 from gateway.hive.powers import Graded, Powers, over, words_of
 from gateway.projects import Registry
-from gateway.store import Connection, Store, messages
 from gateway.store.conversations import Destination
 from gateway.store.messages import StoredMessage
 from gateway.store.turns import Turn
+from gateway.turns import Dispatcher
 
 #: The transport that calls come by; see `transports.agents`.
 TRANSPORT = "agent"
@@ -64,13 +64,12 @@ def needs(command: Graded) -> Role:
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """See the module. `running`: a project's open turns."""
+    """See the module."""
 
-    store: Store
     access: Access
     powers: Powers
     questions: Questions
-    running: Callable[[int], list[Turn]]
+    dispatcher: Dispatcher
     projects: Registry
 
     def name_of(self, project_id: int) -> str:
@@ -92,29 +91,32 @@ class Calls:
         call = CallId.of(message.external_id)
         named = arguments.get("project")
         over_id = over(command, call.project_id, None if named is None else self.projects.get(named).id)
-        level = await self.powers.level(call.project_id, command, over_id)
-        turn = next((turn for turn in self.running(call.project_id) if turn.run == call.run), None)
+        level = self.powers.level(call.project_id, command, over_id)
+        turn = self._turn(call)
         if turn is None:
-            return await self._in_background(call, command, level)
-        role = await self._least_role(call.project_id)
+            return self._in_background(call, command, level)
+        role = self._least_role(call.project_id)
         room, needed = turn.batch[0].destination, needs(command)
         if level == "free" and role >= needed:
             return Admitted(role, room)
         await self._ask(turn, message, effect, operators_only=role < needed)
         return Admitted(max(role, needed), room)
 
-    async def word(self, call: CallId) -> str:
+    def word(self, call: CallId) -> str:
         """At whose word a call is made; empty if its run is not under way."""
-        turns = [turn for turn in self.running(call.project_id) if turn.run == call.run]
-        if turns:
-            return turns[0].requested_by
-        return "" if call.run else await self.powers.background(call.project_id)
+        if (turn := self._turn(call)) is not None:
+            return turn.requested_by
+        return "" if call.run else self.powers.background(call.project_id)
 
-    async def _in_background(self, call: CallId, command: Graded, level: str) -> Admitted:
+    def _turn(self, call: CallId) -> Turn | None:
+        running = self.dispatcher.running_in(call.project_id)
+        return next((turn for turn in running if turn.run == call.run), None)
+
+    def _in_background(self, call: CallId, command: Graded, level: str) -> Admitted:
         if call.run:
             raise UserError(OVER)
         name = self.name_of(call.project_id)
-        granted_by = await self.powers.background(call.project_id)
+        granted_by = self.powers.background(call.project_id)
         if not granted_by:
             raise UserError(NO_RUN.format(name=name))
         role = self.access.role(granted_by)
@@ -122,14 +124,9 @@ class Calls:
             raise UserError(f"`{words_of(command)}` needs a person's word: call it in a run.")
         return Admitted(role, None)
 
-    async def _least_role(self, project_id: int) -> Role:
-        """The least that any of those may at whose word a project works now, those who joined a turn included."""
-        turns = self.running(project_id)
-
-        def unit(connection: Connection) -> set[str]:
-            return {m.at_the_word_of for turn in turns for m in messages.of_turn(connection, turn.id)}
-
-        return min(map(self.access.role, await self.store.read(unit)), default=Role.NOBODY)
+    def _least_role(self, project_id: int) -> Role:
+        """The least that any of those may at whose word a project works now."""
+        return min(map(self.access.role, self.dispatcher.people_served(project_id)), default=Role.NOBODY)
 
     async def _ask(self, turn: Turn, message: StoredMessage, effect: str, *, operators_only: bool) -> None:
         told = {"command": message.text, "agent": self.name_of(turn.key.project_id), "effect": effect}

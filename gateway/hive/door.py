@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 from gateway import clock
-from gateway.chat import Conversation, Fate, Message
+from gateway.chat import Conversation, Fate, Incoming, Message
 from gateway.config import AGENT
 from gateway.hive.calls import TRANSPORT, CallId, Calls
-from gateway.store import Connection, Store, audit, conversations, messages, outbox
+from gateway.store import Connection, Store, audit, messages, outbox
+from gateway.store.messages import StoredMessage
 from sled.protocol import Command, Frame, Told
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,14 @@ class _Counted:
     noted: set[str] = field(default_factory=set)
 
 
+class Accept(Protocol):
+    """The inbox."""
+
+    async def __call__(
+        self, transport: str, incoming: Sequence[Incoming], cursor: str | None, *, project_id: int | None = None
+    ) -> list[int]: ...
+
+
 class Door:
     """See the module. `accept` commits messages, and returns the ids of those that are new."""
 
@@ -48,7 +57,7 @@ class Door:
         self,
         store: Store,
         calls: Calls,
-        accept: Callable[[Message], Awaitable[list[int]]],
+        accept: Accept,
         send: Callable[[int, Frame], Awaitable[bool]],
     ) -> None:
         self._store = store
@@ -67,19 +76,15 @@ class Door:
         if (why := _too_many(counted, call)) and not await self._is_known(call):
             await self._refuse(counted, call, name, command.text, why)
             return
-        here = Conversation(TRANSPORT, name)
-        found = await self._store.read(lambda c: conversations.find(c, here))
-        if found is None or found.project_id != project_id:
-            await self._store.write(lambda c: _settle(c, here, project_id))
         message = Message(
-            conversation=here,
+            conversation=Conversation(TRANSPORT, name),
             external_id=str(call),
             sender=f"{AGENT}{name}",
             sender_name=name,
             text=command.text,
-            word=await self._calls.word(call),
+            word=self._calls.word(call),
         )
-        if await self._accept(message):
+        if await self._accept(TRANSPORT, [message], None, project_id=project_id):
             counted.of_runs[call.run] += 1
             counted.lately.append(clock.now())
             counted.waiting.add(call.call)
@@ -87,14 +92,12 @@ class Door:
         if (told := await self._store.read(lambda c: _answer(c, call))) is not None:
             await self._send(project_id, told)
 
-    async def tell(self, external_id: str, text: str) -> None:
+    async def tell(self, message: StoredMessage, fate: Fate, text: str) -> None:
         """The answer to a call is committed: let its sled have it. One that is away will ask."""
-        call = CallId.of(external_id)
+        call = CallId.of(message.external_id)
         if (counted := self._counted.get(call.project_id)) is not None:
             counted.waiting.discard(call.call)
-        found = await self._store.read(lambda c: messages.by_external_id(c, TRANSPORT, external_id))
-        outcome = _OUTCOMES.get(found.fate, "failed") if found is not None else "failed"
-        await self._send(call.project_id, Told(call=call.call, outcome=outcome, text=text))
+        await self._send(call.project_id, Told(call=call.call, outcome=_OUTCOMES.get(fate, "failed"), text=text))
 
     async def _is_known(self, call: CallId) -> bool:
         found = await self._store.read(lambda c: messages.by_external_id(c, TRANSPORT, str(call)))
@@ -106,7 +109,7 @@ class Door:
             counted.noted.add(call.run)
             told = f"{why} What more the run asks for is refused without a row of its own."
             detail = {"fate": Fate.REFUSED, "told": told}
-            word = await self._calls.word(call)
+            word = self._calls.word(call)
             await self._store.write(
                 lambda c: audit.add(c, "done", f"{AGENT}{name}", text, word=word, project=name, detail=detail)
             )
@@ -123,11 +126,6 @@ def _too_many(counted: _Counted, call: CallId) -> str:
     if call.run and counted.of_runs[call.run] >= PER_RUN:
         return f"This run has made {PER_RUN} calls; it cannot make any more."
     return ""
-
-
-def _settle(connection: Connection, here: Conversation, project_id: int) -> None:
-    """What a project's agent calls is about that project, if it names no other."""
-    conversations.switch(connection, conversations.ensure(connection, here, direct=True).id, project_id)
 
 
 def _answer(connection: Connection, call: CallId) -> Told | None:

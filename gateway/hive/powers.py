@@ -48,8 +48,12 @@ class Powers:
         self._store = store
         self._commands = commands
         self._name_of = name_of
-        #: As last read, for `told`; what counts is read anew for each call.
+        #: All that is granted: only this class changes it, and it hears of projects that go.
         self._granted: list[AgentGrant] = []
+
+    def gone(self, project_id: int) -> None:
+        """A project was deleted, and what was granted to it, or over it."""
+        self._granted = [one for one in self._granted if project_id not in (one.project_id, one.over_id)]
 
     async def recover(self) -> None:
         """Read what was granted."""
@@ -89,13 +93,12 @@ class Powers:
 
     # --- for a call --------------------------------------------------------------------------------------------------
 
-    async def level(self, project_id: int, command: Graded, over_id: int | None) -> Level:
+    def level(self, project_id: int, command: Graded, over_id: int | None) -> Level:
         """How a project's agent may use a command over that project; over all, for None.
 
         Raises NotGranted: not at all, or not over that one.
         """
-        granted = await self._store.read(agent_grants.everything)
-        found = _level(granted, project_id, command, over_id)
+        found = _level(self._granted, project_id, command, over_id)
         if found == "never":
             raise NotGranted(f"`{words_of(command)}` is for people. Tell whoever you work for what they should type.")
         if found is None:
@@ -108,10 +111,9 @@ class Powers:
             )
         return found
 
-    async def background(self, project_id: int) -> str:
+    def background(self, project_id: int) -> str:
         """Who let a project's agent call outside of a run; empty: nobody did."""
-        granted = await self._store.read(agent_grants.everything)
-        mine = [grant for grant in granted if grant.project_id == project_id and grant.power == BACKGROUND]
+        mine = [grant for grant in self._granted if grant.project_id == project_id and grant.power == BACKGROUND]
         return mine[-1].granted_by if mine else ""
 
     # --- what an agent is told ---------------------------------------------------------------------------------------

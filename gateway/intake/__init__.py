@@ -1,5 +1,6 @@
 """What comes in: committed, read as a command or as a prompt, and routed."""
 
+from gateway.intake.carrying_out import CarryingOut
 from gateway.intake.command import Command, CommandContext
 from gateway.intake.confirmations import Confirmations
 from gateway.intake.grammar import Parsed, Parser
@@ -8,6 +9,7 @@ from gateway.intake.router import Router
 from gateway.intake.services import Services
 
 __all__ = [
+    "CarryingOut",
     "Command",
     "CommandContext",
     "Confirmations",

@@ -72,8 +72,10 @@ class Inbox:
         """The inbox as one transport sees it."""
         return TransportInbox(self, self._store, transport)
 
-    async def accept(self, transport: str, incoming: Sequence[Incoming], cursor: str | None) -> list[int]:
-        """Commit, then hand on; the ids of the new messages.
+    async def accept(
+        self, transport: str, incoming: Sequence[Incoming], cursor: str | None, *, project_id: int | None = None
+    ) -> list[int]:
+        """Commit, then hand on; the ids of the new messages. `project_id`: what their conversation is about, certainly.
 
         What strangers write, and chatter that is not for us, is not even stored.
         """
@@ -82,7 +84,9 @@ class Inbox:
             return []
         handed_on: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
         edited = {item.external_id: self._words(_encodable(item.text)) for item in known if _is_edit(item)}
-        committed = self._store.write(lambda c: self._commit(c, transport, known, cursor, edited))
+        committed = self._store.write(
+            lambda c: self._commit(c, transport, known, cursor, edited, project_id=project_id)
+        )
         # Not after an await of the caller: one that is cancelled must not leave what is committed but handed to nobody.
         # And nothing comes between the commit and the hand-over: the router relies on their order.
         committed.add_done_callback(partial(self._hand_on, handed_on))
@@ -140,6 +144,8 @@ class Inbox:
         incoming: Sequence[Incoming],
         cursor: str | None,
         edited: Mapping[str, str | None],
+        *,
+        project_id: int | None,
     ) -> _Committed:
         accepted: list[StoredMessage] = []
         withdrawn: list[StoredMessage] = []
@@ -157,7 +163,7 @@ class Inbox:
                 if not item.problem:
                     messages.replace_text(connection, item, edited[item.external_id])
             else:
-                new = self._add(connection, item)
+                new = self._add(connection, item, project_id)
                 accepted += [new] if new else []
         if cursor is not None:
             conversations.set_cursor(connection, transport, cursor)
@@ -168,8 +174,12 @@ class Inbox:
         room = conversations.find(connection, replace(message.conversation, thread=""))
         return room is not None and room.ambient
 
-    def _add(self, connection: Connection, message: Message) -> StoredMessage | None:
+    def _add(self, connection: Connection, message: Message, project_id: int | None) -> StoredMessage | None:
         here = conversations.find(connection, message.conversation)
+        if project_id is not None and (here is None or here.project_id != project_id):
+            here = conversations.ensure(connection, message.conversation, direct=message.direct)
+            conversations.switch(connection, here.id, project_id)
+            here = replace(here, project_id=project_id)
         meant = _meant_for_us(message, here) or self._is_ambient(connection, message)
         if not meant and not _answers(connection, message, here):
             return None

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection
 
-from gateway import kill_points, tasks
+from gateway import tasks
 from gateway.chat import Fate
 from gateway.chat.text import code, quote
 from gateway.config import Role
@@ -20,31 +19,31 @@ from gateway.delivery import Fates
 from gateway.errors import StateError, UserError
 from gateway.hive import Calls, is_scheduled
 from gateway.hive.calls import Admitted, CallId
+from gateway.intake.carrying_out import LOOK, CarryingOut, went_wrong
 from gateway.intake.command import Command, CommandContext, no_active_project
 from gateway.intake.grammar import NearMiss, Parsed, Parser, Verbatim
 from gateway.intake.services import Services
-from gateway.store import Connection, audit, conversations, messages, outbox
+from gateway.store import conversations, messages
 from gateway.store.messages import StoredMessage
-from gateway.tasks import Tasks, insist
+from gateway.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
 #: What a message is, as far as its words tell.
 _Read = Parsed[Command] | NearMiss | Verbatim | UserError | None
 
-#: Characters of a command's reply.
-MAX_REPLY = 50_000
 #: What a mention alone, an empty forward and the like get.
 NOTHING_SAID = "I am here. Write what the agent should do, or type `help`."
-#: Of a command that may have run.
-_LOOK = "Check whether it is done; if not, send it again."
 
 
 class Router:
     """See the module. `route` is the inbox's `on_accepted`."""
 
-    def __init__(self, services: Services, fates: Fates, parser: Parser[Command], calls: Calls) -> None:
+    def __init__(
+        self, services: Services, fates: Fates, parser: Parser[Command], calls: Calls, carrying_out: CarryingOut
+    ) -> None:
         self._calls = calls
+        self._carrying_out = carrying_out
         self._services = services
         self._store = services.store
         self._outbox = services.outbox
@@ -94,12 +93,13 @@ class Router:
             if isinstance(parsed, Parsed) and parsed.command.repeatable:
                 self.route(message)  # ahead of what came in after it
             else:
-                told = f"The gateway restarted during {quote(message.text)}. {_LOOK}"
-                await self._settle(message, Fate.INTERRUPTED, told)
+                told = f"The gateway restarted during {quote(message.text)}. {LOOK}"
+                await self._carrying_out.settle(message, Fate.INTERRUPTED, told)
 
     async def close(self) -> None:
         """Cut off what is running; the next start takes it up."""
         await self._tasks.close()
+        await self._carrying_out.close()
 
     def _is_plain_prompt(self, message: StoredMessage) -> bool:
         allowed = self._access.role(message.sender) is not Role.NOBODY and not message.problem and not message.presses
@@ -157,21 +157,25 @@ class Router:
         except StateError:
             raise
         except Exception:  # noqa: BLE001 - logged with its reference
-            await self._settle(message, Fate.FAILED, _went_wrong(message))
+            if self._calls.is_call(message):
+                await self._carrying_out.end_call(message, Fate.FAILED, went_wrong(message))
+            else:
+                await self._carrying_out.settle(message, Fate.FAILED, went_wrong(message))
 
     async def _handle(self, message: StoredMessage) -> None:
         """Route one message; return when the next one may be routed. Raises StateError: nothing has changed."""
+        if self._calls.is_call(message):  # which nobody can edit, or take back
+            await self._take_call(message, self._parse(message))
+            return
         # As it is now: it may have been edited or taken back while it waited here.
         message = await self._store.read(lambda c: messages.by_id(c, message.id))
         if message.fate.final:
             return
         stranger = self._access.role(message.sender) is Role.NOBODY  # known when it was committed, but no longer
         if stranger or message.problem:
-            await self._settle(message, Fate.REFUSED, "" if stranger else message.problem)
+            await self._carrying_out.settle(message, Fate.REFUSED, "" if stranger else message.problem)
         elif is_scheduled(message):
             await self._prompt_of_schedule(message)
-        elif self._calls.is_call(message):
-            await self._take_call(message, self._parse(message))
         else:
             await self._handle_persons(message)
 
@@ -182,22 +186,22 @@ class Router:
             await self._answer(message, self._answers.pressed)
             return
         if _is_empty(message) and not message.presses:
-            await self._settle(message, Fate.ANSWERED, NOTHING_SAID)
+            await self._carrying_out.settle(message, Fate.ANSWERED, NOTHING_SAID)
             return
         if self._may_answer(message, parsed) and await self._answer(message, self._answers.take):
             return
         if isinstance(parsed, Parsed) and getattr(parsed.command, "for_agent", False):
             await self._hand_on(message, parsed)
         elif isinstance(parsed, Parsed):
-            await self._start_command(message, parsed)
+            await self._carrying_out.start(message, parsed)
         elif isinstance(parsed, NearMiss):
             told = (
                 f"Did you mean `{parsed.text}`? Nothing was done. Type that, or "
                 f"{code(f'prompt {message.text.strip()[:60]}')} to send your words to the agent."
             )
-            await self._settle(message, Fate.REFUSED, told)
+            await self._carrying_out.settle(message, Fate.REFUSED, told)
         elif isinstance(parsed, UserError):
-            await self._settle(message, Fate.REFUSED, str(parsed))
+            await self._carrying_out.settle(message, Fate.REFUSED, str(parsed))
         elif isinstance(parsed, Verbatim):
             await self._prompt(message, parsed.text)
         else:
@@ -220,7 +224,9 @@ class Router:
             told, fate = str(error), Fate.REFUSED
         if told is None:
             return False
-        await self._settle_in_the_end(message, fate, told)  # routed again it would be a prompt, not an answer
+        await self._carrying_out.settle_in_the_end(
+            message, fate, told
+        )  # routed again it would be a prompt, not an answer
         return True
 
     async def _take_call(self, message: StoredMessage, parsed: _Read) -> None:
@@ -233,10 +239,9 @@ class Router:
                 raise UserError(f"There is no command {quote(message.text)}. {near}")
             admitted = await self._admit(message, parsed)
         except UserError as error:
-            ctx = CommandContext(message, Role.NOBODY, {}, self._services, lambda: None)
-            await self._settle_in_the_end(message, Fate.REFUSED, str(error), ctx)
+            await self._carrying_out.end_call(message, Fate.REFUSED, str(error))
             return
-        await self._start_command(message, parsed, admitted)
+        await self._carrying_out.start(message, parsed, admitted)
 
     async def _admit(self, message: StoredMessage, parsed: Parsed[Command]) -> Admitted:
         command, effect = parsed.command, parsed.command.summary
@@ -245,16 +250,6 @@ class Router:
             effect = await describe(ctx)
         return await self._calls.admit(message, command, parsed.arguments, effect)
 
-    async def _start_command(
-        self, message: StoredMessage, parsed: Parsed[Command], admitted: Admitted | None = None
-    ) -> None:
-        """Run a command; return when it has ended, or has released the messages behind it."""
-        released = asyncio.Event()
-        work = self._tasks.start(self._run(message, parsed, released, admitted))
-        wait_released = asyncio.create_task(released.wait())
-        await asyncio.wait([work, wait_released], return_when=asyncio.FIRST_COMPLETED)
-        wait_released.cancel()
-
     async def _hand_on(self, message: StoredMessage, parsed: Parsed[Command]) -> None:
         """A command that the agent carries out goes to it like a prompt, in words that it knows."""
         role = self._access.role(message.sender)
@@ -262,7 +257,7 @@ class Router:
         try:
             words = await parsed.command.run(ctx)
         except UserError as error:
-            await self._settle(message, Fate.REFUSED, str(error))
+            await self._carrying_out.settle(message, Fate.REFUSED, str(error))
             return
         await self._prompt(message, words)
 
@@ -270,10 +265,10 @@ class Router:
         here = await self._store.read(lambda c: conversations.by_id(c, message.conversation_id))
         project = self._projects.by_id(here.project_id) if here.project_id is not None else None
         if project is None:
-            await self._settle(message, Fate.REFUSED, no_active_project(self._projects))
+            await self._carrying_out.settle(message, Fate.REFUSED, no_active_project(self._projects))
         elif project.desired == "down":
             told = f"{project.name} is down. Type `up {project.name}`, then send it again."
-            await self._settle(message, Fate.REFUSED, told)
+            await self._carrying_out.settle(message, Fate.REFUSED, told)
         else:
             self._dispatcher.submit(message, project.id, words)
 
@@ -283,126 +278,11 @@ class Router:
         if project is None or project.desired != "up":
             name = project.name if project is not None else "Its project"
             told = f"{name} is not up, so this was not run: {quote(message.text)}"
-            await self._settle(message, Fate.REFUSED, told)
+            await self._carrying_out.settle(message, Fate.REFUSED, told)
         else:
             self._dispatcher.submit(message, project.id)
-
-    async def _run(
-        self, message: StoredMessage, parsed: Parsed[Command], released: asyncio.Event, admitted: Admitted | None
-    ) -> None:
-        command: Command = parsed.command
-        role = self._access.role(message.sender) if admitted is None else admitted.role
-        fate = Fate.ANSWERED
-        ctx = CommandContext(message, role, parsed.arguments, self._services, released.set)
-        ctx.room = None if admitted is None else admitted.room
-        try:
-            if role < command.role:
-                raise UserError(f"Only an operator can use `{command.usage.split(' <')[0].split(' [')[0]}`.")
-            if not await self._store.write(lambda c: self._begin(c, message, ctx)):
-                return  # taken back before it began
-            kill_points.reach("command.begun")
-            self._fates.changed([message], Fate.RUNNING)
-            told = await command.run(ctx)
-            if command.level == "ask" and not ctx.effect:
-                ctx.effect = code(message.text.strip())
-        except UserError as error:
-            told, fate = str(error), Fate.REFUSED
-        except StateError as error:
-            log.error("a command of message %s: %s", message.id, error)
-            told, fate = f"The gateway could not write to its disk. {_LOOK}", Fate.FAILED
-        except Exception:  # noqa: BLE001 - logged with its reference
-            told, fate = _went_wrong(message), Fate.FAILED
-        await self._settle_in_the_end(message, fate, told, ctx)
-        for call in ctx.afterwards:
-            call()
-
-    def _begin(self, connection: Connection, message: StoredMessage, ctx: CommandContext) -> bool:
-        began = messages.begin_command(connection, message.id)
-        if began:
-            self._audit(connection, message, ctx, "command", {})
-        return began
-
-    def _audit(
-        self,
-        connection: Connection,
-        message: StoredMessage,
-        ctx: CommandContext,
-        kind: audit.Kind,
-        more: dict[str, str],
-    ) -> None:
-        """Who typed what, where, as whom; `more` says what came of it."""
-        project = self._projects.by_id(message.project_id) if message.project_id is not None else None
-        detail = {"role": ctx.role.name.lower(), "conversation": str(message.conversation), **more}
-        named = [ctx.get("project"), ctx.get("new-name"), ctx.get("name")]  # the last may be a model's
-        known = {*self._projects.names(), ctx.get("new-name")}
-        name = next((one for one in named if one and one in known), project.name if project else "")
-        text = message.text.strip()
-        audit.add(connection, kind, message.sender, text, word=message.word, project=name, detail=detail)
-
-    async def _settle_in_the_end(
-        self,
-        message: StoredMessage,
-        fate: Fate,
-        told: str,
-        ctx: CommandContext | None = None,
-    ) -> None:
-        """People must be told what was done, however long the disk refuses writes."""
-        await insist(lambda: self._settle(message, fate, told, ctx), f"the reply to message {message.id}")
-
-    async def _settle(
-        self,
-        message: StoredMessage,
-        fate: Fate,
-        told: str,
-        ctx: CommandContext | None = None,
-    ) -> None:
-        """Commit a message's fate together with the reply to it; and what an agent did, for the `room` of its run."""
-        offers, replaces = ([], None) if ctx is None or fate is not Fate.ANSWERED else (ctx.offers, ctx.replaces)
-        told = told.encode(errors="replace").decode()  # a reply that no platform could send would never be told
-        if len(told) > MAX_REPLY:  # what a sled made long, in a log or a difference, may cost money to send
-            more = f"{len(told) - MAX_REPLY:,} more characters are not shown; look at it in the project, over SSH."
-            told = f"{told[:MAX_REPLY]}\n\n(… {more})"
-
-        told_of = [] if ctx is None else ctx.told_of
-        failed = ctx is not None and fate is not Fate.ANSWERED
-
-        def unit(connection: Connection) -> list[StoredMessage]:
-            messages.set_fate(connection, [message.id], fate)
-            if ctx is not None:
-                self._audit(connection, message, ctx, "done", {"fate": fate, "told": told[:500]})
-            messages.set_fate(connection, told_of, Fate.DISCARDED)
-            # What it discarded before it failed is named all the same.
-            left = messages.untold(connection, message.conversation) if failed else []
-            for discarded in left:
-                messages.set_fate(connection, [discarded.id], Fate.DISCARDED)
-                self._outbox.reply(connection, discarded, f"⏹ Not run: {quote(discarded.text)}")
-            self._outbox.reply(
-                connection,
-                message,
-                told,
-                replaces=None if replaces is None else outbox.reply_to(connection, replaces),
-                choices=outbox.encode_choices(offers),
-            )
-            if ctx is not None and ctx.room is not None and ctx.effect and fate is Fate.ANSWERED:
-                self._outbox.add(connection, ctx.room, f"🐾 {ctx.agent}'s agent: {ctx.effect}")
-            return left
-
-        left = await self._store.write(unit)
-        kill_points.reach("command.settled")
-        self._fates.changed([message], fate)
-        for conversation in {message.conversation, *(each.conversation for each in left)}:
-            self._outbox.wake(conversation)
-        if ctx is not None and ctx.room is not None:
-            self._outbox.wake(ctx.room.conversation)
 
 
 def _is_empty(message: StoredMessage) -> bool:
     """Whether a message says nothing at all."""
     return not (message.text.strip() or message.files or message.quoted)
-
-
-def _went_wrong(message: StoredMessage) -> str:
-    """An unexpected error: the person gets a reference, the log the rest."""
-    reference = secrets.token_hex(2)
-    log.exception("ref %s: message %s", reference, message.id)
-    return f"Something went wrong (ref {reference})."

@@ -72,7 +72,7 @@ class Book:
         last = _LAST.first(connection, {})
         row = {**values, "id": 1 if last is None else last.id + 1}
         row["mac"] = _mac(self._key, row, "" if last is None else last.mac)
-        connection.execute(insert(audit).values(**row))
+        _ADD.run(connection, row)
         self.head = Head(row["id"], row["mac"])
 
 
@@ -151,4 +151,5 @@ def _entry(row: Any) -> Entry:
     return Entry(row.id, row.at, row.actor, row.word, row.project, row.kind, row.text, json.loads(row.detail), row.mac)
 
 
+_ADD = Prepared(insert(audit), "id", "at", "actor", "word", "project", "kind", "text", "detail", "mac")
 _LAST = Prepared(select(audit.c.id, audit.c.mac).order_by(audit.c.id.desc()).limit(1))

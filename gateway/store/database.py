@@ -46,6 +46,8 @@ Unit = Callable[[Connection], T]
 #: Units of one transaction; bounds how long the first of them waits for the last.
 _GROUP = 256
 #: Seconds that units which nobody waits for are held for others to share their commit with.
+#: Seconds within which the audit's head is noted outside of the database, however much there is to write.
+_NOTED_WITHIN_S = 1.0
 _COMPANY_S = 0.05
 #: Threads that read: one slow look at a long history holds up no other.
 _READERS = 4
@@ -73,6 +75,9 @@ class Store:
         self._backend = backend
         self._seal = seal
         self._book = audit.Book(b"" if seal is None else seal.key())
+        #: The newest row of the audit, until it is noted outside of the database; and when one was last.
+        self._unnoted: audit.Head | None = None
+        self._noted_at = 0.0
         self._refusals: tuple[type[Exception], ...] = (StateError, *backend.errors)
         self._units: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
@@ -191,16 +196,29 @@ class Store:
         group: list[_Waiting] = []
         try:
             with contextlib.closing(writer):
-                while (first := self._units.get()) is not None:
+                while (first := self._first()) is not None:
                     group = [first]
                     closing = self._gather(group)
                     self._commit(writer, group)
                     group = []
                     if closing:
-                        return
+                        break
+                self._note()
         except BaseException as error:
             log.critical("the database's writer ended", exc_info=error)
             self._loop.call_soon_threadsafe(self._abandon, f"the database's writer ended ({error!r})", group)
+
+    def _first(self) -> _Waiting | None:
+        """The next unit. Whoever waits for the last ones has heard: the audit's head is noted behind their backs."""
+        if self._units.empty() or time.monotonic() - self._noted_at > _NOTED_WITHIN_S:
+            self._note()
+        return self._units.get()
+
+    def _note(self) -> None:
+        if self._seal is not None and self._unnoted is not None:
+            self._seal.note(self._unnoted)
+            self._noted_at = time.monotonic()
+        self._unnoted = None
 
     def _gather(self, group: list[_Waiting]) -> bool:
         """Add to the group what waits; True when the store is being closed."""
@@ -232,8 +250,7 @@ class Store:
                 self._run(writer, group, outcomes)
             except OutcomeUnknown as error:
                 self._settle(writer, error)
-            if self._seal is not None and self._book.head is not None:
-                self._seal.note(self._book.head)
+            self._unnoted = self._book.head or self._unnoted
             self.commits += 1
             self.units += len(group)
             self.problem = ""

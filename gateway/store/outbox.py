@@ -73,6 +73,7 @@ def add(
     file: str = "",
     notifies: bool = False,
     mentions: Sequence[str] = (),
+    state: State = "pending",
 ) -> list[int]:
     """Store what shall be sent; the first part takes the place of row `replaces`, the last offers the `choices`.
 
@@ -93,7 +94,7 @@ def add(
             "replaces": replaces if first else None,
             "notifies": notifies and first,
             "mentions": " ".join(mentions) if first else "",
-            "state": "pending",
+            "state": state,
             "created_at": clock.now(),
         }
         ids.append(int(_ADD.scalar(connection, values) or 0))

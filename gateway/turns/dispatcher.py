@@ -24,6 +24,7 @@ from gateway import kill_points, tasks
 from gateway.chat import Conversation, Fate
 from gateway.chat.text import quote
 from gateway.errors import StateError, UserError
+from gateway.events import ProjectGone
 from gateway.store import Connection, messages, turns
 from gateway.store.messages import COMPACT, StoredMessage
 from gateway.store.turns import SessionKey, Turn
@@ -436,6 +437,7 @@ class Dispatcher:
         """A project is deleted: nobody needs to answer what was asked about it, and another one may get its number."""
         await self._questions.forget(project_id)
         self._admission.forget(project_id)
+        self._admission.events.tell(ProjectGone(project_id))
 
     # --- what is under way -------------------------------------------------------------------------------------------
 
@@ -455,6 +457,10 @@ class Dispatcher:
     def running_in(self, project_id: int) -> list[Turn]:
         """The open turns of a project."""
         return [running.turn for running in self._runs.in_project(project_id)]
+
+    def people_served(self, project_id: int) -> set[str]:
+        """At whose word a project works now."""
+        return set().union(*(running.people for running in self._runs.in_project(project_id)))
 
     def interrupt_all(self, project_id: int) -> list[Coroutine[Any, Any, None]]:
         """The project's sled is gone for good: what ends its open turns."""

@@ -78,6 +78,8 @@ class Running:
     #: The dialogue that the run told first, until that is committed.
     noting: asyncio.Future[None] | None = None
     dialogue: str = ""
+    #: At whose word it works: those whose messages it took, from the first one on or since.
+    people: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)

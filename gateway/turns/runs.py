@@ -143,7 +143,8 @@ class Runs:
         """A turn is open from now on. `news`: what its agent should know to have happened since the last one."""
         frame = self._frame(turn, news)
         now = asyncio.get_running_loop().time()
-        running = Running(turn, frame, live, now - elapsed_s, now, stop_reason=turn.stop_reason)
+        people = {message.at_the_word_of for message in turn.batch}
+        running = Running(turn, frame, live, now - elapsed_s, now, stop_reason=turn.stop_reason, people=people)
         self._open[turn.run] = running
         self._watch(running)
         return running
@@ -246,6 +247,7 @@ class Runs:
             case Steered(message=message_id):
                 if await self._store.write(lambda c: turns.take(c, turn, message_id)):
                     message = await self._store.read(lambda c: messages.by_id(c, message_id))
+                    running.people.add(message.at_the_word_of)
                     self._fates.changed([message], Fate.RUNNING)
             case Finished():
                 await self._finish(running, body)

@@ -15,7 +15,7 @@ from gateway.asking import cards
 from gateway.config.settings import host_environment
 from gateway.engine.process import ProcessEngine
 from gateway.events import Events, SledIgnores
-from gateway.intake import router
+from gateway.intake import carrying_out
 from gateway.store import Connection, dialogues, tables
 from gateway.store.tables import sessions
 from gateway.testing import patience
@@ -122,7 +122,7 @@ def test_only_so_much_is_compared_where_others_wait(lines: int, compared: bool) 
 
 async def test_a_reply_that_a_sled_made_long_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Members may ask for `logs` and `diff` as often as they like, and each message costs money on some platforms."""
-    monkeypatch.setattr(router, "MAX_REPLY", 100)
+    monkeypatch.setattr(carrying_out, "MAX_REPLY", 100)
     async with house(tmp_path) as made:
         told = await made.ask("help", contains="more characters are not shown")
         assert len(told) < 300

@@ -46,10 +46,8 @@ async def test_an_agent_uses_a_command_about_its_own_project(yard: House) -> Non
     assert answer.startswith("done: **shop**: ready")
     shell = await yard.ask("@@run huskies status; echo code $?", contains="code")
     assert shell.startswith("**shop**: ready") and shell.endswith("code 0")
-    assert [(e.kind, e.text, e.word, e.project) for e in await rows(yard)] == [
-        ("command", "status", ANA, "shop"),
-        ("done", "status", ANA, "shop"),
-    ] * 2
+    told = [(e.kind, e.text, e.word, e.project) for e in await rows(yard)]
+    assert told == [("done", "status", ANA, "shop")] * 2
 
 
 async def test_what_is_no_command_is_told_and_in_the_audit(yard: House) -> None:
@@ -86,13 +84,7 @@ async def test_what_agents_ask_for_is_asked_on_a_card_and_a_no_is_the_calls_resu
     assert await yard.ask("allow", contains="done:") == "done: shop: opus from the next run on."
     assert "🐾 shop's agent: `model opus`" in yard.transport.texts
     told = [(e.kind, e.text.partition(" ")[0]) for e in await rows(yard)]
-    assert told == [
-        ("question", "huskies"),
-        ("done", "model"),
-        ("question", "huskies"),
-        ("command", "model"),
-        ("done", "model"),
-    ]
+    assert told == [("question", "huskies"), ("done", "model")] * 2
 
 
 async def test_a_member_gains_nothing_by_having_an_agent_do_it(yard: House) -> None:
@@ -144,8 +136,8 @@ async def test_an_agent_of_the_agent_client_protocol_has_the_tool(yard: House) -
     assert code is not None
     await yard.ask(code[0], contains="acp")
     await yard.say("@@tools\n@@call status\n@@call grant shop lead")
-    texts = await yard.transport.until(lambda texts: texts[-1].startswith("huskies: "), 30)
-    told = texts[-1]
+    await yard.transport.until(lambda texts: any("failed: `grant`" in text for text in texts if text[0] != "⏳"), 30)
+    told = "".join(text for text in yard.transport.texts if text[0] != "⏳")  # too long for one message
     assert "huskies: Carry out a command of huskies" in told and "- status [project]: " in told
     assert "well: **shop**: ready" in told
     assert "failed: `grant` is for people" in told
@@ -155,7 +147,7 @@ async def test_an_agent_of_the_agent_client_protocol_has_the_tool(yard: House) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("point", ["inbox.committed", "command.begun", "command.settled", "outbox.sent"])
+@pytest.mark.parametrize("point", ["inbox.committed", "command.settled", "outbox.sent"])
 async def test_killed_at_a_point_a_call_is_answered_and_done_once(tmp_path: Path, point: str) -> None:
     with GatewayProcess(tmp_path, FAST) as gateway:
         await gateway.start()
@@ -178,6 +170,23 @@ async def test_killed_at_a_point_a_call_is_answered_and_done_once(tmp_path: Path
         assert replies[-1] == "demo: opus from the next run on.\ncode 0"
         book = (await gateway.send("audit demo", "a"))["replies"][0]
         assert book.count("`model opus`: answered") == 1
+
+
+@pytest.mark.slow
+async def test_killed_in_the_middle_of_what_is_never_repeated_the_agent_is_told(tmp_path: Path) -> None:
+    with GatewayProcess(tmp_path, FAST) as gateway:
+        await gateway.start()
+        await gateway.send("new project demo", "p")
+        await gateway.stop()
+        gateway.spawn(kill_at="command.begun")
+        order = "@@run while [ ! -e go ]; do sleep 0.05; done; huskies remind 2h tea 2>&1; echo code $?"
+        asking = asyncio.create_task(gateway.send_surely(order, "m"))
+        (gateway.projects / "demo" / "go").touch()
+        await gateway.died()
+        await gateway.start()
+        told = (await asyncio.wait_for(asking, 60 * patience()))["replies"][-1]
+        assert "The gateway restarted during “remind 2h tea”." in told and told.endswith("code 2")
+        assert "has no schedules" in (await gateway.send("schedules", "s"))["replies"][0]
 
 
 @pytest.mark.slow
