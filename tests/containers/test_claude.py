@@ -175,6 +175,8 @@ async def test_another_agent_asks_and_is_cancelled(talk: Talk) -> None:
         await talk.says(word)
         (told,) = (await asyncio.wait_for(asking, 30 * patience()))["replies"]
         assert option in told and "done" in told
+    told = "".join((await talk.gateway.send_surely("@@call whoami\n@@call grant demo lead", "acp-door"))["replies"])
+    assert "well: You are demo's agent" in told and "failed: `grant` is for people" in told
     hanging = asyncio.create_task(talk.gateway.send_surely("@@tool execute begun\n@@hang", "acp-hang"))
     while "running for" not in await talk.says("status"):
         assert not hanging.done()

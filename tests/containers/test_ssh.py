@@ -187,6 +187,28 @@ async def test_a_stop_leaves_an_editors_shell_alone(gateway: ContainerGateway) -
         await editor.communicate()
 
 
+async def test_the_door_is_there_for_agents_and_for_a_shell_that_was_let_in(gateway: ContainerGateway) -> None:
+    await gateway.start()
+    await gateway.said("new project demo", "p")
+    told = await gateway.said("@@run command -v huskies; huskies status; echo code $?; id -u | tee -a uid", "m")
+    assert "/.huskies/bin/huskies\n**demo**: ready" in told and "\ncode 0\n" in told
+    assert "done: You are demo's agent, at the word of cli:root (operator)." in await gateway.said(
+        "@@huskies whoami", "w"
+    )
+    status, out = await shell(*gateway.ssh("demo"), "command -v huskies; huskies status 2>&1; echo code $?")
+    assert status == 0, out
+    assert out.startswith("/usr/local/bin/huskies\nThere is no run of yours under way"), (
+        "an editor's shell is in no run"
+    )
+    assert out.endswith("code 1\n")
+    await gateway.said("grant demo background", "g")
+    status, out = await shell(
+        *gateway.ssh("demo"), "huskies status; huskies grant demo lead 2>&1; huskies model opus 2>&1"
+    )
+    assert out.startswith("**demo**: ready")
+    assert "`grant` is for people" in out and "`model` needs a person's word" in out
+
+
 async def test_who_is_logged_in_is_counted(gateway: ContainerGateway, tmp_path: Path) -> None:
     """A sled of another version is replaced only while nobody is."""
     await gateway.start()
