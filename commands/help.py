@@ -39,7 +39,8 @@ class Help:
 def _of(ctx: CommandContext) -> list[Command]:
     """The commands that whoever asks may use."""
     if not ctx.agent:
-        return [command for command in ctx.services.commands if command.role <= ctx.role]
+        mine = [command for command in ctx.services.commands if command.role <= ctx.role]
+        return [command for command in mine if not getattr(command, "agents_only", False)]
     own = ctx.services.projects.get(ctx.agent)
     usable = {words_of(command) for command, _ in ctx.services.powers.usable(own.id)}
     return [command for command in ctx.services.commands if words_of(command) in usable]

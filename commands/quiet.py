@@ -17,14 +17,12 @@ class Quiet:
     summary = "do not send the answer of this turn (of a schedule made with --quiet)"
     role = Role.MEMBER
     level: Level = "free"
+    agents_only = True
     repeatable = True
 
     async def run(self, ctx: CommandContext) -> str:
-        if not ctx.agent:
-            raise UserError("That is for agents: `every … --quiet` makes a schedule whose agent may say nothing.")
         call = CallId.of(ctx.message.external_id)
-        running = ctx.services.dispatcher.running_in(call.project_id)
-        turn = next((turn for turn in running if turn.run == call.run), None)
+        turn = ctx.services.calls.turn_of(call)
         if turn is None or not all(message.quiet for message in turn.batch):
             raise UserError(
                 "Somebody waits for the answer of this turn. Only a schedule made with --quiet can be quiet."

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from commands.agent import Agent
 from commands.allow import Allow
 from commands.ambient import Ambient
+from commands.ask import Ask
 from commands.audit import Audit
 from commands.cancel import Cancel
 from commands.compact import Compact
@@ -23,6 +24,7 @@ from commands.help import Help
 from commands.logs import Logs
 from commands.model import Model
 from commands.new_project import NewProject
+from commands.open import Open
 from commands.permissions import Permissions
 from commands.projects import ListProjects
 from commands.questions import Questions
@@ -41,6 +43,7 @@ from commands.stacks import Stacks
 from commands.status import Status
 from commands.stop import Stop
 from commands.switch import Switch
+from commands.tell import Tell
 from commands.undo import Undo
 from commands.up import Up
 from commands.usage import Usage
@@ -70,6 +73,9 @@ COMMANDS: tuple[Command, ...] = (
     ListSchedules(),
     Cancel(),
     Quiet(),
+    Tell(),
+    Ask(),
+    Open(),
     Permissions(),
     Revoke(),
     Model(),
@@ -108,6 +114,7 @@ _LOOKS = (
     ListProjects,
     ListSchedules,
     Logs,
+    Open,
     Questions,
     Sessions,
     Ssh,

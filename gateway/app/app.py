@@ -23,7 +23,7 @@ from gateway.config.state_dir import cli_socket
 from gateway.delivery import Fates, Files, Outbox
 from gateway.engine import Engine
 from gateway.errors import StateError, TransportRefused
-from gateway.hive import Door, Powers, Schedules
+from gateway.hive import Door, Notes, Powers, Schedules
 from gateway.intake import Inbox, Router, Services
 from gateway.projects import Projects
 from gateway.store import Store, audit, messages, sweep, usage
@@ -74,6 +74,7 @@ class App:
     door: Door
     powers: Powers
     schedules: Schedules
+    notes: Notes
     router: Router
     inbox: Inbox
     services: Services
@@ -106,6 +107,7 @@ class App:
             stack.push_async_callback(self.admission.close)
             stack.push_async_callback(self.router.close)
             stack.push_async_callback(self.schedules.close)
+            stack.push_async_callback(self.notes.close)
             await self._take_up()
             await stack.enter_async_context(self._servers().serving())
             loops: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
@@ -181,6 +183,7 @@ class App:
         await self.projects.recover()
         await self.admission.recover(self.dispatcher.refuse)
         await self.schedules.recover()
+        await self.notes.recover()
         await self.questions.recover(self.admission.taken_up)
         await self.dispatcher.recover()
         self.gate.ready.set()

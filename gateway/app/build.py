@@ -39,7 +39,7 @@ from gateway.events import (
     SledIgnores,
     TurnOver,
 )
-from gateway.hive import Calls, Door, Powers, Schedules
+from gateway.hive import Calls, Door, Notes, Powers, Schedules
 from gateway.intake import CarryingOut, Confirmations, Inbox, Parser, Router, Services
 from gateway.projects import Places, Projects, Registry, Setup, users
 from gateway.store import Store
@@ -181,6 +181,15 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
         hand_on=lambda message: router.route(message),  # noqa: PLW0108 - made below
         name_of=name_of,
     )
+    notes = Notes(
+        store,
+        outbox,
+        questions,
+        registry=registry,
+        fates=fates,
+        hand_on=lambda message: router.route(message),  # noqa: PLW0108 - made below
+    )
+    calls = Calls(store, access, powers, questions, dispatcher, registry)
     services = Services(
         settings=settings,
         store=store,
@@ -195,11 +204,12 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
         confirmations=Confirmations(),
         powers=powers,
         schedules=schedules,
+        notes=notes,
+        calls=calls,
         transports=transports,
         commands=COMMANDS,
         agent_line=lambda: agent_line(settings, credentials.chosen(ALL)),
     )
-    calls = Calls(access, powers, questions, dispatcher, registry)
     carrying_out = CarryingOut(services, fates, lambda *answer: door.tell(*answer))  # noqa: PLW0108 - made below
     router = Router(services, fates, parser, calls, carrying_out)
     inbox = Inbox(
@@ -234,6 +244,7 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
         door=door,
         powers=powers,
         schedules=schedules,
+        notes=notes,
         file_routes=FileRoutes(files.folder, store, transports),
         router=router,
         inbox=inbox,

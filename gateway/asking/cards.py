@@ -28,6 +28,8 @@ _CONSENT = re.compile(r"(?:(?P<yes>y|yes|ok|okay)|n|no|nope)(?:\s+\w+)?\s*(?:[,.
 _MAX_COMPARED = 40_000
 #: The tool of a question about a command that an agent would have carried out.
 COMMAND = "huskies"
+#: The same about agents that have told each other much.
+NOTES = "notes"
 #: How deep arguments may be nested to be shown one by one.
 _MAX_DEPTH = 50
 
@@ -55,6 +57,8 @@ def card(asked: Asked, *, who: str, several_open: bool, attached: bool = False) 
 
 
 def _own(body: Question) -> str:
+    if body.tool == NOTES:
+        return "may they go on"
     if body.tool == COMMAND:
         return f"may {(_given(body) or {}).get('agent', '')}'s agent do this"
     return f"may the agent use {escaped(body.tool)}"
@@ -96,6 +100,8 @@ def arguments(body: Question) -> str:
         return fenced(body.arguments)
     left = dict(given)
     parts: list[str] = []
+    if body.tool == NOTES and body.id.startswith(OWN):
+        return visible(str(left.get("told", "")))
     if body.tool == COMMAND and body.id.startswith(OWN):
         return f"{fenced(str(left.get('command', '')))}\nThat is: {visible(str(left.get('effect', '')))}"
     if body.tool == "Bash" and isinstance(left.get("command"), str):

@@ -179,7 +179,7 @@ class Questions:
                 connection,
                 turn_id=turn.id,
                 project_id=turn.key.project_id,
-                conversation_id=turn.key.conversation_id,
+                conversation_id=first.room_id or turn.key.conversation_id,
                 body=question,
                 requester="" if operators_only else turn.requested_by,
                 deadline=clock.now() + self.timeout_s,
@@ -268,6 +268,10 @@ class Questions:
         return list(self._decided[run].values()) if run in self._decided else []
 
     # --- people answer ------------------------------------------------------------------------------------------------
+
+    def everything(self) -> list[Asked]:
+        """What waits for an answer anywhere, oldest first."""
+        return sorted((waiting.asked for waiting in self._open.values()), key=lambda asked: asked.id)
 
     def open_in(self, conversation_id: int) -> list[Asked]:
         """What waits for an answer in a conversation, oldest first."""

@@ -2,6 +2,7 @@
 
 from gateway.hive.calls import Calls
 from gateway.hive.door import Door
+from gateway.hive.notes import Notes, Sender, is_note
 from gateway.hive.powers import Powers
 from gateway.hive.schedules import Maker, Schedules, is_scheduled
 
@@ -9,9 +10,12 @@ __all__ = [
     "Calls",
     "Door",
     "Maker",
+    "Notes",
     "Powers",
     "Schedules",
+    "Sender",
     "calls",
+    "is_note",
     "is_scheduled",
     "powers",
     "times",

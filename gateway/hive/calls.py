@@ -16,6 +16,7 @@ from gateway.config import Access, Role
 from gateway.errors import UserError
 from gateway.hive.powers import Graded, Powers, over, words_of
 from gateway.projects import Registry
+from gateway.store import Store, conversations
 from gateway.store.conversations import Destination
 from gateway.store.messages import StoredMessage
 from gateway.store.turns import Turn
@@ -66,6 +67,7 @@ def needs(command: Graded) -> Role:
 class Calls:
     """See the module."""
 
+    store: Store
     access: Access
     powers: Powers
     questions: Questions
@@ -79,7 +81,7 @@ class Calls:
     @staticmethod
     def is_call(message: StoredMessage) -> bool:
         """Whether a message is what an agent asks for."""
-        return message.conversation.transport == TRANSPORT
+        return message.conversation.transport == TRANSPORT and not message.conversation.thread
 
     async def admit(
         self, message: StoredMessage, command: Graded, arguments: Mapping[str, str], effect: str
@@ -92,11 +94,11 @@ class Calls:
         named = arguments.get("project")
         over_id = over(command, call.project_id, None if named is None else self.projects.get(named).id)
         level = self.powers.level(call.project_id, command, over_id)
-        turn = self._turn(call)
+        turn = self.turn_of(call)
         if turn is None:
             return self._in_background(call, command, level)
         role = self._least_role(call.project_id)
-        room, needed = turn.batch[0].destination, needs(command)
+        room, needed = await self.room_of(turn), needs(command)
         if level == "free" and role >= needed:
             return Admitted(role, room)
         await self._ask(turn, message, effect, operators_only=role < needed)
@@ -104,11 +106,19 @@ class Calls:
 
     def word(self, call: CallId) -> str:
         """At whose word a call is made; empty if its run is not under way."""
-        if (turn := self._turn(call)) is not None:
+        if (turn := self.turn_of(call)) is not None:
             return turn.requested_by
         return "" if call.run else self.powers.background(call.project_id)
 
-    def _turn(self, call: CallId) -> Turn | None:
+    async def room_of(self, turn: Turn) -> Destination:
+        """Where people read what concerns a turn: where it was asked for, or where the chain of its notes began."""
+        first = turn.batch[0]
+        if (room_id := first.room_id) is None:
+            return first.destination
+        return (await self.store.read(lambda c: conversations.by_id(c, room_id))).destination
+
+    def turn_of(self, call: CallId) -> Turn | None:
+        """The open turn that a call was made in."""
         running = self.dispatcher.running_in(call.project_id)
         return next((turn for turn in running if turn.run == call.run), None)
 

@@ -83,7 +83,8 @@ class Command(Protocol):
     """One command. Its docstring is its long help.
 
     One that has `for_agent = True` is carried out by the agent: `run` says in which words. One that has `by_tap = True`
-    may be the word on a button. One that has `beyond = True` is about all projects where it names none. For agents'
+    may be the word on a button. One that has `agents_only = True` is a prompt when a
+    person types it. One that has `beyond = True` is about all projects where it names none. For agents'
     calls one may have `acting_role`, the role of a person who may have it change something, and
     `async def effect(ctx) -> str`, what it would change, for the card.
     """

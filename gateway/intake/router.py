@@ -17,7 +17,7 @@ from gateway.chat.text import code, quote
 from gateway.config import Role
 from gateway.delivery import Fates
 from gateway.errors import StateError, UserError
-from gateway.hive import Calls, is_scheduled
+from gateway.hive import Calls, is_note, is_scheduled
 from gateway.hive.calls import Admitted, CallId
 from gateway.intake.carrying_out import LOOK, CarryingOut, went_wrong
 from gateway.intake.command import Command, CommandContext, no_active_project
@@ -103,7 +103,7 @@ class Router:
 
     def _is_plain_prompt(self, message: StoredMessage) -> bool:
         allowed = self._access.role(message.sender) is not Role.NOBODY and not message.problem and not message.presses
-        if self._calls.is_call(message) or is_scheduled(message):
+        if self._calls.is_call(message) or is_scheduled(message) or is_note(message):
             return False
         if self._answers.questions.open_in(message.conversation_id) or _is_empty(message):
             return False
@@ -174,8 +174,8 @@ class Router:
         stranger = self._access.role(message.sender) is Role.NOBODY  # known when it was committed, but no longer
         if stranger or message.problem:
             await self._carrying_out.settle(message, Fate.REFUSED, "" if stranger else message.problem)
-        elif is_scheduled(message):
-            await self._prompt_of_schedule(message)
+        elif is_scheduled(message) or is_note(message):
+            await self._prompt_of_its_project(message)
         else:
             await self._handle_persons(message)
 
@@ -190,7 +190,9 @@ class Router:
             return
         if self._may_answer(message, parsed) and await self._answer(message, self._answers.take):
             return
-        if isinstance(parsed, Parsed) and getattr(parsed.command, "for_agent", False):
+        if isinstance(parsed, Parsed) and getattr(parsed.command, "agents_only", False):
+            await self._prompt(message)
+        elif isinstance(parsed, Parsed) and getattr(parsed.command, "for_agent", False):
             await self._hand_on(message, parsed)
         elif isinstance(parsed, Parsed):
             await self._carrying_out.start(message, parsed)
@@ -272,8 +274,8 @@ class Router:
         else:
             self._dispatcher.submit(message, project.id, words)
 
-    async def _prompt_of_schedule(self, message: StoredMessage) -> None:
-        """What a schedule sends is for its project's agent, whatever it says and whatever is asked."""
+    async def _prompt_of_its_project(self, message: StoredMessage) -> None:
+        """What a schedule or an agent sends is for the agent that it names, whatever it says and whatever is asked."""
         project = self._projects.by_id(message.project_id) if message.project_id is not None else None
         if project is None or project.desired != "up":
             name = project.name if project is not None else "Its project"

@@ -15,6 +15,7 @@ __all__ = [
     "messages",
     "migrate",
     "moves",
+    "notes",
     "outbox",
     "projects",
     "questions",

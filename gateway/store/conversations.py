@@ -10,7 +10,7 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 from gateway.chat import Conversation
 from gateway.store.portable import upsert
 from gateway.store.prepared import Prepared
-from gateway.store.tables import conversations, cursors, messages
+from gateway.store.tables import conversations, cursors, messages, sessions, turns
 
 
 class Destination(NamedTuple):
@@ -81,6 +81,19 @@ def direct_with(connection: Connection, transport: str, sender: str) -> StoredCo
         .join_from(messages, conversations, messages.c.conversation_id == conversations.c.id)
         .where(messages.c.transport == transport, messages.c.sender == sender, conversations.c.direct)
         .order_by(messages.c.id.desc())
+        .limit(1)
+    )
+    return None if newest is None else by_id(connection, newest)
+
+
+def last_of_project(connection: Connection, project_id: int, but_not: str) -> StoredConversation | None:
+    """Where people last talked to a project's agent; on any transport but one."""
+    newest: int | None = connection.scalar(
+        select(sessions.c.conversation_id)
+        .join_from(turns, sessions, turns.c.session_id == sessions.c.id)
+        .join(conversations, sessions.c.conversation_id == conversations.c.id)
+        .where(turns.c.project_id == project_id, conversations.c.transport != but_not)
+        .order_by(turns.c.id.desc())
         .limit(1)
     )
     return None if newest is None else by_id(connection, newest)

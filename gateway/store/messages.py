@@ -46,6 +46,7 @@ class StoredMessage:
     presses: str = ""
     quoted: str = ""
     word: str = ""
+    room_id: int | None = None
 
     @property
     def at_the_word_of(self) -> str:
@@ -55,7 +56,8 @@ class StoredMessage:
     @property
     def reply_to(self) -> str:
         """What replies are attached to; empty where nobody wrote it, as with what a schedule sends."""
-        return self.external_id if self.sender.partition(":")[0] == self.conversation.transport else ""
+        here = self.conversation.transport
+        return self.external_id if self.room_id is None and self.sender.partition(":")[0] == here else ""
 
     @property
     def quiet(self) -> bool:
@@ -74,9 +76,15 @@ class StoredMessage:
 
 
 def add(
-    connection: Connection, message: Message, conversation_id: int, project_id: int | None, *, direct: bool
+    connection: Connection,
+    message: Message,
+    conversation_id: int,
+    project_id: int | None,
+    *,
+    direct: bool,
+    room_id: int | None = None,
 ) -> StoredMessage | None:
-    """Store a new message, bound to a project; None when the platform sent it before."""
+    """Store a new message, bound to a project; None when the platform sent it before. `room_id`: see the table."""
     received_at = clock.now()
     added = _ADD.first(
         connection,
@@ -93,6 +101,7 @@ def add(
             "presses": message.presses,
             "quoted": message.quoted,
             "word": message.word,
+            "room_id": room_id,
             "fate": Fate.RECEIVED,
             "received_at": received_at,
         },
@@ -117,6 +126,7 @@ def add(
         presses=message.presses,
         quoted=message.quoted,
         word=message.word,
+        room_id=room_id,
     )
 
 
@@ -313,6 +323,7 @@ def _message(row: Any) -> StoredMessage:
         presses=row.presses,
         quoted=row.quoted,
         word=row.word,
+        room_id=row.room_id,
     )
 
 
@@ -320,7 +331,7 @@ def _message(row: Any) -> StoredMessage:
 _ADD = Prepared(
     upsert(messages).on_conflict_do_nothing(index_elements=["transport", "external_id"]).returning(messages.c.id),
     *("transport", "external_id", "conversation_id", "project_id", "sender", "sender_name"),
-    *("text", "problem", "files", "presses", "quoted", "word", "fate", "received_at"),
+    *("text", "problem", "files", "presses", "quoted", "word", "room_id", "fate", "received_at"),
 )
 _IN_SESSION = (
     (messages.c.project_id == bindparam("project"))

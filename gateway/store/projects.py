@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from gateway import clock
-from gateway.store import agent_grants, conversations, questions, schedules
+from gateway.store import agent_grants, conversations, notes, questions, schedules
 from gateway.store.tables import dialogues, grants, messages, outbox, projects, sessions, turns
 
 Desired = Literal["up", "down", "deleted"]
@@ -150,6 +150,7 @@ def bury(connection: Connection, project_id: int, *, purging: bool = False) -> P
     conversations.leave(connection, project_id)
     agent_grants.forget_project(connection, project_id)
     schedules.forget_project(connection, project_id)
+    notes.forget_project(connection, project_id)
     return change(connection, project_id, desired="deleted", ready_at=None, token="", image="", purging=purging)
 
 
@@ -172,6 +173,7 @@ def erase(connection: Connection, project_id: int) -> None:
     connection.execute(delete(grants).where(grants.c.project_id == project_id))
     agent_grants.forget_project(connection, project_id)
     schedules.forget_project(connection, project_id)
+    notes.forget_project(connection, project_id)
     of_project = select(turns.c.id).where(turns.c.project_id == project_id)
     connection.execute(update(outbox).where(outbox.c.turn_id.in_(of_project)).values(turn_id=None))
     connection.execute(delete(turns).where(turns.c.project_id == project_id))

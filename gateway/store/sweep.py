@@ -11,7 +11,7 @@ from sqlalchemy import Connection, delete, select, update
 from gateway import clock
 from gateway.errors import StateError
 from gateway.store import Store
-from gateway.store.tables import messages, outbox, questions, turns
+from gateway.store.tables import messages, notes, outbox, questions, turns
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,7 @@ def sweep(connection: Connection, before: float) -> int:
     connection.execute(delete(questions).where(questions.c.answered_at < before))
     connection.execute(update(questions).where(questions.c.turn_id.in_(gone)).values(turn_id=None))
     connection.execute(delete(turns).where(turns.c.id.in_(gone)))
+    connection.execute(delete(notes).where(notes.c.message_id.notin_(select(messages.c.id))))
     return count
 
 

@@ -20,7 +20,7 @@ from sqlalchemy import (
 from gateway.store.portable import partial_index
 
 #: The newest migration; a database that names one we do not know is refused.
-SCHEMA = "0015"
+SCHEMA = "0016"
 
 metadata = MetaData(
     naming_convention={
@@ -116,6 +116,8 @@ messages = Table(
     Column("quoted", Text, nullable=False, server_default=""),
     #: The person at whose word an agent wrote it; empty: its sender is one.
     Column("word", String, nullable=False, server_default=""),
+    #: Where people read what concerns it, if not where it stands: of what agents tell each other.
+    Column("room_id", Integer),
     Column("fate", String, nullable=False),
     Column("received_at", Float, nullable=False),
     Column("settled_at", Float),
@@ -279,6 +281,25 @@ schedules = Table(
     Column("rests", Boolean, nullable=False, server_default="0"),
     Index("ix_schedules_due", "due"),
     Index("ix_schedules_project_id", "project_id"),
+)
+
+#: What one project's agent told another one's, or asked it. No reference to the message, as messages are swept.
+notes = Table(
+    "notes",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("call", String, nullable=False, unique=True),
+    Column("from_id", ForeignKey("projects.id"), nullable=False),
+    Column("to_id", ForeignKey("projects.id"), nullable=False),
+    Column("topic", String, nullable=False),
+    Column("hops", Integer, nullable=False),
+    Column("asks", Boolean, nullable=False),
+    Column("deadline", Float, nullable=False),
+    Column("late", Boolean, nullable=False, server_default="0"),
+    Column("message_id", Integer, nullable=False),
+    Column("sent_at", Float, nullable=False),
+    Index("ix_notes_from_id_to_id_sent_at", "from_id", "to_id", "sent_at"),
+    Index("ix_notes_message_id", "message_id"),
 )
 
 #: What goes out. `replaces` is the progress row whose message this text takes the place of. `choices`: the answers that

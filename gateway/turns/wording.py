@@ -16,6 +16,7 @@ from sled.protocol import Attached, Finished
 MAX_ANSWER = 100_000
 #: What chats are called; others by their own name.
 _PLACES = {
+    "agent": "a note from another project's agent",
     "cli": "a terminal",
     "console": "a terminal",
     "matrix": "a Matrix room",

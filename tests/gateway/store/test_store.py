@@ -409,7 +409,7 @@ async def test_a_database_of_the_first_schema_keeps_all_its_rows(tmp_path: Path)
     after = everything(database)
     added: dict[str, dict[str, object]] = {
         "projects": OF_LATER_PROJECTS,
-        "messages": {"files": "", "presses": "", "quoted": "", "word": ""},
+        "messages": {"files": "", "presses": "", "quoted": "", "word": "", "room_id": None},
         "outbox": {"choices": "", "file": "", "held": 0, "place": None, "notifies": 0, "mentions": ""},
         "turns": OF_LATER_TURNS,
     }
