@@ -50,5 +50,7 @@ class Agent:
 
 async def _choose(ctx: CommandContext, project: Project, kind: str) -> str:
     projects = ctx.services.projects
-    project = await projects.set_agent(project, "" if kind == "default" else kind)
+    chosen = "" if kind == "default" else kind
+    if chosen != project.agent:
+        project = await projects.set_agent(project, chosen, ctx.by(f"agent {kind}"))
     return f"{project.name}: {projects.agent(project)} from the next run on, in a new dialogue."

@@ -23,11 +23,13 @@ class Model:
     level: Level = "ask"
     acting_role = Role.OPERATOR
     repeatable = True
+    proposable = True
 
     async def effect(self, ctx: CommandContext) -> str:
         """What it would change."""
         project = await ctx.active_project()
-        return f"the model of {project.name}, now {ctx.services.projects.model(project) or _USUAL}"
+        now = ctx.services.projects.model(project) or _USUAL
+        return f"the model of {project.name}, now {now}, becomes {ctx.get('name') or now}"
 
     async def run(self, ctx: CommandContext) -> str:
         project = await ctx.active_project()
@@ -39,5 +41,7 @@ class Model:
             raise UserError("Only an operator can choose the model.")
         if not _NAME.fullmatch(name):
             raise UserError("That is not a valid model name. Type, for example, `model opus` or `model default`.")
-        project = await projects.set_model(project, "" if name.lower() == "default" else name)
+        chosen = "" if name.lower() == "default" else name
+        if chosen != project.model:
+            project = await projects.set_model(project, chosen, ctx.by(f"model {name}"))
         return f"{project.name}: {projects.model(project) or _USUAL} from the next run on."

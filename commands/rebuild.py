@@ -10,10 +10,11 @@ from gateway.config import Role
 from gateway.errors import UserError, VersionMissing
 from gateway.hive.powers import Level
 from gateway.intake import CommandContext
-from gateway.projects import Changes, Rebuilt
+from gateway.projects import Changes, Rebuilt, recipes
 from gateway.projects.recipes import stored
 from gateway.store.projects import Project
 from stacks.own import difference
+from stacks.plan import Plan
 from stacks.words import lacking, stack_lines
 
 
@@ -31,6 +32,20 @@ class Rebuild:
     role = Role.OPERATOR
     level: Level = "ask"
     repeatable = True
+    proposable = True
+
+    async def effect(self, ctx: CommandContext) -> str:
+        """What it would change."""
+        project = await ctx.active_project()
+        if not ctx.services.projects.engine.isolated:
+            return f"{project.name} runs a fresh sled; what runs there is stopped"
+        changes, plan = await _foresee(ctx, project)
+        before = stored(project)
+        own = difference(before.own, changes.own or before.own)
+        ctx.foreseen = changes
+        ctx.difference = "\n".join([*recipes.difference(before.plan, plan), *filter(None, [own])])
+        as_root = " Layers are built as root, with your network." if own else ""
+        return f"{project.name} gets a fresh container from an up-to-date image; what runs there is stopped.{as_root}"
 
     async def run(self, ctx: CommandContext) -> str:
         project = await ctx.active_project()
@@ -42,13 +57,16 @@ class Rebuild:
             ctx.release()
             stopped = await projects.restart(project, here)
             return f"{project.name} runs a fresh sled; the process engine has no image to build.{ctx.tells(stopped)}"
-        projects.recipes.check_stack(stack, images=True)
-        before, after = stored(project).own, await projects.recipes.offered(project.path)
-        # One stamp for the whole exchange: what is built before a question is what its answer uses.
-        fresh = time.strftime("%Y-%m-%dT%H:%M:%S") if ctx.get("fresh") is not None else ""
-        changes = Changes(stack=stack, own=after, fresh=fresh)
-        if after == before:
+        if isinstance(ctx.foreseen, Changes):  # a card showed it
+            return await _rebuild(ctx, project, ctx.foreseen)
+        changes, _ = await _foresee(ctx, project)
+        before, after = stored(project).own, changes.own
+        if after is None or after == before:
             return await _rebuild(ctx, project, changes)
+        if ctx.agent:
+            raise UserError(
+                "Your source wants to add to its container, which a person has to see: `propose rebuild because …`."
+            )
         shown = difference(before, after)  # what was shown is what is built, whatever the source says by then
         return _ask(
             ctx,
@@ -58,6 +76,16 @@ class Rebuild:
             f"```\n{unfenced(shown)}\n```\nLayers are built as root, with your network.",
             "to rebuild with this",
         )
+
+
+async def _foresee(ctx: CommandContext, project: Project) -> tuple[Changes, Plan]:
+    """What a rebuild would change, and the stacks that there would be. Raises UserError."""
+    known, stack = ctx.services.projects.recipes, ctx.get("stack")
+    known.check_stack(stack, images=True)
+    plan = await known.decide(project.path, project.wanted if stack is None else recipes.wish(stack))
+    # One stamp for the whole exchange: what is built before a question is what its answer uses.
+    fresh = time.strftime("%Y-%m-%dT%H:%M:%S") if ctx.get("fresh") is not None else ""
+    return Changes(stack=stack, own=await known.offered(project.path), fresh=fresh), plan
 
 
 def _ask(ctx: CommandContext, project: Project, changes: Changes, told: str, purpose: str) -> str:
@@ -74,7 +102,8 @@ async def _rebuild(ctx: CommandContext, project: Project, changes: Changes) -> s
     try:
         async with ctx.notice() as notice:
             await notice.say(f"Rebuilding {project.name} …")
-            rebuilt = await projects.rebuild(project, ctx.message.conversation_id, changes, notice.show)
+            by = ctx.by("rebuild")
+            rebuilt = await projects.rebuild(project, ctx.message.conversation_id, changes, notice.show, by)
     except VersionMissing as error:
         accept = (*changes.accept, *error.keys)
         return _ask(ctx, project, replace(changes, accept=accept), str(error), "to rebuild with what is available")
@@ -92,4 +121,6 @@ def _reply(rebuilt: Rebuilt) -> str:
     lines = [f"image: {image} (`{project.image}`)", *stack_lines(plan, told), *lacking(told), *plan.warnings]
     lines += rebuilt.recipe.own.notes
     lines += [f"kept: source, home, sessions, SSH port {project.ssh_port}, host key", *rebuilt.said]
-    return "\n".join([f"**{project.name}** runs in a fresh container.", *(f"- {line}" for line in lines)])
+    return "\n".join(
+        [f"**{project.name}** runs in a fresh container: release {rebuilt.number}.", *(f"- {line}" for line in lines)]
+    )

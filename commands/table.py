@@ -21,21 +21,25 @@ from commands.git_identity import GitIdentity
 from commands.grant import Grant
 from commands.grants import Grants
 from commands.help import Help
+from commands.limits import Limits
 from commands.logs import Logs
 from commands.model import Model
 from commands.new_project import NewProject
 from commands.open import Open
 from commands.permissions import Permissions
 from commands.projects import ListProjects
+from commands.propose import Propose
 from commands.questions import Questions
 from commands.quiet import Quiet
 from commands.rebuild import Rebuild
+from commands.releases import Releases
 from commands.remind import Remind
 from commands.reset import Reset
 from commands.restart import Restart
 from commands.retry import Retry
 from commands.revoke import Revoke
 from commands.revoke_grant import RevokeGrant
+from commands.rollback import Rollback
 from commands.schedules import ListSchedules
 from commands.sessions import Sessions
 from commands.ssh import Ssh
@@ -91,6 +95,10 @@ COMMANDS: tuple[Command, ...] = (
     Down(),
     Restart(),
     Rebuild(),
+    Limits(),
+    Releases(),
+    Rollback(),
+    Propose(),
     Delete(),
     Confirm(),
     Stacks(),
@@ -116,6 +124,7 @@ _LOOKS = (
     Logs,
     Open,
     Questions,
+    Releases,
     Sessions,
     Ssh,
     Stacks,

@@ -233,6 +233,9 @@ class InMemoryEngine:
     async def has_base(self, plan: ImagePlan) -> bool:
         return True
 
+    async def has_image(self, tag: str) -> bool:
+        return True
+
     async def prepare(self, spec: SledSpec, plan: ImagePlan, said: Callable[[str], None]) -> Prepared:
         return Prepared([], self.told)
 

@@ -91,7 +91,7 @@ def runner_environment(config: Config, relay_url: str) -> dict[str, str]:
     direct = ",".join(filter(None, (inherited.get("NO_PROXY") or inherited.get("no_proxy"), "127.0.0.1,localhost")))
     return {
         **inherited,
-        "PATH": f"{door.commands_in(config.home)}:{inherited.get('PATH', os.defpath)}",
+        "PATH": ":".join([*door.more_path(config.home), inherited.get("PATH", os.defpath)]),
         door.VARIABLE: str(door.socket_in(config.home)),
         "NO_PROXY": direct,
         "no_proxy": direct,

@@ -13,7 +13,10 @@ from sled.snapshots import Snapshots
 
 #: Seconds that a prompt waits for news about the workspace; later news is told with the next prompt.
 NEWS_WITHIN_S = 0.15
-RESTARTED = "The project was restarted since your last turn: processes that you left running are gone."
+RESTARTED = (
+    "The project was restarted since your last turn: processes that you left running are gone. "
+    "Your notes are in ~/notes."
+)
 
 
 class Around:

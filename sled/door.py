@@ -36,6 +36,8 @@ VARIABLE = "HUSKIES_DOOR"
 MAX_ANSWER = 8192
 #: Calls that wait at once, and bytes of one.
 MAX_WAITING, _LINE = 32, 8 * MAX_COMMAND
+#: Where an image has what is ours, this program too.
+_OF_IMAGES = "/opt/huskies"
 _PEER = struct.Struct("3i")
 _FOREIGN = "This gateway takes no commands from agents; a newer one does."
 _BUSY = f"{MAX_WAITING} calls already wait for an answer. Call again when one of them has it."
@@ -49,6 +51,11 @@ def socket_in(home: Path) -> Path:
 def commands_in(home: Path) -> Path:
     """The folder with the command `huskies`, for the PATH of agents."""
     return home / ".huskies" / "bin"
+
+
+def more_path(home: Path) -> list[str]:
+    """What the PATH of agents begins with: where the command is, unless it is in their image."""
+    return [] if Path(sys.executable).is_relative_to(_OF_IMAGES) else [str(commands_in(home))]
 
 
 class Reply(NamedTuple):

@@ -181,6 +181,7 @@ class App:
         await self.store.write(usage.doubt_open_turns)
         await self.powers.recover()
         await self.projects.recover()
+        await self.projects.releases.recover()
         await self.admission.recover(self.dispatcher.refuse)
         await self.schedules.recover()
         await self.notes.recover()

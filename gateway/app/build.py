@@ -152,7 +152,9 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
         fates=fates,
         wire=registry,
         limits=make_limits(settings),
-        run_settings=lambda project: replace(registry.run_settings(project), door=powers.told(project)),
+        run_settings=lambda project: replace(
+            registry.run_settings(project), door=powers.told(project), release=projects.releases.told(project)
+        ),
         people=people,
         questions=questions,
         admission=admission,

@@ -103,7 +103,8 @@ def arguments(body: Question) -> str:
     if body.tool == NOTES and body.id.startswith(OWN):
         return visible(str(left.get("told", "")))
     if body.tool == COMMAND and body.id.startswith(OWN):
-        return f"{fenced(str(left.get('command', '')))}\nThat is: {visible(str(left.get('effect', '')))}"
+        told = f"{fenced(str(left.get('command', '')))}\nThat is: {visible(str(left.get('effect', '')))}"
+        return f"{told}\n{fenced(str(left['difference']), 'diff')}" if left.get("difference") else told
     if body.tool == "Bash" and isinstance(left.get("command"), str):
         parts.append(fenced(left.pop("command"), "sh"))
     elif isinstance(left.get("old_string"), str) and isinstance(left.get("new_string"), str):

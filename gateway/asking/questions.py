@@ -74,10 +74,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """What came of asking for one. `why`: what people, or the gateway, said to a no."""
+    """What came of asking for one. `why`: what people, or the gateway, said to a no; `by`: who answered; `shown`: the
+    arguments that they saw.
+    """
 
     allowed: bool
     why: str = ""
+    by: str = ""
+    shown: str = ""
 
     @property
     def told(self) -> str:
@@ -155,7 +159,7 @@ class Questions:
             why = self._expired
         elif asked.outcome == "closed":
             why = "the run is over"
-        return Permission(asked.outcome == "allowed", why)
+        return Permission(asked.outcome == "allowed", why, asked.answered_by, asked.body.arguments)
 
     async def asked(
         self, turn: Turn, question: Question, then: Then | None = None, *, operators_only: bool = False

@@ -113,7 +113,8 @@ def _git_hosts(value: Any) -> Any:
     return value
 
 
-def _bytes(value: object) -> object:
+def amount_of_memory(value: object) -> int:
+    """Bytes, from `4g` and the like. Raises ValueError, which says how it is written."""
     found = re.fullmatch(r"(\d+)([kmgt]?)b?", str(value).strip().lower())
     amount = int(found[1]) * 1024 ** " kmgt".index(found[2] or " ") if found is not None else 0
     if amount < 64 * 2**20:
@@ -223,7 +224,7 @@ class EngineSection(Section):
 
     kind: Literal["auto", "docker", "process"] = "auto"
     allow_unsandboxed: bool = False
-    memory: Annotated[int, BeforeValidator(_bytes)] = 4 * 2**30
+    memory: Annotated[int, BeforeValidator(amount_of_memory)] = 4 * 2**30
     cpus: float = Field(2.0, ge=0.01)
     pids: int = Field(1024, ge=64)
     reconcile_s: float = Field(10.0, gt=0)

@@ -37,6 +37,12 @@ class Resources:
     cpus: float = 2.0
     pids: int = 1024
 
+    def of(self, spec: SledSpec) -> Self:
+        """The same, with what one project has of its own."""
+        return replace(
+            self, memory=spec.memory or self.memory, cpus=spec.cpus or self.cpus, pids=spec.pids or self.pids
+        )
+
     def within(self, cpus: int) -> Self:
         """The same on an engine that has this many CPUs: it refuses to give more. 0: not known."""
         return replace(self, cpus=min(self.cpus, cpus)) if cpus > 0 else self

@@ -36,6 +36,9 @@ class Engine(Protocol):
     async def has_base(self, plan: ImagePlan) -> bool:
         """Whether the layer that a planned image begins with, which takes minutes, is there. Raises EngineError."""
 
+    async def has_image(self, tag: str) -> bool:
+        """Whether an image is there. Raises EngineError."""
+
     async def prepare(self, spec: SledSpec, plan: ImagePlan, said: Callable[[str], None]) -> Prepared:
         """Make sure that the planned image is there, checked. `said` hears how it goes.
 

@@ -50,6 +50,9 @@ class ProcessEngine:
     async def has_base(self, plan: ImagePlan) -> bool:
         return True
 
+    async def has_image(self, tag: str) -> bool:
+        return False
+
     async def prepare(self, spec: SledSpec, plan: ImagePlan, said: Callable[[str], None]) -> Prepared:
         """There is no image: agents use what this host has."""
         return Prepared()

@@ -95,6 +95,10 @@ class SledSpec:
     owner: tuple[int, int] = (0, 0)
     ssh_port: int = 0
     environment: tuple[tuple[str, str], ...] = ()
+    #: Bytes, processors and processes; 0: as for every project.
+    memory: int = 0
+    cpus: float = 0.0
+    pids: int = 0
 
 
 def sled_environment(spec: SledSpec, *, home: str, wire: str, workspace: str) -> dict[str, str]:

@@ -24,6 +24,7 @@ from gateway.turns import Dispatcher
 
 #: The transport that calls come by; see `transports.agents`.
 TRANSPORT = "agent"
+CHANGED = "What it would change is no longer what people were shown: nothing was done. Call it again."
 OVER = "Its run is over: nothing was done."
 NO_RUN = (
     "There is no run of yours under way, so this is at nobody's word. Ask whoever you work for to send you a message; "
@@ -51,10 +52,23 @@ class CallId:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A call that may be carried out: as whom, and where people are told of its effect."""
+    """A call that may be carried out: as whom, and where people are told of its effect.
+
+    `allowed_by`: who allowed it on a card, if that was asked; `foreseen`: what the card was about.
+    """
 
     role: Role
     room: Destination | None
+    allowed_by: str = ""
+    foreseen: object = None
+
+
+class Declined(UserError):
+    """People did not allow a call, or nobody answered; `why`, for whoever reads of it later."""
+
+    def __init__(self, told: str, why: str) -> None:
+        super().__init__(told)
+        self.why = why
 
 
 def needs(command: Graded) -> Role:
@@ -84,9 +98,9 @@ class Calls:
         return message.conversation.transport == TRANSPORT and not message.conversation.thread
 
     async def admit(
-        self, message: StoredMessage, command: Graded, arguments: Mapping[str, str], effect: str
+        self, message: StoredMessage, command: Graded, arguments: Mapping[str, str], effect: str, difference: str = ""
     ) -> Admitted:
-        """Let a call pass, after asking people if need be; `effect` says what it would do, for them.
+        """Let a call pass, after asking people if need be; `effect` and `difference` say what it would do, for them.
 
         Raises UserError: it is refused; the text is for the agent.
         """
@@ -101,8 +115,12 @@ class Calls:
         room, needed = await self.room_of(turn), needs(command)
         if level == "free" and role >= needed:
             return Admitted(role, room)
-        await self._ask(turn, message, effect, operators_only=role < needed)
-        return Admitted(max(role, needed), room)
+        told = {"command": message.text, "agent": self.name_of(call.project_id), "effect": effect}
+        told |= {"difference": difference} if difference else {}
+        # What differs each time is not allowed for a session.
+        rule = "" if getattr(command, "always_asks", False) or difference else f"{cards.COMMAND} {message.text}"
+        allowed_by = await self._ask(turn, message, told, rule, operators_only=role < needed)
+        return Admitted(max(role, needed), room, allowed_by)
 
     def word(self, call: CallId) -> str:
         """At whose word a call is made; empty if its run is not under way."""
@@ -138,15 +156,21 @@ class Calls:
         """The least that any of those may at whose word a project works now."""
         return min(map(self.access.role, self.dispatcher.people_served(project_id)), default=Role.NOBODY)
 
-    async def _ask(self, turn: Turn, message: StoredMessage, effect: str, *, operators_only: bool) -> None:
-        told = {"command": message.text, "agent": self.name_of(turn.key.project_id), "effect": effect}
+    async def _ask(
+        self, turn: Turn, message: StoredMessage, told: Mapping[str, str], rule: str, *, operators_only: bool
+    ) -> str:
+        """Who allowed it. Raises UserError."""
+        arguments = json.dumps(told, ensure_ascii=False)
         answer = await self.questions.permission(
             turn,
             tool=cards.COMMAND,
-            arguments=json.dumps(told, ensure_ascii=False),
-            rule=f"{cards.COMMAND} {message.text}",
+            arguments=arguments,
+            rule=rule,
             name=message.external_id,
             operators_only=operators_only,
         )
         if not answer.allowed:
-            raise UserError(answer.told)
+            raise Declined(answer.told, answer.why)
+        if answer.shown != arguments:  # the card is of an earlier life of this process
+            raise UserError(CHANGED)
+        return answer.by

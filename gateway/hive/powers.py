@@ -165,7 +165,7 @@ def _level(granted: Iterable[AgentGrant], project_id: int, command: Graded, over
         return "never"
     mine = {grant.power for grant in granted if grant.project_id == project_id and grant.covers(over_id)}
     if words_of(command) in mine:
-        return "free"
+        return command.level if getattr(command, "always_asks", False) else "free"
     return command.level if over_id == project_id or LEAD in mine else None
 
 

@@ -72,7 +72,8 @@ class CarryingOut:
         role = self._access.role(message.sender) if admitted is None else admitted.role
         fate = Fate.ANSWERED
         ctx = CommandContext(message, role, parsed.arguments, self._services, released.set)
-        ctx.room = None if admitted is None else admitted.room
+        if admitted is not None:
+            ctx.room, ctx.allowed_by, ctx.foreseen = admitted.room, admitted.allowed_by, admitted.foreseen
         try:
             if role < command.role:
                 raise UserError(f"Only an operator can use `{command.usage.split(' <')[0].split(' [')[0]}`.")

@@ -17,6 +17,7 @@ from gateway.store import conversations
 from gateway.store.conversations import Destination
 from gateway.store.messages import StoredMessage
 from gateway.store.projects import Project
+from gateway.store.releases import By
 from gateway.turns import Stopped
 
 
@@ -42,11 +43,22 @@ class CommandContext:
     told_of: list[int] = field(default_factory=list)
     effect: str = ""
     room: Destination | None = None
+    #: What `Command.effect` found that its words are about, and how that differs from what is, line by line.
+    foreseen: object = None
+    difference: str = ""
+    #: Who allowed an agent's call on a card, which showed that; empty: nobody was asked.
+    allowed_by: str = ""
+    #: Why it is asked for, as an agent says.
+    reason: str = ""
 
     @property
     def agent(self) -> str:
         """The project whose agent calls; empty: a person types."""
         return self.message.sender.removeprefix(AGENT) if self.message.sender.startswith(AGENT) else ""
+
+    def by(self, what: str) -> By:
+        """Who does something to a project, for its releases; `what`: the command, in a few words."""
+        return By(what, self.message.sender, self.allowed_by or self.message.word, self.reason)
 
     def tells(self, stopped: Stopped) -> str:
         """What the reply says of what was stopped; from its commit on, people know of the messages it names."""
@@ -86,7 +98,9 @@ class Command(Protocol):
     may be the word on a button. One that has `agents_only = True` is a prompt when a
     person types it. One that has `beyond = True` is about all projects where it names none. For agents'
     calls one may have `acting_role`, the role of a person who may have it change something, and
-    `async def effect(ctx) -> str`, what it would change, for the card.
+    `async def effect(ctx) -> str`, what it would change, for the card; it may set `ctx.difference`, and `ctx.foreseen`,
+    with which `run` then does what was shown, and nothing else. One that has `always_asks = True` has a card for each
+    call, whatever was granted; `async def declined(ctx, why)` hears of a no to it.
     """
 
     usage: str

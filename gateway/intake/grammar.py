@@ -4,8 +4,8 @@
 
 Bare words are literal, `<...>` is required, `[...]` may be left out. What a placeholder takes is decided by its name:
 `project` is the name of an existing project, `number` a number, `word|word` one of these, `when` and `times` the words
-for a time. `name...` takes the rest of the message, `agent...` only if that is the name of an agent; anything else is
-one token.
+for a time, `word=...` a setting, in any order. `name...` takes the rest of the message, `agent...` only if that is the
+name of an agent; anything else is one token.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Slot:
     name: str
     required: bool
     choices: tuple[str, ...] = ()
+    setting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,8 @@ def read_usage(usage: str) -> Grammar:
 
 
 def _slot(name: str, *, required: bool) -> Slot:
-    return Slot(name, required, tuple(name.split("|")) if "|" in name else ())
+    name, setting, _ = name.partition("=")
+    return Slot(name, required, tuple(name.split("|")) if "|" in name else (), setting=bool(setting))
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,8 +362,17 @@ def _take_tokens(
 
 def _fill_slots(grammar: Grammar, plain: list[str], projects: Collection[str], arguments: dict[str, str]) -> bool:
     """Give each token to the next slot that takes it, passing over optional ones that do not."""
-    waiting = list(plain)
+    settings = [slot.name for slot in grammar.slots if slot.setting]
+    waiting = []
+    for token in plain:
+        name, is_one, value = token.partition("=")
+        if is_one and value and name.lower() in settings and name.lower() not in arguments:
+            arguments[name.lower()] = value
+        else:
+            waiting.append(token)
     for slot in grammar.slots:
+        if slot.setting:
+            continue
         if waiting and _takes(slot, waiting[0], projects):
             token = waiting.pop(0)
             arguments[slot.name] = token.lower() if slot.choices or slot.name == "project" else token

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection
+from dataclasses import replace
 
 from gateway import tasks
 from gateway.chat import Fate
@@ -18,7 +19,7 @@ from gateway.config import Role
 from gateway.delivery import Fates
 from gateway.errors import StateError, UserError
 from gateway.hive import Calls, is_note, is_scheduled
-from gateway.hive.calls import Admitted, CallId
+from gateway.hive.calls import CHANGED, Admitted, CallId, Declined
 from gateway.intake.carrying_out import LOOK, CarryingOut, went_wrong
 from gateway.intake.command import Command, CommandContext, no_active_project
 from gateway.intake.grammar import NearMiss, Parsed, Parser, Verbatim
@@ -246,11 +247,28 @@ class Router:
         await self._carrying_out.start(message, parsed, admitted)
 
     async def _admit(self, message: StoredMessage, parsed: Parsed[Command]) -> Admitted:
-        command, effect = parsed.command, parsed.command.summary
-        if (describe := getattr(command, "effect", None)) is not None:
-            ctx = CommandContext(message, Role.NOBODY, parsed.arguments, self._services, lambda: None)
-            effect = await describe(ctx)
-        return await self._calls.admit(message, command, parsed.arguments, effect)
+        command = parsed.command
+        describe = getattr(command, "effect", None)
+        if describe is None:
+            return await self._calls.admit(message, command, parsed.arguments, command.summary)
+        before = self._context(message, parsed)
+        effect = await describe(before)
+        try:
+            admitted = await self._calls.admit(message, command, parsed.arguments, effect, before.difference)
+        except Declined as error:
+            if (hears := getattr(command, "declined", None)) is not None:
+                await hears(before, error.why)
+            raise
+        if not admitted.allowed_by:
+            return admitted
+        # What was shown is what is done, whatever changed while the card was open.
+        now = self._context(message, parsed)
+        if (await describe(now), now.difference) != (effect, before.difference):
+            raise UserError(CHANGED)
+        return replace(admitted, foreseen=now.foreseen)
+
+    def _context(self, message: StoredMessage, parsed: Parsed[Command]) -> CommandContext:
+        return CommandContext(message, Role.NOBODY, parsed.arguments, self._services, lambda: None)
 
     async def _hand_on(self, message: StoredMessage, parsed: Parsed[Command]) -> None:
         """A command that the agent carries out goes to it like a prompt, in words that it knows."""

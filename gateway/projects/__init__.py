@@ -17,6 +17,7 @@ __all__ = [
     "Request",
     "Setup",
     "file_changes",
+    "limits",
     "ports",
     "recipes",
     "ssh",

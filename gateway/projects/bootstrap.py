@@ -29,8 +29,10 @@ from gateway.projects.leftovers import Leftovers
 from gateway.projects.places import check_name
 from gateway.projects.recipes import Recipes, stored, wish
 from gateway.projects.registry import Registry, Setup
+from gateway.projects.releases import Releases
 from gateway.projects.reservations import Request, Reservations
 from gateway.store.projects import Project
+from gateway.store.releases import By
 from gateway.wire.git_url import GitUrl, check_git_url
 from stacks.catalog import FALLBACK
 from stacks.own import Own
@@ -68,6 +70,7 @@ class Bootstrap:
     builds: Builds
     leftovers: Leftovers
     recipes: Recipes
+    releases: Releases
     setup: Setup
 
     async def create(self, request: Request, reserved: Callable[[], None], notice: Notice) -> Created:
@@ -106,6 +109,7 @@ class Bootstrap:
                     f"Fix that, then type `new project {request.name}` again.{undone.stopped.told}"
                 ) from error
         kill_points.reach("project.ready")
+        await self.releases.note(project, By("new project", request.by))
         await self.leftovers.after_change()
         return await self._created(project, made.taken_up, line.notes)
 

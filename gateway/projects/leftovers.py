@@ -26,7 +26,8 @@ log = logging.getLogger(__name__)
 
 
 class Leftovers:
-    """See the module. `forget` is told each name of which nothing is kept."""
+    """See the module. `released`: the images that projects may go back to. `forget` is told each name of which nothing
+    is kept."""
 
     def __init__(
         self,
@@ -34,6 +35,7 @@ class Leftovers:
         registry: Registry,
         containers: Containers,
         recipes: Recipes,
+        released: Callable[[], set[str]],
         *,
         state_dir: Path,
         forget: Callable[[str], None],
@@ -43,6 +45,7 @@ class Leftovers:
         self._engine = registry.engine
         self._containers = containers
         self._recipes = recipes
+        self._released = released
         self._state_dir = state_dir
         self._forget = forget
         #: Images to keep although no project runs on them yet, or soon none will.
@@ -86,8 +89,10 @@ class Leftovers:
             self._ending.discard(project.name)
 
     def _tags_in_use(self) -> set[str]:
-        """The images to keep: those of projects, also while they are made, and the base, which is the gateway's."""
-        keep = {*self._recipes.base.tags, *self._kept}
+        """The images to keep: those of projects, also while they are made, and of their last releases; and the base,
+        which is the gateway's.
+        """
+        keep = {*self._recipes.base.tags, *self._kept, *self._released()}
         for project in self._registry.all():
             keep |= {project.image, *project.layers}
         return keep

@@ -8,9 +8,11 @@ from __future__ import annotations
 from gateway.projects.containers import Containers
 from gateway.projects.leftovers import Leftovers
 from gateway.projects.registry import Registry
+from gateway.projects.releases import Releases
 from gateway.store import Store
 from gateway.store import projects as rows
 from gateway.store.projects import Project
+from gateway.store.releases import By
 from gateway.turns import Dispatcher, Stopped
 
 
@@ -24,12 +26,15 @@ class Lifecycle:
         containers: Containers,
         leftovers: Leftovers,
         dispatcher: Dispatcher,
+        *,
+        releases: Releases,
     ) -> None:
         self._store = store
         self._registry = registry
         self._containers = containers
         self._leftovers = leftovers
         self._dispatcher = dispatcher
+        self._releases = releases
 
     async def up(self, project: Project) -> None:
         """Start the project. Raises UserError."""
@@ -79,14 +84,17 @@ class Lifecycle:
         """Choose what the project's agents may do."""
         return await self._set(project, permissions=mode)
 
-    async def set_model(self, project: Project, model: str) -> Project:
-        """Choose the model of the project's agents; empty: what the configuration says."""
-        return await self._set(project, model=model)
+    async def set_model(self, project: Project, model: str, by: By) -> Project:
+        """Choose the model of the project's agents, as its next release; empty: what the configuration says."""
+        return await self._set(project, by, model=model)
 
-    async def set_agent(self, project: Project, agent: str) -> Project:
-        """Choose what answers in the project; empty: what the configuration says."""
-        return await self._set(project, agent=agent)
+    async def set_agent(self, project: Project, agent: str, by: By) -> Project:
+        """Choose what answers in the project, as its next release; empty: what the configuration says."""
+        return await self._set(project, by, agent=agent)
 
-    async def _set(self, project: Project, **values: str) -> Project:
+    async def _set(self, project: Project, by: By | None = None, **values: str) -> Project:
         async with self._registry.lock(project.name):
-            return await self._registry.change(self._registry.still(project), **values)
+            project = await self._registry.change(self._registry.still(project), **values)
+            if by is not None:
+                await self._releases.note(project, by)
+            return project

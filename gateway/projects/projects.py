@@ -14,6 +14,7 @@ from gateway.projects.rebuild import Rebuild
 from gateway.projects.recipes import Recipes
 from gateway.projects.reconcile import Reconciler
 from gateway.projects.registry import Registry, Setup
+from gateway.projects.releases import Releases
 from gateway.projects.reservations import Reservations
 from gateway.store import Store
 from gateway.turns import Dispatcher
@@ -26,12 +27,15 @@ class Projects:
     def __init__(self, store: Store, registry: Registry, sleds: Sleds, dispatcher: Dispatcher, setup: Setup) -> None:
         recipes = Recipes(setup.inputs, setup.instance, setup.state_dir / ".stacks")
         containers = Containers(store, registry, sleds, dispatcher, setup)
-        leftovers = Leftovers(store, registry, containers, recipes, state_dir=setup.state_dir, forget=setup.forget)
+        releases = Releases(store, registry)
+        leftovers = Leftovers(
+            store, registry, containers, recipes, releases.images, state_dir=setup.state_dir, forget=setup.forget
+        )
         builds = Builds(registry, containers, leftovers, recipes)
         reservations = Reservations(store, registry, containers, leftovers, recipes, setup)
-        bootstrap = Bootstrap(registry, reservations, containers, builds, leftovers, recipes, setup)
-        rebuild = Rebuild(registry, containers, builds, leftovers, recipes)
-        lifecycle = Lifecycle(store, registry, containers, leftovers, dispatcher)
+        bootstrap = Bootstrap(registry, reservations, containers, builds, leftovers, recipes, releases, setup)
+        rebuild = Rebuild(registry, containers, builds, leftovers, recipes, releases=releases)
+        lifecycle = Lifecycle(store, registry, containers, leftovers, dispatcher, releases=releases)
         reconciler = Reconciler(store, registry, containers, leftovers, reservations, renew=rebuild.renew)
 
         # Which projects there are, and what they are like.
@@ -51,7 +55,8 @@ class Projects:
             lifecycle.restart,
             lifecycle.delete,
         )
-        self.rebuild = rebuild.rebuild
+        self.rebuild, self.rollback, self.set_limits = rebuild.rebuild, rebuild.rollback, rebuild.set_limits
+        self.releases = releases
         self.set_permissions = lifecycle.set_permissions
         self.set_model, self.set_agent = lifecycle.set_model, lifecycle.set_agent
         # Whose name commits bear.

@@ -11,9 +11,11 @@ from gateway.errors import BuildFailed, EngineError, SledError, UserError
 from gateway.projects.builds import Builds, columns
 from gateway.projects.containers import Containers
 from gateway.projects.leftovers import Leftovers
-from gateway.projects.recipes import Recipes, stored, wish
+from gateway.projects.recipes import Recipes, read, stored, wish
 from gateway.projects.registry import Registry
+from gateway.projects.releases import Releases
 from gateway.store.projects import Project
+from gateway.store.releases import By, Release
 from gateway.turns import Stopped
 from stacks.own import Own
 from stacks.recipe import Recipe
@@ -23,6 +25,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds that all the commands that a source runs in a new container may take together.
 COMMANDS_WITHIN_S = 1800.0
+#: What a project has again if its new container does not come up, besides its image and layers.
+_OF_A_RELEASE = ("stack", "recipe", "wanted", "model", "agent", "limits")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,18 @@ class Rebuilt:
     changed: bool
     stopped: Stopped
     said: list[str]
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class RolledBack:
+    """A project runs with an earlier release again, as a new one; `built`: the layers that had to be built for that."""
+
+    project: Project
+    to: Release
+    number: int
+    built: list[str]
+    stopped: Stopped
 
 
 class Rebuild:
@@ -64,15 +80,21 @@ class Rebuild:
         builds: Builds,
         leftovers: Leftovers,
         recipes: Recipes,
+        *,
+        releases: Releases,
     ) -> None:
+        self._releases = releases
         self._registry = registry
         self._containers = containers
         self._builds = builds
         self._leftovers = leftovers
         self._recipes = recipes
 
-    async def rebuild(self, project: Project, here: int, changes: Changes, said: Callable[[str], None]) -> Rebuilt:
-        """Give the project a container of today's image; source, home, sessions, port and host key stay.
+    async def rebuild(
+        self, project: Project, here: int, changes: Changes, said: Callable[[str], None], by: By
+    ) -> Rebuilt:
+        """Give the project a container of today's image, as its next release; source, home, sessions, port and host key
+        stay.
 
         The image is built first: the project runs on meanwhile, and stays as it is if that fails.
 
@@ -90,6 +112,7 @@ class Rebuild:
                 try:
                     prepared = await self._builds.again(project, plan, said)
                 except (EngineError, OSError) as error:
+                    await self._releases.note_attempt(project, by, str(error))
                     log_of = (
                         f"\n`logs {project.name} build` has the whole log." if isinstance(error, BuildFailed) else ""
                     )
@@ -98,10 +121,63 @@ class Rebuild:
                 stopped = await self._containers.stop_runs(project, f"{project.name} was rebuilt.", here)
                 changed = project.image != plan.image
                 values = {**columns(recipe, plan), "wanted": wanted, "desired": "up"}
-                project = await self._exchange(project, values)
+                project = await self._exchange(project, values, by)
+                number = (await self._releases.note(project, by)).number or 0
         lines = outgrown(before.told, recipe.told) + await self._tell_source(project, recipe, said)
         await self._leftovers.after_change()
-        return Rebuilt(project, recipe, prepared.built, changed, stopped.by_force(), lines)
+        return Rebuilt(project, recipe, prepared.built, changed, stopped.by_force(), lines, number)
+
+    async def rollback(
+        self, project: Project, here: int, number: int | None, said: Callable[[str], None], by: By
+    ) -> RolledBack:
+        """Let a project run with the image, model, agent and limits of an earlier release; None: the one before.
+
+        Source and home stay as they are. Raises UserError: nothing changed.
+        """
+        async with self._registry.lock(project.name):
+            project = self._registry.still(project)
+            to = await self._releases.find(project, number)
+            values, built = {**to.values(), "desired": "up"}, list[str]()
+            if self._registry.engine.isolated:
+                if not to.image:
+                    raise UserError(f"Release {to.number} of {project.name} had no container: there is no image.")
+                with self._leftovers.keeping({*to.layers, to.image, project.image, *project.layers} - {""}):
+                    more, built = await self._image_of(project, to, said, by)
+                    stopped, project = await self._go_back(project, here, values | more, by)
+            else:
+                stopped, project = await self._go_back(project, here, values, by)
+            made = await self._releases.note(project, by)
+        await self._leftovers.after_change()
+        return RolledBack(project, to, made.number or 0, built, stopped.by_force())
+
+    async def _go_back(self, project: Project, here: int, values: dict[str, object], by: By) -> tuple[Stopped, Project]:
+        stopped = await self._containers.stop_runs(project, f"{project.name} was rolled back.", here)
+        return stopped, await self._exchange(project, values, by)
+
+    async def _image_of(
+        self, project: Project, to: Release, said: Callable[[str], None], by: By
+    ) -> tuple[dict[str, object], list[str]]:
+        """The very image of a release while the engine has it, else one of the same recipe; and what was built."""
+        try:
+            if await self._registry.engine.has_image(to.image):
+                return {"image": to.image, "layers": " ".join(to.layers)}, []
+            recipe = read(to.recipe, to.stack)
+            plan = self._recipes.image(recipe)
+            prepared = await self._builds.again(project, plan, said)
+            return columns(self._builds.settled(recipe, plan, prepared.told), plan), prepared.built
+        except (EngineError, OSError) as error:
+            await self._releases.note_attempt(project, by, str(error))
+            raise UserError(f"Release {to.number} could not be built again; nothing changed. {error}") from error
+
+    async def set_limits(self, project: Project, here: int, limits: str, by: By) -> tuple[Project, Stopped, int]:
+        """Give a project a container with other limits, as its next release. Raises UserError."""
+        async with self._registry.lock(project.name):
+            project = self._registry.still(project)
+            values: dict[str, object] = {"limits": limits, "desired": "up"}
+            stopped = await self._containers.stop_runs(project, f"{project.name} got other limits.", here)
+            project = await self._exchange(project, values, by)
+            made = await self._releases.note(project, by)
+        return project, stopped.by_force(), made.number or 0
 
     async def renew(self, project: Project) -> bool:
         """Give a project the sled of this version of huskies, in the image that it has otherwise.
@@ -126,6 +202,7 @@ class Rebuild:
                         return False
                     log.info("%s gets a sled of this version", project.name)
                     project = await self._exchange(project, values)
+                await self._releases.note_image(project)
             finally:
                 self._containers.begin(project)  # what came meanwhile waits
         await self._leftovers.after_change()
@@ -146,15 +223,17 @@ class Rebuild:
             changes.fresh or before.fresh,
         )
 
-    async def _exchange(self, project: Project, values: dict[str, object]) -> Project:
+    async def _exchange(self, project: Project, values: dict[str, object], by: By | None = None) -> Project:
         """Give a project its new container; if that does not come up, the one that it had. Raises UserError."""
-        before = {name: getattr(project, name) for name in ("image", "stack", "recipe", "wanted")}
+        before = {name: getattr(project, name) for name in ("image", *_OF_A_RELEASE)}
         before["layers"] = " ".join(project.layers)
         await self._containers.bring_down(project)
         changed = await self._registry.change(project, **values)
         try:
             await self._containers.bring_up(changed)
         except UserError as error:
+            if by is not None:
+                await self._releases.note_attempt(changed, by, str(error))
             if not before["image"]:
                 raise
             changed = await self._registry.change(changed, **before)

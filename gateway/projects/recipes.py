@@ -78,14 +78,27 @@ class Recipes:
                 )
 
 
+def difference(before: Plan, after: Plan) -> list[str]:
+    """What becomes of the toolchains, line by line."""
+    old, new = ({one.stack: one.version for one in plan.toolchains} for plan in (before, after))
+    gone = [f"-{stack} {version}".rstrip() for stack, version in old.items() if new.get(stack) != version]
+    come = [f"+{stack} {version}".rstrip() for stack, version in new.items() if old.get(stack) != version]
+    return gone + come
+
+
 def stored(project: Project) -> Recipe:
     """The recipe that a project was built by; for a project older than recipes, what is known."""
-    if project.recipe:
+    return read(project.recipe, project.stack)
+
+
+def read(recipe: str, stack: str) -> Recipe:
+    """A recipe as it was stored; if that is of no use, what is known: the stack."""
+    if recipe:
         try:
-            return msgspec.json.decode(project.recipe, type=Recipe)
+            return msgspec.json.decode(recipe, type=Recipe)
         except msgspec.DecodeError as error:  # of another version of huskies; `rebuild` writes it again
-            log.warning("the recipe of %s cannot be read: %s", project.name, error)
-    return Recipe(Plan(project.stack or catalog.FALLBACK, "", "", ()))
+            log.warning("a recipe cannot be read: %s", error)
+    return Recipe(Plan(stack or catalog.FALLBACK, "", "", ()))
 
 
 def text(recipe: Recipe) -> str:

@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 from gateway.config.git_identity import GitIdentity
 from gateway.engine import Engine, ProjectPaths, SledSpec, Way
 from gateway.errors import UserError
-from gateway.projects import ssh
+from gateway.projects import limits, ssh
 from gateway.projects.places import Places
 from gateway.projects.recipes import stored
 from gateway.store import Store, conversations
@@ -119,6 +119,7 @@ class Registry:
 
     def spec(self, project: Project) -> SledSpec:
         """What the project's sled is like."""
+        own = limits.read(project.limits)
         return SledSpec(
             project=project.name,
             paths=self.paths(project),
@@ -129,6 +130,9 @@ class Registry:
             owner=project.owner or (0, 0),
             ssh_port=project.ssh_port or 0,
             environment=stored(project).own.environment,
+            memory=own.memory,
+            cpus=own.cpus,
+            pids=own.pids,
         )
 
     def access(self, project: Project) -> Way | None:

@@ -20,6 +20,7 @@ __all__ = [
     "projects",
     "questions",
     "reading",
+    "releases",
     "schedules",
     "seal",
     "sweep",

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from gateway import clock
 from gateway.store import agent_grants, conversations, notes, questions, schedules
-from gateway.store.tables import dialogues, grants, messages, outbox, projects, sessions, turns
+from gateway.store.tables import dialogues, grants, messages, outbox, projects, releases, sessions, turns
 
 Desired = Literal["up", "down", "deleted"]
 Permissions = Literal["auto", "ask", "allow"]
@@ -32,7 +32,8 @@ class Project:
     `stack` is its primary one, and `wanted` what an operator asked for (empty: the files decide); `recipe` is what its
     container is made of (see `gateway.projects.recipes`), and `layers` the images below its own.
 
-    `model` and `agent` are what its operators chose; empty: what the configuration says.
+    `model`, `agent` and `limits` are what its operators chose; empty: what the configuration says. `leads`: its agent
+    answers where no project is active.
 
     `owner` (uid and gid), `ssh_port` and `image` belong to its container; a process has none.
     """
@@ -61,6 +62,8 @@ class Project:
     layers: tuple[str, ...]
     model: str
     agent: str
+    limits: str
+    leads: bool
 
     @property
     def contained(self) -> bool:
@@ -151,7 +154,9 @@ def bury(connection: Connection, project_id: int, *, purging: bool = False) -> P
     agent_grants.forget_project(connection, project_id)
     schedules.forget_project(connection, project_id)
     notes.forget_project(connection, project_id)
-    return change(connection, project_id, desired="deleted", ready_at=None, token="", image="", purging=purging)
+    return change(
+        connection, project_id, desired="deleted", ready_at=None, token="", image="", leads=False, purging=purging
+    )
 
 
 def rebury(connection: Connection, project_id: int) -> Project:
@@ -174,6 +179,7 @@ def erase(connection: Connection, project_id: int) -> None:
     agent_grants.forget_project(connection, project_id)
     schedules.forget_project(connection, project_id)
     notes.forget_project(connection, project_id)
+    connection.execute(delete(releases).where(releases.c.project_id == project_id))
     of_project = select(turns.c.id).where(turns.c.project_id == project_id)
     connection.execute(update(outbox).where(outbox.c.turn_id.in_(of_project)).values(turn_id=None))
     connection.execute(delete(turns).where(turns.c.project_id == project_id))
@@ -207,4 +213,6 @@ def _project(row: Row[tuple[object, ...]]) -> Project:
         layers=tuple(row.layers.split()),
         model=row.model,
         agent=row.agent,
+        limits=row.limits,
+        leads=bool(row.leads),
     )

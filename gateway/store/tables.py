@@ -20,7 +20,7 @@ from sqlalchemy import (
 from gateway.store.portable import partial_index
 
 #: The newest migration; a database that names one we do not know is refused.
-SCHEMA = "0016"
+SCHEMA = "0017"
 
 metadata = MetaData(
     naming_convention={
@@ -35,6 +35,8 @@ metadata = MetaData(
 #: removes and keeps. `desired` is what people asked for (up, down, deleted: a tombstone that keeps name and history);
 #: `ready_at` is null until the bootstrap succeeded. What a project *is* at the moment is derived, never stored.
 #: `uid`, `gid`, `ssh_port` and `image` belong to its container; a project without an image was made without one.
+#: `limits`: memory, processors and processes of its container, where they differ from the configuration's. `leads`: its
+#: agent answers where no project is active; of one at most.
 #: `git_url` is set while what its bootstrap cloned is all that its source holds, and stays then. `purging`: of a
 #: tombstone nothing is to be kept. `grave`: what the tombstone knew that this bootstrap took up, should that fail.
 projects = Table(
@@ -66,7 +68,33 @@ projects = Table(
     Column("layers", Text, nullable=False, server_default=""),
     Column("model", String, nullable=False, server_default=""),
     Column("agent", String, nullable=False, server_default=""),
+    Column("limits", String, nullable=False, server_default=""),
+    Column("leads", Boolean, nullable=False, server_default="0"),
     Index("uq_projects_ssh_port", "ssh_port", unique=True),
+)
+
+#: What projects ran with, one after the other; see `releases.py`. `number` is null for what did not come about.
+releases = Table(
+    "releases",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
+    Column("number", Integer),
+    Column("at", Float, nullable=False),
+    Column("what", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("asked_by", String, nullable=False),
+    Column("allowed_by", String, nullable=False),
+    Column("told", Text, nullable=False),
+    Column("image", String, nullable=False),
+    Column("layers", Text, nullable=False),
+    Column("stack", String, nullable=False),
+    Column("wanted", String, nullable=False),
+    Column("recipe", Text, nullable=False),
+    Column("model", String, nullable=False),
+    Column("agent", String, nullable=False),
+    Column("limits", String, nullable=False),
+    UniqueConstraint("project_id", "number"),
 )
 
 #: `project_id` is the active project. A thread without one follows its room.

@@ -42,6 +42,8 @@ class RunSettings:
     model: str
     #: What the agent is told of the commands that it may use.
     door: str = ""
+    #: With which release the project runs, in a few words.
+    release: str = ""
 
 
 class Wire(Protocol):

@@ -182,7 +182,9 @@ class Runs:
             permissions=settings.permissions,
             isolated=settings.isolated,
             model=settings.model,
-            context=standing_facts(settings.project, turn.batch, self._people, isolated=settings.isolated),
+            context=standing_facts(
+                settings.project, turn.batch, self._people, isolated=settings.isolated, release=settings.release
+            ),
             warm_s=self._limits.warm_s,
             door=settings.door,
         )

@@ -70,13 +70,13 @@ def attached_to(message: StoredMessage) -> list[Attached]:
 #: How a project without root gets a package of the system's.
 _SYSTEM_PACKAGES = (
     " There is no root here. To add a system package, propose a line for .huskies/Dockerfile.fragment, such as "
-    "`RUN apt-get update && apt-get install -y PACKAGE`; it counts once an operator has confirmed it with "
-    "`rebuild {project}`."
+    "`RUN apt-get update && apt-get install -y PACKAGE`; it counts once an operator has allowed "
+    "`huskies propose rebuild because …`."
 )
 
 
 def standing_facts(
-    project: str, batch: Sequence[StoredMessage], people: Mapping[str, Person], *, isolated: bool
+    project: str, batch: Sequence[StoredMessage], people: Mapping[str, Person], *, isolated: bool, release: str = ""
 ) -> str:
     """What the agent should know about the conversation and its place, apart from the messages."""
     where = batch[0].conversation.transport
@@ -91,7 +91,9 @@ def standing_facts(
         f"You work in the project {project}; people write to you in {place} and read your final answer there, often on "
         f"a phone. Now {', '.join(writers.values())} writes, {kind}. To send them a file, put a copy of it into "
         ".huskies/outbox; files that they send lie in .huskies/inbox."
-        + (_SYSTEM_PACKAGES.format(project=project) if isolated else "")
+        " Your own notes, which outlast everything else here, belong into ~/notes."
+        + (_SYSTEM_PACKAGES if isolated else "")
+        + (f" The project runs with {release}; `huskies releases` has the others." if release else "")
     )
 
 

@@ -191,7 +191,7 @@ async def test_the_door_is_there_for_agents_and_for_a_shell_that_was_let_in(gate
     await gateway.start()
     await gateway.said("new project demo", "p")
     told = await gateway.said("@@run command -v huskies; huskies status; echo code $?; id -u | tee -a uid", "m")
-    assert "/.huskies/bin/huskies\n**demo**: ready" in told and "\ncode 0\n" in told
+    assert "/usr/local/bin/huskies\n**demo**: ready" in told and "\ncode 0\n" in told
     assert "done: You are demo's agent, at the word of cli:root (operator)." in await gateway.said(
         "@@huskies whoami", "w"
     )

@@ -53,6 +53,9 @@ ASKED = {
     "down": "down shop",
     "restart": "restart shop",
     "rebuild": "rebuild shop",
+    "limits": "limits shop memory=8g",
+    "rollback": "rollback shop",
+    "propose": "propose limits memory=8g because I want it",
 }
 
 
@@ -78,7 +81,7 @@ async def test_every_command_of_the_table(yard: House) -> None:
     assert code is not None, "which the agent reads in its room"
     before = [(p.name, p.desired, p.permissions, p.model, p.agent) for p in yard.app.projects.all()]
     typed = [text.format(code=code[1]) for text in (*TRIED.values(), *ASKED.values())]
-    abroad = [f"{text.split()[0]} api" for text in ("status", "diff", "logs", "ssh", "usage", "schedules", "up")]
+    abroad = [f"{text.split()[0]} api" for text in ("status", "diff", "logs", "ssh", "usage", "schedules", "up", "releases")]
     orders = "\n".join(f"@@huskies {text}" for text in (*typed, *abroad))
     await yard.say(orders)
     await asyncio.wait_for(yard.app.fates.all_settled(), 60 * patience())

@@ -72,13 +72,16 @@ class DockerEngine:
     async def has_base(self, plan: ImagePlan) -> bool:
         return await self._client.image(plan.layers[0].tag) is not None
 
+    async def has_image(self, tag: str) -> bool:
+        return await self._client.image(tag) is not None
+
     async def prepare(self, spec: SledSpec, plan: ImagePlan, said: Callable[[str], None]) -> Prepared:
         # Perhaps nobody has asked for a check before; and what is made here could not write its own folders.
         _refuse_other_users(await self._client.info())
         return await self._images.ensure(spec, plan, said)
 
     async def start(self, spec: SledSpec) -> None:
-        limits = self._limits.within(await self._client.cpus())
+        limits = self._limits.of(spec).within(await self._client.cpus())
         await self._client.call(lambda api: self._start(api, spec, limits), _START_S)
 
     async def stop(self, spec: SledSpec) -> None:

@@ -359,6 +359,8 @@ OF_LATER_PROJECTS: dict[str, object] = {
     "purging": 0,
     "grave": "",
     "wanted": "",
+    "limits": "",
+    "leads": 0,
     "recipe": "",
     "layers": "",
     "model": "",
