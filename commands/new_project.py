@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
+from commands.lead import appoint
 from gateway.config import Role
 from gateway.config.git_identity import EXAMPLE
 from gateway.errors import UserError, VersionMissing
@@ -20,10 +21,13 @@ class NewProject:
     a version that is not available, you are asked what to do. `--git` clones a repository (https; the token for a
     private one goes into the configuration); `.../tree/<branch>` is that branch, `--submodules` fetches these, too.
     `--path` chooses the folder on the host; `--adopt` takes a folder with files as it is. If a deleted project of that
-    name left its source and sessions, they are picked up again. If a step fails, nothing is left and the name is
+    name left its source and sessions, they are picked up again. `--lead` makes its agent the one that answers where no
+    project is active; the conversation does not switch then. If a step fails, nothing is left and the name is
     free."""
 
-    usage = "new project <new-name> [--stack <stack>] [--git <url>] [--submodules] [--path <host-path>] [--adopt]"
+    usage = (
+        "new project <new-name> [--stack <stack>] [--git <url>] [--submodules] [--path <host-path>] [--adopt] [--lead]"
+    )
     summary = "make a project and switch to it"
     role = Role.OPERATOR
     level: Level = "ask"
@@ -52,7 +56,10 @@ class NewProject:
             git=git,
             submodules=ctx.get("submodules") is not None,
             adopt=adopt,
+            switches=not ctx.agent and ctx.get("lead") is None,
         )
+        if ctx.get("lead") is not None and ctx.agent:
+            raise UserError("Who leads is for people to say: `lead <project>`.")
         return await _make(ctx, request)
 
 
@@ -74,7 +81,12 @@ async def _make(ctx: CommandContext, request: Request) -> str:
             f"file that asks for it, and type `new project {request.name}` again."
         )
     ctx.afterwards.append(partial(projects.begin, made.project))
-    return "\n".join(_reply(ctx.services, made))
+    if ctx.agent:
+        ctx.effect = f"made the project {made.project.name}"
+    lines = _reply(ctx.services, made)
+    if ctx.get("lead") is None:
+        return "\n".join(lines)
+    return "\n".join([*lines[:-1], await appoint(ctx, made.project)])
 
 
 def _reply(services: Services, made: Created) -> list[str]:

@@ -21,6 +21,7 @@ from commands.git_identity import GitIdentity
 from commands.grant import Grant
 from commands.grants import Grants
 from commands.help import Help
+from commands.lead import Lead
 from commands.limits import Limits
 from commands.logs import Logs
 from commands.model import Model
@@ -89,6 +90,7 @@ COMMANDS: tuple[Command, ...] = (
     Grant(),
     Grants(),
     RevokeGrant(),
+    Lead(),
     Ssh(),
     Logs(),
     Up(),

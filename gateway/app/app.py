@@ -182,6 +182,7 @@ class App:
         await self.powers.recover()
         await self.projects.recover()
         await self.projects.releases.recover()
+        await self.services.leads.recover(self.settings.gateway.lead)
         await self.admission.recover(self.dispatcher.refuse)
         await self.schedules.recover()
         await self.notes.recover()

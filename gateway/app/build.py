@@ -39,7 +39,7 @@ from gateway.events import (
     SledIgnores,
     TurnOver,
 )
-from gateway.hive import Calls, Door, Notes, Powers, Schedules
+from gateway.hive import Calls, Door, Leads, Notes, Powers, Schedules
 from gateway.intake import CarryingOut, Confirmations, Inbox, Parser, Router, Services
 from gateway.projects import Places, Projects, Registry, Setup, users
 from gateway.store import Store
@@ -133,6 +133,15 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
 
     powers = Powers(store, COMMANDS, name_of)
     people = settings.people
+    leads = Leads(
+        store,
+        registry,
+        powers,
+        access,
+        file=state_dir / ".lead.md",
+        people=people,
+        hand_on=lambda message: router.route(message),  # noqa: PLW0108 - made below
+    )
     questions = Questions(
         store, outbox, registry.send, people, settings.agent.permission_timeout_s, Posting(outbox, files.keep)
     )
@@ -153,16 +162,20 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
         wire=registry,
         limits=make_limits(settings),
         run_settings=lambda project: replace(
-            registry.run_settings(project), door=powers.told(project), release=projects.releases.told(project)
+            registry.run_settings(project),
+            door=powers.told(project),
+            release=projects.releases.told(project),
+            lead=leads.told(project),
         ),
         people=people,
         questions=questions,
         admission=admission,
         take_file=files.take,
         abridge=files.abridge,
+        waker=leads,
     )
     dispatcher = Dispatcher(around, worth_telling=lambda text: worth_telling(parser, text, registry.names()))
-    projects = Projects(store, registry, sleds, dispatcher, setup)
+    projects = Projects(store, registry, sleds, dispatcher, setup, waker=leads)
 
     # What the wire carries beside frames.
     accounts = Accounts(store)
@@ -182,6 +195,7 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
         fates=fates,
         hand_on=lambda message: router.route(message),  # noqa: PLW0108 - made below
         name_of=name_of,
+        waker=leads,
     )
     notes = Notes(
         store,
@@ -207,6 +221,7 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
         powers=powers,
         schedules=schedules,
         notes=notes,
+        leads=leads,
         calls=calls,
         transports=transports,
         commands=COMMANDS,

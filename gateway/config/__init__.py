@@ -1,6 +1,6 @@
 """What the operator set: settings, secrets, who may do what, and the log."""
 
-from gateway.config.access import AGENT, SCHEDULE, Access, Role
+from gateway.config.access import AGENT, EVENT, SCHEDULE, Access, Role
 from gateway.config.credentials import Credential, Credentials
 from gateway.config.secrets import Secrets
 from gateway.config.sections import Person
@@ -8,6 +8,7 @@ from gateway.config.settings import Settings
 
 __all__ = [
     "AGENT",
+    "EVENT",
     "SCHEDULE",
     "Access",
     "Credential",

@@ -14,8 +14,9 @@ class Role(IntEnum):
     OPERATOR = 2  # makes, changes and deletes projects
 
 
-#: How the sender of what an agent does begins, and of what a schedule sends. No platform's accounts are called so.
-AGENT, SCHEDULE = "agent:", "schedule:"
+#: How the sender of what an agent does begins, of what a schedule sends, and of what happened. No platform's accounts
+#: are called so.
+AGENT, SCHEDULE, EVENT = "agent:", "schedule:", "event:"
 
 
 class Access:
@@ -26,9 +27,9 @@ class Access:
         self._members = set(members)
 
     def role(self, sender: str) -> Role:
-        """The role of `sender` (`transport:account`). Agents and schedules are let in; `gateway.hive` says what
+        """The role of `sender` (`transport:account`). Agents, schedules and events are let in; `gateway.hive` says what
         they may do."""
-        if sender.startswith((AGENT, SCHEDULE)):
+        if sender.startswith((AGENT, SCHEDULE, EVENT)):
             return Role.MEMBER
         if sender in self._operators:
             return Role.OPERATOR

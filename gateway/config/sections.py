@@ -167,6 +167,8 @@ class GatewaySection(Section):
     listen: Annotated[str, AfterValidator(_address)] = "127.0.0.1:8700"
     public_url: Annotated[str, AfterValidator(_public_url)] = ""
     keep_days: int = Field(90, ge=1)
+    lead: str = ""
+    lead_budget_usd_per_day: float = Field(0.0, ge=0)
     database: SecretStr = SecretStr("")
     database_file: str = ""
     log_format: Literal["text", "json"] = "text"

@@ -14,6 +14,7 @@ from sled.protocol import VERSION
 HOME = "/home/huskies"
 WORKSPACE = "/workspace"
 _WIRE = "/run/huskies"
+_SHARED = "/shared"
 _KEYS = "/etc/huskies"
 _SSH_PORT = "2222/tcp"
 _CHECK = "/opt/huskies/bin/check"
@@ -80,6 +81,7 @@ def container(spec: SledSpec, instance: str, limits: Resources) -> dict[str, Any
         _mount(spec.source, WORKSPACE, writable=True),
         _mount(spec.paths.home, HOME, writable=True),
         _mount(spec.paths.wire, _WIRE),
+        _mount(spec.paths.shared, _SHARED, writable=spec.leads),
         _mount(spec.paths.host_key, f"{_KEYS}/ssh_host_ed25519_key"),
         _mount(spec.paths.authorized_keys, f"{_KEYS}/authorized_keys"),
         *_accounts(spec),

@@ -28,6 +28,11 @@ class ProjectPaths:
         return self.folder / "wire"
 
     @property
+    def shared(self) -> Path:
+        """What all projects can read, and the lead write."""
+        return self.folder.parent / ".shared"
+
+    @property
     def socket(self) -> Path:
         """The gateway's end of the wire."""
         return self.wire / "gateway.sock"
@@ -99,6 +104,8 @@ class SledSpec:
     memory: int = 0
     cpus: float = 0.0
     pids: int = 0
+    #: Whether it may write to what all projects share.
+    leads: bool = False
 
 
 def sled_environment(spec: SledSpec, *, home: str, wire: str, workspace: str) -> dict[str, str]:

@@ -29,6 +29,7 @@ from gateway.store.conversations import Destination
 from gateway.store.messages import StoredMessage
 from gateway.store.schedules import Schedule
 from gateway.tasks import Tasks, insist
+from gateway.turns import Waker
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,9 @@ class Schedules:
         fates: Fates,
         hand_on: Callable[[StoredMessage], None],
         name_of: Callable[[int], str],
+        waker: Waker,
     ) -> None:
+        self._waker = waker
         self._store = store
         self._outbox = outbox
         self._access = access
@@ -258,32 +261,37 @@ class Schedules:
 
     async def _account(self, message_id: int, number: int) -> None:
         """Look at what was sent: one that failed too often in a row rests, and people are told."""
-        told = await insist(
+        told, woken = await insist(
             lambda: self._store.write(lambda c: self._take_account(c, message_id, number)),
             f"what came of schedule {number}",
         )
+        self._waker.hand(woken)
         if told is not None:
             self._outbox.wake(told.conversation)
 
-    def _take_account(self, connection: Connection, message_id: int, number: int) -> Schedule | None:
-        """Within a unit; the schedule, if people are to be told something."""
+    def _take_account(
+        self, connection: Connection, message_id: int, number: int
+    ) -> tuple[Schedule | None, StoredMessage | None]:
+        """Within a unit; the schedule, if people are to be told something, and what its lead is told."""
         one, message = schedules.by_id(connection, number), messages.by_id_if_any(connection, message_id)
         if one is None or one.message_id != message_id or (message is not None and not message.fate.final):
-            return None  # it was cancelled, or has sent more since; or this is not over yet
+            return None, None  # it was cancelled, or has sent more since; or this is not over yet
         reason, error = turns.end_of(connection, None if message is None else message.turn_id)
         if message is None or reason == "stopped" or message.fate in (Fate.ANSWERED, Fate.DISCARDED):
             if one.due is None and not one.rests:
                 schedules.drop(connection, one.id)
             else:
                 schedules.change(connection, one.id, message_id=None, failures=0, last_error="")
-            return None
+            return None, None
         failures, why = one.failures + 1, _why(connection, message, error)
         rests = failures >= MOST_FAILURES or one.due is None
         schedules.change(connection, one.id, message_id=None, failures=failures, last_error=why, rests=rests)
         if not rests or one.rests:
-            return None
+            return None, None
         self._outbox.add(connection, one.destination, _told_rests(one, failures), notifies=True)
-        return one
+        told = f"{_told_rests(one, failures)} It said: {why}"
+        woken = self._waker.wake(connection, one.project_id, f"schedule/{one.id}/{message_id}", told)
+        return one, woken
 
 
 def _told_missed(missed: int) -> str:

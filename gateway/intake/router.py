@@ -18,7 +18,7 @@ from gateway.chat.text import code, quote
 from gateway.config import Role
 from gateway.delivery import Fates
 from gateway.errors import StateError, UserError
-from gateway.hive import Calls, is_note, is_scheduled
+from gateway.hive import Calls, is_event, is_note, is_scheduled
 from gateway.hive.calls import CHANGED, Admitted, CallId, Declined
 from gateway.intake.carrying_out import LOOK, CarryingOut, went_wrong
 from gateway.intake.command import Command, CommandContext, no_active_project
@@ -104,7 +104,7 @@ class Router:
 
     def _is_plain_prompt(self, message: StoredMessage) -> bool:
         allowed = self._access.role(message.sender) is not Role.NOBODY and not message.problem and not message.presses
-        if self._calls.is_call(message) or is_scheduled(message) or is_note(message):
+        if self._calls.is_call(message) or _is_for_its_project(message):
             return False
         if self._answers.questions.open_in(message.conversation_id) or _is_empty(message):
             return False
@@ -175,7 +175,7 @@ class Router:
         stranger = self._access.role(message.sender) is Role.NOBODY  # known when it was committed, but no longer
         if stranger or message.problem:
             await self._carrying_out.settle(message, Fate.REFUSED, "" if stranger else message.problem)
-        elif is_scheduled(message) or is_note(message):
+        elif _is_for_its_project(message):
             await self._prompt_of_its_project(message)
         else:
             await self._handle_persons(message)
@@ -301,6 +301,11 @@ class Router:
             await self._carrying_out.settle(message, Fate.REFUSED, told)
         else:
             self._dispatcher.submit(message, project.id)
+
+
+def _is_for_its_project(message: StoredMessage) -> bool:
+    """Whether no person wrote it, and its words are for the agent of the project that it names."""
+    return is_scheduled(message) or is_note(message) or is_event(message)
 
 
 def _is_empty(message: StoredMessage) -> bool:

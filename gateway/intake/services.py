@@ -10,7 +10,7 @@ from gateway.asking import Answers, Questions
 from gateway.chat import Transport
 from gateway.config import Access, Settings
 from gateway.delivery import Files, Outbox
-from gateway.hive import Calls, Notes, Powers, Schedules
+from gateway.hive import Calls, Leads, Notes, Powers, Schedules
 from gateway.intake.confirmations import Confirmations
 from gateway.projects import Projects
 from gateway.store import Store
@@ -38,6 +38,7 @@ class Services:
     powers: Powers
     schedules: Schedules
     notes: Notes
+    leads: Leads
     calls: Calls
     transports: Mapping[str, Transport]
     commands: tuple[Command, ...]

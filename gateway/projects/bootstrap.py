@@ -96,7 +96,8 @@ class Bootstrap:
                 project = await line.run()
             except Exception as error:  # whatever it is, nothing of the attempt may stay
                 kept_log = await asyncio.to_thread(self._keep_build_log, made.project, error)
-                undone = await self.reservations.undo(made.project, request.conversation_id, made.before)
+                here = request.conversation_id if request.switches else None
+                undone = await self.reservations.undo(made.project, here, made.before)
                 foreseen = isinstance(error, (HuskiesError, OSError))
                 # The lines of a build that failed are in its log and in the reply.
                 short = str(error).partition(" The last lines:")[0]
@@ -140,6 +141,8 @@ class Bootstrap:
     async def _made_by(self, request: Request) -> Project | None:
         """The project that this very request made before the gateway was killed, READY but not yet told of."""
         here = await self.registry.active_in(request.conversation_id)
+        if not request.switches:
+            here = next((project for project in self.registry.all() if project.name == request.name), None)
         if here is None or here.name != request.name or here.created_by != request.by:
             return None  # somebody else made it, or the same person from another room
         return here if here.ready_at is not None and here.created_at >= request.asked_at else None

@@ -42,7 +42,7 @@ class Builds:
             values = columns(self.settled(recipe, plan, prepared.told), plan)
             if not self._engine.isolated:
                 values |= {"image": "", "layers": ""}
-            return await self._registry.change(project, **values)
+            return await self._registry.change(project, None, **values)
 
     async def again(self, project: Project, plan: ImagePlan, said: Callable[[str], None]) -> Prepared:
         """Build another image for an existing project. Raises EngineError, OSError."""

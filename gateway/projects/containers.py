@@ -12,7 +12,7 @@ from gateway.config.git_identity import Identity
 from gateway.engine import LogOf
 from gateway.engine.log_file import tail
 from gateway.errors import EngineError, SledAway, SledError, StateError, UserError
-from gateway.projects import ssh
+from gateway.projects import shared, ssh
 from gateway.projects.places import Source, choose_owner
 from gateway.projects.ports import choose_port
 from gateway.projects.registry import Registry, Setup
@@ -157,6 +157,7 @@ class Containers:
         """Start the sled and wait for its hello. Raises EngineError, OSError."""
         spec = self._registry.spec(project)
         await self.open_wire(project)
+        await asyncio.to_thread(shared.furnish, spec)
         await self._engine.start(spec)
         try:
             await self._sleds.arrival(project.id, HELLO_WITHIN_S)

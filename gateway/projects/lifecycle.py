@@ -94,7 +94,7 @@ class Lifecycle:
 
     async def _set(self, project: Project, by: By | None = None, **values: str) -> Project:
         async with self._registry.lock(project.name):
-            project = await self._registry.change(self._registry.still(project), **values)
+            project = await self._registry.change(self._registry.still(project), None, **values)
             if by is not None:
                 await self._releases.note(project, by)
             return project

@@ -17,14 +17,23 @@ from gateway.projects.registry import Registry, Setup
 from gateway.projects.releases import Releases
 from gateway.projects.reservations import Reservations
 from gateway.store import Store
-from gateway.turns import Dispatcher
+from gateway.turns import Dispatcher, Waker
 from gateway.wire import Sleds
 
 
 class Projects:
     """Each of its methods is that of a part; what it is given and raises is said there."""
 
-    def __init__(self, store: Store, registry: Registry, sleds: Sleds, dispatcher: Dispatcher, setup: Setup) -> None:
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        sleds: Sleds,
+        dispatcher: Dispatcher,
+        setup: Setup,
+        *,
+        waker: Waker | None = None,
+    ) -> None:
         recipes = Recipes(setup.inputs, setup.instance, setup.state_dir / ".stacks")
         containers = Containers(store, registry, sleds, dispatcher, setup)
         releases = Releases(store, registry)
@@ -36,7 +45,7 @@ class Projects:
         bootstrap = Bootstrap(registry, reservations, containers, builds, leftovers, recipes, releases, setup)
         rebuild = Rebuild(registry, containers, builds, leftovers, recipes, releases=releases)
         lifecycle = Lifecycle(store, registry, containers, leftovers, dispatcher, releases=releases)
-        reconciler = Reconciler(store, registry, containers, leftovers, reservations, renew=rebuild.renew)
+        reconciler = Reconciler(store, registry, containers, leftovers, reservations, renew=rebuild.renew, waker=waker)
 
         # Which projects there are, and what they are like.
         self.registry = registry

@@ -228,7 +228,7 @@ class Rebuild:
         before = {name: getattr(project, name) for name in ("image", *_OF_A_RELEASE)}
         before["layers"] = " ".join(project.layers)
         await self._containers.bring_down(project)
-        changed = await self._registry.change(project, **values)
+        changed = await self._registry.change(project, None, **values)
         try:
             await self._containers.bring_up(changed)
         except UserError as error:

@@ -6,17 +6,21 @@ import asyncio
 import itertools
 import logging
 import time
+import zlib
 from collections.abc import Awaitable, Callable, Coroutine
 
 from gateway.errors import EngineError, HuskiesError, UserError
+from gateway.projects import shared
 from gateway.projects.containers import HELLO_WITHIN_S, Containers
 from gateway.projects.leftovers import Leftovers
 from gateway.projects.registry import Registry
 from gateway.projects.reservations import Reservations
-from gateway.store import Store
+from gateway.store import Connection, Store
 from gateway.store import projects as rows
+from gateway.store.messages import StoredMessage
 from gateway.store.projects import Project
 from gateway.tasks import Tasks
+from gateway.turns import Waker
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +42,9 @@ class Reconciler:
         reservations: Reservations,
         *,
         renew: Callable[[Project], Awaitable[bool]],
+        waker: Waker | None,
     ) -> None:
+        self._waker = waker
         self._store = store
         self._registry = registry
         self._engine = registry.engine
@@ -131,7 +137,21 @@ class Reconciler:
             if trouble != current.last_error:
                 if trouble:
                     log.error("%s: %s", current.name, trouble)
-                await self._registry.change(current, last_error=trouble)
+                await self._note(current, trouble)
+
+    async def _note(self, project: Project, trouble: str) -> None:
+        """People see what is wrong, and the lead is told once a day of each trouble. Raises StateError."""
+        woken: StoredMessage | None = None
+
+        def also(connection: Connection) -> None:
+            nonlocal woken
+            if trouble and self._waker is not None:
+                key = f"trouble/{project.id}/{zlib.crc32(trouble.encode())}/{time.strftime('%Y-%m-%d')}"
+                woken = self._waker.wake(connection, project.id, key, f"it does not run: {trouble}")
+
+        await self._registry.change(project, also, last_error=trouble)
+        if self._waker is not None:
+            self._waker.hand(woken)
 
     async def _run(self, project: Project) -> str:
         """Start the sled if need be; what people should know of it, if anything. Raises EngineError, OSError."""
@@ -149,6 +169,7 @@ class Reconciler:
         words = await self._engine.logs(spec, "sled", 3)
         log.info("starting the sled of %s", project.name)
         await self._containers.furnish(project)
+        await asyncio.to_thread(shared.furnish, spec)
         await self._engine.start(spec)
         if falls == 1:
             return ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -15,7 +15,7 @@ from gateway.errors import UserError
 from gateway.projects import limits, ssh
 from gateway.projects.places import Places
 from gateway.projects.recipes import stored
-from gateway.store import Store, conversations
+from gateway.store import Connection, Store, conversations
 from gateway.store import projects as rows
 from gateway.store.projects import Project
 from gateway.turns import RunSettings
@@ -133,6 +133,7 @@ class Registry:
             memory=own.memory,
             cpus=own.cpus,
             pids=own.pids,
+            leads=project.leads,
         )
 
     def access(self, project: Project) -> Way | None:
@@ -227,12 +228,33 @@ class Registry:
             raise UserError(f"There is no project {project.name}. Type `projects` to see them all.")
         return current
 
-    async def change(self, project: Project, **values: object) -> Project:
-        """Set columns of a project; the project as it is now. Raises StateError."""
-        changed = await self._store.write(lambda c: rows.change(c, project.id, **values))
+    async def change(
+        self, project: Project, also: Callable[[Connection], None] | None = None, **values: object
+    ) -> Project:
+        """Set columns of a project; the project as it is now. `also` is part of the unit. Raises StateError."""
+
+        def unit(connection: Connection) -> Project:
+            if also is not None:
+                also(connection)
+            return rows.change(connection, project.id, **values)
+
+        changed = await self._store.write(unit)
         if project.id in self._living:  # what was deleted meanwhile stays deleted
             self._living[project.id] = changed
         return changed
+
+    @property
+    def lead(self) -> Project | None:
+        """Whose agent answers where no project is active."""
+        return next((project for project in self._living.values() if project.leads), None)
+
+    async def set_lead(self, project: Project | None) -> None:
+        """Make a project the lead, and no other; None: there is none. Raises StateError."""
+        await self._store.write(lambda c: rows.set_lead(c, None if project is None else project.id))
+        for known in list(self._living.values()):
+            leads = project is not None and known.id == project.id
+            if known.leads != leads:
+                self._living[known.id] = replace(known, leads=leads)
 
     def admit(self, project: Project) -> None:
         """A project is among the living."""
@@ -245,4 +267,4 @@ class Registry:
     def is_ready(self, project: Project) -> None:
         """A bootstrap is done: from now on its sled counts."""
         if (known := self._living.get(project.id)) is not None and known.ready_at is None:
-            self._living[project.id] = project
+            self._living[project.id] = replace(known, ready_at=project.ready_at)

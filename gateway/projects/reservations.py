@@ -39,6 +39,8 @@ class Request:
     #: Fetch the submodules of what is cloned.
     submodules: bool = False
     adopt: bool = False
+    #: The conversation gets it as its active project: where a person asks for it.
+    switches: bool = True
     #: Versions that the source may ask for in vain, as `stack version`.
     accept: tuple[str, ...] = ()
 
@@ -114,8 +116,10 @@ class Reservations:
                 ssh_port=port,
             )
             before = conversations.by_id(connection, request.conversation_id).project_id
-            conversations.switch(connection, request.conversation_id, project.id)
-            return project, before
+            if request.switches:
+                conversations.switch(connection, request.conversation_id, project.id)
+            lead = self.registry.lead
+            return project, None if lead is not None and lead.id == before else before
 
         try:
             project, before = await self.store.write(unit)

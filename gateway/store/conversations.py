@@ -10,7 +10,7 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 from gateway.chat import Conversation
 from gateway.store.portable import upsert
 from gateway.store.prepared import Prepared
-from gateway.store.tables import conversations, cursors, messages, sessions, turns
+from gateway.store.tables import conversations, cursors, messages, projects, sessions, turns
 
 
 class Destination(NamedTuple):
@@ -165,9 +165,12 @@ def _stored(connection: Connection, conversation: Conversation, own: _Row) -> St
         room = _row(connection, Conversation(conversation.transport, conversation.room))
         project_id = project_id or (room.project_id if room else None)
         ambient = ambient or bool(room and room.ambient)
+    if project_id is None:  # then the lead's agent answers, if there is one
+        project_id = _LEAD.scalar(connection, {})
     return StoredConversation(own.id, conversation, bool(own.direct), bool(ambient), project_id)
 
 
+_LEAD = Prepared(select(projects.c.id).where(projects.c.leads).limit(1))
 _FIND = Prepared(
     select(*(conversations.c[name] for name in _Row._fields)).where(
         conversations.c.transport == bindparam("transport"),

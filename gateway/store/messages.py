@@ -130,6 +130,12 @@ def add(
     )
 
 
+def count_from(connection: Connection, sender: str, since: float) -> int:
+    """How many messages a sender wrote since a time."""
+    wanted = select(func.count()).where(messages.c.sender == sender, messages.c.received_at >= since)
+    return connection.scalar(wanted) or 0
+
+
 def replace_text(connection: Connection, message: Message, words: str | None) -> None:
     """Take an edit into a message that still waits, if it is the sender's own.
 

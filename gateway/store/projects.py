@@ -148,6 +148,13 @@ def change(connection: Connection, project_id: int, **values: object) -> Project
     return _project(connection.execute(select(projects).where(projects.c.id == project_id)).one())
 
 
+def set_lead(connection: Connection, project_id: int | None) -> None:
+    """Make a project the lead, and no other; None: there is none."""
+    connection.execute(update(projects).where(projects.c.leads).values(leads=False))
+    if project_id is not None:
+        change(connection, project_id, leads=True)
+
+
 def bury(connection: Connection, project_id: int, *, purging: bool = False) -> Project:
     """Make a project a tombstone: name, path, port and history stay; `purging`: these are to go too."""
     conversations.leave(connection, project_id)

@@ -3,7 +3,7 @@
 from gateway.turns.admission import Admission
 from gateway.turns.call_gate import CallGate
 from gateway.turns.dispatcher import Dispatcher
-from gateway.turns.running import Limits, RunSettings, Stopped
+from gateway.turns.running import Limits, RunSettings, Stopped, Waker
 from gateway.turns.runs import Around
 
 __all__ = [
@@ -14,5 +14,6 @@ __all__ = [
     "Limits",
     "RunSettings",
     "Stopped",
+    "Waker",
     "wording",
 ]

@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 
 from gateway.chat.text import quote
 from gateway.clock import Alarm
+from gateway.store import Connection
 from gateway.store.messages import StoredMessage
 from gateway.store.turns import Turn
 from gateway.turns.allowance import Allowance
@@ -44,6 +45,8 @@ class RunSettings:
     door: str = ""
     #: With which release the project runs, in a few words.
     release: str = ""
+    #: What only the lead is told.
+    lead: str = ""
 
 
 class Wire(Protocol):
@@ -57,6 +60,16 @@ class Wire(Protocol):
 
     def trouble(self, project_id: int) -> str:
         """Why a project's sled is away, as far as that is known; empty while it is not."""
+
+
+class Waker(Protocol):
+    """Who tells the lead of what needs a decision."""
+
+    def wake(self, connection: Connection, project_id: int, key: str, told: str) -> StoredMessage | None:
+        """Within a unit: something happened in a project, `key` tells it from all else. What `hand` is to take."""
+
+    def hand(self, message: StoredMessage | None) -> None:
+        """After the commit."""
 
 
 @dataclass(slots=True)

@@ -21,7 +21,7 @@ from msgspec.structs import replace as replace_frame
 from gateway import clock, kill_points
 from gateway.asking import Questions
 from gateway.chat import Conversation, Fate, OutgoingFile
-from gateway.chat.text import seconds
+from gateway.chat.text import quote, seconds
 from gateway.clock import Alarm
 from gateway.config import Person
 from gateway.delivery import Fates, Outbox
@@ -33,7 +33,7 @@ from gateway.store.turns import SessionKey, Turn
 from gateway.tasks import Tasks, insist
 from gateway.turns.admission import Admission, Parking
 from gateway.turns.progress import Live
-from gateway.turns.running import Limits, Running, RunSettings, Wire
+from gateway.turns.running import Limits, Running, RunSettings, Waker, Wire
 from gateway.turns.wording import answer, attached_to, compose, fate_of, go_on, standing_facts
 from sled.protocol import (
     Ack,
@@ -83,6 +83,7 @@ class Around:
     admission: Admission
     take_file: Callable[[Turn, File], Awaitable[None]]
     abridge: Abridge
+    waker: Waker | None = None
 
 
 class Runs:
@@ -100,6 +101,7 @@ class Runs:
         self._admission = around.admission
         self._take_file = around.take_file
         self._abridge = around.abridge
+        self._waker = around.waker
         self._tasks = tasks
         self._freed = freed
         self._open: dict[str, Running] = {}
@@ -182,9 +184,7 @@ class Runs:
             permissions=settings.permissions,
             isolated=settings.isolated,
             model=settings.model,
-            context=standing_facts(
-                settings.project, turn.batch, self._people, isolated=settings.isolated, release=settings.release
-            ),
+            context=standing_facts(settings, turn.batch, self._people),
             warm_s=self._limits.warm_s,
             door=settings.door,
         )
@@ -279,11 +279,13 @@ class Runs:
             await self._park(running, end, parking)
             return
         try:
-            cost, batch = await self._commit_end(running, end, fate)
+            cost, batch, woken = await self._commit_end(running, end, fate)
         except BaseException:
             running.finishing = False  # the sled will say it again
             raise
         kill_points.reach("turn.finished")
+        if self._waker is not None:
+            self._waker.hand(woken)
         self._open.pop(turn.run, None)
         self._questions.closed(turn)
         self._admission.spent(turn.key.project_id, cost)
@@ -293,15 +295,20 @@ class Runs:
         await self._wire.send(turn.key.project_id, Ack(run=turn.run))
         self._freed(turn.key)
 
-    async def _commit_end(self, running: Running, end: Finished, fate: Fate) -> tuple[float, tuple[StoredMessage, ...]]:
-        """The turn's end, its messages' fates and the reply as one transaction; its cost in USD, and its messages."""
+    async def _commit_end(
+        self, running: Running, end: Finished, fate: Fate
+    ) -> tuple[float, tuple[StoredMessage, ...], StoredMessage | None]:
+        """The turn's end, its messages' fates and the reply as one transaction; its cost in USD, its messages, and what
+        the lead is to know.
+        """
         turn = running.turn
         beginning, file = await self._abridge(end.text, turn.batch[0].conversation)
         text = answer(replace_frame(end, text=beginning), running.stop_reason)
         replaces = await running.live.close()
         told_already = running.quiet and replaces is None and not end.text and not end.survivors
 
-        def unit(connection: Connection) -> tuple[float, tuple[StoredMessage, ...]]:
+        def unit(connection: Connection) -> tuple[float, tuple[StoredMessage, ...], StoredMessage | None]:
+            woken = None
             cost = turns.finish(connection, turn, end, fate)
             if cost is not None:
                 if running.dialogue:  # its own note was refused
@@ -314,7 +321,10 @@ class Runs:
                     self._answer(connection, running, text, replaces, fate)
                 if file is not None:
                     self._outbox.add_file(connection, turn.batch[0].destination, file, "", turn_id=turn.id)
-            return cost or 0.0, tuple(messages.of_turn(connection, turn.id))
+                if end.reason == "crashed" and not running.stop_reason and self._waker is not None:
+                    told = f"A run ended with its sled, in the middle of: {quote(turn.batch[0].text)}"
+                    woken = self._waker.wake(connection, turn.key.project_id, f"turn/{turn.id}", told)
+            return cost or 0.0, tuple(messages.of_turn(connection, turn.id)), woken
 
         return await insist(lambda: self._store.write(unit), f"the end of turn {turn.id}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from gateway.asking import name_of
 from gateway.chat import Fate
@@ -11,6 +12,9 @@ from gateway.config import Person
 from gateway.store.messages import COMPACT, StoredMessage
 from gateway.store.turns import Turn
 from sled.protocol import Attached, Finished
+
+if TYPE_CHECKING:
+    from gateway.turns.running import RunSettings
 
 #: Characters of one answer that people get; more would bury the conversation.
 MAX_ANSWER = 100_000
@@ -75,9 +79,10 @@ _SYSTEM_PACKAGES = (
 )
 
 
-def standing_facts(
-    project: str, batch: Sequence[StoredMessage], people: Mapping[str, Person], *, isolated: bool, release: str = ""
-) -> str:
+_SHARED = " What all projects should know is in /shared; the lead writes it."
+
+
+def standing_facts(settings: RunSettings, batch: Sequence[StoredMessage], people: Mapping[str, Person]) -> str:
     """What the agent should know about the conversation and its place, apart from the messages."""
     where = batch[0].conversation.transport
     place = _PLACES.get(where, f"a chat on {where}")
@@ -88,12 +93,13 @@ def standing_facts(
         writers[message.sender] = f"{name_of(message, people)}{pronouns}"
     kind = "alone with you" if batch[0].direct else "in a group"
     return (
-        f"You work in the project {project}; people write to you in {place} and read your final answer there, often on "
-        f"a phone. Now {', '.join(writers.values())} writes, {kind}. To send them a file, put a copy of it into "
-        ".huskies/outbox; files that they send lie in .huskies/inbox."
-        " Your own notes, which outlast everything else here, belong into ~/notes."
-        + (_SYSTEM_PACKAGES if isolated else "")
-        + (f" The project runs with {release}; `huskies releases` has the others." if release else "")
+        f"You work in the project {settings.project}; people write to you in {place} and read your final answer there, "
+        f"often on a phone. Now {', '.join(writers.values())} writes, {kind}. To send them a file, put a copy of it "
+        "into .huskies/outbox; files that they send lie in .huskies/inbox. Your own notes, which outlast everything "
+        "else here, belong into ~/notes."
+        + (_SYSTEM_PACKAGES + _SHARED if settings.isolated else "")
+        + (f" The project runs with {settings.release}; `huskies releases` has the others." if settings.release else "")
+        + (f"\n\n{settings.lead}" if settings.lead else "")
     )
 
 

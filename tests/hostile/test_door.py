@@ -44,6 +44,7 @@ TRIED = {
     "delete": "delete api --purge",
     "confirm": "confirm {code} api",
     "ambient": "ambient on",
+    "lead": "lead shop",
     "git identity": "git identity Mallory <m@example.org>",
 }
 ASKED = {
@@ -81,7 +82,8 @@ async def test_every_command_of_the_table(yard: House) -> None:
     assert code is not None, "which the agent reads in its room"
     before = [(p.name, p.desired, p.permissions, p.model, p.agent) for p in yard.app.projects.all()]
     typed = [text.format(code=code[1]) for text in (*TRIED.values(), *ASKED.values())]
-    abroad = [f"{text.split()[0]} api" for text in ("status", "diff", "logs", "ssh", "usage", "schedules", "up", "releases")]
+    looks = ("status", "diff", "logs", "ssh", "usage", "schedules", "up", "releases")
+    abroad = [f"{text} api" for text in looks]
     orders = "\n".join(f"@@huskies {text}" for text in (*typed, *abroad))
     await yard.say(orders)
     await asyncio.wait_for(yard.app.fates.all_settled(), 60 * patience())

@@ -12,8 +12,11 @@ from gateway.chat.text import pointed_at
 from gateway.config import Person
 from gateway.store.messages import COMPACT, StoredMessage
 from gateway.store.turns import SessionKey, Turn
+from gateway.turns import RunSettings
 from gateway.turns.wording import MAX_ANSWER, answer, compose, go_on, news_of, standing_facts
 from sled.protocol import Finished
+
+SETTINGS = RunSettings("demo", "claude", "auto", isolated=True, model="")
 
 
 def message(text: str, sender: str = "matrix:@ana:x", name: str = "Ana", *, direct: bool = True) -> StoredMessage:
@@ -41,7 +44,7 @@ def test_names_come_from_people_then_the_platform_then_the_account() -> None:
     assert name_of(message(""), people) == "Doctor Ana"
     assert name_of(message(""), {}) == "Ana"
     assert name_of(message("", name=""), {}) == "@ana x"
-    assert "she/her" in standing_facts("demo", [message("")], people, isolated=True)
+    assert "she/her" in standing_facts(SETTINGS, [message("")], people)
 
 
 def test_a_name_cannot_speak_for_another() -> None:
@@ -92,12 +95,14 @@ def test_what_people_must_know_besides_stands_below_the_answer() -> None:
 def test_facts_name_who_writes_and_from_where() -> None:
     people = {"matrix:@ana:x": Person(name="Ana", pronouns="she/her")}
     batch = [message("hello"), message("hi", sender="matrix:@ben:x", name="Ben")]
-    told = standing_facts("demo", batch, people, isolated=False)
+    told = standing_facts(replace(SETTINGS, isolated=False, release="release 3 (rebuild)"), batch, people)
     assert "Ana (she/her), Ben" in told
     assert "a Matrix room" in told
     assert "alone with you" in told
     assert "Dockerfile.fragment" not in told
-    assert "`rebuild demo`" in standing_facts("demo", batch, people, isolated=True)
+    assert "release 3 (rebuild)" in told and "~/notes" in told and "/shared" not in told
+    inside = standing_facts(replace(SETTINGS, lead="You lead."), batch, people)
+    assert "`huskies propose rebuild because …`" in inside and "/shared" in inside and inside.endswith("You lead.")
 
 
 def test_a_turn_that_goes_on_is_not_told_to_begin_again() -> None:
