@@ -49,6 +49,7 @@ from commands.status import Status
 from commands.stop import Stop
 from commands.switch import Switch
 from commands.tell import Tell
+from commands.tools import Tools
 from commands.undo import Undo
 from commands.up import Up
 from commands.usage import Usage
@@ -85,6 +86,7 @@ COMMANDS: tuple[Command, ...] = (
     Revoke(),
     Model(),
     Agent(),
+    Tools(),
     Usage(),
     Audit(),
     Grant(),
@@ -131,6 +133,7 @@ _LOOKS = (
     Ssh,
     Stacks,
     Status,
+    Tools,
 )
 _QUIET = (*_LOOKS, Version, WhoAmI, Switch, Retry, Reset)
 

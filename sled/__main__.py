@@ -4,6 +4,7 @@ HUSKIES_WIRE        path of the gateway's socket
 HUSKIES_TOKEN       the project's token; it opens this project's wire and nothing else
 HUSKIES_WORKSPACE   the project's source
 HOME                the project's home
+HUSKIES_SKILLS      the folder of the operator's skills, where there are any; see `sled.agents.chosen`
 HUSKIES_MODEL_AUTH  "api_key" or "oauth": the form in which Claude presents the token to the relay
 """
 
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from sled import agents, door, git_way
+from sled.agents.chosen import RELAY, SKILLS
 from sled.around import Around
 from sled.children import Children
 from sled.clone import Relayed
@@ -89,8 +91,10 @@ def runner_environment(config: Config, relay_url: str) -> dict[str, str]:
     token_name = "CLAUDE_CODE_OAUTH_TOKEN" if config.model_auth == "oauth" else "ANTHROPIC_AUTH_TOKEN"
     # The relay is on this machine's loopback, whatever proxy the project uses for everything else.
     direct = ",".join(filter(None, (inherited.get("NO_PROXY") or inherited.get("no_proxy"), "127.0.0.1,localhost")))
+    skills = {SKILLS: os.environ[SKILLS]} if SKILLS in os.environ else {}
     return {
         **inherited,
+        **skills,
         "PATH": ":".join([*door.more_path(config.home), inherited.get("PATH", os.defpath)]),
         door.VARIABLE: str(door.socket_in(config.home)),
         "NO_PROXY": direct,
@@ -98,7 +102,7 @@ def runner_environment(config: Config, relay_url: str) -> dict[str, str]:
         "TMPDIR": str(temporary),
         "CLAUDE_CODE_TMPDIR": str(temporary),
         "CLAUDE_CONFIG_DIR": str(config.home / ".claude"),
-        "ANTHROPIC_BASE_URL": relay_url,
+        RELAY: relay_url,
         token_name: config.token,
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         "DISABLE_TELEMETRY": "1",

@@ -62,6 +62,9 @@ WARM = "warm"
 DOOR = "door"
 #: Characters of a command.
 MAX_COMMAND = 100_000
+#: Servers of tools that an operator may choose, and characters of what each is started with.
+MAX_SERVERS = 20
+MAX_SERVER = 10_000
 
 #: The jobs that a sled does, see `sled.jobs`.
 Job = Literal["init", "clone", "record", "run", "diff", "undo"]
@@ -275,6 +278,15 @@ class Attached(Struct, frozen=True, kw_only=True):
     name: Short
 
 
+class McpServer(Struct, frozen=True, kw_only=True):
+    """A server of tools (Model Context Protocol) that an operator chose. The agent runs `command` with `env`; where
+    there is none, it reaches the server at `/mcp/<name>` of the relay."""
+
+    name: Id
+    command: list[str] = []
+    env: dict[str, str] = {}
+
+
 class Run(Frame, frozen=True, tag="run"):
     """Run the agent over `prompt`. A run id that the sled already holds is ignored.
 
@@ -282,7 +294,7 @@ class Run(Frame, frozen=True, tag="run"):
     `agent_session` to continue. `warm_s`: seconds that the runner outlives this run. `context`: standing facts for
     the agent (who writes, from where), apart from the prompt. `news`: what happened since its last turn, told once.
     `files` are fetched before the agent starts. `door`: what the agent is told about the commands that it may use;
-    empty if it has none.
+    empty if it has none. `mcp`: the servers of tools that it gets besides its own.
     """
 
     run: Id
@@ -298,6 +310,7 @@ class Run(Frame, frozen=True, tag="run"):
     files: list[Attached] = []
     warm_s: float = 0.0
     door: str = ""
+    mcp: list[McpServer] = []
 
 
 class Warm(Frame, frozen=True, tag="warm"):
@@ -315,6 +328,7 @@ class Warm(Frame, frozen=True, tag="warm"):
     model: str = ""
     for_s: float = 60.0
     door: str = ""
+    mcp: list[McpServer] = []
 
 
 class Cool(Frame, frozen=True, tag="cool"):

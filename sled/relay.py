@@ -1,8 +1,9 @@
-"""The relay, on the sled's own loopback: the agent takes it for its model's API, and git takes it for its hosts.
+"""The relay, on the sled's own loopback: the agent takes it for its model's API and for the servers of tools that an
+operator chose, and git takes it for its hosts.
 
-It forwards over the wire to the gateway, which adds the real credential: paths that begin with `/git/` as they are,
-all others as the model's. While the gateway is away it holds requests, for as long as that takes: an agent whose
-request is merely slow carries on afterwards, while one whose API is gone gives up.
+It forwards over the wire to the gateway, which adds the real credential: paths that begin with `/git/` or `/mcp/` as
+they are, all others as the model's. While the gateway is away it holds requests, for as long as that takes: an agent
+whose request is merely slow carries on afterwards, while one whose API is gone gives up.
 """
 
 from __future__ import annotations
@@ -48,6 +49,10 @@ _NOT_RETURNED = _NOT_FORWARDED - {"content-encoding", "content-length"}
 _NO_EXTRAS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 
 
+class _Unsure(Exception):
+    """Nobody can tell whether a request was served."""
+
+
 class Relay:
     """Forwards requests that bear `token`, which must not be empty, to the gateway behind the socket `wire`."""
 
@@ -91,6 +96,8 @@ class Relay:
         except aiohttp.ClientError as error:
             log.warning("the gateway's response was not HTTP: %s", type(error).__name__)
             return _error(request, 502, "api_error", "the gateway's response could not be understood")
+        except _Unsure as error:
+            return _error(request, 502, "api_error", str(error))
         async with upstream:
             return await _stream_back(request, upstream)
 
@@ -101,9 +108,11 @@ class Relay:
         return any(hmac.compare_digest(key.encode(errors="replace"), self._token) for key in given)
 
     async def _forward(self, request: web.Request, body: bytes) -> aiohttp.ClientResponse:
-        """Send the request until the gateway answers it. Sending it twice costs, but changes nothing."""
+        """Send the request until the gateway answers it. Sending it twice costs, but changes nothing; a call of a tool
+        may, and is sent again only if it cannot have arrived. Raises _Unsure.
+        """
         assert self._session
-        prefix = "" if _is_gits(request) else "/model"
+        prefix = "" if _is_gits(request) or _is_tools(request) else "/model"
         url = URL(f"http://gateway{prefix}{request.rel_url.raw_path_qs}", encoded=True)
         headers = without(request.headers, _NOT_FORWARDED)
         wait = _RETRY_S
@@ -118,6 +127,9 @@ class Relay:
                     skip_auto_headers=_NO_EXTRAS,
                 )
             except (aiohttp.ClientConnectionError, OSError) as error:
+                arrived = not isinstance(error, aiohttp.ClientConnectorError)
+                if arrived and _is_tools(request) and request.method == "POST":
+                    raise _Unsure("the gateway went away during this call: it may or may not have been done") from None
                 log.debug("holding %s: %s", request.path, error)
             await asyncio.sleep(wait)
             wait = min(wait * 2, _MAX_RETRY_S)
@@ -148,8 +160,12 @@ def _is_gits(request: web.Request) -> bool:
     return request.rel_url.raw_path.startswith("/git/")
 
 
+def _is_tools(request: web.Request) -> bool:
+    return request.rel_url.raw_path.startswith("/mcp/")
+
+
 def _error(request: web.Request, status: int, kind: str, message: str) -> web.Response:
-    """An error in the shape of the model's API; git shows plain text to its user."""
-    if _is_gits(request):
+    """An error in the shape of the model's API; git and clients of tools show plain text."""
+    if _is_gits(request) or _is_tools(request):
         return web.Response(status=status, text=f"{message}\n")
     return web.json_response({"type": "error", "error": {"type": kind, "message": message}}, status=status)

@@ -34,7 +34,7 @@ from gateway.web.metrics import Metrics
 from gateway.web.parts import Part, look
 from gateway.web.servers import Servers
 from gateway.web.webhooks import Webhooks
-from gateway.wire import Accounts, FileRoutes, GitProxy, ModelProxy, Sleds
+from gateway.wire import Accounts, FileRoutes, GitProxy, McpProxy, ModelProxy, Sleds
 from transports.cli import Cli
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class App:
     proxy: ModelProxy
     gate: CallGate
     git_proxy: GitProxy
+    mcp_proxy: McpProxy
     outbox: Outbox
     fates: Fates
     projects: Projects
@@ -99,6 +100,7 @@ class App:
             stack.push_async_callback(self.accounts.close)
             stack.push_async_callback(self.proxy.close)
             stack.push_async_callback(self.git_proxy.close)
+            stack.push_async_callback(self.mcp_proxy.close)
             await self.sleds.start(self.dispatcher, self._wire_routes, self.door.on_command)
             stack.push_async_callback(self.sleds.stop)
             stack.push_async_callback(self.outbox.close)
@@ -205,7 +207,7 @@ class App:
     def _wire_routes(self, authenticate: Callable[[web.Request], str | None]) -> list[web.RouteDef]:
         """What a project's wire carries beside its sled's frames."""
         proxies = [*self.proxy.routes(authenticate), *self.git_proxy.routes(authenticate)]
-        return [*proxies, *self.file_routes.routes(authenticate)]
+        return [*proxies, *self.mcp_proxy.routes(authenticate), *self.file_routes.routes(authenticate)]
 
     def _servers(self) -> Servers:
         metrics = Metrics(

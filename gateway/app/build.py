@@ -22,6 +22,7 @@ from gateway.asking import Answers, Posting, Questions
 from gateway.chat import Transport
 from gateway.config import Access, Credentials, Secrets, Settings, build_inputs, database, git_identity, host_network
 from gateway.config.log import SHOWN, blot_out
+from gateway.config.mcp import servers_of
 from gateway.config.secrets import ALL, secrets_file
 from gateway.config.sections import passwords_in
 from gateway.config.state_dir import instance, lock_state
@@ -45,7 +46,7 @@ from gateway.projects import Places, Projects, Registry, Setup, users
 from gateway.store import Store
 from gateway.store.seal import Seal
 from gateway.turns import Admission, Around, CallGate, Dispatcher, Limits
-from gateway.wire import Accounts, Bodies, FileRoutes, GitProxy, Keys, ModelProxy, Prices, Pushes, Sleds
+from gateway.wire import Accounts, Bodies, FileRoutes, GitProxy, Keys, McpProxy, ModelProxy, Prices, Pushes, Sleds
 from stacks.images import BuildInputs
 from transports.agents import Agents
 from transports.cli import Cli
@@ -166,6 +167,7 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
             door=powers.told(project),
             release=projects.releases.told(project),
             lead=leads.told(project),
+            mcp=servers_of(settings.agent.mcp, name_of(project)),
         ),
         people=people,
         questions=questions,
@@ -185,6 +187,7 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
     proxy = ModelProxy(settings.agent.api_base_url, keys, accounts.take, bodies, gate=gate, prices=prices)
     pushes = Pushes(questions, dispatcher.running_in, lambda project_id: registry.run_settings(project_id).permissions)
     git_proxy = GitProxy(git_tokens, pushes.refusal, bodies)
+    mcp_proxy = McpProxy(settings.agent.mcp, lambda project: registry.name_of(project, ""), bodies)
 
     # What comes in.
     schedules = Schedules(
@@ -251,6 +254,7 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
         gate=gate,
         proxy=proxy,
         git_proxy=git_proxy,
+        mcp_proxy=mcp_proxy,
         outbox=outbox,
         fates=fates,
         projects=projects,

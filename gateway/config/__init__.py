@@ -22,6 +22,7 @@ __all__ = [
     "git_identity",
     "host_network",
     "log",
+    "mcp",
     "private_file",
     "secrets",
     "sections",

@@ -15,9 +15,9 @@ from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 
-from gateway.config.sections import Section, passwords_in
+from gateway.config.sections import passwords_in
 from gateway.config.settings import Settings
 
 _FILE_BYTES = 8 * 2**20
@@ -177,14 +177,14 @@ def secrets_of(settings: Settings) -> list[str]:
     """Every secret of the configuration, in the clear."""
     found: list[str] = []
 
-    def walk(section: Section | Settings) -> None:
+    def walk(section: BaseModel) -> None:
         for name in type(section).model_fields:
             take(getattr(section, name))
 
     def take(value: object) -> None:
         if isinstance(value, SecretStr):
             found.append(value.get_secret_value())
-        elif isinstance(value, Section):
+        elif isinstance(value, BaseModel):
             walk(value)
         elif isinstance(value, dict):
             for inner in value.values():

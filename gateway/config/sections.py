@@ -19,6 +19,8 @@ from pydantic import (
     model_validator,
 )
 
+from gateway.config.mcp import McpSection, ServerName
+from sled.protocol import MAX_SERVERS
 from stacks.images import is_proxy
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -298,6 +300,7 @@ class AgentSection(Section):
     api_key: SecretStr = SecretStr("")
     oauth_token: SecretStr = SecretStr("")
     api_base_url: str = "https://api.anthropic.com"
+    mcp: dict[ServerName, McpSection] = Field({}, max_length=MAX_SERVERS)
 
 
 class ConsoleSection(Section):

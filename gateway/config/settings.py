@@ -10,7 +10,7 @@ import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -175,7 +175,7 @@ def _check_environment() -> None:
 #: The keys whose values are secrets, in whatever section.
 SECRET_KEYS = (
     *("api_key", "oauth_token", "access_token", "auth_token", "password", "token", "tokens"),
-    *("bot_token", "app_token", "signing_secret", "database"),
+    *("bot_token", "app_token", "signing_secret", "database", "headers"),
 )
 
 
@@ -209,13 +209,17 @@ def _explain(error: ValidationError) -> str:
 
 def known_keys(model: type[BaseModel], path: list[str]) -> list[str]:
     """The keys that a section takes; `path` leads to it."""
+    of_entry = False
     for part in path:
+        if of_entry:  # the name of an entry: what it takes is known by now
+            of_entry = False
+            continue
         field = model.model_fields.get(part)
         options = [] if field is None else [field.annotation, *getattr(field.annotation, "__args__", ())]
         inner = [t for t in options if isinstance(t, type) and issubclass(t, BaseModel)]
         if not inner:
             return []
-        model = inner[0]
+        model, of_entry = inner[0], get_origin(field.annotation if field else None) is dict
     return list(model.model_fields)
 
 

@@ -17,6 +17,8 @@ _WIRE = "/run/huskies"
 _SHARED = "/shared"
 _KEYS = "/etc/huskies"
 _SSH_PORT = "2222/tcp"
+#: The folder that has the operator's skills in it: an agent takes all of it for a plugin.
+_SKILLS = "/opt/huskies-skills"
 _CHECK = "/opt/huskies/bin/check"
 #: Where a relay finds the gateway's sockets.
 RELAY_FOLDER = "/run/huskies"
@@ -85,8 +87,10 @@ def container(spec: SledSpec, instance: str, limits: Resources) -> dict[str, Any
         _mount(spec.paths.host_key, f"{_KEYS}/ssh_host_ed25519_key"),
         _mount(spec.paths.authorized_keys, f"{_KEYS}/authorized_keys"),
         *_accounts(spec),
+        *([_mount(spec.skills, f"{_SKILLS}/skills")] if spec.skills else []),
     ]
-    environment = sled_environment(spec, home=HOME, wire=f"{_WIRE}/{spec.paths.socket.name}", workspace=WORKSPACE)
+    wire = f"{_WIRE}/{spec.paths.socket.name}"
+    environment = sled_environment(spec, home=HOME, wire=wire, workspace=WORKSPACE, skills=_SKILLS)
     return {
         **_sealed(spec, limits, mounts),
         "Hostname": spec.project,

@@ -91,6 +91,10 @@ class ProcessEngine:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not spec.source.is_dir():
             raise EngineError(f"the source {spec.source} does not exist")
+        if spec.skills is not None:
+            paths.skills.mkdir(exist_ok=True, mode=0o700)
+            with contextlib.suppress(FileExistsError):
+                (paths.skills / "skills").symlink_to(spec.skills)
         for path in (paths.sled_log, paths.agent_log):
             _rotate(path)
         try:
@@ -143,7 +147,9 @@ class ProcessEngine:
 def environment(spec: SledSpec, host_environment: Mapping[str, str]) -> dict[str, str]:
     """What a sled that is a process of this host gets. Nothing else of the gateway's environment reaches it."""
     paths = spec.paths
-    own = sled_environment(spec, home=str(paths.home), wire=str(paths.socket), workspace=str(spec.source))
+    own = sled_environment(
+        spec, home=str(paths.home), wire=str(paths.socket), workspace=str(spec.source), skills=str(paths.skills)
+    )
     return {**host_environment, **own}
 
 

@@ -78,6 +78,11 @@ class ProjectPaths:
         return self.folder / "passwd"
 
     @property
+    def skills(self) -> Path:
+        """What leads to the operator's skills, where the sled is a process of this host."""
+        return self.folder / "huskies-skills"
+
+    @property
     def group(self) -> Path:
         """The container's /etc/group."""
         return self.folder / "group"
@@ -88,7 +93,7 @@ class SledSpec:
     """All that an engine needs to run a sled. `token` opens the project's wire and nothing else.
 
     `image`, `owner` (uid and gid), `ssh_port` and `environment` (what an operator confirmed for every session) are for
-    engines that isolate.
+    engines that isolate. `skills`: the folder of those that an operator wrote, if there is one.
     """
 
     project: str
@@ -106,10 +111,11 @@ class SledSpec:
     pids: int = 0
     #: Whether it may write to what all projects share.
     leads: bool = False
+    skills: Path | None = None
 
 
-def sled_environment(spec: SledSpec, *, home: str, wire: str, workspace: str) -> dict[str, str]:
-    """What a sled reads (see `sled.__main__`); the three places are as the sled sees them."""
+def sled_environment(spec: SledSpec, *, home: str, wire: str, workspace: str, skills: str) -> dict[str, str]:
+    """What a sled reads (see `sled.__main__`); the four places are as the sled sees them."""
     return {
         "HOME": home,
         "HUSKIES_PROJECT": spec.project,
@@ -117,4 +123,5 @@ def sled_environment(spec: SledSpec, *, home: str, wire: str, workspace: str) ->
         "HUSKIES_TOKEN": spec.token,
         "HUSKIES_WORKSPACE": workspace,
         "HUSKIES_MODEL_AUTH": "oauth" if spec.oauth else "api_key",
+        **({"HUSKIES_SKILLS": skills} if spec.skills else {}),
     }

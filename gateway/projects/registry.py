@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 from gateway.config.git_identity import GitIdentity
 from gateway.engine import Engine, ProjectPaths, SledSpec, Way
 from gateway.errors import UserError
-from gateway.projects import limits, ssh
+from gateway.projects import limits, skills, ssh
 from gateway.projects.places import Places
 from gateway.projects.recipes import stored
 from gateway.store import Connection, Store, conversations
@@ -134,6 +134,7 @@ class Registry:
             cpus=own.cpus,
             pids=own.pids,
             leads=project.leads,
+            skills=folder if (folder := skills.folder(self._setup.state_dir)).is_dir() else None,
         )
 
     def access(self, project: Project) -> Way | None:

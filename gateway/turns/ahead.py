@@ -55,6 +55,7 @@ class Ahead:
             model=settings.model,
             for_s=self._for_s,
             door=settings.door,
+            mcp=list(settings.mcp),
         )
 
     async def start(self, key: SessionKey, warm: Warm) -> None:

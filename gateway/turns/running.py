@@ -13,7 +13,7 @@ from gateway.store.messages import StoredMessage
 from gateway.store.turns import Turn
 from gateway.turns.allowance import Allowance
 from gateway.turns.progress import Live
-from sled.protocol import Frame, Run
+from sled.protocol import Frame, McpServer, Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,8 @@ class RunSettings:
     release: str = ""
     #: What only the lead is told.
     lead: str = ""
+    #: The servers of tools that an operator chose for it.
+    mcp: tuple[McpServer, ...] = ()
 
 
 class Wire(Protocol):

@@ -187,6 +187,7 @@ class Runs:
             context=standing_facts(settings, turn.batch, self._people),
             warm_s=self._limits.warm_s,
             door=settings.door,
+            mcp=list(settings.mcp),
         )
 
     # --- the sled speaks ---------------------------------------------------------------------------------------------

@@ -1,9 +1,10 @@
-"""A project's socket, and what it carries: its sled's frames, the model, git and files."""
+"""A project's socket, and what it carries: its sled's frames, the model, git, servers of tools and files."""
 
 from gateway.wire.files import FileRoutes
 from gateway.wire.git import GitProxy
 from gateway.wire.git_pushes import Pushes
 from gateway.wire.http import Bodies
+from gateway.wire.mcp import McpProxy
 from gateway.wire.model import ModelProxy
 from gateway.wire.model_accounts import Accounts
 from gateway.wire.model_keys import NO_KEY, Keys
@@ -19,6 +20,7 @@ __all__ = [
     "FileRoutes",
     "GitProxy",
     "Keys",
+    "McpProxy",
     "ModelProxy",
     "Prices",
     "Pushes",

@@ -147,12 +147,12 @@ async def stream_back(
     headers: CIMultiDict[str],
     *,
     name: str,
-    stall_s: float,
+    stall_s: float | None,
     see: Callable[[bytes], None] = lambda _: None,
 ) -> web.StreamResponse:
     """Pass on the upstream's response with `headers`; `see` is shown each chunk, `name` is the upstream in the log.
 
-    A response that is cut, or silent for `stall_s` seconds, is cut for the client too.
+    A response that is cut, or silent for `stall_s` seconds (None: for ever), is cut for the client too.
     """
     response = web.StreamResponse(status=upstream.status, headers=headers)
     await response.prepare(request)

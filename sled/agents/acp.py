@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from sled.agents import allows
 from sled.agents.acp_client import AcpConnection, Died, Lost
 from sled.agents.acp_events import Updates, choose, rule, tool_name
+from sled.agents.chosen import told_of_skills
 from sled.agents.live import Live, done_or
 from sled.protocol import Ending, Finished, Note, Question, Reason, Started, Warm
 from sled.turn import Turn, told
@@ -140,6 +141,7 @@ class AcpAgent:
             except Lost as lost:
                 log.warning("dialogue %s: %s", resume, lost)
                 notes.append(_LOST)
+        notes += connection.notes
         if run.model and (why := await connection.choose_model()):
             notes.append(why)
         return connection
@@ -152,7 +154,7 @@ class AcpAgent:
         if not ready.done():
             ready.cancel()
             return _stopped(session)
-        context = "\n".join(filter(None, (run.context, _OUTBOX)))
+        context = "\n".join(filter(None, (run.context, _OUTBOX, told_of_skills())))
         texts = connection.telling.parts(run.prompt, context, run.news)
         prompting = asyncio.create_task(connection.prompt(texts))
         try:

@@ -20,8 +20,10 @@ from acp.client.connection import ClientSideConnection
 from acp.interfaces import Client
 from acp.schema import (
     AcpMcpServer,
+    AgentCapabilities,
     ClientCapabilities,
     EnvVariable,
+    HttpHeader,
     HttpMcpServer,
     Implementation,
     McpServerStdio,
@@ -36,10 +38,11 @@ from acp.schema import (
 from pydantic import ValidationError
 
 from sled.agents import session_environment
+from sled.agents.chosen import address, token
 from sled.agents.telling import Telling
 from sled.door import VARIABLE as DOOR
 from sled.processes import is_alive
-from sled.protocol import Run
+from sled.protocol import McpServer, Run
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +82,11 @@ class AcpConnection:
         self.model = run.model
         self._environment = session_environment(run.session)
         self.door = run.door
+        self.mcp = run.mcp
         self._servers: _Servers = [_door(run.door)] if run.door else []
+        self._servers += [_stdio(server) for server in run.mcp if server.command]
+        #: What people must know of the agent, once.
+        self.notes: list[str] = []
         self._command = command
         self._workspace = workspace
         self._heard = heard
@@ -103,7 +110,7 @@ class AcpConnection:
     def fits(self, run: Run) -> bool:
         """Whether a run can go on here."""
         on_it = bool(run.resume) and self.session == run.resume
-        return on_it and (self.model, self.door) == (run.model, run.door)
+        return on_it and (self.model, self.door, self.mcp) == (run.model, run.door, run.mcp)
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -154,6 +161,7 @@ class AcpConnection:
         met = await wire.initialize(PROTOCOL_VERSION, client_capabilities=ClientCapabilities(), client_info=_ME)
         if met.protocol_version != PROTOCOL_VERSION:
             raise Died(f"it speaks version {met.protocol_version} of the protocol, not {PROTOCOL_VERSION}")
+        self._add_relayed(met.agent_capabilities)
         if not resume:
             begun = await wire.new_session(cwd=str(self._workspace), mcp_servers=self._servers)
             self._session, self._settings = begun.session_id, list(begun.config_options or [])
@@ -174,6 +182,15 @@ class AcpConnection:
         finally:
             self._replaying = False
         self._session, self._settings = resume, list(settings or [])
+
+    def _add_relayed(self, can: AgentCapabilities | None) -> None:
+        """The servers that the relay reaches, if the agent can."""
+        relayed = [server for server in self.mcp if not server.command]
+        if can and can.mcp_capabilities and can.mcp_capabilities.http:
+            self._servers += [_http(server) for server in relayed]
+        elif relayed:
+            names = ", ".join(server.name for server in relayed)
+            self.notes.append(f"this agent takes no servers over HTTP, so it goes without {names}")
 
     async def choose_model(self) -> str:
         """Make the agent use the requested model; returns why it does not, or nothing. Raises Died."""
@@ -249,6 +266,17 @@ def _door(told: str) -> McpServerStdio:
     here = {name: os.environ[name] for name in (DOOR, "HOME") if name in os.environ}
     variables = [EnvVariable(name=name, value=value) for name, value in {**here, TOLD: told}.items()]
     return McpServerStdio(name="huskies", command=sys.executable, args=["-I", "-m", SERVER], env=variables)
+
+
+def _stdio(server: McpServer) -> McpServerStdio:
+    program, *words = server.command
+    variables = [EnvVariable(name=name, value=value) for name, value in server.env.items()]
+    return McpServerStdio(name=server.name, command=program, args=words, env=variables)
+
+
+def _http(server: McpServer) -> HttpMcpServer:
+    bearer = HttpHeader(name="Authorization", value=f"Bearer {token()}")
+    return HttpMcpServer(name=server.name, type="http", url=address(server.name), headers=[bearer])
 
 
 async def _end(process: Process) -> None:

@@ -13,6 +13,7 @@ from gateway.testing import patience
 from tests.containers.test_story import memory, processes
 from tests.support.claude_api import ClaudeApi, script
 from tests.support.containers import ContainerGateway, docker, inspect, shell
+from tests.support.mcp_server import HttpServer
 from tests.support.processes import until
 
 CANARY = "sk-canary-container-0123456789"
@@ -66,6 +67,33 @@ async def test_a_key_that_is_set_while_containers_run_reaches_none_of_them(engin
             await asyncio.to_thread(tokens_open_only_their_own_wire, gateway)
             assert await gateway.stop() == 0
             assert CANARY not in gateway.log.read_text()
+
+
+@pytest.mark.docker
+@pytest.mark.claude
+@pytest.mark.timeout(300)
+async def test_what_an_operator_chose_is_inside_and_its_secret_is_not(engine: None, tmp_path: Path) -> None:
+    async with ClaudeApi(require_key="k") as api, HttpServer(f"Bearer {CANARY}") as server:
+        settings = config(api)
+        settings["agent"] |= {"api_key": "k", "mcp": {"echo": {"url": server.url, "token": CANARY}}}
+        with ContainerGateway(tmp_path, settings) as gateway:
+            skill = gateway.state / ".skills" / "release-notes" / "SKILL.md"
+            skill.parent.mkdir(parents=True)
+            gateway.state.chmod(0o700)
+            skill.write_text("---\nname: release-notes\ndescription: Writes what is new\n---\nSing.\n")
+            await gateway.start()
+            assert "is ready" in await gateway.said("new project demo", "p")
+            say = {"name": "mcp__echo__say", "input": {"text": "hello"}}
+            change = {"name": "Bash", "input": {"command": "touch /opt/huskies-skills/skills/mine; env"}}
+            answer = await gateway.said(script({"tools": [say]}, {"tools": [change]}, {"text": "done"}), "m1")
+            assert answer == "done"
+            requests = [str(request.body) for request in api.main]
+            assert "huskies-skills:release-notes: Writes what is new" in requests[0]
+            assert "heard: hello" in str(api.main[1].messages[-1])
+            assert "Read-only file system" in str(api.main[2].messages[-1])
+            assert "- `echo`: by the gateway, `127.0.0.1:" in await gateway.said("tools", "t")
+            nowhere(gateway)
+            assert CANARY not in "".join(requests) + gateway.log.read_text()
 
 
 def nowhere(gateway: ContainerGateway) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from sled.agents import available, create
 from sled.agents.acp_events import choose, rule
-from sled.protocol import Note, Question, Started, TextDelta, Tool, ToolDone, Withdrawn
+from sled.protocol import McpServer, Note, Question, Started, TextDelta, Tool, ToolDone, Withdrawn
 from tests.support import acp_agent
 from tests.support.order import Details
 from tests.support.processes import alive, command_line, until
@@ -210,3 +210,49 @@ def test_rules_and_choices() -> None:
     assert rule({"kind": "delete"}) == "edit files"
     assert (choose(acp_agent.OPTIONS, True), choose(acp_agent.OPTIONS, False)) == ("yes", "no")
     assert (choose(acp_agent.OPTIONS[:1], True), choose(acp_agent.OPTIONS[:1], False)) == ("always", None)
+
+
+# --- servers and skills that an operator chose -----------------------------------------------------------------------
+
+CHOSEN = [McpServer(name="local", command=["program", "-y"], env={"LEVEL": "warn"}), McpServer(name="far")]
+
+
+async def test_it_gets_the_servers_that_an_operator_chose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "wire-token")
+    talk = conversation(tmp_path, "--http")
+    try:
+        end = await talk.run("@@servers", mcp=CHOSEN)
+        local, far = map(json.loads, end.text.splitlines())
+        env = [{"name": "LEVEL", "value": "warn"}]
+        assert local == {"name": "local", "command": "program", "args": ["-y"], "env": env}
+        header = {"name": "Authorization", "value": "Bearer wire-token"}
+        assert far == {"name": "far", "type": "http", "url": "http://127.0.0.1:1/mcp/far", "headers": [header]}
+        [process] = agents()
+        assert "wire-token" not in command_line(process)
+        assert end.notes == []
+        again = await talk.run("@@servers", resume=end.agent_session, mcp=CHOSEN)
+        assert agents() == [process] and again.text == end.text
+        other = await talk.run("@@servers", resume=end.agent_session, mcp=CHOSEN[:1])
+        assert len(other.text.splitlines()) == 1 and agents() != [process], "another one for other servers"
+    finally:
+        await talk.agent.close()
+
+
+async def test_one_that_takes_no_http_goes_without_and_says_so_once(talk: Conversation) -> None:
+    end = await talk.run("@@servers", mcp=CHOSEN)
+    assert [json.loads(line)["name"] for line in end.text.splitlines()] == ["local"]
+    assert end.notes == ["this agent takes no servers over HTTP, so it goes without far"]
+    assert [note.text for note in talk.of(Note)] == end.notes
+    end = await talk.run("@@servers", resume=end.agent_session, mcp=CHOSEN)
+    assert end.notes == [] and talk.of(Note) == []
+
+
+async def test_it_is_told_where_skills_are(tmp_path: Path, talk: Conversation, monkeypatch: pytest.MonkeyPatch) -> None:
+    skill = tmp_path / "chosen" / "skills" / "release-notes" / "SKILL.md"
+    skill.parent.mkdir(parents=True)
+    skill.write_text("---\nname: release-notes\n---\n")
+    monkeypatch.setenv("HUSKIES_SKILLS", str(tmp_path / "chosen"))
+    first = await talk.run("hello")
+    told = (await talk.run("@@recall", resume=first.agent_session)).text
+    assert f"read its file {tmp_path}/chosen/skills/<name>/SKILL.md: release-notes." in told

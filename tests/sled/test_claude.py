@@ -11,7 +11,8 @@ import pytest
 from gateway.testing import patience
 from sled.agents.claude import create
 from sled.agents.live import TEXT_EVERY_S
-from sled.protocol import Note, Started, TextDelta, Tool, ToolDone
+from sled.protocol import McpServer, Note, Started, TextDelta, Tool, ToolDone
+from tests.support import mcp_server
 from tests.support.claude_api import ClaudeApi, script
 from tests.support.claude_cli import bash, cli_processes, eventually, write
 from tests.support.order import Permissions
@@ -363,3 +364,39 @@ async def test_no_tool_begins_before_the_turn_is_ready(talk: Conversation, works
     assert not done and not talk.of(ToolDone) and not (workspace / "b.txt").exists()
     talk.turn.let_change()
     assert (await run).text == "done"
+
+
+@pytest.mark.claude
+async def test_a_warm_client_goes_where_other_servers_were_chosen(api: ClaudeApi, talk: Conversation) -> None:
+    echo = McpServer(name="echo", command=[sys.executable, mcp_server.__file__])
+    say = script({"tools": [{"name": "mcp__echo__say", "input": {"text": "x"}}]}, {"text": "done"})
+    first = await talk.run(say, mcp=[echo])
+    assert "heard: x" in str(api.main[-1].messages[-1])
+    [process] = cli_processes()
+    await talk.run(say, resume=first.agent_session, mcp=[echo])
+    assert cli_processes() == [process] and "heard: x" in str(api.main[-1].messages[-1])
+    await talk.run(say, resume=first.agent_session)
+    assert cli_processes() != [process] and "No such tool available" in str(api.main[-1].messages[-1])
+
+
+@pytest.mark.claude
+async def test_a_repositorys_own_servers_stay_and_take_no_operators_place(
+    api: ClaudeApi, talk: Conversation, workspace: Path
+) -> None:
+    def server(greeting: str) -> dict[str, object]:
+        return {"command": sys.executable, "args": [mcp_server.__file__], "env": {"GREETING": greeting}}
+
+    own = {"echo": server("the repository's"), "own": server("its own")}
+    (workspace / ".mcp.json").write_text(json.dumps({"mcpServers": own}))
+    (workspace / ".claude").mkdir()
+    (workspace / ".claude" / "settings.json").write_text(json.dumps({"enableAllProjectMcpServers": True}))
+    chosen = McpServer(name="echo", command=[sys.executable, mcp_server.__file__], env={"GREETING": "chosen"})
+    for name, isolated, heard in (
+        ("echo", True, "chosen: x"),
+        ("own", True, "its own: x"),
+        ("echo", False, "chosen: x"),
+        ("own", False, "No such tool available"),
+    ):
+        say = script({"tools": [{"name": f"mcp__{name}__say", "input": {"text": "x"}}]}, {"text": "done"})
+        await talk.run(say, isolated=isolated, mcp=[chosen])
+        assert heard in str(api.main[-1].messages[-1]), (name, isolated)

@@ -302,3 +302,20 @@ async def test_a_run_survives_the_gateway_mid_tool(house: tuple[House, ClaudeApi
 
     assert time.monotonic() - returned < 1.5 * patience()
     assert len(api.main) == 2
+
+
+async def test_a_call_of_a_tool_is_not_sent_again_once_it_may_have_arrived(
+    wire: Path, url: str, http: aiohttp.ClientSession
+) -> None:
+    async with saying(wire, b"", OK) as heads:
+        calling = post(http, f"{url}/mcp/echo")
+        status, told = await asyncio.wait_for(calling, 20 * patience())
+        assert (status, told) == (502, "the gateway went away during this call: it may or may not have been done\n")
+        assert (await heads.get()).startswith(b"POST /mcp/echo") and heads.empty()
+    # One that nobody took waits for the gateway.
+    calling = post(http, f"{url}/mcp/echo")
+    async with saying(wire, OK) as heads:
+        assert await asyncio.wait_for(calling, 20 * patience()) == (200, "ok")
+    async with saying(wire, b"", OK) as heads, http.get(f"{url}/mcp/echo", headers=BEARER) as response:
+        assert response.status == 200, "reading twice harms nobody"
+        assert heads.qsize() == 2

@@ -7,8 +7,10 @@
     @@stop REASON      end with that stop reason     @@cost USD          so much in all
     @@model            the model in use              @@fail              a protocol error
     @@tools            its MCP servers' tools        @@call COMMAND      call the tool `huskies`
+    @@servers          its MCP servers, as it got them
 
-Dialogues are kept in `.acp/` of the folder that it works in. Options: `--no-load`, `--login`, `--babble`.
+Dialogues are kept in `.acp/` of the folder that it works in. Options: `--no-load`, `--login`, `--babble`,
+`--http` (it takes MCP servers over HTTP).
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from acp.schema import (
     Cost,
     InitializeResponse,
     LoadSessionResponse,
+    McpCapabilities,
     NewSessionResponse,
     PermissionOption,
     PromptResponse,
@@ -65,7 +68,8 @@ class Agent:
         if "--babble" in sys.argv:
             print("this is no protocol", flush=True)
             os._exit(0)
-        can = AgentCapabilities(load_session="--no-load" not in sys.argv)
+        reaches = McpCapabilities(http="--http" in sys.argv)
+        can = AgentCapabilities(load_session="--no-load" not in sys.argv, mcp_capabilities=reaches)
         return InitializeResponse(protocol_version=PROTOCOL_VERSION, agent_capabilities=can)
 
     async def new_session(self, cwd: str, mcp_servers: Any = None, **_: Any) -> NewSessionResponse:
@@ -167,6 +171,10 @@ class Agent:
         async with self._served() as client:
             for tool in (await client.list_tools()).tools:
                 await self._say(session, f"{tool.name}: {tool.description}")
+
+    async def _servers(self, session: str, _: str) -> None:
+        for server in self.servers:
+            await self._say(session, f"{server.model_dump_json(exclude_none=True)}\n")
 
     async def _call(self, session: str, command: str) -> None:
         async with self._served() as client:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, TypedDict
 
-from sled.protocol import Attached
+from sled.protocol import Attached, McpServer
 
 Permissions = Literal["auto", "ask", "allow"]
 
@@ -20,6 +20,7 @@ class Details(TypedDict, total=False):
     context: str
     news: str
     files: list[Attached]
+    mcp: list[McpServer]
 
 
 class Order(Details, total=False):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -238,3 +239,11 @@ def test_every_container_is_sealed(owner: tuple[int, int], port: int, limits: Re
     assert {m["Target"] for m in made["HostConfig"]["Mounts"]} == MOUNTS.keys()
     assert made["HostConfig"]["PortBindings"] == {"2222/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(port)}]}
     assert "PortBindings" not in check["HostConfig"]
+
+
+def test_skills_are_seen_and_cannot_be_changed() -> None:
+    plain = container(make_spec(), "1a2b", LIMITS)
+    made = container(replace(make_spec(), skills=Path("/state/.skills")), "1a2b", LIMITS)
+    mounts = made["HostConfig"]["Mounts"]
+    assert mounts == [*plain["HostConfig"]["Mounts"], bind("/state/.skills", "/opt/huskies-skills/skills")]
+    assert sorted(set(made["Env"]) - set(plain["Env"])) == ["HUSKIES_SKILLS=/opt/huskies-skills"]
