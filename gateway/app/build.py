@@ -153,6 +153,7 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
         settings.agent.budget_usd_per_project_day,
         events,
         limit_of=lambda project_id: keys.limit_of(str(project_id)),
+        own_budget=lambda project_id: settings.gateway.lead_budget_usd_per_day if registry.leads(project_id) else 0.0,
         refusal=lambda project_id: keys.refusal(str(project_id)) if registry.runs_claude(project_id) else "",
     )
     parser = Parser(COMMANDS, ALIASES)

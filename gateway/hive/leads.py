@@ -99,8 +99,7 @@ class Leads:
 
     def told(self, project_id: int) -> str:
         """What the lead alone is told: its instructions, the people and the projects; empty for all others."""
-        project = self._registry.by_id(project_id)
-        if project is None or not project.leads:
+        if not self._registry.leads(project_id):
             return ""
         try:
             said = self.file.read_text(encoding="utf-8", errors="replace")[:_MOST]

@@ -249,6 +249,11 @@ class Registry:
         """Whose agent answers where no project is active."""
         return next((project for project in self._living.values() if project.leads), None)
 
+    def leads(self, project_id: int) -> bool:
+        """Whether the project with this id is the lead."""
+        project = self._living.get(project_id)
+        return project is not None and project.leads
+
     async def set_lead(self, project: Project | None) -> None:
         """Make a project the lead, and no other; None: there is none. Raises StateError."""
         await self._store.write(lambda c: rows.set_lead(c, None if project is None else project.id))

@@ -58,6 +58,8 @@ class Admission:
     #: Until when the provider does not serve a project, seconds since the epoch; and what is wrong with its key.
     limit_of: Callable[[int], float | None] = lambda _: None
     refusal: Callable[[int], str] = lambda _: ""
+    #: The budget of a project that has one of its own; 0 for all others.
+    own_budget: Callable[[int], float] = lambda _: 0.0
     #: What is awaited when an operator refuses a project more budget; named in `recover`, as the dispatcher, which
     #: does it, needs this object.
     _refused: Callable[[int, str], Awaitable[None]] | None = None
@@ -166,12 +168,16 @@ class Admission:
     def is_used_up(self, project_id: int) -> bool:
         """Whether a project has spent today all that it may."""
         spent, most = self.left(project_id)
-        return self.budget_usd > 0 and most <= spent
+        return self.budget(project_id) > 0 and most <= spent
+
+    def budget(self, project_id: int) -> float:
+        """What a project may spend in a day, USD, before anybody allows more; 0: as much as it likes."""
+        return self.own_budget(project_id) or self.budget_usd
 
     def left(self, project_id: int) -> tuple[float, float]:
         """What a project has spent today, and what it may spend, USD."""
         self._turn_of_day()
-        return self._spent.get(project_id, 0.0), self.budget_usd + self._granted.get(project_id, 0.0)
+        return self._spent.get(project_id, 0.0), self.budget(project_id) + self._granted.get(project_id, 0.0)
 
     def forget(self, project_id: int) -> None:
         """A project is deleted; another one may get its number."""
@@ -180,11 +186,11 @@ class Admission:
 
     def _within_budget(self, project_id: int) -> bool:
         """What is left must be worth beginning a turn with: one like those of today, or a tenth of the budget."""
-        if self.budget_usd <= 0:
+        if self.budget(project_id) <= 0:
             return True
         spent, most = self.left(project_id)
         typical = spent / self._turns[project_id] if self._turns.get(project_id) else 0.0
-        return spent < most - min(typical, self.budget_usd * _RESERVE)
+        return spent < most - min(typical, self.budget(project_id) * _RESERVE)
 
     def _turn_of_day(self) -> None:
         if (today := _today()) != self._day:
@@ -193,7 +199,7 @@ class Admission:
 
     async def _ask(self, key: SessionKey) -> None:
         spent, most = self.left(key.project_id)
-        step = round(self.budget_usd * _STEP, 2)
+        step = round(self.budget(key.project_id) * _STEP, 2)
         query = Query(
             text=f"{spent:.2f} of {most:.2f} USD used today. Continue with +{step:g}?",
             options=[Option(label=f"Yes, +{step:g} USD"), Option(label="No")],
@@ -238,7 +244,7 @@ class Admission:
         said = asked.answers[0][0].strip()
         if (number := cards.AMOUNT.fullmatch(said)) is not None:
             return float(number[1])
-        return round(self.budget_usd * _STEP, 2) if cards.consent(said) else 0.0
+        return round(self.budget(asked.project_id) * _STEP, 2) if cards.consent(said) else 0.0
 
 
 def _sentence(text: str) -> str:

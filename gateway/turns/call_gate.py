@@ -70,4 +70,4 @@ class CallGate:
 
     def _fits(self, project_id: int) -> bool:
         spent, most = self.admission.left(project_id)
-        return self.admission.budget_usd <= 0 or spent + self._reserved.get(project_id, 0.0) < most
+        return self.admission.budget(project_id) <= 0 or spent + self._reserved.get(project_id, 0.0) < most

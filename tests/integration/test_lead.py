@@ -124,6 +124,21 @@ async def test_a_schedule_that_rests_wakes_it(yard: House, monkeypatch: pytest.M
     assert event.text.endswith("It said: the tests")
 
 
+async def test_it_has_a_budget_of_its_own(tmp_path: Path) -> None:
+    settings = make_settings(
+        tmp_path,
+        gateway={"state_dir": tmp_path / "state", "lead_budget_usd_per_day": 1.0},
+        agent={"budget_usd_per_project_day": 100.0},
+    )
+    async with house(tmp_path, engine=ProcessEngine(host_environment()), settings=settings) as made:
+        await made.ask("new project shop", contains="is ready", within_s=30, room="of-shop")
+        await made.ask("new project chief --lead", contains="leads:", within_s=30)
+        await made.ask("@@cost 0.97\n@@say spent", contains="spent")
+        await made.say("@@say more")
+        await made.transport.until(lambda texts: any("0.97 of 1.00 USD used today" in text for text in texts))
+        await made.ask("@@cost 2\n@@say fine", contains="fine", room="of-shop")
+
+
 async def test_the_configuration_names_it(tmp_path: Path) -> None:
     settings = make_settings(tmp_path, gateway={"state_dir": tmp_path / "state", "lead": "chief"})
     engine = ProcessEngine(host_environment())
