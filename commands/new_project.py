@@ -34,6 +34,12 @@ class NewProject:
     beyond = True
     repeatable = True
 
+    async def effect(self, ctx: CommandContext) -> str:
+        """What it would make."""
+        source = f" from {ctx.get('git')}" if ctx.get("git") is not None else ""
+        inside = ", in a container of its own" if ctx.services.projects.engine.isolated else ""
+        return f"a new project, {ctx.arguments['new-name']}{source}{inside}"
+
     async def run(self, ctx: CommandContext) -> str:
         projects = ctx.services.projects
         git, adopt = ctx.get("git"), ctx.get("adopt") is not None

@@ -48,7 +48,7 @@ from commands.stacks import Stacks
 from commands.status import Status
 from commands.stop import Stop
 from commands.switch import Switch
-from commands.tell import Tell
+from commands.tell import Tell, TellAll, TellMe
 from commands.tools import Tools
 from commands.undo import Undo
 from commands.up import Up
@@ -80,6 +80,8 @@ COMMANDS: tuple[Command, ...] = (
     Cancel(),
     Quiet(),
     Tell(),
+    TellAll(),
+    TellMe(),
     Ask(),
     Open(),
     Permissions(),

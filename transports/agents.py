@@ -7,8 +7,9 @@ there is nothing to send here, and nothing waits for a sled that is away.
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
-from gateway.chat import Capabilities, Conversation, Fate, MessageRef, Receiver, Reply, WithoutFiles
+from gateway.chat import Attachment, Capabilities, Conversation, Fate, MessageRef, Receiver, Reply, WithoutFiles
 
 
 class Agents(WithoutFiles):
@@ -33,6 +34,10 @@ class Agents(WithoutFiles):
 
     async def edit(self, ref: MessageRef, reply: Reply, key: str) -> None:
         """Nothing is shown, so there is nothing to replace."""
+
+    async def fetch(self, file: Attachment, into: Path, most: int) -> None:
+        """A long note: it is where other platforms say how to find a file."""
+        await asyncio.to_thread(into.write_text, file.ref, encoding="utf-8")
 
     async def mark(self, ref: MessageRef, fate: Fate) -> None:
         """An agent has no marks."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from gateway import clock
 from gateway.asking import Questions, cards
-from gateway.chat import Conversation, Fate, Message
+from gateway.chat import Attachment, Conversation, Fate, Message
 from gateway.chat.text import quote, seconds
 from gateway.config import AGENT
 from gateway.delivery import Fates, Outbox
@@ -34,8 +34,8 @@ log = logging.getLogger(__name__)
 
 #: Notes in one chain; notes and USD of one edge in an hour; notes of two projects about a topic until people are asked.
 MAX_HOPS, PER_HOUR, USD_PER_HOUR, LOOP = 4, 30, 5.0, 12
-#: Characters of a note.
-MAX_TEXT = 50_000
+#: Characters of a note; bytes of one that is told in the prompt, and characters that are told of a longer one.
+MAX_TEXT, MAX_TOLD, _BEGINNING = 50_000, 4096, 500
 _HOUR_S = 3600.0
 
 
@@ -147,7 +147,8 @@ class Notes:
             external_id=f"note/{sender.call}",
             sender=f"{AGENT}{from_name}",
             sender_name=f"{from_name}'s agent",
-            text=text,
+            text=_told(text),
+            files=_attached(text),
             quoted=f"[Note from {from_name}'s agent{about}, at the word of {sender.word}. {then}]",
             word=sender.word,
         )
@@ -213,7 +214,8 @@ class Notes:
                 external_id=f"note/{note.call}/answer",
                 sender=f"{AGENT}{to_name}",
                 sender_name=f"{to_name}'s agent",
-                text=answer,
+                text=_told(answer),
+                files=_attached(answer),
                 quoted=f"[The late answer of {to_name}'s agent to what you asked: {quote(asked.text, 300)}]",
                 word=asked.word,
             )
@@ -237,6 +239,19 @@ def _put(connection: Connection, message: Message, project_id: int, room_id: int
     stored = messages.add(connection, message, here.id, project_id, direct=True, room_id=room_id)
     assert stored is not None, "a call sends one note"
     return stored
+
+
+def _told(text: str) -> str:
+    """What a prompt says of a note."""
+    if len(text.encode()) <= MAX_TOLD:
+        return text
+    return f"{text[:_BEGINNING].rstrip()} …\n\n(That is its beginning; the whole note is in the file.)"
+
+
+def _attached(text: str) -> tuple[Attachment, ...]:
+    """A note that is too long for a prompt comes as a file, as a person's would; its transport finds it in `ref`."""
+    size = len(text.encode())
+    return () if size <= MAX_TOLD else (Attachment("note.md", "text/markdown", size, text),)
 
 
 def is_note(message: StoredMessage) -> bool:

@@ -142,11 +142,12 @@ class Parser(Generic[C]):
         self._could_begin = lru_cache(maxsize=2**13)(self._near_a_first_word)
 
     def parse(
-        self, text: str, projects: Collection[str], agents: Collection[str] | None = ()
+        self, text: str, projects: Collection[str], agents: Collection[str] | None = (), *, most: int = MAX_COMMAND
     ) -> Parsed[C] | NearMiss | Verbatim | None:
         """A command if the whole message is one; a near miss if a corrected one would be; else None: a prompt.
 
-        `agents`: the words that the project's agent knows after a slash; None where that is not known.
+        `agents`: the words that the project's agent knows after a slash; None where that is not known. `most`:
+        characters of a command; what is longer is a prompt.
 
         Raises:
             UserError: it is certainly a command (a leading `/`, an unknown flag), but not a valid one.
@@ -161,9 +162,9 @@ class Parser(Generic[C]):
             return None
         text = _ours(text) if forced else text
         typed, text = text, self._plainly(text, projects)
-        if len(text) > MAX_COMMAND or (not forced and not self._could_be_command(text)):
+        if len(text) > most or (not forced and not self._could_be_command(text)):
             if forced:
-                raise UserError(f"A command has at most {MAX_COMMAND} characters. Type `help` to see them all.")
+                raise UserError(f"A command has at most {most} characters. Type `help` to see them all.")
             return None
         problems: list[str] = []
         for grammar, command in self._table:

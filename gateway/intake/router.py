@@ -22,11 +22,12 @@ from gateway.hive import Calls, is_event, is_note, is_scheduled
 from gateway.hive.calls import CHANGED, Admitted, CallId, Declined
 from gateway.intake.carrying_out import LOOK, CarryingOut, went_wrong
 from gateway.intake.command import Command, CommandContext, no_active_project
-from gateway.intake.grammar import NearMiss, Parsed, Parser, Verbatim
+from gateway.intake.grammar import MAX_COMMAND, NearMiss, Parsed, Parser, Verbatim
 from gateway.intake.services import Services
 from gateway.store import conversations, messages
 from gateway.store.messages import StoredMessage
 from gateway.tasks import Tasks
+from sled.protocol import MAX_COMMAND as MAX_CALL
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +115,10 @@ class Router:
 
     def _parse(self, message: StoredMessage) -> _Read:
         try:
-            return self._parser.parse(message.text.strip(), self._projects.names(), self._agent_words(message))
+            # What an agent asks for is a command, however long: a note has no other way.
+            most = MAX_CALL if self._calls.is_call(message) else MAX_COMMAND
+            words = self._agent_words(message)
+            return self._parser.parse(message.text.strip(), self._projects.names(), words, most=most)
         except UserError as error:
             return error
 

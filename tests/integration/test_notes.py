@@ -79,6 +79,29 @@ async def test_a_note_starts_a_turn_of_its_own_where_that_is_granted(yard: House
     assert "There is" not in await yard.ask("tell api hello", contains="You said:"), "from a person it is a prompt"
 
 
+async def test_a_long_note_is_a_file(yard: House) -> None:
+    await grant(yard, "shop ask to api")
+    long = "x" * 600 + " y" * 2000 + " the end"
+    (yard.app.projects.get("shop").path / "long").write_text(long)
+    told = await final(yard, '@@run huskies ask api "$(cat long)"', "beginning")
+    assert "That is its beginning; the whole note is in the file." in told and "the end" not in told
+    inbox = yard.app.projects.get("api").path / ".huskies" / "inbox"
+    (file,) = inbox.rglob("*note.md")
+    assert file.read_text().endswith("the end")
+
+
+async def test_an_agent_tells_all_and_tells_whoever_it_works_for(yard: House) -> None:
+    await yard.ask("new project web", contains="is ready", within_s=30, room="of-web")
+    assert "You may not use `tell all`" in await yard.ask("@@huskies tell all hello", contains="refused:")
+    await grant(yard, "shop lead")
+    assert "done: These have your note: api, web." in await yard.ask("@@huskies tell all hello", contains="done:")
+    assert {note.to_id for note in await sent(yard)} == {yard.app.projects.get(name).id for name in ("api", "web")}
+    await yard.say("@@huskies tell me half of it is done\n@@sleep 0.2")
+    await yard.transport.until(lambda texts: "🐾 shop's agent: half of it is done" in texts)
+    assert ("🐾 shop's agent: half of it is done", ("ana",)) in yard.transport.rang
+    assert "You said" in await yard.ask("tell me why it fails", contains="You said:"), "from a person it is a prompt"
+
+
 async def test_an_answer_is_the_calls_result(yard: House) -> None:
     await grant(yard, "shop ask to api")
     told = await yard.ask("@@huskies ask api @@say forty-two", contains="done:")

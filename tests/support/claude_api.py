@@ -23,7 +23,7 @@ import re
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -117,6 +117,8 @@ class ClaudeApi:
     def __init__(self, require_key: str = "", port: int = 0) -> None:
         self.require_key = require_key
         self.base_url = ""
+        #: What it answers to words that people or agents write, where they bring no script.
+        self.plays: dict[str, list[Json]] = {}
         self.requests: list[Recorded] = []
         #: Model calls whose client went away before the response was complete.
         self.abandoned = 0
@@ -197,7 +199,7 @@ class ClaudeApi:
         return hmac.compare_digest(given.encode(), self.require_key.encode())
 
     async def _answer(self, request: web.Request, body: Json) -> web.StreamResponse:
-        steps, index, source = _plan(body.get("messages", []))
+        steps, index, source = _plan(body.get("messages", []), self.plays)
         step = steps[index] if index < len(steps) else Step(text="stub done" if source else "stub ok")
         await asyncio.sleep(step.pre)
         key = (request.headers.get("x-claude-code-session-id", ""), source, index)
@@ -275,10 +277,14 @@ def _texts(message: Json) -> list[str]:
     return [block["text"] for block in content if block.get("type") == "text"]
 
 
-def _plan(messages: list[Json]) -> tuple[list[Step], int, str]:
+def _plan(messages: list[Json], plays: Mapping[str, list[Json]]) -> tuple[list[Step], int, str]:
     """The steps in force, which of them is due, and their source text."""
     for position in range(len(messages) - 1, -1, -1):
-        scripts = [source for text in _texts(messages[position]) for source in _SCRIPT.findall(text)]
+        texts = _texts(messages[position])
+        scripts = [source for text in texts for source in _SCRIPT.findall(text)]
+        if not scripts:
+            known = (steps for words, steps in plays.items() if any(words in text for text in texts))
+            scripts = [msgspec.json.encode(steps).decode() for steps in known]
         if scripts:
             done = sum(message["role"] == "assistant" for message in messages[position + 1 :])
             return msgspec.json.decode(scripts[-1], type=list[Step]), done, scripts[-1]

@@ -125,7 +125,7 @@ def test_near_misses(text: str, meant: str) -> None:
     ("text", "told"),
     [
         ("new project x --stak rust", "Did you mean --stack?"),
-        ("new project x --frobnicate", "It takes --stack, --git, --submodules, --path, --adopt."),
+        ("new project x --frobnicate", "It takes --stack, --git, --submodules, --path, --adopt, --lead."),
         ("new project x --stack", "--stack needs a value"),
         ("new project", "needs a new name"),
         ("switch", "needs a project"),
