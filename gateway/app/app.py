@@ -34,7 +34,7 @@ from gateway.web.metrics import Metrics
 from gateway.web.parts import Part, look
 from gateway.web.servers import Servers
 from gateway.web.webhooks import Webhooks
-from gateway.wire import Accounts, FileRoutes, GitProxy, McpProxy, ModelProxy, Sleds
+from gateway.wire import Accounts, FileRoutes, GitProxy, McpProxy, ModelProxy, SecretUses, Sleds
 from transports.cli import Cli
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class App:
     gate: CallGate
     git_proxy: GitProxy
     mcp_proxy: McpProxy
+    uses: SecretUses
     outbox: Outbox
     fates: Fates
     projects: Projects
@@ -101,6 +102,7 @@ class App:
             stack.push_async_callback(self.proxy.close)
             stack.push_async_callback(self.git_proxy.close)
             stack.push_async_callback(self.mcp_proxy.close)
+            stack.push_async_callback(self.uses.close)
             await self.sleds.start(self.dispatcher, self._wire_routes, self.door.on_command)
             stack.push_async_callback(self.sleds.stop)
             stack.push_async_callback(self.outbox.close)

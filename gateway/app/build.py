@@ -46,7 +46,19 @@ from gateway.projects import Places, Projects, Registry, Setup, users
 from gateway.store import Store
 from gateway.store.seal import Seal
 from gateway.turns import Admission, Around, CallGate, Dispatcher, Limits
-from gateway.wire import Accounts, Bodies, FileRoutes, GitProxy, Keys, McpProxy, ModelProxy, Prices, Pushes, Sleds
+from gateway.wire import (
+    Accounts,
+    Bodies,
+    FileRoutes,
+    GitProxy,
+    Keys,
+    McpProxy,
+    ModelProxy,
+    Prices,
+    Pushes,
+    SecretUses,
+    Sleds,
+)
 from stacks.images import BuildInputs
 from transports.agents import Agents
 from transports.cli import Cli
@@ -79,6 +91,7 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
             case SecretsChanged():
                 blot_out(secrets.values())
                 keys.changed(credentials.in_force())
+                uses.changed()
                 dispatcher.key_changed()
             case KeyRefused(told):
                 log.error("%s", told)
@@ -126,7 +139,8 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
     sleds = Sleds(git_tokens)
     setup = _setup(settings, config_file, inputs, credentials, secrets)
     registry = Registry(store, engine, sleds, setup)
-    keys = Keys(lambda project: credentials.of(registry.name_of(project, ALL)), events)
+    uses = SecretUses(store, lambda project: registry.name_of(project, ""))
+    keys = Keys(lambda project: credentials.of(registry.name_of(project, ALL)), events, used=uses.note)
 
     # What agents may do, what they ask, and how messages become turns.
     def name_of(project_id: int) -> str:
@@ -187,8 +201,8 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
     prices = Prices(settings.agent.prices)
     proxy = ModelProxy(settings.agent.api_base_url, keys, accounts.take, bodies, gate=gate, prices=prices)
     pushes = Pushes(questions, dispatcher.running_in, lambda project_id: registry.run_settings(project_id).permissions)
-    git_proxy = GitProxy(git_tokens, pushes.refusal, bodies)
-    mcp_proxy = McpProxy(settings.agent.mcp, lambda project: registry.name_of(project, ""), bodies)
+    git_proxy = GitProxy(git_tokens, pushes.refusal, bodies, used=uses.note)
+    mcp_proxy = McpProxy(settings.agent.mcp, lambda project: registry.name_of(project, ""), bodies, used=uses.note)
 
     # What comes in.
     schedules = Schedules(
@@ -256,6 +270,7 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
         proxy=proxy,
         git_proxy=git_proxy,
         mcp_proxy=mcp_proxy,
+        uses=uses,
         outbox=outbox,
         fates=fates,
         projects=projects,

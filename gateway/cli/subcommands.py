@@ -15,7 +15,7 @@ from typing import Any
 
 from gateway.cli.client import NotRunning, Say, call
 from gateway.config import Secrets, Settings, database, log, trust
-from gateway.config.secrets import check_key, check_scope, check_value, secrets_file
+from gateway.config.secrets import ALL, check_key, check_scope, check_value, secrets_file
 from gateway.config.state_dir import lock_state
 from gateway.engine import ProjectPaths, Way
 from gateway.errors import UserError
@@ -169,7 +169,10 @@ async def secrets_command(settings: Settings, arguments: argparse.Namespace, say
             await call(settings, "DELETE", f"/secrets/{scope}/{key}")
         except NotRunning:
             with lock_state(settings.gateway.state_dir):
-                Secrets(secrets_file(settings.gateway.state_dir)).delete(scope, key)
+                kept = Secrets(secrets_file(settings.gateway.state_dir))
+                if kept.get(scope, key):
+                    await _note_secret(settings, scope, f"{key} was removed")
+                kept.delete(scope, key)
         say(f"{key} of {scope} is gone.")
         return 0
     value = await asyncio.to_thread(_typed, f"{key} for {scope}: ")
@@ -179,9 +182,25 @@ async def secrets_command(settings: Settings, arguments: argparse.Namespace, say
         say(f"{key} of {scope} is set; it is used from the next call on.")
     except NotRunning:
         with lock_state(settings.gateway.state_dir):
+            await _note_secret(settings, scope, f"{key} was set")
             Secrets(secrets_file(settings.gateway.state_dir)).set(scope, key, value)
         say(f"{key} of {scope} is set; no gateway is running here, so it is used from the next start on.")
     return 0
+
+
+async def _note_secret(settings: Settings, scope: str, what: str) -> None:
+    """In the audit, where no gateway runs that would write it; before it is done. Raises StateError."""
+    from gateway.store import Store, audit  # seldom needed, and slow to import
+    from gateway.store.seal import Seal
+
+    state_dir = settings.gateway.state_dir
+    (state_dir / ".gateway").mkdir(mode=0o700, parents=True, exist_ok=True)
+    store = await Store.open(database.where(settings), Seal(state_dir / ".gateway"))
+    try:
+        actor, project = f"cli:{getpass.getuser()}", "" if scope == ALL else scope
+        await store.write(lambda c: audit.add(c, "secret", actor, what, project=project))
+    finally:
+        await store.close()
 
 
 async def _names(settings: Settings) -> dict[str, list[str]]:

@@ -13,15 +13,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, func, insert, select
 
 from gateway import clock
 from gateway.store.prepared import Prepared
 from gateway.store.tables import audit
 
 #: command: somebody typed one. done: what came of it. question, answer: what an agent wanted, and what it was told.
-#: secret: one was set or removed, by its name.
+#: secret: one was set, removed or first used, by its name.
 Kind = Literal["command", "done", "question", "answer", "secret"]
+#: How the text of a row ends that tells of a secret's first use.
+FIRST_USED = " was first used"
 #: Characters of a row's text.
 _MOST = 4000
 #: Under which name a connection that writes knows the book.
@@ -98,6 +100,15 @@ def add(
         "detail": json.dumps(detail or {}, ensure_ascii=False, sort_keys=True),
     }
     book.add(connection, values)
+
+
+def has_use(connection: Connection, project: str, text: str) -> bool:
+    """Whether a project's first use of a secret is told already, since any secret was set or removed."""
+    of_secrets = audit.c.kind == "secret"
+    changes = select(func.max(audit.c.id)).where(of_secrets, audit.c.text.notlike(f"%{FIRST_USED}"))
+    since = connection.scalar(changes) or 0
+    same = (of_secrets, audit.c.project == project, audit.c.text == text, audit.c.id > since)
+    return connection.scalar(select(audit.c.id).where(*same).limit(1)) is not None
 
 
 def newest(connection: Connection, limit: int, *, project: str = "", since: float = 0.0) -> list[Entry]:

@@ -9,6 +9,7 @@ from gateway.wire.model import ModelProxy
 from gateway.wire.model_accounts import Accounts
 from gateway.wire.model_keys import NO_KEY, Keys
 from gateway.wire.prices import Prices
+from gateway.wire.secret_uses import SecretUses
 from gateway.wire.server import MAX_SOCKET_PATH
 from gateway.wire.sleds import Sleds
 
@@ -24,6 +25,7 @@ __all__ = [
     "ModelProxy",
     "Prices",
     "Pushes",
+    "SecretUses",
     "Sleds",
     "git_url",
     "model_check",

@@ -57,8 +57,8 @@ class _Call:
 class GitProxy:
     """Serves projects the repositories of the hosts in `tokens`.
 
-    A key is a host as it stands in URLs; a value is a token, or user:password. `stall_s`: seconds without a byte after
-    which a response is cut.
+    A key is a host as it stands in URLs; a value is a token, or user:password. `used` hears of each use. `stall_s`:
+    seconds without a byte after which a response is cut.
     """
 
     def __init__(
@@ -67,8 +67,10 @@ class GitProxy:
         refusal: Callable[[str, GitUrl], Awaitable[str]],
         bodies: Bodies,
         *,
+        used: Callable[[str, str], None] = lambda _project, _secret: None,
         stall_s: float = 90.0,
     ) -> None:
+        self._used = used
         self._credentials = {host: _basic(token) for host, token in tokens.items() if token}
         self._stall_s = stall_s
         self._refusal = refusal
@@ -113,6 +115,7 @@ class GitProxy:
             if body is None:
                 return _refuse(413, f"more than {limit} bytes; push fewer commits at a time")
             log.info("git: project %s: %s %s", project, call.method, call.url)
+            self._used(project, f"the token for {call.repository.host}")
             return await while_connected(request, self._relay(request, call, body))
 
     async def _ask(self, project: str, call: _Call) -> web.Response:

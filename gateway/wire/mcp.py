@@ -38,7 +38,10 @@ _RETURNED = frozenset({"cache-control", "content-encoding", "content-length", "c
 
 
 class McpProxy:
-    """Serves projects, whose names `name_of` gives, those of `servers` that have a URL. `answer_s`: see `ANSWER_S`."""
+    """Serves projects, whose names `name_of` gives, those of `servers` that have a URL.
+
+    `used` hears of each use of a secret. `answer_s`: see `ANSWER_S`.
+    """
 
     def __init__(
         self,
@@ -46,8 +49,10 @@ class McpProxy:
         name_of: Callable[[str], str],
         bodies: Bodies,
         *,
+        used: Callable[[str, str], None] = lambda _project, _secret: None,
         answer_s: float = ANSWER_S,
     ) -> None:
+        self._used = used
         self._servers = {name: server for name, server in servers.items() if server.url}
         self._name_of = name_of
         self._bodies = bodies
@@ -84,6 +89,8 @@ class McpProxy:
             if body is None:
                 return _refuse(413, f"more than {MAX_BODY} bytes")
             log.info("mcp: project %s: %s %s", project_name, request.method, name)
+            if server.secret_headers():
+                self._used(project, f"the token of [agent.mcp.{name}]")
             if request.method != "GET":
                 return await while_connected(request, self._relay(request, name, server, body))
         if self._streams[project] >= MAX_STREAMS:

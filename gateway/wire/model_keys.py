@@ -43,16 +43,20 @@ class _State:
 
 
 class Keys:
-    """`of` gives the credential of a project. Each change is told once, and of a limit each later end."""
+    """`of` gives the credential of a project, `used` hears of each use. Each change is told once, and of a limit each
+    later end.
+    """
 
     def __init__(
         self,
         of: Callable[[str], Credential | None],
         events: Events,
         *,
+        used: Callable[[str, str], None] = lambda _project, _secret: None,
         probe_s: float = PROBE_S,
         clock: Callable[[], float] = now,
     ) -> None:
+        self._used = used
         self._of = of
         self._events = events
         self._probe_s = probe_s
@@ -106,6 +110,7 @@ class Keys:
             return refused(key.scope)
         if state.refused_at or project in state.probe_at:
             state.probe_at[project] = now + self._probe_s
+        self._used(project, f"{key.kind} of {key.scope}")
         return key
 
     def was_refused(self, project: str, key: Credential) -> None:

@@ -32,3 +32,10 @@ async def test_the_story_of_a_morning(tmp_path: Path) -> None:
         assert "takes a date" in (await huskies("audit", "export", "--since", "x")).complaint
         assert await huskies.stop() == 0
         assert (await huskies("audit", "verify")).code == 0, "without a gateway, too"
+        assert (await huskies("secrets", "set", "all", "oauth_token", stdin=b"sk-ant-oat01-another\n")).code == 0
+        assert (await huskies("secrets", "delete", "demo", "api_key")).code == 0
+        assert (await huskies("secrets", "delete", "demo", "api_key")).code != 0
+        rows = [json.loads(line) for line in (await huskies("audit", "export")).out.splitlines()]
+        secrets = [(row["project"], row["text"]) for row in rows if row["kind"] == "secret"]
+        assert secrets == [("demo", "api_key was set"), ("", "oauth_token was set"), ("demo", "api_key was removed")]
+        assert (await huskies("audit", "verify")).code == 0

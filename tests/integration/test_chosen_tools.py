@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 
 from gateway.testing import patience
-from tests.support import mcp_server
+from tests.support import databases, mcp_server
 from tests.support.claude_api import ClaudeApi, script
 from tests.support.gateway_process import GatewayProcess
 from tests.support.mcp_server import HttpServer
@@ -102,6 +102,9 @@ async def test_servers_of_both_kinds_and_skills_reach_the_model(talk: Talk) -> N
     assert all(headers["authorization"] == f"Bearer {SECRET}" for _, headers in talk.server.requests)
     assert await replies(talk.prompt(say("local", "two"), {"text": "done"}, name="m3")) == ["done"]
     assert "from inside: two" in talk.told()
+    story = "\n".join(text for (text,) in databases.rows(talk.gateway.state, "SELECT text FROM audit"))
+    assert story.count("the token of [agent.mcp.echo] was first used") == 1
+    assert story.count("api_key of all was first used") == 1
     use = {"tools": [{"name": "Skill", "input": {"skill": "huskies-skills:release-notes"}}]}
     assert await replies(talk.prompt(use, {"text": "read"}, name="m4")) == ["read"]
     request = talk.api.main[-1]

@@ -23,6 +23,7 @@ from gateway.config.mcp import McpSection
 from gateway.testing import patience
 from gateway.wire import Bodies, McpProxy
 from gateway.wire import mcp as proxy_module
+from gateway.wire.mcp import ANSWER_S
 from sled.relay import Relay
 from tests.support.mcp_server import HttpServer
 from tests.support.wire import serving
@@ -52,11 +53,11 @@ class Client:
 
 @contextlib.asynccontextmanager
 async def project_of(
-    wire: Path, servers: dict[str, dict[str, Any]], name: str = "demo", **how: float
+    wire: Path, servers: dict[str, dict[str, Any]], name: str = "demo", *, answer_s: float = ANSWER_S
 ) -> AsyncIterator[Client]:
     """The proxy as the gateway serves it, to the project of that name, whose id is 7."""
     sections = {server: McpSection(**values) for server, values in servers.items()}
-    proxy = McpProxy(sections, {"7": name}.__getitem__, Bodies(), **how)
+    proxy = McpProxy(sections, {"7": name}.__getitem__, Bodies(), answer_s=answer_s)
     assert SECRET not in repr(proxy)
 
     def authenticate(request: web.Request) -> str | None:
