@@ -44,7 +44,7 @@ from gateway.engine import ProjectPaths, SledSpec
 from gateway.engine.container import Resources, container, container_name, network
 from gateway.engine.docker import DockerEngine
 from gateway.engine.docker.client import connect
-from gateway.projects import ssh
+from gateway.projects import shared, ssh
 from gateway.projects.ports import listens_nowhere
 from gateway.store import conversations
 from gateway.testing import FakeTransport
@@ -82,6 +82,7 @@ class Bare:
             name, paths, source, "t" * 43, oauth=False, image=self._image, owner=self._owner, ssh_port=next(self._ports)
         )
         await ssh.furnish(spec)
+        shared.furnish(spec)
         source.mkdir()
         ssh.own(spec, source)
         return spec

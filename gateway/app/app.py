@@ -24,6 +24,7 @@ from gateway.delivery import Fates, Files, Outbox
 from gateway.engine import Engine
 from gateway.errors import StateError, TransportRefused
 from gateway.hive import Door, Notes, Powers, Schedules
+from gateway.hive.calls import TRANSPORT as AGENTS
 from gateway.intake import Inbox, Router, Services
 from gateway.projects import Projects
 from gateway.store import Store, audit, messages, sweep, usage
@@ -135,10 +136,12 @@ class App:
                 self.troubles.pop(name, None)
         loops = [Part(name, False, why) for name, why in self.troubles.items() if name not in self.transports]
         base = self.projects.recipes.base
+        # Agents come by the wire, not from a platform that could be away; and `agent` is what answers.
+        platforms = {name: transport for name, transport in self.transports.items() if name != AGENTS}
         return await look(
             self.store,
             self.engine,
-            self.transports,
+            platforms,
             self.troubles,
             [turns, agent, *loops],
             base=base,

@@ -20,6 +20,7 @@ __all__ = [
     "limits",
     "ports",
     "recipes",
+    "shared",
     "skills",
     "ssh",
     "users",

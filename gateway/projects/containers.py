@@ -140,7 +140,9 @@ class Containers:
     async def furnish(self, project: Project) -> None:
         """Make keys, accounts and folders of the project's container. Raises OSError."""
         if self._engine.isolated:
-            await ssh.furnish(self._registry.spec(project))
+            spec = self._registry.spec(project)
+            await ssh.furnish(spec)
+            await asyncio.to_thread(shared.furnish, spec)
 
     async def open_wire(self, project: Project) -> None:
         """Listen on the project's socket. Raises OSError, UserError."""
@@ -157,7 +159,6 @@ class Containers:
         """Start the sled and wait for its hello. Raises EngineError, OSError."""
         spec = self._registry.spec(project)
         await self.open_wire(project)
-        await asyncio.to_thread(shared.furnish, spec)
         await self._engine.start(spec)
         try:
             await self._sleds.arrival(project.id, HELLO_WITHIN_S)

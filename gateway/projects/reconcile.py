@@ -10,7 +10,6 @@ import zlib
 from collections.abc import Awaitable, Callable, Coroutine
 
 from gateway.errors import EngineError, HuskiesError, UserError
-from gateway.projects import shared
 from gateway.projects.containers import HELLO_WITHIN_S, Containers
 from gateway.projects.leftovers import Leftovers
 from gateway.projects.registry import Registry
@@ -169,7 +168,6 @@ class Reconciler:
         words = await self._engine.logs(spec, "sled", 3)
         log.info("starting the sled of %s", project.name)
         await self._containers.furnish(project)
-        await asyncio.to_thread(shared.furnish, spec)
         await self._engine.start(spec)
         if falls == 1:
             return ""

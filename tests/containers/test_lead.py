@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from gateway.testing import patience
+from tests.support import databases
 from tests.support.claude_api import ClaudeApi
 from tests.support.containers import ContainerGateway, as_here
 from tests.support.git_server import GitServer
@@ -24,6 +25,11 @@ pytestmark = [pytest.mark.docker, pytest.mark.claude, pytest.mark.slow, pytest.m
 PAGE = Path(__file__).parents[2] / "docs" / "lead.md"
 WISH = "please make a project from {url} and have the tests run each morning"
 WORK = "Run your tests each weekday at 8:30, and say only what fails. Make a schedule for that."
+#: What people read in the room, oldest first.
+READ = (
+    "SELECT text FROM outbox JOIN conversations ON conversations.id = conversation_id "
+    "WHERE transport = 'cli' AND kind = 'reply' AND text != '' ORDER BY outbox.id"
+)
 HEAD = """\
 # From one room, without a command
 
@@ -62,18 +68,16 @@ async def test_a_wish_becomes_a_project_and_a_schedule(engine: None, tmp_path: P
             assert "chief leads:" in await gateway.said("new project chief --lead", "p")
             wish = WISH.format(url=url)
             asking = asyncio.create_task(gateway.send_surely(wish, "m1"))
-            card = await gateway.card(60)
-            yes = await gateway.said("allow", "m2")
-            replies = (await asyncio.wait_for(asking, 200 * patience()))["replies"]
+            await gateway.card(60)
+            await gateway.said("allow", "m2")
+            await asyncio.wait_for(asking, 200 * patience())
+            read = databases.rows(gateway.state, READ)
             assert await gateway.logs_in("web", "cat Makefile") == "test:\n\ttrue\n"
             assert "weekdays 8:30" in await gateway.said("schedules web", "s")
-        lines = [gateway.cards.get_nowait() for _ in range(gateway.cards.qsize())]
-        said = [
-            ("You", wish),
-            ("huskies", card),
-            ("You", "allow"),
-            *(("huskies", text) for text in (yes, *lines, *replies)),
-        ]
+        said = [("You", wish)]
+        leads = next(number for number, (text,) in enumerate(read) if "chief leads:" in text)
+        for (text,) in read[leads + 1 :]:
+            said += [("huskies", text), *([("You", "allow")] if "The gateway asks" in text else [])]
         page = HEAD + "\n".join(f"**{who}**\n\n{_quoted(text)}\n" for who, text in said if text.strip())
         page = page.replace(git.host, "git.example.org")
         page = re.sub(r"\w{3} \d{4}-\d\d-\d\d 08:30", "Mon 2026-12-07 08:30", page)
