@@ -10,15 +10,15 @@ from gateway.intake import CommandContext
 class Allow:
     """Answers an agent that asks to use a tool: `allow` just this once, `allow session` for the same thing in this
     session from now on (`permissions` lists these, `revoke` takes them back). With several questions open, add the
-    number: `allow 2`. Only the person who wrote to the agent, or an operator, can answer."""
+    number: `allow 2`. `open` has the numbers of what is asked in other rooms: `allow #12`. Only the person who wrote to
+    the agent, or an operator, can answer."""
 
-    usage = "allow [session|always] [number]"
+    usage = "allow [session|always] [question]"
     summary = "let an agent use the tool it asks for"
     role = Role.MEMBER
     level: Level = "never"
     repeatable = False
 
     async def run(self, ctx: CommandContext) -> str:
-        number = int(ctx.arguments["number"]) if "number" in ctx.arguments else None
         session = ctx.get("session|always") is not None
-        return await ctx.services.answers.allow(ctx.message, ctx.role, number, session=session)
+        return await ctx.services.answers.allow(ctx.message, ctx.role, ctx.get("question"), session=session)

@@ -9,14 +9,14 @@ from gateway.intake import CommandContext
 
 class Deny:
     """Refuses an agent the tool it asks for; it continues without. While the question is open, you can add what the
-    agent should know or do instead: `deny, use pnpm`."""
+    agent should know or do instead: `deny, use pnpm`. `open` has the numbers of what is asked in other rooms: `no #12,
+    use pnpm`."""
 
-    usage = "deny [number]"
+    usage = "deny [question]"
     summary = "refuse an agent the tool it asks for"
     role = Role.MEMBER
     level: Level = "never"
     repeatable = False
 
     async def run(self, ctx: CommandContext) -> str:
-        number = int(ctx.arguments["number"]) if "number" in ctx.arguments else None
-        return await ctx.services.answers.deny(ctx.message, ctx.role, number, "")
+        return await ctx.services.answers.deny(ctx.message, ctx.role, ctx.get("question"), "")

@@ -45,14 +45,28 @@ class Answers:
                 number, why = no["number"], (no["why"] or "").strip()
                 if number and len(self._asked(message, "permission")) < 2:  # "no 3 tests fail": nothing is numbered
                     number, why = None, f"{number} {why}".strip()
-                return await self.deny(message, role, int(number) if number else None, why)
+                return await self.deny(message, role, number, why)
         queries = [asked for asked in mine if asked.body.kind == "query"]
         if not queries or not text:
             return None
         if (one := cards.ANSWER.fullmatch(text)) is not None:
-            return await self.answer(message, role, int(one["number"]), one["words"])
+            return await self.answer(message, role, one["number"], one["words"])
         queries = [asked for asked in queries if asked.turn_id is not None or cards.decides(text)]
         return await self._answer(queries[0], message, text) if queries else None
+
+    def is_elsewhere(self, text: str) -> bool:
+        """Whether words answer a question that is open, by its number everywhere."""
+        said = cards.ELSEWHERE.fullmatch(text.strip())
+        return said is not None and self._by_id(int(said["id"])) is not None
+
+    async def elsewhere(self, message: StoredMessage, role: Role) -> str | None:
+        """Take such an answer; None: its question is closed by now."""
+        said = cards.ELSEWHERE.fullmatch(message.text.strip())
+        if said is None or self._by_id(int(said["id"])) is None:
+            return None
+        if said["verb"].lower() == "answer":
+            return await self.answer(message, role, f"#{said['id']}", said["words"])
+        return await self.deny(message, role, f"#{said['id']}", said["words"])
 
     def names_option(self, message: StoredMessage) -> bool:
         """Whether a message is, word for word, an option of what is asked in its conversation."""
@@ -90,15 +104,15 @@ class Answers:
             return await self._decide(asked, message, role, "allowed", session=message.text == "allow session")
         return ""
 
-    async def allow(self, message: StoredMessage, role: Role, number: int | None, *, session: bool) -> str:
+    async def allow(self, message: StoredMessage, role: Role, number: str | None, *, session: bool) -> str:
         """Give a permission, once or for the session."""
         return await self._decide(self._find(message, "permission", number), message, role, "allowed", session=session)
 
-    async def deny(self, message: StoredMessage, role: Role, number: int | None, why: str) -> str:
+    async def deny(self, message: StoredMessage, role: Role, number: str | None, why: str) -> str:
         """Deny a permission."""
         return await self._decide(self._find(message, "permission", number), message, role, "denied", why=why)
 
-    async def answer(self, message: StoredMessage, role: Role, number: int | None, text: str) -> str:
+    async def answer(self, message: StoredMessage, role: Role, number: str | None, text: str) -> str:
         """Answer a question."""
         asked = self._find(message, "query", number)
         self._check(asked, message, role)
@@ -107,8 +121,16 @@ class Answers:
     def _asked(self, message: StoredMessage, kind: str) -> list[Asked]:
         return [asked for asked in self.questions.open_in(message.conversation_id) if asked.body.kind == kind]
 
-    def _find(self, message: StoredMessage, kind: str, number: int | None) -> Asked:
-        found = [asked for asked in self._asked(message, kind) if number in (None, asked.number)]
+    def _by_id(self, question_id: int) -> Asked | None:
+        return next((asked for asked in self.questions.everything() if asked.id == question_id), None)
+
+    def _find(self, message: StoredMessage, kind: str, number: str | None) -> Asked:
+        if number is not None and number.startswith("#"):
+            asked = self._by_id(int(number[1:]))
+            if asked is None or asked.body.kind != kind:
+                raise UserError(f"No question {number} of that kind is open. `open` shows what is asked anywhere.")
+            return asked
+        found = [asked for asked in self._asked(message, kind) if number in (None, str(asked.number))]
         if not found:
             raise UserError("No question of that kind is open here. Type `questions` to see what is asked.")
         if len(found) > 1:

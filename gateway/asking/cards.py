@@ -20,6 +20,10 @@ NO_WORDS = frozenset({"n", "no", "nope", "deny"})
 NO = re.compile(r"(?:n|no|nope|deny)(?:\s+(?P<number>\d{1,2}))?(?:[\s,.:;!–-]+(?P<why>.*))?", re.IGNORECASE | re.DOTALL)
 #: Which of several questions is meant.
 ANSWER = re.compile(r"answer\s+(?P<number>\d{1,2})\s+(?P<words>\S.*)", re.IGNORECASE | re.DOTALL)
+#: An answer to a question that is asked in another room, by the number that `open` shows.
+ELSEWHERE = re.compile(
+    r"(?P<verb>answer|no|deny)\s+#(?P<id>\d{1,9})[\s,.:;!–-]+(?P<words>\S.*)", re.IGNORECASE | re.DOTALL
+)
 
 #: What answers a question about a budget: an amount, or yes or no, followed by a word or a reason.
 AMOUNT = re.compile(r"\+?\s*(\d{1,6}(?:\.\d+)?)\s*(?:usd|\$)?", re.IGNORECASE)

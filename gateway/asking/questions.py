@@ -315,11 +315,12 @@ class Questions:
         waiting.asked = later
         self._set_timer(waiting)
         self.outbox.wake(asked.conversation)
-        return ""
+        return "" if message.conversation_id == asked.conversation_id else "Taken. The next one is asked there."
 
     async def settle(self, asked: Asked, answer: Answer) -> str:
         """Give a question its one outcome, and tell everybody; what to say to whoever answered."""
         then = self._then.get(asked.id)
+        elsewhere = answer.message is not None and answer.message.conversation_id != asked.conversation_id
 
         def unit(connection: Connection) -> Asked | None:
             reason = ((answer.word,),) if answer.outcome == "denied" and answer.word else ()
@@ -332,7 +333,7 @@ class Questions:
             if answer.rule and settled.session_id is not None:
                 rows.add_rule(connection, settled.session_id, answer.rule, answer.by, own=settled.own)
             told = cards.outcome(settled, answer.outcome, by=answer.told_by, word=answer.word)
-            if answer.message is None or self.outbox.can_edit(asked.conversation):
+            if answer.message is None or elsewhere or self.outbox.can_edit(asked.conversation):
                 self.posting.show(connection, settled, told)
             else:
                 self.outbox.reply(connection, answer.message, told)
@@ -350,7 +351,7 @@ class Questions:
         if answer.outcome == "expired":
             why = self._expired
         await self._tell(settled, why)
-        return ""
+        return cards.outcome(settled, answer.outcome, by=answer.told_by, word=answer.word) if elsewhere else ""
 
     @property
     def _expired(self) -> str:

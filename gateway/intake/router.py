@@ -107,7 +107,9 @@ class Router:
         allowed = self._access.role(message.sender) is not Role.NOBODY and not message.problem and not message.presses
         if self._calls.is_call(message) or _is_for_its_project(message):
             return False
-        if self._answers.questions.open_in(message.conversation_id) or _is_empty(message):
+        if self._answers.questions.open_in(message.conversation_id) or self._answers.is_elsewhere(message.text):
+            return False
+        if _is_empty(message):
             return False
         project = self._projects.by_id(message.project_id) if message.project_id is not None else None
         takes = project is not None and project.desired == "up"
@@ -192,6 +194,8 @@ class Router:
             return
         if _is_empty(message) and not message.presses:
             await self._carrying_out.settle(message, Fate.ANSWERED, NOTHING_SAID)
+            return
+        if self._answers.is_elsewhere(message.text) and await self._answer(message, self._answers.elsewhere):
             return
         if self._may_answer(message, parsed) and await self._answer(message, self._answers.take):
             return

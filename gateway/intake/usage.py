@@ -3,7 +3,8 @@
     new project <new-name> [--stack <stack>] [--git <url>] [--submodules]
 
 Bare words are literal, `<...>` is required, `[...]` may be left out. What a placeholder takes is decided by its name:
-`project` is the name of an existing project, `number` a number, `word|word` one of these, `when` and `times` the words
+`project` is the name of an existing project, `number` a number, `question` one of a question (`2`,
+`#12`), `word|word` one of these, `when` and `times` the words
 for a time, `word=...` a setting, in any order. `name...` takes the rest of the message, `agent...` only if that is the
 name of an agent; anything else is one token.
 """
@@ -23,6 +24,8 @@ _LEADING = {"when": times.leading_moment, "times": times.leading_times}
 _ADDRESS = re.compile(r"(?:https?|ssh|git)://\S|git@\S+:\S")
 _DASHES = re.compile(r"(?<!\S)(?:[\u2014\u2013\u2212]+|-[\u2014\u2013\u2212]|--)(?=[A-Za-z])")
 _QUOTES = str.maketrans({"\u201c": '"', "\u201d": '"', "\u2018": "'", "\u2019": "'"})
+#: Its number in a conversation, or after a # the one that it has everywhere.
+_QUESTION = re.compile(r"\d{1,6}|#\d{1,9}")
 _AGENT = re.compile(r"(?:claude|scripted|default)$|acp:\S", re.IGNORECASE)
 
 
@@ -183,6 +186,8 @@ def _takes(slot: Slot, token: str, projects: Collection[str]) -> bool:
         return token.lower() in projects
     if slot.name == "number":
         return token.isdigit() and len(token) < 7
+    if slot.name == "question":
+        return _QUESTION.fullmatch(token) is not None
     return True
 
 

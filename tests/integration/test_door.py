@@ -205,3 +205,29 @@ async def test_killed_while_a_card_is_open_the_call_waits_for_the_same_card(tmp_
         replies = (await asyncio.wait_for(asking, 60 * patience()))["replies"]
         assert replies[-1] == "done: demo: opus from the next run on."
         assert sum("may demo's agent do this" in told for told in replies) <= 1
+
+
+async def test_what_is_asked_in_one_room_is_answered_from_another(yard: House) -> None:
+    await yard.say("@@huskies model opus")
+    await yard.transport.until(lambda texts: "may shop's agent do this" in texts[-1])
+    listed = await yard.ask("open", contains="Open", room="kitchen")
+    number = re.search(r"#\d+ shop asks Ana or an operator", listed)
+    assert number is not None and "`allow #12`" in listed
+    which = number[0].split()[0]
+    refused = await yard.ask(f"allow {which}", sender=BEN, room="bens", contains="Only")
+    assert refused == "Only Ana or an operator can answer that."
+    told = await yard.ask(f"no {which}, it is too dear", room="kitchen", contains="⛔")
+    assert "⛔ Denied by Ana: it is too dear." in told
+    await yard.transport.until(lambda texts: "refused: This was not allowed: it is too dear" in texts)
+    assert len([text for text in yard.transport.texts if "⛔ Denied by Ana" in text]) == 2, "its own room sees it, too"
+    assert "No question" in await yard.ask(f"allow {which}", room="kitchen", contains="No question")
+    await yard.ask("new project tea", contains="is ready", within_s=30, room="kitchen")
+    assert f"no {which}, it is too dear" in await yard.ask(
+        f"no {which}, it is too dear", room="kitchen", contains="You"
+    )
+    await yard.say("@@ask Which way? | left | right")
+    await yard.transport.until(lambda texts: "Which way?" in texts[-1])
+    listed = await yard.ask("open", contains="Open", room="kitchen")
+    which = listed.split("#")[1].split()[0]
+    assert "right" in await yard.ask(f"answer #{which} 2", room="kitchen", contains="✅")
+    await yard.transport.until(lambda texts: any("right" in text and "❓" not in text for text in texts))

@@ -137,14 +137,14 @@ class Sequence:
     async def decide(self, asked: question_rows.Asked) -> None:
         said = replace(self.world.transport.message("x", self.name("a")), conversation=asked.conversation)
         stored = await self.accept(said)
-        here = self.world.answers
+        here, number = self.world.answers, str(asked.number)
         try:
             if asked.turn_id is None:
-                await here.answer(stored, Role.OPERATOR, asked.number, self.random.choice(["yes", "no"]))
+                await here.answer(stored, Role.OPERATOR, number, self.random.choice(["yes", "no"]))
             elif self.random.random() < 0.5:
-                await here.allow(stored, Role.OPERATOR, asked.number, session=False)
+                await here.allow(stored, Role.OPERATOR, number, session=False)
             else:
-                await here.deny(stored, Role.OPERATOR, asked.number, "")
+                await here.deny(stored, Role.OPERATOR, number, "")
         except (UserError, StateError):
             await asyncio.sleep(0)  # it stays open, and is answered another time
 
