@@ -28,14 +28,14 @@ class Open:
         projects, name = ctx.services.projects, ctx.get("project")
         wanted = None if name is None else projects.get(name).id
         lines: list[tuple[float, str]] = []
-        is_asked = False
+        example = ""
         for asked in ctx.services.questions.everything():
             mine = ctx.role is Role.OPERATOR or asked.requester in (ctx.message.sender, ctx.message.word)
             project = projects.by_id(asked.project_id)
             if project is not None and wanted in (None, project.id) and mine:
                 who = ctx.services.questions.who(asked)
                 told = f"#{asked.id} {project.name} asks {who}, in {asked.conversation}: {cards.summary(asked.body)}"
-                is_asked = True
+                example = example or f"#{asked.id}"
                 lines.append((asked.asked_at, told))
         for note, text in await self._notes(ctx):
             sender, to = projects.by_id(note.from_id), projects.by_id(note.to_id)
@@ -50,8 +50,9 @@ class Open:
         if not lines:
             return "Nothing waits."
         shown = [f"- {line} ({seconds(clock.since(at))})" for at, line in sorted(lines)]
-        how = ["", "From here, too: `allow #12`, `no #12, because …`, `answer #12 …`."] if is_asked else []
-        return "\n".join(["**Open**", *shown, *how])
+        how = [f"`allow {example}`", f"`no {example}, because …`", f"`answer {example} …`"] if example else []
+        more = ["", f"Questions can be answered from here, too: {', '.join(how)}."] if how else []
+        return "\n".join(["**Open**", *shown, *more])
 
     @staticmethod
     async def _notes(ctx: CommandContext) -> list[tuple[Note, str]]:
