@@ -77,7 +77,11 @@ class Parser(Generic[C]):
         self._table = [(read_usage(command.usage), command) for command in commands]
         # Longest first: `new project` before a command called `new`.
         self._table.sort(key=lambda row: -len(row[0].words))
-        self._first_words = {grammar.words[0].lower() for grammar, _ in self._table}
+        #: The same rows by their first word: a message is compared with few of them.
+        self._beginning: dict[str, list[tuple[Grammar, C]]] = {}
+        for row in self._table:
+            self._beginning.setdefault(row[0].words[0].lower(), []).append(row)
+        self._first_words = self._beginning.keys()
         self._aliases = aliases
         # People begin with the same few hundred words.
         self._could_begin = lru_cache(maxsize=2**13)(self._near_a_first_word)
@@ -108,7 +112,7 @@ class Parser(Generic[C]):
                 raise UserError(f"A command has at most {most} characters. Type `help` to see them all.")
             return None
         problems: list[str] = []
-        for grammar, command in self._table:
+        for grammar, command in self._beginning_like(text):
             arguments = match(grammar, text, projects, problems)
             if arguments is not None and self._is_command(arguments.get("command")):
                 return Parsed(command, arguments, exact=text.lower() == typed.lower())
@@ -146,13 +150,17 @@ class Parser(Generic[C]):
         """Whether a message without its marks and courtesy is a command, all of whose words are fixed."""
         if not said or not self._could_be_command(said):
             return False
-        found = (match(grammar, said, projects, []) for grammar, _ in self._table if not grammar.rest)
+        found = (match(grammar, said, projects, []) for grammar, _ in self._beginning_like(said) if not grammar.rest)
         fixed = ("project", "number")
         return any(
             arguments is not None
             and all(name in fixed or (said.endswith(value) and "|" in name) for name, value in arguments.items())
             for arguments in found
         )
+
+    def _beginning_like(self, text: str) -> list[tuple[Grammar, C]]:
+        first = text.split(None, 1)[:1]
+        return self._beginning.get(first[0].lower(), []) if first else []
 
     def _is_command(self, words: str | None) -> bool:
         """An argument that names a command names one that exists: "help me" is a prompt."""
