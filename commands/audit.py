@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from gateway import clock
 from gateway.chat.text import code, inline
 from gateway.config import Role
 from gateway.errors import UserError
@@ -29,7 +30,7 @@ class Audit:
 
     async def run(self, ctx: CommandContext) -> str:
         project, age = ctx.get("project") or "", ctx.get("since")
-        since = 0.0 if age is None else time.time() - _seconds(age)
+        since = 0.0 if age is None else clock.now() - _seconds(age)
         found = await ctx.services.store.read(lambda c: newest(c, _ROWS + 1, project=project, since=since))
         if not found:
             return "The audit has nothing of that."

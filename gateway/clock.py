@@ -1,8 +1,8 @@
 """Time that may jump: the wall's clock is set, a laptop sleeps, and a process is not there for a while.
 
 A *stamp* is seconds since the epoch, by the wall's clock. What happens at a stamp is an `Alarm`; how long something has
-lasted is told by `since`, and over a restart by the boot clock too, which is never set and goes on while the machine
-sleeps.
+lasted is told by `since`, and over a restart by the clock of the time awake too, which is never set and stands still
+while the machine sleeps: a run that slept with it has not worked.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def since(stamp: float) -> float:
     return max(0.0, now() - stamp)
 
 
-def boot() -> float:
-    """Seconds since the machine was started."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+def awake() -> float:
+    """Seconds since the machine was started, without those for which it slept; the event loop's clock, on Linux."""
+    return time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
 @cache
@@ -42,12 +42,12 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
-def lasted(stamp: float, booted: str, at_boot: float) -> float:
-    """Seconds since something began at a stamp, and then at `at_boot` of the boot clock of the start `booted`.
+def lasted(stamp: float, booted: str, at_awake: float) -> float:
+    """Seconds since something began at a stamp, when the machine's start `booted` had been awake for `at_awake`.
 
-    Of two clocks the one that says less is believed: the other was set, or the machine slept.
+    Of two clocks the one that says less is believed: the wall's was set, or the machine slept.
     """
-    return min(since(stamp), max(0.0, boot() - at_boot)) if booted == boot_id() else since(stamp)
+    return min(since(stamp), max(0.0, awake() - at_awake)) if booted == boot_id() else since(stamp)
 
 
 class Alarm:

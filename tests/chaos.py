@@ -2,11 +2,12 @@
 
     python -m tests.chaos [--seeds 1 2 3] [--steps 40]
 
-Each seed is one whole gateway. People write, stop, restart, take projects down and up, answer questions; meanwhile the
-gateway is killed, also while it starts and at named points, its sleds are killed, and its clock is set. In the end
-everything is let run to its end, and what every person saw is compared with what was sent: each message has one final
-fate, told once; each run happened at most once, and exactly once where it was answered; the messages of a room ran in
-the order in which they were accepted. A finding names the seed, which plays the same again.
+Each seed is one whole gateway. People write, stop, restart, take projects down and up, rebuild them, answer questions,
+make a project and delete it again; meanwhile the gateway is killed, also while it starts and at named points, its sleds
+are killed, and its clock is set. In the end everything is let run to its end, and what every person saw is compared
+with what was sent: each message has one final fate, told once; each run happened at most once, and exactly once where
+it was answered; the messages of a room ran in the order in which they were accepted. A finding names the seed, which
+plays the same again.
 """
 
 from __future__ import annotations
@@ -34,11 +35,27 @@ from tests.support.wall_clock import WallClock
 
 ROOMS = ("one", "two", "three")
 PROJECTS = ("alpha", "beta")
-#: Points at which the gateway kills itself while people talk; those of a bootstrap come with `new project` only.
-POINTS = [point for point in kill_points.POINTS if not point.startswith("project.")]
+#: The one that comes and goes.
+GUEST = "gamma"
+#: Points at which the gateway kills itself while people talk, and those of a bootstrap, by which `new project` comes.
+BOOTSTRAP = [point for point in kill_points.POINTS if point.startswith("project.")]
+POINTS = [point for point in kill_points.POINTS if point not in BOOTSTRAP]
 FINAL = {"answered", "failed", "interrupted", "discarded", "refused"}
 #: What people do, and how often of a hundred.
-DEEDS = {"write": 52, "ask": 6, "stop": 8, "restart": 5, "down": 3, "reset": 3, "kill": 12, "sled": 6, "clock": 5}
+DEEDS = {
+    "write": 50,
+    "ask": 6,
+    "stop": 8,
+    "restart": 4,
+    "rebuild": 3,
+    "down": 3,
+    "reset": 3,
+    "new": 10,
+    "delete": 6,
+    "kill": 12,
+    "sled": 6,
+    "clock": 5,
+}
 
 
 @dataclass
@@ -69,14 +86,29 @@ class Day:
     def _send(self, text: str, name: str, room: str) -> None:
         self.sends[name] = asyncio.create_task(self.gateway.send_surely(text, name, room))
 
+    def _send_and_confirm(self, text: str, name: str, room: str) -> None:
+        """Send what is asked back about, and the code as soon as it is there; a restart may have forgotten it."""
+
+        async def talk() -> dict[str, Any]:
+            told = await self.gateway.send_surely(text, name, room)
+            if (code := re.search(r"`(confirm \w{4}( \w+)?)`", "\n".join(told["replies"]))) is not None:
+                self._send(code[1], f"{name}-code", room)
+            return told
+
+        self.sends[name] = asyncio.create_task(talk())
+
+    def _book(self, room: str) -> Path:
+        """Where the runs of a room are counted: outside of all projects, since those are deleted."""
+        return self.gateway.state.parent / f"ran-{room}"
+
     async def _write(self, name: str, room: str) -> None:
         self.prompts.add(name)
         slow = self.random.choice(("", "sleep 0.2; ", "sleep 1; "))
-        self._send(f"@@run {slow}echo {name} >> ran-{room}\n@@say did {name}", name, room)
+        self._send(f"@@run {slow}echo {name} >> {self._book(room)}\n@@say did {name}", name, room)
 
     async def _ask(self, name: str, room: str) -> None:
         self.prompts.add(name)
-        self._send(f"@@permission Bash {name}\n@@run echo {name} >> ran-{room}\n@@say did {name}", name, room)
+        self._send(f"@@permission Bash {name}\n@@run echo {name} >> {self._book(room)}\n@@say did {name}", name, room)
         self._send(self.random.choice(("allow", "deny")), f"{name}-answer", room)
 
     async def _stop(self, name: str, room: str) -> None:
@@ -86,15 +118,29 @@ class Day:
         self._send("reset", name, room)
 
     async def _restart(self, name: str, room: str) -> None:
-        self._send(f"restart {self.random.choice(PROJECTS)}", name, room)
+        self._send(f"restart {self.random.choice((*PROJECTS, GUEST))}", name, room)
+
+    async def _rebuild(self, name: str, room: str) -> None:
+        self._send_and_confirm(f"rebuild {self.random.choice((*PROJECTS, GUEST))}", name, room)
+
+    async def _new(self, name: str, room: str) -> None:
+        if self.random.random() < 0.3:
+            await self._start_again(self.random.choice(BOOTSTRAP))
+        self._send(f"new project {GUEST}", name, room)
+
+    async def _delete(self, name: str, room: str) -> None:
+        self._send_and_confirm(f"delete {GUEST}{self.random.choice(('', ' --purge'))}", name, room)
 
     async def _down(self, name: str, room: str) -> None:
-        project = self.random.choice(PROJECTS)
+        project = self.random.choice((*PROJECTS, GUEST))
         self._send(f"down {project}", name, room)
         self._send(f"up {project}", f"{name}-up", room)
 
     async def _kill(self, name: str, room: str) -> None:
         """At once, at a point that it comes by, or while it starts; and once more, perhaps."""
+        await self._start_again(self.random.choice(["", *POINTS]))
+
+    async def _start_again(self, point: str) -> None:
         self.kills += 1
         self.gateway.kill()
         if self.random.random() < 0.3:
@@ -102,7 +148,6 @@ class Day:
             await asyncio.sleep(self.random.random() * 1.5)
             self.gateway.kill()
             self.kills += 1
-        point = self.random.choice(["", *POINTS])
         with contextlib.suppress(AssertionError):  # it may come by the point while it starts
             await self.gateway.start(kill_at=point)
         if self.gateway.process is not None and self.gateway.process.poll() is not None:
@@ -124,12 +169,13 @@ class Day:
         else:
             self.gateway.kill()
             await self.gateway.start()
-        for project in PROJECTS:
+        for project in (*PROJECTS, GUEST):
             await self.gateway.send_surely(f"up {project}", f"end-{project}", ROOMS[0])
         watching = asyncio.create_task(self._keep_it_up())
         try:
             async with asyncio.timeout(180 * patience()):
-                await asyncio.gather(*self.sends.values())
+                while not all(send.done() for send in self.sends.values()):  # an answer may bring a code
+                    await asyncio.gather(*self.sends.values())
         except TimeoutError:
             pass  # what has no end is found below
         finally:
@@ -200,11 +246,8 @@ class Day:
         return [text for (text,) in found]
 
     def _ran(self, room: str) -> list[str]:
-        found = []
-        for project in PROJECTS:
-            file = self.gateway.projects / project / f"ran-{room}"
-            found += re.findall(r"\S+", file.read_text()) if file.exists() else []
-        return found
+        book = self._book(room)
+        return re.findall(r"\S+", book.read_text()) if book.exists() else []
 
 
 async def one(seed: int, steps: int) -> tuple[list[str], int]:

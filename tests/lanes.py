@@ -42,6 +42,8 @@ LANES = {
     "on PostgreSQL": ("--database", "postgres", "-m", "not docker and not waits", *ON_POSTGRES),
 }
 BUSY = ("-m", "not waits and not docker")
+#: Characters of what a lane that failed said, shown again at the end.
+_TAIL = 6000
 LOAD = ("stress-ng", "--quiet", "--cpu", str(os.cpu_count()), "--io", "1")
 _CONFIG = """
 [gateway]
@@ -67,8 +69,9 @@ def _start(chosen: tuple[str, ...], output: IO[bytes] | None) -> subprocess.Pope
     return subprocess.Popen(command, env=environment, stdout=output, stderr=output, preexec_fn=_die_with_parent)
 
 
-def _all_at_once(how: tuple[str, ...]) -> dict[str, int]:
-    """The exit code of each lane."""
+def _all_at_once(how: tuple[str, ...]) -> tuple[dict[str, int], list[str]]:
+    """The exit code of each lane, and once more what those said in the end that failed, in the background."""
+    failures = []
     (first, shown), *others = LANES.items()
     with contextlib.ExitStack() as stack:
         logs = {name: stack.enter_context(tempfile.TemporaryFile()) for name, _ in others}
@@ -77,8 +80,11 @@ def _all_at_once(how: tuple[str, ...]) -> dict[str, int]:
         for name, lane in running.items():
             codes[name] = lane.wait()
             logs[name].seek(0)
-            print(f"\n--- {name} ---\n{logs[name].read().decode(errors='replace')}", flush=True)
-    return codes
+            said = logs[name].read().decode(errors="replace")
+            print(f"\n--- {name} ---\n{said}", flush=True)
+            if codes[name]:
+                failures.append(f"--- failed: {name} ---\n{said[-_TAIL:]}")
+    return codes, failures
 
 
 @contextlib.contextmanager
@@ -126,9 +132,10 @@ def main() -> int:
     given = parser.parse_args()
     began = time.monotonic()
     how = ("--sample", given.sample) if given.sample else ()
-    codes = {} if given.only_busy else _all_at_once(how)
+    codes, failures = ({}, []) if given.only_busy else _all_at_once(how)
     if given.busy:
         codes["a busy machine"] = _busy(given.busy, how)
+    print(*failures, sep="\n")  # last, where a log that is cut still has it
     took = time.monotonic() - began
     print(f"{', '.join(f'{name}: {code}' for name, code in codes.items())} after {took:.0f} s")
     return max(codes.values(), default=0)

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gateway import clock
 from gateway.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,8 +30,14 @@ class _Question:
     conversation_id: int
     message_id: int  # the message whose reply the question is
     word: str  # what must be typed after the code; empty for nothing
-    expires_at: float
     act: Act
+    asked_at: float  # by the wall's clock, and by the event loop's: one may be set, the other stands still in a sleep
+    asked_at_loop: float
+
+    @property
+    def is_open(self) -> bool:
+        passed = max(clock.since(self.asked_at), asyncio.get_running_loop().time() - self.asked_at_loop)
+        return passed < GOOD_FOR_S
 
 
 class Confirmations:
@@ -44,11 +51,10 @@ class Confirmations:
 
         If nothing has to be typed after the code, a button is offered too.
         """
-        now = asyncio.get_running_loop().time()
-        self._open = {code: question for code, question in self._open.items() if question.expires_at > now}
+        self._open = {code: question for code, question in self._open.items() if question.is_open}
         code = "".join(secrets.choice(_LETTERS) for _ in range(4))
-        message = ctx.message
-        self._open[code] = _Question(message.sender, message.conversation_id, message.id, word, now + GOOD_FOR_S, act)
+        message, now = ctx.message, asyncio.get_running_loop().time()
+        self._open[code] = _Question(message.sender, message.conversation_id, message.id, word, act, clock.now(), now)
         if not word:
             ctx.offers.append(f"confirm {code}")
         return f"confirm {code} {word}".rstrip()
@@ -63,7 +69,7 @@ class Confirmations:
         question = self._open.get(code.lower())
         answerer = (ctx.message.sender, ctx.message.conversation_id)
         ours = question is not None and (question.sender, question.conversation_id) == answerer
-        if question is None or not ours or question.expires_at <= asyncio.get_running_loop().time():
+        if question is None or not ours or not question.is_open:
             raise UserError("No question with that code is open. Codes expire after 60 s: type the command again.")
         if word != question.word:
             raise UserError(f"To confirm, type `confirm {code} {question.word}`".rstrip("` ") + "`.")

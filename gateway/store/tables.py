@@ -240,8 +240,8 @@ grants = Table(
 #: Tokens are as the model proxy counted them, so that a run that was cut is counted too; `at_least`: a call was cut
 #: before it had told all. `tools`: the uses of each, as JSON. `limits`: how often the provider said not now.
 #: `parked_until`: the provider serves us again then, and the turn continues; `parks`: how often that happened.
-#: `waited_s`: seconds that it waited, for people or for the provider. `booted`, `began_boot`: when it began by the boot
-#: clock, and of which start of the machine.
+#: `waited_s`: seconds that it waited, for people or for the provider. `booted`, `began_boot`: of which start of the
+#: machine, and how long that had been awake when it began.
 turns = Table(
     "turns",
     metadata,

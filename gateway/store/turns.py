@@ -127,7 +127,7 @@ def claim(  # the whole of "a turn begins", in one transaction
             "requested_by": requested_by,
             "started_at": started_at,
             "booted": clock.boot_id(),
-            "began_boot": clock.boot(),
+            "began_boot": clock.awake(),
         },
     )
     assert turn_id is not None

@@ -15,14 +15,17 @@ from sled.protocol import Body, File, Note, Question, Started, Steered, TextDelt
 MOST: dict[type, tuple[int, str]] = {
     Tool: (20_000, "tool calls"),
     ToolDone: (20_000, "tool calls"),
-    Question: (200, "questions"),
-    Withdrawn: (200, "questions"),
+    Question: (100, "questions"),
+    Withdrawn: (100, "questions"),
     File: (100, "files"),
     Started: (20, "dialogues"),
     Steered: (1_000, "messages taken in"),
     Note: (2_000, "notes"),
     TextDelta: (500_000, "pieces of text"),
 }
+#: What people get as a message of its own, which costs money on some platforms; and how many of all of them together.
+_MESSAGES = (Question, File)
+MOST_MESSAGES = 150
 #: Characters of text that is streamed.
 MOST_TEXT = 50_000_000
 #: Tools that may be in use at once.
@@ -47,6 +50,8 @@ class Allowance:
         most, name = MOST.get(kind, (0, ""))
         if name and self._counts[kind] > most:
             self.exceeded = f"more than {most:,} {name}"
+        elif sum(self._counts[each] for each in _MESSAGES) > MOST_MESSAGES:
+            self.exceeded = f"more than {MOST_MESSAGES:,} questions and files"
         elif self._characters > MOST_TEXT:
             self.exceeded = f"more than {MOST_TEXT:,} characters"
         elif self._counts[Tool] - self._counts[ToolDone] > MOST_TOOLS:

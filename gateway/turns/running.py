@@ -120,5 +120,7 @@ class Stopped:
         if self.discarded:
             lines.append("Discarded: " + ", ".join(quote(message.text) for message in self.discarded))
         if self.unanswered:
-            lines.append("A run has not ended yet: its sled does not answer. `restart` ends it by force.")
+            lines.append(
+                "A run has not ended yet: its sled does not answer. It is ended by force soon; `restart` does it now."
+            )
         return "".join(f"\n{line}" for line in lines)

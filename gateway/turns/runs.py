@@ -58,7 +58,7 @@ log = logging.getLogger(__name__)
 
 #: Seconds that an agent gets to end by itself before it is killed.
 GRACE_S = 1.0
-#: Seconds after which a sled that was told to end a run, and has not, is replaced.
+#: Seconds after which a sled that was told to end a run, and has not, is replaced; whoever told it.
 OBEY_S = 15.0
 
 #: A long answer as it is read in a chat, and the file that has the whole.
@@ -155,6 +155,8 @@ class Runs:
         """A turn of another gateway process continues."""
         live = Live.resumed(self._store, self._outbox, turn)
         running = self.adopt(turn, live, elapsed_s=turn.worked_s)
+        if turn.stop_reason:
+            self._tasks.start(self._see_it_end(running))
         if turn.parked_until is not None:
             self._hold(running)
             running.parked_at += turn.parked_until - clock.now()  # what it has waited includes the wait until then
@@ -233,7 +235,7 @@ class Runs:
             await self._take(running, event.body)
         elif within:
             told = f"Ended: the run sent {running.allowance.exceeded}. `retry` runs it again."
-            self._tasks.start(self._limit(running, told))
+            self._tasks.start(self.end(running, told))
         if running.turn.run == event.run:  # not if it was parked just now
             running.seen = event.seq  # only now: what could not be committed is to be replayed
 
@@ -443,6 +445,7 @@ class Runs:
             return
         if not running.stop_reason:
             running.stop_reason = reason
+            self._tasks.start(self._see_it_end(running))
             try:
                 await self._store.write(lambda c: turns.set_stop_reason(c, running.turn.id, reason))
             except StateError as error:
@@ -450,9 +453,8 @@ class Runs:
         # Sent again each time it is asked for: a sled takes repeats as one.
         await self._wire.send(running.turn.key.project_id, Stop(run=running.turn.run, grace_s=GRACE_S))
 
-    async def _limit(self, running: Running, told: str) -> None:
-        """End a run that has reached a limit; a sled that does not obey is ended with all that it runs."""
-        await self.end(running, told)
+    async def _see_it_end(self, running: Running) -> None:
+        """A sled that does not end a run when it is told to is ended itself, with all that it runs."""
         try:
             async with asyncio.timeout(OBEY_S):
                 await running.over.wait()
@@ -473,10 +475,10 @@ class Runs:
         whole = running.began_at + self._questions.waits.total_s(turn_id) + self._limits.turn_s - loop.time()
         if silence <= 0:
             told = f"Ended: the agent was silent for {seconds(self._limits.silence_s)}. `retry` runs it again."
-            self._tasks.start(self._limit(running, told))
+            self._tasks.start(self.end(running, told))
         elif whole <= 0:
             told = f"Ended: the run took longer than {seconds(self._limits.turn_s)}. `retry` runs it again."
-            self._tasks.start(self._limit(running, told))
+            self._tasks.start(self.end(running, told))
         else:
             running.timer = loop.call_later(min(silence, whole) + 0.01, self._watch, running)
 

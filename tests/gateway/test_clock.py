@@ -6,6 +6,8 @@ import asyncio
 import time
 from pathlib import Path
 
+import pytest
+
 from gateway import clock
 from gateway.store import turns as rows
 from gateway.testing import patience
@@ -44,8 +46,18 @@ async def test_an_alarm_that_was_cancelled_is_quiet(wall_clock: WallClock) -> No
 def test_a_time_from_the_future_was_no_time_ago(wall_clock: WallClock) -> None:
     assert clock.since(clock.now() + 7200) == 0.0
     # Began 12 s ago by the clock that nobody sets, whatever the wall says.
-    assert 11 < clock.lasted(clock.now() - 7212, clock.boot_id(), clock.boot() - 12) < 13
-    assert 11 < clock.lasted(clock.now() - 12, "another start", clock.boot() - 7212) < 13
+    assert 11 < clock.lasted(clock.now() - 7212, clock.boot_id(), clock.awake() - 12) < 13
+    assert 11 < clock.lasted(clock.now() - 12, "another start", clock.awake() - 7212) < 13
+
+
+def test_a_sleep_of_the_machine_is_no_work(monkeypatch: pytest.MonkeyPatch, wall_clock: WallClock) -> None:
+    """The clock that stands still in it is asked, and not the one that goes on."""
+    read = {time.CLOCK_MONOTONIC: 100.0, time.CLOCK_BOOTTIME: 7300.0}
+    monkeypatch.setattr(time, "clock_gettime", read.__getitem__)
+    began, at_awake = clock.now(), clock.awake()
+    read[time.CLOCK_MONOTONIC], read[time.CLOCK_BOOTTIME] = 112.0, 7300.0 + 7212
+    wall_clock.step(7212)
+    assert clock.lasted(began, clock.boot_id(), at_awake) == 12
 
 
 async def test_a_parked_turn_goes_on_after_a_step_back(world: World, wall_clock: WallClock) -> None:

@@ -13,10 +13,17 @@ import pytest
 from gateway.engine import SledSpec
 from gateway.engine.container import Resources
 from gateway.engine.docker import DockerEngine
-from gateway.projects import folders
+from gateway.projects import exposure, folders
 from gateway.testing import InMemoryEngine
 from tests.support.containers import NO_PROXY, ContainerGateway, inspect
 from tests.support.house import house
+
+#: A machine at home, with a network of Docker's.
+ROUTES = """Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT
+docker0 000011AC 00000000 0001 0 0 0 0000FFFF 0 0 0
+eth0 00000000 0101A8C0 0003 0 0 0 00000000 0 0 0
+eth0 0001A8C0 00000000 0001 0 0 0 00FFFFFF 0 0 0
+"""
 
 
 def mode(path: Path) -> int:
@@ -70,22 +77,33 @@ async def test_doctor_names_a_source_that_others_can_enter(tmp_path: Path, monke
 async def test_doctor_says_what_a_container_reaches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Isolated(InMemoryEngine):
         isolated = True
-        there: ClassVar = {"fd00:ec2::254"}
+        there: ClassVar = {("fd00:ec2::254", 80), ("192.168.1.1", 443)}
 
         async def reaches(self, spec: SledSpec, address: str, port: int) -> bool:
-            assert (spec.project, port) == ("demo", 80)
-            return address in self.there
+            assert spec.project == "demo"
+            return (address, port) in self.there
 
+    monkeypatch.setattr(exposure, "ROUTES", tmp_path / "route")
+    exposure.ROUTES.write_text(ROUTES)
     async with house(tmp_path) as made:
         await made.ask("new project demo", contains="is ready")
         engine = Isolated()
         monkeypatch.setattr(made.app.projects.registry, "engine", engine)
-        (told,) = await made.app.projects.exposed()
-        assert "ip6tables -I DOCKER-USER -d fd00:ec2::254 -j REJECT" in told.text
-        assert "169.254" not in told.text
+        metadata, neighbours = await made.app.projects.exposed()
+        assert "ip6tables -I DOCKER-USER -d fd00:ec2::254 -j REJECT" in metadata.text
+        assert "169.254" not in metadata.text
+        assert "containers reach 192.168.1.1, and so this machine's own network 192.168.1.0/24" in neighbours.text
+        # Each line goes on top: what asks for names passes before all else is refused.
+        refuse, let_by = neighbours.text.partition("type: ")[2].split("; ")
+        assert refuse == "iptables -I DOCKER-USER -d 192.168.1.0/24 -j REJECT"
+        assert let_by == "iptables -I DOCKER-USER -d 192.168.1.1 -p udp --dport 53 -j RETURN"
         engine.there.clear()
-        (told,) = await made.app.projects.exposed()
-        assert told.text == "no container reaches this machine's metadata service"
+        assert [found.text for found in await made.app.projects.exposed()] == [
+            "no container reaches this machine's metadata service",
+            "no container was answered by 192.168.1.1, this machine's router",
+        ]
+        exposure.ROUTES.write_text(ROUTES.replace("0101A8C0", "01010808"))  # a router that everybody reaches anyway
+        assert len(await made.app.projects.exposed()) == 1
 
 
 @pytest.mark.docker

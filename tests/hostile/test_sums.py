@@ -19,8 +19,8 @@ from gateway.intake import carrying_out
 from gateway.store import Connection, dialogues, tables
 from gateway.store.tables import sessions
 from gateway.testing import patience
-from gateway.turns import allowance, runs
-from sled.protocol import Body, Finished, Note, Question, Started, TextDelta, Tool, ToolDone, Withdrawn
+from gateway.turns import allowance, dispatcher, runs
+from sled.protocol import Body, File, Finished, Note, Question, Started, TextDelta, Tool, ToolDone, Withdrawn
 from tests.conftest import World
 from tests.gateway.asking.test_questions import Asking
 from tests.support.house import house
@@ -69,6 +69,14 @@ async def test_questions_and_their_withdrawals_are_counted(asking: Asking, monke
     assert sum("Bash" in text for text in asking.world.transport.texts) == 3
 
 
+def test_what_people_get_as_messages_has_one_sum() -> None:
+    sent = allowance.Allowance()
+    question, file = Question(id="q", kind="permission", tool="Bash", arguments="{}"), File(id="f", name="a")
+    assert all(sent.take(body) for body in [question] * 80 + [file] * 70)
+    assert not sent.take(file)
+    assert sent.exceeded == "more than 150 questions and files"
+
+
 async def test_a_turn_of_the_usual_kind_is_far_below(asking: Asking) -> None:
     frames: list[Body] = [Started(agent_session="a")]
     for number in range(1000):
@@ -87,6 +95,16 @@ async def test_a_sled_that_ignores_the_end_of_its_run_is_told_of(
     monkeypatch.setitem(allowance.MOST, Note, (1, "notes"))
     for number in range(2):
         await asking.world.sleds.say(asking.project, asking.run.run, Note(text=f"n{number}"))
+    assert await asyncio.wait_for(told.get(), 10 * patience()) == SledIgnores(asking.project)
+
+
+async def test_a_sled_that_ignores_a_persons_stop_is_told_of(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "OBEY_S", 0.1)
+    monkeypatch.setattr(dispatcher, "STOP_WITHIN_S", 0.05)
+    told: asyncio.Queue[object] = asyncio.Queue()
+    asking.world.admission.events = Events(told.put_nowait)
+    stopped = await asking.world.dispatcher.stop("Stopped.", project_id=asking.project, conversations=())
+    assert "A run has not ended yet" in stopped.told
     assert await asyncio.wait_for(told.get(), 10 * patience()) == SledIgnores(asking.project)
 
 

@@ -67,7 +67,7 @@ async def test_killed_during_new_project_it_converges(gateway: GatewayProcess, p
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["stop", "restart", "down", "reset"])
+@pytest.mark.parametrize("command", ["stop", "restart", "down", "reset", "rebuild"])
 async def test_killed_when_waiting_messages_were_discarded_each_is_named(gateway: GatewayProcess, command: str) -> None:
     await gateway.start()
     await gateway.send("new project demo", "p")

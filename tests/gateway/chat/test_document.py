@@ -219,7 +219,7 @@ def test_a_hundred_thousand_characters_take_moments(name: str) -> None:
     began = time.process_time()
     found = parse(LARGE[name])
     assert found.blocks
-    assert time.process_time() - began < 15
+    assert time.process_time() - began < 3  # twelve times what the slowest takes
 
 
 def test_the_parser_is_not_loaded_at_the_start() -> None:

@@ -21,6 +21,7 @@ from gateway.store.seal import Seal
 from gateway.store.tables import audit as table
 from gateway.store.tables import cursors
 from tests.support.databases import place
+from tests.support.grounds import until
 
 
 @pytest_asyncio.fixture
@@ -30,12 +31,16 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
     await opened.close()
 
 
-async def filled(store: Store, count: int = 5) -> None:
+async def filled(store: Store, folder: Path, count: int = 5) -> None:
+    """Rows, and the newest one noted: that is done behind the back of who waits for its commit."""
+
     def unit(number: int, connection: Connection) -> None:
         audit.add(connection, "command", "fake:ana", f"do {number} 🐺", detail={"n": number})
 
     for number in range(count):
         await store.write(partial(unit, number))
+    seal = Seal(folder)
+    await until(lambda: (head := seal.noted()) is not None and head.id == count, lambda: f"noted: {seal.noted()}")
 
 
 async def wrong(store: Store, folder: Path) -> str:
@@ -45,7 +50,7 @@ async def wrong(store: Store, folder: Path) -> str:
 
 
 async def test_rows_are_chained_and_hold(store: Store, tmp_path: Path) -> None:
-    await filled(store)
+    await filled(store, tmp_path)
     assert await wrong(store, tmp_path) == ""
     rows = await store.read(lambda c: audit.newest(c, 10))
     assert [row.text for row in rows] == [f"do {n} 🐺" for n in range(5)]
@@ -67,13 +72,13 @@ async def test_rows_are_chained_and_hold(store: Store, tmp_path: Path) -> None:
     ],
 )
 async def test_each_change_is_found(store: Store, tmp_path: Path, change: object, told: str) -> None:
-    await filled(store)
+    await filled(store, tmp_path)
     await store.write(lambda c: c.execute(change))  # type: ignore[call-overload]
     assert (await wrong(store, tmp_path)).startswith(told)
 
 
 async def test_a_row_that_somebody_adds_without_the_key_is_found(store: Store, tmp_path: Path) -> None:
-    await filled(store)
+    await filled(store, tmp_path)
     forged = {
         "id": 6,
         "at": 1.0,
@@ -119,7 +124,7 @@ async def test_odd_and_long_text_holds(store: Store, tmp_path: Path) -> None:
 @pytest.mark.sqlite
 async def test_a_key_of_another_state_does_not_fit(tmp_path: Path) -> None:
     store = await Store.open(tmp_path / "huskies.db", Seal(tmp_path))
-    await filled(store)
+    await filled(store, tmp_path)
     await store.close()
     (tmp_path / "other").mkdir()
     with closing(sqlite3.connect(tmp_path / "huskies.db")) as one, closing(sqlite3.connect(":memory:")) as two:
