@@ -8,6 +8,7 @@ while the machine sleeps: a run that slept with it has not worked.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
 from collections.abc import Callable
@@ -51,10 +52,15 @@ def lasted(stamp: float, booted: str, at_awake: float) -> float:
 
 
 class Alarm:
-    """Calls `call` once, when a stamp has come: also after the clock was set, or the machine slept."""
+    """Calls `call` once, when a stamp has come: also after the clock was set, or the machine slept.
 
-    def __init__(self, stamp: float, call: Callable[[], object]) -> None:
+    `most_s`: what is to last so long, and not until some hour, ends after these seconds awake at the latest, though the
+    clock was set back.
+    """
+
+    def __init__(self, stamp: float, call: Callable[[], object], *, most_s: float = math.inf) -> None:
         self.stamp = stamp
+        self._latest = asyncio.get_running_loop().time() + most_s
         self._call = call
         self._timer: asyncio.TimerHandle | None = None
         self._look()
@@ -71,12 +77,13 @@ class Alarm:
             self._timer = None
 
     def _look(self) -> None:
-        left = self.stamp - now()
+        loop = asyncio.get_running_loop()
+        left = min(self.stamp - now(), self._latest - loop.time())
         # Not at once, however late: whoever sets an alarm is not called before it has it.
-        self._timer = asyncio.get_running_loop().call_later(min(max(left, 0.0), LOOK_S), self._ring)
+        self._timer = loop.call_later(min(max(left, 0.0), LOOK_S), self._ring)
 
     def _ring(self) -> None:
-        if self.stamp > now():
+        if self.stamp > now() and self._latest > asyncio.get_running_loop().time():
             self._look()
         else:
             self._timer = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
@@ -416,7 +417,10 @@ class Questions:
     def _set_timer(self, waiting: _Open) -> None:
         if waiting.timer is not None:
             waiting.timer.cancel()
-        waiting.timer = Alarm(waiting.asked.deadline, lambda: self._expire(waiting))
+        asked = waiting.asked
+        # What a turn asks lasts so many seconds; the gateway's own lasts until some hour, as a budget does.
+        most_s = math.inf if asked.turn_id is None else asked.deadline - asked.asked_at
+        waiting.timer = Alarm(asked.deadline, lambda: self._expire(waiting), most_s=most_s)
 
     async def _remind(self, waiting: _Open) -> None:
         asked = waiting.asked

@@ -50,14 +50,18 @@ class Powers:
         self._name_of = name_of
         #: All that is granted: only this class changes it, and it hears of projects that go.
         self._granted: list[AgentGrant] = []
+        #: What each project's agent is told, until something else is granted: every message asks for it.
+        self._told: dict[int, str] = {}
 
     def gone(self, project_id: int) -> None:
         """A project was deleted, and what was granted to it, or over it."""
         self._granted = [one for one in self._granted if project_id not in (one.project_id, one.over_id)]
+        self._told.clear()
 
     async def recover(self) -> None:
         """Read what was granted."""
         self._granted = await self._store.read(agent_grants.everything)
+        self._told.clear()
 
     def granted(self) -> list[AgentGrant]:
         """Everything that was granted to living projects, oldest first."""
@@ -132,6 +136,11 @@ class Powers:
 
     def told(self, project_id: int) -> str:
         """What an agent is told about its commands, in a few words: it is in every prompt."""
+        if (told := self._told.get(project_id)) is None:
+            told = self._told[project_id] = self._tell(project_id)
+        return told
+
+    def _tell(self, project_id: int) -> str:
         lines = [
             f"- {command.usage}: {command.summary}{' (asks a person first)' if level == 'ask' else ''}"
             for command, level in self.usable(project_id)

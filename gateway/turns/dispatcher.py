@@ -290,8 +290,9 @@ class Dispatcher:
             return
         if turn.rest:  # joins the line when this turn ends
             self._line.add(key, turn.rest[0], lane.opened_at)
-        self._fates.changed(turn.batch, Fate.RUNNING)
-        await self._wire.send(key.project_id, running.frame)
+        await self._wire.send(key.project_id, running.frame)  # first: nobody waits for a mark
+        if not running.finishing:
+            self._fates.changed(turn.batch, Fate.RUNNING)
         await live.begin(turn.id)
 
     def _put_back(self, lane: Lane, error: Exception) -> None:

@@ -90,6 +90,7 @@ class Running:
     quiet: bool = False  # whoever stopped it tells of it
     finishing: bool = False
     parked_at: float = 0.0  # on the event loop's clock; 0: the run is at work
+    held_until: float = 0.0  # on that clock: parked no longer than it was to be, though the wall's was set back
     timer: asyncio.TimerHandle | Alarm | None = None
     over: asyncio.Event = field(default_factory=asyncio.Event)
     #: The dialogue that the run told first, until that is committed.

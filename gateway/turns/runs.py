@@ -403,9 +403,12 @@ class Runs:
     def _hold(self, running: Running) -> None:
         """A turn is parked; look at it again when its time has come."""
         running.parked_at = asyncio.get_running_loop().time()
+        until = running.turn.parked_until or 0.0
+        left = max(0.0, until - clock.now())
+        running.held_until = running.parked_at + left
         if running.timer is not None:
             running.timer.cancel()
-        running.timer = Alarm((running.turn.parked_until or 0.0) + 0.1, lambda: self._freed(None))
+        running.timer = Alarm(until + 0.1, lambda: self._freed(None), most_s=left + 0.1)
 
     def go_on(self, starting: int) -> None:
         """Parked turns whose time has come go on, oldest first, while there are places; `starting` are taken, too."""
@@ -413,8 +416,9 @@ class Runs:
         busy = starting + self.at_work
         for running in sorted(self._open.values(), key=lambda running: running.turn.id):
             turn = running.turn
-            served_at = max(turn.parked_until or 0.0, self._admission.limited_until(turn.key.project_id))
-            early = served_at > clock.now()
+            parked, limited = turn.parked_until or 0.0, self._admission.limited_until(turn.key.project_id)
+            waits = parked > clock.now() and running.held_until > loop.time()
+            early = waits or limited > max(parked, clock.now())
             journal = self._wire.journal(turn.key.project_id)
             if not running.parked_at or early or journal is None or running.finishing or busy >= self._limits.runs:
                 continue

@@ -11,7 +11,7 @@ import pytest
 from gateway import clock
 from gateway.store import turns as rows
 from gateway.testing import patience
-from sled.protocol import Finished, RunState
+from sled.protocol import Finished, Question, RunState
 from tests.conftest import World, close_world, make_world
 from tests.gateway.turns.test_admission import begin, limited, reads
 from tests.support.wall_clock import WallClock
@@ -67,6 +67,25 @@ async def test_a_parked_turn_goes_on_after_a_step_back(world: World, wall_clock:
     wall_clock.step(-1)
     _, later = await world.next_run(10)
     assert later.resume == "a1"
+
+
+async def test_hours_that_a_clock_is_set_back_do_not_keep_a_parked_turn(world: World, wall_clock: WallClock) -> None:
+    project, run = await begin(world)
+    await world.sleds.say(project, run.run, limited(clock.now() + 0.3))
+    await reads(world, "limit is reached")
+    wall_clock.step(-7200)
+    _, later = await world.next_run(10)
+    assert later.resume == "a1"
+
+
+async def test_nor_a_question(world: World, wall_clock: WallClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world.dispatcher._questions, "timeout_s", 0.3)
+    project, run = await begin(world)
+    question = Question(id="q", kind="permission", tool="Bash", arguments="{}")
+    await world.sleds.say(project, run.run, question)
+    wall_clock.step(-7200)
+    decision = await asyncio.wait_for(world.sleds.decisions.get(), 10 * patience())
+    assert not decision.allow
 
 
 async def test_a_machine_that_slept_goes_on_at_once(world: World, wall_clock: WallClock) -> None:
