@@ -6,8 +6,8 @@ Each seed is one whole gateway. People write, stop, restart, take projects down 
 make a project and delete it again; meanwhile the gateway is killed, also while it starts and at named points, its sleds
 are killed, and its clock is set. In the end everything is let run to its end, and what every person saw is compared
 with what was sent: each message has one final fate, told once; each run happened at most once, and exactly once where
-it was answered; the messages of a room ran in the order in which they were accepted. A finding names the seed, which
-plays the same again.
+it was answered; the messages of a room to a project ran in the order in which they were accepted. A finding names the
+seed, which plays the same again.
 """
 
 from __future__ import annotations
@@ -206,9 +206,10 @@ class Day:
             if fate in ("discarded", "refused") and count:
                 wrong.append(f"{name} is {fate}, and ran")
         for room, names in ran.items():
-            known = [name for name in names if name in rows]
-            if known != sorted(known, key=lambda name: int(rows[name]["id"])):
-                wrong.append(f"the messages of {room} ran in another order: {known}")
+            for project in {rows[name]["project_id"] for name in names if name in rows}:  # each has a line of its own
+                known = [name for name in names if name in rows and rows[name]["project_id"] == project]
+                if known != sorted(known, key=lambda name: int(rows[name]["id"])):
+                    wrong.append(f"the messages of {room} to one project ran in another order: {known}")
         return wrong
 
     def _say_twice(self) -> list[str]:
@@ -236,7 +237,7 @@ class Day:
         return wrong
 
     def _rows(self) -> dict[str, dict[str, Any]]:
-        columns = ("external_id", "id", "fate")
+        columns = ("external_id", "id", "fate", "project_id")
         found = databases.rows(self.gateway.state, f"SELECT {', '.join(columns)} FROM messages")
         return {row[0]: dict(zip(columns, row, strict=True)) for row in found}
 
