@@ -26,7 +26,7 @@ class Questions:
     async def run(self, ctx: CommandContext) -> str:
         here = ctx.message.conversation_id
         lines = [
-            f"{asked.number}. {cards.summary(asked.body)} ({seconds(max(0.0, asked.deadline - clock.now()))} left)"
+            f"{asked.number}. {cards.summary(asked.body)} ({seconds(ctx.services.questions.left_s(asked))} left)"
             for asked in ctx.services.questions.open_in(here)
         ]
         past = await ctx.services.store.read(lambda c: questions.unanswered(c, here, _PAST))

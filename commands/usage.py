@@ -37,7 +37,7 @@ class Usage:
         services = ctx.services
         name = ctx.get("project")
         project = None if name is None else services.projects.get(name)
-        now = datetime.now()
+        now = datetime.fromtimestamp(clock.now())
         starts = periods(now)
 
         def read(connection: Connection) -> list[Table]:

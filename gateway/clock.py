@@ -70,6 +70,11 @@ class Alarm:
         """Whether it has still to go off."""
         return self._timer is not None
 
+    @property
+    def left_s(self) -> float:
+        """Seconds until it goes off, at the most."""
+        return max(0.0, min(self.stamp - now(), self._latest - asyncio.get_running_loop().time()))
+
     def cancel(self) -> None:
         """Never mind."""
         if self._timer is not None:

@@ -149,7 +149,7 @@ class Supervisor:
             self._journal.begin(run.run)
             runner = await self._runner_of(run.session, run.agent)
         except OSError as error:
-            self._record(run.run, Finished(ending="failed", error=f"the runner did not start: {error}"))
+            self._record(run.run, Finished(ending="failed", error=f"the runner did not start: {_told(error)}"))
             return
         if runner.turn is not None:
             self._record(run.run, Finished(ending="failed", error="its session already has a run"))
@@ -421,3 +421,9 @@ class Supervisor:
     def _record(self, run: str, body: Body) -> None:
         self._journal.append(run, fit(body))
         self._publish(run)
+
+
+def _told(error: OSError) -> str:
+    """What went wrong, for people."""
+    about = f": {error.filename}" if error.filename else ""
+    return f"{error.strerror or error}{about}"

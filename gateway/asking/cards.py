@@ -68,9 +68,9 @@ def _own(body: Question) -> str:
     return f"may the agent use {escaped(body.tool)}"
 
 
-def reminder(asked: Asked, now: float) -> str:
+def reminder(asked: Asked, left_s: float) -> str:
     """What is said at half the time of a card."""
-    left, number = seconds(max(0.0, asked.deadline - now)), f" {asked.number}"
+    left, number = seconds(left_s), f" {asked.number}"
     how = f"`allow{number}` or `deny{number}`" if asked.body.kind == "permission" else f"`answer{number} …`"
     return f"⏰ {summary(asked.body)}\nThat is still asked: {how}, within {left}."
 

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from gateway import clock
 from gateway.asking import cards
 from gateway.chat import Conversation, OutgoingFile
 from gateway.delivery import Outbox
@@ -77,11 +76,11 @@ class Posting:
         rows.set_card(connection, asked.id, ids[-1])
         return True
 
-    def remind(self, connection: Connection, asked: Asked) -> None:
+    def remind(self, connection: Connection, asked: Asked, left_s: float) -> None:
         """Say once more that something is asked, to whoever may answer it by name where others read it."""
         here = conversations.by_id(connection, asked.conversation_id)
         mentions = () if here.direct or not asked.requester else (asked.requester.partition(":")[2],)
-        text = cards.reminder(asked, clock.now())
+        text = cards.reminder(asked, left_s)
         self.outbox.add(connection, asked.destination, text, kind="question", notifies=True, mentions=mentions)
 
     def show(self, connection: Connection, asked: Asked, text: str) -> None:

@@ -283,6 +283,11 @@ class Questions:
         found = [waiting.asked for waiting in self._open.values() if waiting.asked.conversation_id == conversation_id]
         return sorted(found, key=lambda asked: asked.id)
 
+    def left_s(self, asked: Asked) -> float:
+        """Seconds for which it waits for an answer."""
+        waiting = self._open.get(asked.id)
+        return 0.0 if waiting is None or waiting.timer is None else waiting.timer.left_s
+
     def cards_in(self, here: Conversation) -> list[Asked]:
         """What waits for an answer in a room, threads and all, and has a card."""
         waiting = (waiting.asked for waiting in self._open.values())
@@ -426,7 +431,8 @@ class Questions:
         asked = waiting.asked
         try:
             if asked.id in self._open:
-                await self.store.write(lambda c: self.posting.remind(c, asked))
+                left_s = self.left_s(asked)
+                await self.store.write(lambda c: self.posting.remind(c, asked, left_s))
                 self.outbox.wake(asked.conversation)
         except StateError as error:  # then nobody is reminded
             log.error("a reminder: %s", error)

@@ -5,6 +5,10 @@ What they asked for is stored first; reconciling makes it so. Nothing here depen
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
+from gateway.errors import UserError
 from gateway.projects.containers import Containers
 from gateway.projects.leftovers import Leftovers
 from gateway.projects.registry import Registry
@@ -48,7 +52,8 @@ class Lifecycle:
             project = self._registry.still(project)
             stopped = await self._containers.stop_runs(project, f"{project.name} was taken down.", here)
             project = await self._registry.change(project, desired="down")
-            await self._containers.bring_down(project)
+            with _telling(stopped):
+                await self._containers.bring_down(project)
         return stopped.by_force()
 
     async def restart(self, project: Project, here: int) -> Stopped:
@@ -56,9 +61,10 @@ class Lifecycle:
         async with self._registry.lock(project.name):
             project = self._registry.still(project)
             stopped = await self._containers.stop_runs(project, f"{project.name} was restarted.", here)
-            await self._containers.bring_down(project)
-            project = await self._registry.change(project, desired="up")
-            await self._containers.bring_up(project)
+            with _telling(stopped):
+                await self._containers.bring_down(project)
+                project = await self._registry.change(project, desired="up")
+                await self._containers.bring_up(project)
         return stopped.by_force()
 
     async def delete(self, project: Project, here: int, *, purge: bool) -> tuple[Stopped, list[str], list[str]]:
@@ -98,3 +104,12 @@ class Lifecycle:
             if by is not None:
                 await self._releases.note(project, by)
             return project
+
+
+@contextlib.contextmanager
+def _telling(stopped: Stopped) -> Iterator[None]:
+    """What was stopped is told by whoever asked for it, also when what follows fails."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{error}{stopped.told}") from error

@@ -164,11 +164,11 @@ class Reconciler:
         if await self._engine.is_running(spec):
             return self._unheard(project)
         self._away.pop(project.id, None)
-        falls = self._falls[project.id] = self._falls.get(project.id, 0) + 1
         words = await self._engine.logs(spec, "sled", 3)
         log.info("starting the sled of %s", project.name)
         await self._containers.furnish(project)
         await self._engine.start(spec)
+        falls = self._falls[project.id] = self._falls.get(project.id, 0) + 1  # not for starts that were refused
         if falls == 1:
             return ""
         return f"its sled ended {falls} times before it reported; its last words: {words or 'none'}"

@@ -223,9 +223,12 @@ class Registry:
         return found
 
     def still(self, project: Project) -> Project:
-        """The project as it is now, asked for once its lock is held. Raises UserError when it is gone."""
+        """The project as it is now, asked for once its lock is held. Raises UserError when it is gone.
+
+        Also when another has its name, or its number: what was asked was about that one, and its folders.
+        """
         current = self._living.get(project.id)
-        if current is None:
+        if current is None or current.created_at != project.created_at:
             raise UserError(f"There is no project {project.name}. Type `projects` to see them all.")
         return current
 

@@ -84,6 +84,8 @@ async def test_nor_a_question(world: World, wall_clock: WallClock, monkeypatch: 
     question = Question(id="q", kind="permission", tool="Bash", arguments="{}")
     await world.sleds.say(project, run.run, question)
     wall_clock.step(-7200)
+    (asked,) = world.dispatcher._questions.everything()
+    assert world.dispatcher._questions.left_s(asked) <= 0.3, "and that is what people are told"
     decision = await asyncio.wait_for(world.sleds.decisions.get(), 10 * patience())
     assert not decision.allow
 

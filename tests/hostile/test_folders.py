@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 import pytest
 
 from gateway.projects import folders
+from gateway.store import projects as rows
+from tests.support.house import house
+from tests.support.processes import until
 
 #: Deeper than Python may recurse, and far longer than a path may be.
 DEEP = 1_500
@@ -94,6 +98,48 @@ def test_what_cannot_be_removed_stays_alone_and_is_told(tmp_path: Path, monkeypa
     assert folders.remove(home)
 
 
+@pytest.mark.parametrize("error", [errno.EPERM, errno.EBUSY], ids=["immutable", "mounted"])
+@pytest.mark.parametrize("where", ["source", "home"])
+async def test_a_receipt_tells_what_stayed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, error: int
+) -> None:
+    """And a later start removes it, without being asked again."""
+    unlink = os.unlink
+
+    def refusing(name: Any, **how: Any) -> None:
+        if Path(name).name == "stays":
+            raise OSError(error, os.strerror(error), name)
+        unlink(name, **how)
+
+    async with house(tmp_path) as made:
+        await made.ask("new project demo", contains="is ready")
+        project = made.app.projects.get("demo")
+        source, home = project.path, made.app.projects.paths(project).home
+        place = {"source": source, "home": home}[where]
+        (place / "a" / "b").mkdir(parents=True)
+        for file in ("goes", "a/b/goes", "a/b/stays"):
+            (place / file).touch()
+        asked = await made.ask("delete demo --purge")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "unlink", refusing)
+            receipt = await made.ask(asked.split("`")[1], contains="is deleted")
+        told = {"source": f"source ({source})", "home": f"home with its sessions ({home})"}
+        stayed, gone = told.pop(where), *told.values()
+        assert receipt.splitlines() == [
+            "**demo** is deleted.",
+            f"- removed: sled, wire, {gone}",
+            f"- kept: {stayed}, history",
+            "",
+            "`new project demo` picks up what was kept.",
+        ]
+        assert [path.name for path in tmp_path.rglob("*") if path.name in ("goes", "stays")] == ["stays"]
+        assert made.app.projects.all() == []
+    async with house(tmp_path) as made:
+        await until(lambda: not source.exists() and not home.parent.exists())
+        while await made.app.store.read(lambda c: rows.by_name(c, "demo")) is not None:
+            """Until the name is forgotten, too."""
+
+
 def test_everything_below_is_found_as_deep_as_paths_lead(tmp_path: Path) -> None:
     nest(tmp_path / "home", DEEP)
     (tmp_path / "home" / "link").symlink_to("/")
@@ -102,3 +148,14 @@ def test_everything_below_is_found_as_deep_as_paths_lead(tmp_path: Path) -> None
     assert 100 < len(found) < 300
     assert all(len(bytes(path)) < 4096 for path in found)
     assert folders.remove(tmp_path / "home"), "pytest itself could not"
+
+
+def test_whatever_a_removal_raises_what_stays_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: int) -> None:
+        raise RecursionError
+
+    (tmp_path / "there").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(folders, "_empty", broken)
+        assert not folders.remove(tmp_path / "there")
+    assert folders.remove(tmp_path / "there")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -53,8 +54,12 @@ async def wire() -> AsyncIterator[Wire]:
     async def who(request: web.Request) -> web.Response:
         return web.Response(status=401 if server.project_of(request) is None else 200)
 
+    async def later(_: web.Request) -> web.Response:
+        await asyncio.sleep(3 * server_module._IDLE_S)
+        return web.Response(status=200)
+
     with tempfile.TemporaryDirectory(prefix="huskies-") as name:
-        await server.start([web.get("/who", who)])
+        await server.start([web.get("/who", who), web.get("/later", later)])
         made = Wire(Path(name) / "s", server)
         await server.open(1, TOKEN, made.path)
         yield made
@@ -83,6 +88,16 @@ async def test_who_connects_and_says_nothing_is_let_go(wire: Wire, monkeypatch: 
     reader, _ = await wire.connect()
     assert await asyncio.wait_for(reader.read(), 10 * patience()) == b""
     assert b"200" in await wire.ask(TOKEN.encode())
+
+
+async def test_who_says_nothing_more_is_let_go(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not while it waits for what it asked for: a model takes its time."""
+    monkeypatch.setattr(server_module, "_IDLE_S", 0.2)
+    reader, writer = await wire.connect()
+    writer.write(b"GET /later HTTP/1.1\r\nHost: wire\r\n\r\nGET /who HTTP/1.1\r\nHost: wire\r\n\r\n")
+    answers = await asyncio.wait_for(reader.read(), 10 * patience())
+    assert re.findall(rb"HTTP/1.1 (\d+)", answers) == [b"200", b"401"]
+    assert wire.server._open == {}, "its place is free again"
 
 
 @pytest.mark.parametrize(

@@ -86,9 +86,10 @@ class Terminal:
 
 @contextlib.contextmanager
 def at_terminal(
-    huskies: Huskies, *arguments: str, term: str = "xterm-256color", columns: int = 100
+    huskies: Huskies, *arguments: str, term: str = "xterm-256color", columns: int = 100, **environment: str
 ) -> Iterator[Terminal]:
     """Run `huskies ARGUMENTS` in a terminal of its own, of the kind `term`; killed at the end."""
+    usual = {"HOME": str(huskies.folder), "HUSKIES_CONFIG": "config.toml", "TERM": term}
     keys, tty = os.openpty()
     fcntl.ioctl(tty, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
     os.set_blocking(keys, False)
@@ -100,7 +101,7 @@ def at_terminal(
 
     process = subprocess.Popen(
         [sys.executable, "-m", "gateway", *arguments],
-        env={**clean_environment(), "HOME": str(huskies.folder), "HUSKIES_CONFIG": "config.toml", "TERM": term},
+        env={**clean_environment(), **usual, **environment},
         cwd=huskies.folder,
         stdin=tty,
         stdout=tty,
