@@ -54,6 +54,7 @@ from commands.undo import Undo
 from commands.up import Up
 from commands.usage import Usage
 from commands.version import Version
+from commands.web import EndWebSessions, PageLink, WebSessions
 from commands.whoami import WhoAmI
 from gateway.errors import UserError
 from gateway.intake import Command, Parsed, Parser
@@ -73,6 +74,9 @@ COMMANDS: tuple[Command, ...] = (
     Undo(),
     Reset(),
     Sessions(),
+    PageLink(),
+    WebSessions(),
+    EndWebSessions(),
     Compact(),
     Remind(),
     Every(),

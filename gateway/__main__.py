@@ -99,10 +99,11 @@ def make_parser() -> argparse.ArgumentParser:
     ssh.add_argument("command", nargs=argparse.REMAINDER)
     ssh.set_defaults(act=_ask("ssh"))
 
-    config_of_ssh = commands.add_parser(
-        "ssh-config", parents=[config], help="print what to Include in ~/.ssh/config, a Host for each project"
-    )
-    config_of_ssh.set_defaults(act=_ask("ssh-config"))
+    for name, told in (
+        ("ssh-config", "print what to Include in ~/.ssh/config, a Host for each project"),
+        ("login", "print a link that logs you in to the page, once, within five minutes"),
+    ):
+        commands.add_parser(name, parents=[config], help=told).set_defaults(act=_ask(name))
 
     doctor = commands.add_parser(
         "doctor",
@@ -179,15 +180,24 @@ def _configuration(arguments: argparse.Namespace) -> tuple[Settings, Path | None
     from gateway.config import settings
 
     file = settings.find_file(arguments.config)
-    if arguments.config is None and (line := settings.overlooked(file, sys.argv[1:])):
-        print(f"huskies: {line}", file=sys.stderr)
+    _name_overlooked(arguments, file)
     return settings.load(file), file
+
+
+def _name_overlooked(arguments: argparse.Namespace, used: Path | None) -> None:
+    from gateway.config import settings
+
+    if arguments.config is None and (line := settings.overlooked(used, sys.argv[1:])):
+        print(f"huskies: {line}", file=sys.stderr)
 
 
 def _init(arguments: argparse.Namespace) -> int:
     from gateway.cli import init
+    from gateway.config.settings import home_file
     from transports.terminal import inert
 
+    home = home_file()
+    _name_overlooked(arguments, home if home.is_file() else None)
     try:
         return init.run(arguments.config, lambda text: print(inert(text)))
     except (KeyboardInterrupt, EOFError):

@@ -32,7 +32,9 @@ from gateway.turns import Admission, CallGate, Dispatcher
 from gateway.web import health, public_url, secrets_api
 from gateway.web.local import LocalApi
 from gateway.web.metrics import Metrics
+from gateway.web.page import Page
 from gateway.web.parts import Part, look
+from gateway.web.place import Place
 from gateway.web.servers import Servers
 from gateway.web.webhooks import Webhooks
 from gateway.wire import Accounts, FileRoutes, GitProxy, McpProxy, ModelProxy, SecretUses, Sleds
@@ -81,6 +83,7 @@ class App:
     router: Router
     inbox: Inbox
     services: Services
+    place: Place
     transports: dict[str, Transport]
     console: Console | None
     cli: Cli
@@ -193,6 +196,7 @@ class App:
         await self.admission.recover(self.dispatcher.refuse)
         await self.schedules.recover()
         await self.notes.recover()
+        await self.services.logins.recover()
         await self.questions.recover(self.admission.taken_up)
         await self.dispatcher.recover()
         self.gate.ready.set()
@@ -224,11 +228,13 @@ class App:
             projects=self.projects,
         )
         posted = [route for t in self.transports.values() if isinstance(t, Webhooks) for route in t.routes()]
-        api = LocalApi(self.services, self.inbox, self.fates, self.cli.message, parts=self.parts, checks=self.checks)
+        api = LocalApi(self.services, self.inbox, self.fates, self.cli, parts=self.parts, checks=self.checks)
         gateway = self.settings.gateway
+        page = Page(self.services, self.place)
         return Servers(
             gateway.listen,
-            [*health.routes(self.parts, metrics.collect, self.life), *posted],
+            self.place,
+            [*health.routes(self.parts, metrics.collect, self.life), *posted, *page.routes()],
             cli_socket(gateway.state_dir),
             [*api.routes(), *secrets_api.routes(self.secrets, self._is_project, self._note_secret)],
         )

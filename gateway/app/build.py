@@ -42,10 +42,12 @@ from gateway.events import (
 )
 from gateway.hive import Calls, Door, Leads, Notes, Powers, Schedules
 from gateway.intake import CarryingOut, Confirmations, Inbox, Parser, Router, Services
+from gateway.intake.logins import Logins
 from gateway.projects import Places, Projects, Registry, Setup, users
 from gateway.store import Store
 from gateway.store.seal import Seal
 from gateway.turns import Admission, Around, CallGate, Dispatcher, Limits
+from gateway.web.place import Place
 from gateway.wire import (
     Accounts,
     Bodies,
@@ -224,6 +226,7 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
         hand_on=lambda message: router.route(message),  # noqa: PLW0108 - made below
     )
     calls = Calls(store, access, powers, questions, dispatcher, registry)
+    place = Place(int(settings.gateway.listen.rpartition(":")[2]), settings.gateway.public_url)
     services = Services(
         settings=settings,
         store=store,
@@ -241,6 +244,7 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
         notes=notes,
         leads=leads,
         calls=calls,
+        logins=Logins(store, access, place),
         transports=transports,
         commands=COMMANDS,
         agent_line=lambda: agent_line(settings, credentials.chosen(ALL)),
@@ -286,6 +290,7 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
         router=router,
         inbox=inbox,
         services=services,
+        place=place,
         transports=transports,
         console=console,
         cli=cli,
@@ -356,14 +361,15 @@ async def serve(settings: Settings, config_file: Path | None, *, pipe: bool, ter
 
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, told)
-        announcing = asyncio.create_task(_announce(app, began))
+        announcing = asyncio.create_task(_announce(app, began, link=terminal and not pipe))
         try:
             await app.run(end)
         finally:
             announcing.cancel()
 
 
-async def _announce(app: App, began: float) -> None:
+async def _announce(app: App, began: float, *, link: bool) -> None:
+    """Say where everything is. `link`: to a terminal of the gateway's own user, a login for the page, too."""
     await app.started.wait()
     # What is there by now stays; the collector, off during the start, need not look through it again and again.
     gc.freeze()
@@ -379,3 +385,9 @@ async def _announce(app: App, began: float) -> None:
         agent_line(settings, app.credentials.chosen(ALL)),
         extra=SHOWN,
     )
+    if link:
+        sender = app.cli.sender
+        told = app.services.logins.link(sender, sender.partition(":")[2])
+        log.info(
+            "The page in the browser: %s (once, within 5 minutes; `huskies login` makes another)", told, extra=SHOWN
+        )

@@ -111,6 +111,13 @@ async def audit(settings: Settings, arguments: argparse.Namespace, say: Say) -> 
     return 1 if verdict.wrong else 0
 
 
+async def login(settings: Settings, arguments: argparse.Namespace, say: Say) -> int:
+    """Print a link to the page: good once, for five minutes, for the gateway's own user."""
+    answer = await call(settings, "POST", "/login", {})
+    say(answer["link"])
+    return 0
+
+
 async def plan(settings: Settings, arguments: argparse.Namespace, say: Say) -> int:
     """Show what `new project --path PATH` would do. Needs neither a running gateway nor an engine."""
     from gateway.cli import plan_report
@@ -250,4 +257,5 @@ SUBCOMMANDS: dict[str, Callable[[Settings, argparse.Namespace, Say], Coroutine[A
     "ssh": ssh,
     "ssh-config": ssh_config,
     "secrets": secrets_command,
+    "login": login,
 }

@@ -18,4 +18,5 @@ __all__ = [
     "Parser",
     "Router",
     "Services",
+    "logins",
 ]

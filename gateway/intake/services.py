@@ -12,6 +12,7 @@ from gateway.config import Access, Settings
 from gateway.delivery import Files, Outbox
 from gateway.hive import Calls, Leads, Notes, Powers, Schedules
 from gateway.intake.confirmations import Confirmations
+from gateway.intake.logins import Logins
 from gateway.projects import Projects
 from gateway.store import Store
 from gateway.turns import Admission, Dispatcher
@@ -40,6 +41,7 @@ class Services:
     notes: Notes
     leads: Leads
     calls: Calls
+    logins: Logins
     transports: Mapping[str, Transport]
     commands: tuple[Command, ...]
     #: One line about the agent that answers, for people.

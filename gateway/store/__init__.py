@@ -26,4 +26,5 @@ __all__ = [
     "sweep",
     "turns",
     "usage",
+    "web_sessions",
 ]

@@ -20,7 +20,7 @@ from sqlalchemy import (
 from gateway.store.portable import partial_index
 
 #: The newest migration; a database that names one we do not know is refused.
-SCHEMA = "0017"
+SCHEMA = "0018"
 
 metadata = MetaData(
     naming_convention={
@@ -376,6 +376,19 @@ gateways = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("epoch", Integer, nullable=False),
+)
+
+#: Who is logged in to the page, as which `sender`; see `gateway/intake/logins.py`. Of the token there is a hash only.
+web_sessions = Table(
+    "web_sessions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("token_hash", String, nullable=False, unique=True),
+    Column("sender", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("device", String, nullable=False),
+    Column("began_at", Float, nullable=False),
+    Column("seen_at", Float, nullable=False),
 )
 
 #: Who did what; see `audit.py`. Nothing refers to it, and nothing sweeps it. `project` is a name, so that it outlives

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from aiohttp import web
 
@@ -22,15 +23,24 @@ from gateway.web.parts import Part
 _LOOK_S = 0.2
 
 
+class Speaker(Protocol):
+    """Whose words come by the socket: the command line's own transport."""
+
+    sender: str
+
+    def message(self, text: str, conversation: str, external_id: str) -> Message:
+        """What somebody sent."""
+
+
 class LocalApi:
-    """`make_message` turns text into a message of the command line's own transport. `checks` asks the platforms."""
+    """`checks` asks the platforms."""
 
     def __init__(
         self,
         services: Services,
         inbox: Inbox,
         fates: Fates,
-        make_message: Callable[[str, str, str], Message],
+        speaker: Speaker,
         *,
         parts: Callable[[], Awaitable[list[Part]]],
         checks: Callable[[], Awaitable[list[Finding]]],
@@ -39,7 +49,7 @@ class LocalApi:
         self._store: Store = services.store
         self._inbox = inbox
         self._fates = fates
-        self._make_message = make_message
+        self._speaker = speaker
         self._parts = parts
         self._checks = checks
 
@@ -49,6 +59,7 @@ class LocalApi:
             web.post("/send", self._send),
             web.get("/projects", self._projects),
             web.get("/projects/{name}", self._project),
+            web.post("/login", self._login),
             web.get("/doctor", self._doctor),
             web.get("/checks", self._check),
         ]
@@ -62,7 +73,7 @@ class LocalApi:
         body = await request.json()
         text, conversation, external_id = (str(body[key]) for key in ("text", "conversation", "id"))
         seen = int(body.get("seen", -1))
-        message = self._make_message(text, conversation, external_id)
+        message = self._speaker.message(text, conversation, external_id)
         try:
             if seen < 0:
                 seen = await self._store.read(outbox.newest)
@@ -93,6 +104,11 @@ class LocalApi:
         except UserError as error:
             return web.json_response({"error": str(error)}, status=404)
         return web.json_response(self._describe(project))
+
+    async def _login(self, _: web.Request) -> web.Response:
+        """A link that logs in whoever may open this socket."""
+        sender = self._speaker.sender
+        return web.json_response({"link": self._services.logins.link(sender, sender.partition(":")[2])})
 
     async def _doctor(self, _: web.Request) -> web.Response:
         parts = await self._parts()

@@ -10,6 +10,7 @@ from pathlib import Path
 from aiohttp import web
 
 from gateway.errors import ConfigError
+from gateway.web.place import Place
 from gateway.web.webhooks import SERVER
 
 #: Bytes of one request.
@@ -18,9 +19,10 @@ _MOST_OF_STRANGERS, _MOST_OF_OURS = 2**20, 2**24
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """What each of them serves, and where: `listen` is host:port, `socket` a path."""
+    """What each of them serves, and where: `listen` is host:port, `socket` a path. `place` hears of the port."""
 
     listen: str
+    place: Place
     public: Iterable[web.RouteDef]
     socket: Path
     local: Iterable[web.RouteDef]
@@ -47,6 +49,7 @@ class Servers:
                     f"gateway.listen {self.listen} cannot be used: {error.strerror}; "
                     "choose another address, or end what uses it"
                 ) from error
+            self.place.port = int(runners[0].addresses[0][1])
             await web.UnixSite(runners[1], str(self.socket)).start()
             self.socket.chmod(0o600)
             yield

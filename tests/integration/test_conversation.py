@@ -300,6 +300,7 @@ async def chat_on(platform: str, folder: Path, request: pytest.FixtureRequest) -
             at_terminal(huskies, "run", columns=200) as terminal,
         ):
             await terminal.shows(lambda screen: any("huskies is ready" in row for row in screen.all))
+            await terminal.shows(lambda screen: "/login/" in "".join(screen.all))
             await terminal.shows(lambda screen: screen.line == PROMPT)
             yield ConsoleChat(terminal)
 

@@ -217,6 +217,33 @@ async def test_a_file_that_is_not_there_yet_is_made(tmp_path: Path) -> None:
         assert (tmp_path / "mine.toml").stat().st_mode & 0o777 == 0o600
 
 
+async def test_beside_an_agents_file_it_writes_the_one_in_the_home(tmp_path: Path) -> None:
+    """Nobody has named a file, and the folder has one that an agent may have written."""
+    evil: dict[str, dict[str, Any]] = {
+        "access": {"operators": ["slack:UEVIL"]},
+        "transports": {"slack": {"bot_token": "xoxb-canary-evil-0009"}},
+    }
+    with Huskies(tmp_path, evil) as huskies:
+        home, before = tmp_path / "home", huskies.config.read_bytes()
+        home.mkdir()
+        with at_terminal(huskies, "init", HUSKIES_CONFIG="", HOME=str(home)) as terminal:
+            person = Person(terminal)
+            await person.answers("Platforms [none]")
+            await person.answers("git.user_name", "Ana")
+            await person.answers("git.user_email", "ana@example.org")
+            await person.answers("key (unseen)")
+            await person.answers(f"Write it to {home}/.huskies/config.toml")
+            await person.sees("Now type: huskies run If something does not work")
+            assert await terminal.ends() == 0
+            assert "huskies: ./config.toml is ignored" in person.seen
+            assert "type: huskies --config config.toml init" in person.seen
+            assert "UEVIL" not in person.seen and "evil-0009" not in person.seen, "nothing of it is a default"
+        assert huskies.config.read_bytes() == before
+        written = tomllib.loads((home / ".huskies" / "config.toml").read_text())
+        assert written == {"git": {"user_name": "Ana", "user_email": "ana@example.org"}}
+        assert (home / ".huskies" / "config.toml").stat().st_mode & 0o777 == 0o600
+
+
 async def test_a_walk_with_whatsapp_proves_the_public_address(tmp_path: Path, unused_port: int) -> None:
     listen, ours = f"127.0.0.1:{unused_port}", "+4915112345678"
     async with TwilioServer() as twilio:

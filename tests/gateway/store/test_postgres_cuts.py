@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -51,8 +52,8 @@ async def scenario(store: Store) -> None:
     await kept(store, "last")
 
 
-async def run(postgres: Server, folder: Path, proxy: Cutting, at: int) -> int:
-    """The scenario, cut at that message; how many there were."""
+async def run(postgres: Server, folder: Path, proxy: Cutting, at: int) -> None:
+    """The scenario, cut at that message."""
     real = postgres.of(folder)
     address = f"{real.replace(str(postgres.port), str(proxy.port))}?sslmode=disable"
     store = await Store.open(address)
@@ -60,22 +61,22 @@ async def run(postgres: Server, folder: Path, proxy: Cutting, at: int) -> int:
     async with asyncio.timeout(60 * patience()):
         await scenario(store)
         await store.close()
-    seen, proxy.at = proxy.seen, 0
+    proxy.at = 0
     rows = postgres.command(real.rpartition("/")[2], "SELECT transport FROM cursors")
     assert sorted(name for (name,) in rows) == ["group0", "group1", "group2", "last", "one"], at
-    return seen
 
 
 async def test_a_write_that_was_answered_is_kept_and_one_that_was_refused_is_not(
     postgres: Server, tmp_path: Path
 ) -> None:
     async with cutting(postgres.port) as proxy:
-        total = await run(postgres, tmp_path / "whole", proxy, 0)
-        assert total > 40
-        for at in range(1, total + 1):
+        # How many messages there are depends on which units shared a commit: it ends where there was nothing to cut.
+        for at in itertools.count(1):
             await run(postgres, tmp_path / str(at), proxy, at)
             postgres.drop_all()
-        assert proxy.cuts == total
+            if proxy.cuts < at:
+                break
+        assert proxy.cuts > 40
 
 
 def has(text: str, texts: list[str]) -> bool:

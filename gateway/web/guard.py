@@ -1,0 +1,129 @@
+"""What the page asks of each request, and tells each browser: no other site can read it, frame it, or act by it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from aiohttp import hdrs, web
+from multidict import CIMultiDict
+
+from gateway.intake.logins import Logins, Person
+from gateway.store.web_sessions import WebSession
+from gateway.web import templates
+from gateway.web.place import Place
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+#: Nothing inline, nothing from elsewhere, and in nobody's frame.
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self'",
+        "connect-src 'self'",
+        "manifest-src 'self'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+        "base-uri 'none'",
+    )
+)
+HEADERS = CIMultiDict(
+    {
+        "Content-Security-Policy": POLICY,
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "DENY",
+        "Referrer-Policy": "no-referrer",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    }
+)
+_NOT_OURS = "This was not sent by the page itself. Open the page, and try again."
+#: Links that are tried in vain in a minute, by everybody together: 32 random bytes are not found by trying, and no log
+#: and no database needs to hear of it.
+MOST_FAILURES, _MINUTE_S = 30, 60.0
+#: The cookie's name. The second is kept by browsers only if it is https, this host's alone, and for all paths.
+COOKIE, SECURE_COOKIE = "huskies", "__Host-huskies"
+
+
+class Guard:
+    """Wraps each handler of the page."""
+
+    def __init__(self, place: Place, logins: Logins) -> None:
+        self.place = place
+        self._logins = logins
+        self._failures: deque[float] = deque(maxlen=MOST_FAILURES)
+
+    def wrap(self, handler: Handler, *, changes: bool = False, anywhere: bool = False) -> Handler:
+        """The handler behind all checks. `changes`: it changes something, or gives out a stream; `anywhere`: it is the
+        same for everybody, under any name of this host.
+        """
+
+        async def guarded(request: web.Request) -> web.StreamResponse:
+            try:
+                refusal = None if anywhere else self._refusal(request, changes=changes)
+                answer = refusal or await handler(request)
+            except web.HTTPException as error:  # not found, too large: with our headers, too
+                answer = templates.message(error.status, error.reason)
+            if not answer.prepared:
+                answer.headers.update(HEADERS)
+                answer.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
+            return answer
+
+        return guarded
+
+    def visitor(self, request: web.Request) -> tuple[Person, WebSession] | None:
+        """Who is logged in."""
+        token = request.cookies.get(self._cookie(request), "")
+        return self._logins.who(token) if token else None
+
+    def let_in(self, request: web.Request, answer: web.Response, token: str, seconds: float) -> None:
+        """Have the browser keep a session's token."""
+        answer.set_cookie(
+            self._cookie(request),
+            token,
+            max_age=int(seconds),
+            path="/",
+            httponly=True,
+            secure=self.place.is_secure(_host(request)),
+            samesite="Lax",
+        )
+
+    def let_out(self, request: web.Request, answer: web.Response) -> None:
+        """Have it forget the token."""
+        self.let_in(request, answer, "", 0)
+
+    def failed(self) -> None:
+        """Somebody came with a link that is not good."""
+        self._failures.append(asyncio.get_running_loop().time())
+
+    @property
+    def is_beset(self) -> bool:
+        """Whether that happened too often in the last minute."""
+        full = len(self._failures) == MOST_FAILURES
+        return full and asyncio.get_running_loop().time() - self._failures[0] < _MINUTE_S
+
+    def _cookie(self, request: web.Request) -> str:
+        return SECURE_COOKIE if self.place.is_secure(_host(request)) else COOKIE
+
+    def _refusal(self, request: web.Request, *, changes: bool) -> web.Response | None:
+        host = _host(request)
+        if host not in self.place.hosts:  # another name may be somebody else's, who made it lead here
+            if self.place.is_also_local(host) and not changes:
+                return templates.elsewhere(self.place.local_url, str(request.rel_url))
+            return templates.message(421, f"This page lives at {self.place.url}.")
+        if not changes:
+            return None
+        if request.headers.get("Sec-Fetch-Site") != "same-origin":
+            return templates.message(403, f"{_NOT_OURS} Older browsers do not say who sends: then try a newer one.")
+        # A plain form of a page without referrers says "null"; so does a frame that has no origin, which is cross-site.
+        if request.headers.get(hdrs.ORIGIN, "").lower() not in (self.place.origin(host), "null"):
+            return templates.message(403, _NOT_OURS)
+        return None
+
+
+def _host(request: web.Request) -> str:
+    return request.headers.get(hdrs.HOST, "").lower()

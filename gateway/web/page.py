@@ -1,0 +1,80 @@
+"""The page in the browser: logging in and out, and what a person sees first."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from aiohttp import web
+
+from gateway.errors import StateError, UserError
+from gateway.intake import Services
+from gateway.intake.logins import SESSION_FOR_S
+from gateway.web import home, templates
+from gateway.web.guard import Guard
+from gateway.web.place import Place
+
+
+class Page:
+    """The routes of the page."""
+
+    def __init__(self, services: Services, place: Place) -> None:
+        self._services = services
+        self._logins = services.logins
+        self._guard = Guard(place, services.logins)
+
+    def routes(self) -> list[web.RouteDef]:
+        """On the server that strangers can reach: nothing is shown without a login but how to get one."""
+        look, change = self._guard.wrap, partial(self._guard.wrap, changes=True)
+        return [
+            web.get("/", look(self._home)),
+            web.get("/login/{token}", look(self._offer)),
+            web.post("/login", change(self._log_in)),
+            web.post("/logout", change(self._log_out)),
+            web.get("/static/{name}", self._guard.wrap(templates.serve_static, anywhere=True)),
+        ]
+
+    async def _home(self, request: web.Request) -> web.Response:
+        visitor = self._guard.visitor(request)
+        if visitor is None:
+            return templates.render("welcome.html", 401)
+        person, _ = visitor
+        return templates.render("home.html", person=person, projects=home.projects(self._services))
+
+    async def _offer(self, request: web.Request) -> web.Response:
+        """Who would be logged in, and a button. Whatever looks at links before people do does not press it."""
+        token = request.match_info["token"]
+        person = None if self._guard.is_beset else self._logins.offered(token)
+        if person is None:
+            return self._no_link()
+        return templates.render("login.html", offered=person, token=token)
+
+    async def _log_in(self, request: web.Request) -> web.Response:
+        token = str((await request.post()).get("token", ""))
+        if self._guard.is_beset:
+            return self._no_link()
+        before = self._guard.visitor(request)
+        try:
+            kept = await self._logins.begin(token, request.headers.get("User-Agent", ""))
+            if before is not None:
+                await self._logins.end(before[1])
+        except UserError:
+            return self._no_link()
+        except StateError as error:
+            return templates.message(503, f"You are not logged in yet: {error}. Try the link again.")
+        answer = web.Response(status=303, headers={"Location": "/"})
+        self._guard.let_in(request, answer, kept, SESSION_FOR_S)
+        return answer
+
+    async def _log_out(self, request: web.Request) -> web.Response:
+        visitor = self._guard.visitor(request)
+        if visitor is not None:
+            await self._logins.end(visitor[1])
+        answer = web.Response(status=303, headers={"Location": "/"})
+        self._guard.let_out(request, answer)
+        return answer
+
+    def _no_link(self) -> web.Response:
+        if self._guard.is_beset:
+            return templates.message(429, "Too many links were tried that are not good. Wait a minute, and try again.")
+        self._guard.failed()
+        return templates.render("welcome.html", 410, told="This link was used, or is too old.")

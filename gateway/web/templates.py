@@ -1,0 +1,79 @@
+"""The page's templates, rendered, and its static files. Jinja2 is loaded by the first request, not by the start."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_HERE = Path(__file__).parent
+_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    made = Environment(
+        loader=FileSystemLoader(_HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    made.globals["static"] = static
+    return made
+
+
+def render(template: str, status: int = 200, **values: Any) -> web.Response:
+    """A whole page."""
+    text = _environment().get_template(template).render(**{"person": None, **values})
+    return web.Response(status=status, text=text, content_type="text/html", charset="utf-8")
+
+
+def message(status: int, told: str) -> web.Response:
+    """A page that says one thing."""
+    return render("message.html", status, title="huskies", told=told)
+
+
+def elsewhere(url: str, path: str) -> web.Response:
+    """The page lives under another name, and opens there by itself; what to do if it does not."""
+    return render("elsewhere.html", url=url, address=url + path, name=url.partition("://")[2].partition(":")[0])
+
+
+@cache
+def _files() -> dict[str, tuple[bytes, str]]:
+    """What is served from the package, by its name and what is in it: a new version is another address."""
+    found = {}
+    for file in sorted((_HERE / "static").iterdir()):
+        data = file.read_bytes()
+        name = f"{file.stem}.{hashlib.sha256(data).hexdigest()[:12]}{file.suffix}"
+        found[name] = (data, _TYPES[file.suffix])
+    return found
+
+
+@cache
+def static(name: str) -> str:
+    """The address of a static file."""
+    stem, _, suffix = name.rpartition(".")
+    (found,) = [one for one in _files() if one.startswith(f"{stem}.") and one.endswith(f".{suffix}")]
+    return f"/static/{found}"
+
+
+async def serve_static(request: web.Request) -> web.Response:
+    """`/static/{name}`: kept by browsers for a year."""
+    found = _files().get(request.match_info["name"])
+    if found is None:
+        raise web.HTTPNotFound
+    data, kind = found
+    answer = web.Response(body=data, content_type=kind, charset="utf-8")
+    answer.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+    answer.enable_compression()
+    return answer

@@ -1,0 +1,232 @@
+"""The page, attacked: from other sites, under other names, with links and cookies that are not good."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from gateway.intake.logins import Logins
+from gateway.testing import InMemoryEngine
+from gateway.web.guard import COOKIE, MOST_FAILURES, SECURE_COOKIE
+from gateway.web.place import Place
+from tests.support.house import House, house, make_settings
+
+OURS = "https://bot.example.org"
+
+
+class Browser:
+    """Requests as a browser makes them, each header of which a test can change."""
+
+    def __init__(self, made: House, web: aiohttp.ClientSession) -> None:
+        self.app = made.app
+        self.place: Place = made.app.place
+        self.logins: Logins = made.app.services.logins
+        self.host = self.place.local_url.removeprefix("http://")
+        self.cookie = ""
+        self._web = web
+
+    @property
+    def origin(self) -> str:
+        return self.place.origin(self.host)
+
+    def token(self, sender: str = "fake:ana") -> str:
+        return self.logins.link(sender, "Ana").rpartition("/")[2]
+
+    async def get(self, path: str, **headers: str) -> tuple[int, str, Mapping[str, str]]:
+        return await self._ask("GET", path, headers, None)
+
+    async def post(self, path: str, body: dict[str, str] | None = None, **headers: str) -> tuple[int, str, Any]:
+        sent = {"Origin": self.origin, "Sec-Fetch-Site": "same-origin", **headers}
+        return await self._ask(
+            "POST", path, {name: value for name, value in sent.items() if value or name == "Host"}, body or {}
+        )
+
+    async def _ask(
+        self, method: str, path: str, headers: Mapping[str, str], body: dict[str, str] | None
+    ) -> tuple[int, str, Mapping[str, str]]:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        sent = {"Host": self.host, **({"Cookie": self.cookie} if self.cookie else {}), **named}
+        url = f"http://127.0.0.1:{self.place.port}{path}"
+        async with self._web.request(method, url, headers=sent, data=body, allow_redirects=False) as answer:
+            return answer.status, await answer.text(), answer.headers
+
+    async def log_in(self, sender: str = "fake:ana") -> str:
+        status, _, headers = await self.post("/login", {"token": self.token(sender)})
+        assert status == 303
+        kept = str(headers["Set-Cookie"])
+        self.cookie = kept.partition(";")[0]
+        return kept
+
+
+@pytest_asyncio.fixture
+async def browser(tmp_path: Path) -> AsyncIterator[Browser]:
+    settings = make_settings(tmp_path, gateway={"public_url": OURS})
+    async with (
+        house(tmp_path, engine=InMemoryEngine(), settings=settings) as made,
+        aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as web,
+    ):
+        yield Browser(made, web)
+
+
+async def test_nothing_is_shown_without_a_login(browser: Browser) -> None:
+    status, text, _ = await browser.get("/")
+    assert status == 401
+    assert "huskies login" in text
+    for cookie in ("huskies=", "huskies=guess", f"huskies={browser.token()}", "huskies=\xff"):
+        assert (await browser.get("/", Cookie=cookie))[0] == 401
+
+
+async def test_looking_at_a_link_does_not_use_it_up_and_pressing_the_button_does(browser: Browser) -> None:
+    token = browser.token()
+    for _ in range(3):
+        status, text, headers = await browser.get(f"/login/{token}")
+        assert (status, headers.get("Set-Cookie")) == (200, None)
+        assert "<strong>Ana</strong>" in text
+        assert "fake:ana" in text
+    assert (await browser.post("/login", {"token": token}))[0] == 303
+    assert (await browser.post("/login", {"token": token}))[0] == 410
+    assert (await browser.get(f"/login/{token}"))[0] == 410
+
+
+@pytest.mark.parametrize("path", ["/login", "/logout"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null", "Sec-Fetch-Site": "cross-site"},
+        {"Origin": "null", "Sec-Fetch-Site": ""},
+        {"Origin": ""},
+        {"Origin": "http://huskies.localhost"},
+        {"Origin": "http://huskies.localhost.evil.example"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "none"},
+        {"Sec-Fetch-Site": ""},
+    ],
+    ids=str,
+)
+async def test_no_other_site_acts_through_it(browser: Browser, path: str, headers: dict[str, str]) -> None:
+    await browser.log_in()
+    token = browser.token("fake:ben")
+    status, _, answered = await browser.post(path, {"token": token}, **headers)
+    assert (status, answered.get("Set-Cookie")) == (403, None)
+    assert (await browser.get("/"))[0] == 200, "and whoever is logged in still is"
+    assert browser.logins.offered(token) is not None
+
+
+@pytest.mark.parametrize("host", ["evil.example", "huskies.localhost.evil.example:{port}", "10.0.0.1:{port}", ""])
+async def test_another_name_that_leads_here_shows_nothing(browser: Browser, host: str) -> None:
+    await browser.log_in()
+    named = host.format(port=browser.place.port)
+    status, text, _ = await browser.get("/", Host=named)
+    assert (status, "Projects" in text) == (421, False)
+    status, _, answered = await browser.post("/login", {"token": browser.token()}, Host=named, Origin=f"http://{named}")
+    assert (status, answered.get("Set-Cookie")) == (421, None)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
+async def test_the_page_has_one_name_and_sets_no_cookie_under_others(browser: Browser, host: str) -> None:
+    """Cookies do not tell ports apart: an agent's server behind `ssh -L` would be sent ours."""
+    named, token = f"{host}:{browser.place.port}", browser.token()
+    status, text, headers = await browser.get(f"/login/{token}", Host=named)
+    assert (status, headers.get("Set-Cookie")) == (200, None)
+    assert f'url={browser.place.local_url}/login/{token}"' in text
+    assert "127.0.0.1 huskies.localhost" in text
+    status, _, answered = await browser.post("/login", {"token": token}, Host=named, Origin=f"http://{named}")
+    assert (status, answered.get("Set-Cookie")) == (421, None)
+
+
+async def test_where_it_leads_on_is_its_own_whatever_the_path(browser: Browser) -> None:
+    port = browser.place.port
+    for path in ("/login//evil.example", "/login/%2F%2Fevil.example", "/login/x%22%3E%3Cscript%3E"):
+        _, text, _ = await browser.get(path, Host=f"127.0.0.1:{port}")
+        for address in re.findall(r'(?:href|url)="?([^"]*)"', text):
+            assert address.startswith((browser.place.local_url, "/static/", "/", "#")) and not address.startswith("//")
+        assert "<script" not in text
+
+
+async def test_a_cookie_is_out_of_reach_of_scripts_and_of_other_sites(browser: Browser) -> None:
+    local = await browser.log_in()
+    assert local.startswith(f"{COOKIE}=")
+    assert {"HttpOnly", "SameSite=Lax", "Path=/"} <= set(local.split("; "))
+    assert "Domain" not in local
+    browser.host, browser.cookie = "bot.example.org", ""
+    public = await browser.log_in()
+    assert public.startswith(f"{SECURE_COOKIE}=__"[: len(SECURE_COOKIE) + 1])
+    assert {"HttpOnly", "Secure", "SameSite=Lax", "Path=/"} <= set(public.split("; "))
+    assert "Domain" not in public
+
+
+async def test_a_token_that_somebody_put_there_before_is_no_session_afterwards(browser: Browser) -> None:
+    browser.cookie = f"{COOKIE}=chosen-by-somebody-else"
+    await browser.log_in()
+    assert (await browser.get("/", Cookie=f"{COOKIE}=chosen-by-somebody-else"))[0] == 401
+
+
+async def test_who_logs_in_anew_leaves_no_session_behind(browser: Browser) -> None:
+    await browser.log_in()
+    before = browser.cookie
+    await browser.log_in()
+    assert (await browser.get("/", Cookie=before))[0] == 401
+    assert (await browser.get("/"))[0] == 200
+    status, _, headers = await browser.post("/logout")
+    assert (status, headers["Location"]) == (303, "/")
+    assert "Max-Age=0" in headers["Set-Cookie"]
+    assert (await browser.get("/"))[0] == 401
+    assert browser.logins.of("fake:ana") == []
+
+
+async def test_every_answer_is_for_nobodys_frame_and_for_no_other_site(browser: Browser) -> None:
+    await browser.log_in()
+    answers = [await browser.get(path) for path in ("/", "/login/x", "/static/none.css")]
+    answers += [
+        await browser.get("/", Host="evil.example"),
+        await browser.post("/login", {}, Origin="http://evil.example"),
+    ]
+    assert [status for status, _, _ in answers] == [200, 410, 404, 421, 403]
+    for _, text, headers in answers:
+        policy = headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "frame-ancestors 'none'" in policy
+        assert "unsafe" not in policy
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Referrer-Policy"] == "no-referrer"
+        assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+        assert headers["Cache-Control"] == "no-store"
+        assert not re.search(
+            r"<script(?![^>]* src=)|<style| style=| on\w+=|https?://(?!bot\.example\.org|huskies\.localhost)", text
+        )
+
+
+async def test_names_are_text(browser: Browser) -> None:
+    token = browser.logins.link("fake:ana", "<img src=x onerror=alert(1)>\u202e").rpartition("/")[2]
+    _, text, _ = await browser.get(f"/login/{token}")
+    assert "<img src=x" not in text
+    assert "&lt;img src=x" in text
+    assert "\u202e" not in text
+
+
+async def test_links_that_are_not_good_are_tried_so_often_and_no_more(browser: Browser) -> None:
+    found = [(await browser.get(f"/login/{number}"))[0] for number in range(MOST_FAILURES + 1)]
+    assert found == [410] * MOST_FAILURES + [429]
+    token = browser.token()
+    assert (await browser.post("/login", {"token": token}))[0] == 429
+    assert browser.logins.offered(token) is not None, "it can be used in a minute"
+
+
+async def test_what_is_too_long_or_no_request_harms_nothing(browser: Browser) -> None:
+    assert (await browser.post("/login", {"token": "x" * 2**21}))[0] == 413
+    assert (await browser.post("/login", {"token": "x"}, Content_Type="text/plain"))[0] == 410
+    assert (await browser.get("/static/..%2f..%2fpage.py"))[0] == 404
+    with socket.create_connection(("127.0.0.1", browser.place.port)) as raw:
+        raw.sendall(b"GET / HTTP/1.1\r\n\r\n")  # without a Host
+        first = await asyncio.to_thread(raw.recv, 100)
+    assert first.split()[1] in (b"400", b"421")
