@@ -24,6 +24,8 @@ STOP = frozenset(
     .replace("\n    ", "|")
     .split("|")
 )
+#: One of these is in each.
+STOPS = ("stop", "halt", "abort", "cancel")
 #: What allows once, if exactly one question is open: less than an agreed word, more than nothing.
 SOFT_YES = frozenset(
     """
@@ -43,6 +45,8 @@ _BEFORE, _AFTER = re.compile(rf"^(?:(?:{_ENDS}) )+"), re.compile(rf"(?: (?:{_END
 #: A thumb in any colour, and what asks for the picture rather than the letter.
 _TONES = re.compile("[\U0001f3fb-\U0001f3ff\ufe0f]")
 _PICTURES = "👍👌✅"
+#: A letter that somebody held down: stoooop.
+STRETCHED = re.compile(r"([a-z])\1{2,}")
 _MARKS = re.compile(rf"[^\w\s'{_PICTURES}-]+|(?<!\w)-+|-+(?!\w)")
 
 
@@ -51,7 +55,7 @@ def plainly(text: str) -> str:
     if len(text) > _MAX:
         return ""
     text = _MARKS.sub(" ", _TONES.sub("", text).casefold().replace("’", "'").replace("_", " "))
-    text = re.sub(r"([a-z])\1{2,}", r"\1", text)  # stoooop
+    text = STRETCHED.sub(r"\1", text)
     words: list[str] = []
     for word in re.sub(rf"([{_PICTURES}])\1*", r" \1 ", text).split():
         if not words or words[-1] != word:

@@ -82,6 +82,8 @@ class Parser(Generic[C]):
         for row in self._table:
             self._beginning.setdefault(row[0].words[0].lower(), []).append(row)
         self._first_words = self._beginning.keys()
+        #: What a command in other words has in it: most messages have none of it, and need no closer look.
+        self._mentions = re.compile("|".join(map(re.escape, {*self._first_words, *wording.STOPS})))
         self._aliases = aliases
         # People begin with the same few hundred words.
         self._could_begin = lru_cache(maxsize=2**13)(self._near_a_first_word)
@@ -141,6 +143,9 @@ class Parser(Generic[C]):
     def _plainly(self, text: str, projects: Collection[str]) -> str:
         """A message as the command that it is without its marks and courtesy, if it is one; else as it is."""
         text = self._aliases.get(text.lower(), text)
+        said = text.casefold()
+        if not self._mentions.search(said) and not wording.STRETCHED.search(said):
+            return text
         said = wording.plainly(text) if "\n" not in text else ""
         if said in wording.STOP:
             return "stop"

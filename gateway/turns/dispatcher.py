@@ -255,7 +255,8 @@ class Dispatcher:
     def _claim(self, lane: Lane) -> None:
         """Hand in the claim at once: with a window of 0 it shares the transaction of its last message."""
         key = lane.key
-        agent = self._around.run_settings(key.project_id).agent
+        lane.settings = self._around.run_settings(key.project_id)
+        agent = lane.settings.agent
         journal = self._wire.journal(key.project_id) or ""
         run_id = self._runs.new_id()
         slots = self._limits.runs_per_project
@@ -283,7 +284,8 @@ class Dispatcher:
         quiet = all(message.quiet for message in turn.batch)
         live = lane.live or Live(self._store, self._outbox, lane.to, lane.reply_to, quiet=quiet)
         try:
-            running = self._runs.adopt(turn, live, elapsed_s=0.0, news=news_of(turn, self._worth_telling))
+            news = news_of(turn, self._worth_telling)
+            running = self._runs.adopt(turn, live, elapsed_s=0.0, news=news, settings=lane.settings)
         except Exception as error:
             log.exception("turn %s cannot begin", turn.id)
             await self._runs.give_up(turn, f"it could not begin ({type(error).__name__}; the gateway's log has more)")

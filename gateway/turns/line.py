@@ -14,6 +14,7 @@ from gateway.store.conversations import Destination
 from gateway.store.messages import StoredMessage
 from gateway.store.turns import SessionKey
 from gateway.turns.progress import Live
+from gateway.turns.running import RunSettings
 
 #: Seconds after which somebody who stopped typing has said what they wanted to say.
 AFTER_TYPING_S = 0.3
@@ -35,6 +36,7 @@ class Lane:
     ahead: str = ""  # the session on the wire whose agent was started ahead of the turn that begins now
     watch: asyncio.TimerHandle | None = None  # looks why its project is not up
     away: str = ""  # what people were told of that
+    settings: RunSettings | None = None  # what the turn that begins now is like
     wrote_at: float = 0.0  # when its newest message came
     authors: set[str] = field(default_factory=set)
     quiet: bool = True  # nothing waits in it that people must see

@@ -141,9 +141,13 @@ class Runs:
 
     # --- a turn begins, or is taken up -------------------------------------------------------------------------------
 
-    def adopt(self, turn: Turn, live: Live, *, elapsed_s: float, news: str = "") -> Running:
-        """A turn is open from now on. `news`: what its agent should know to have happened since the last one."""
-        frame = self._frame(turn, news)
+    def adopt(
+        self, turn: Turn, live: Live, *, elapsed_s: float, news: str = "", settings: RunSettings | None = None
+    ) -> Running:
+        """A turn is open from now on. `news`: what its agent should know to have happened since the last one;
+        `settings`: those with which it was claimed.
+        """
+        frame = self._frame(turn, news, settings)
         now = asyncio.get_running_loop().time()
         people = {message.at_the_word_of for message in turn.batch}
         running = Running(turn, frame, live, now - elapsed_s, now, stop_reason=turn.stop_reason, people=people)
@@ -170,9 +174,9 @@ class Runs:
         running = self._open[turn.run] = Running(turn, frame, live, now, now)
         await self._finish(running, Finished(ending="failed", error=why))
 
-    def _frame(self, turn: Turn, news: str = "") -> Run:
+    def _frame(self, turn: Turn, news: str = "", settings: RunSettings | None = None) -> Run:
         """What the sled is told about a turn; one that was parked continues, with the files that are there already."""
-        settings = self._run_settings(turn.key.project_id)
+        settings = settings or self._run_settings(turn.key.project_id)
         prompt = compose(turn.batch, self._people)
         files = [attached for message in turn.batch for attached in attached_to(message)]
         return Run(
@@ -412,6 +416,8 @@ class Runs:
 
     def go_on(self, starting: int) -> None:
         """Parked turns whose time has come go on, oldest first, while there are places; `starting` are taken, too."""
+        if not self._open:
+            return
         loop = asyncio.get_running_loop()
         busy = starting + self.at_work
         for running in sorted(self._open.values(), key=lambda running: running.turn.id):

@@ -6,6 +6,7 @@ import pytest
 
 from commands.page import page
 from commands.table import ALIASES, COMMANDS
+from gateway.chat import wording
 from gateway.errors import UserError
 from gateway.intake.command import Command
 from gateway.intake.grammar import NearMiss, Parsed, Parser, Verbatim
@@ -169,3 +170,7 @@ def test_what_the_agent_knows_after_a_slash_goes_to_it() -> None:
     assert PARSER.parse("/statsu", PROJECTS, None) == NearMiss("status")
     for text in ("/clear", "/status"):  # ours
         assert isinstance(PARSER.parse(text, PROJECTS, {"clear", "status"}), Parsed)
+
+
+def test_every_way_to_say_stop_has_a_word_of_those_that_are_looked_for() -> None:
+    assert [said for said in wording.STOP if not any(word in said for word in wording.STOPS)] == []
