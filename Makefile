@@ -8,7 +8,7 @@ BIN    := .venv/bin
 SYNAPSE := $(CACHE)/synapse-$(shell cksum requirements/synapse.txt | cut -d' ' -f1)
 PEERS := $(CACHE)/peers-$(shell cksum requirements/peers/package-lock.json | cut -d' ' -f1)
 
-.PHONY: run test check bench hostile fuzz chaos install locks docs
+.PHONY: vendored run test check bench hostile fuzz chaos install locks docs
 run: install
 	$(BIN)/huskies run $(ARGS)
 
@@ -64,6 +64,16 @@ $(PEERS)/done: requirements/peers/package.json requirements/peers/package-lock.j
 	cp requirements/peers/*.json $(PEERS)
 	cd $(PEERS) && npm ci --silent --ignore-scripts --no-audit --no-fund
 	touch $@
+
+# The page's own libraries, with their licences: served as their packages have them. npm checks the hashes.
+VENDORED := $(CACHE)/page
+vendored:
+	mkdir -p $(VENDORED)
+	cp requirements/page/*.json $(VENDORED)
+	cd $(VENDORED) && npm ci --silent --ignore-scripts --no-audit --no-fund
+	cp $(VENDORED)/node_modules/idiomorph/dist/idiomorph.min.js gateway/web/static/idiomorph.js
+	cp $(VENDORED)/node_modules/idiomorph/LICENSE gateway/web/licences/idiomorph.txt
+	cd gateway/web && sha256sum static/idiomorph.js > licences/SHA256SUMS
 
 # Hashes without addresses: any index that has the packages will do.
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url

@@ -42,6 +42,20 @@ class ProviderLimited:
 
 
 @dataclass(frozen=True, slots=True)
+class ProjectChanged:
+    """A project is another than before: new, up, down, ready, away, in trouble, or of other settings."""
+
+    project_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class TurnBegan:
+    """A turn of a project is open."""
+
+    project_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class TurnOver:
     """A turn of a project has ended, or is parked."""
 
@@ -62,7 +76,18 @@ class ProjectGone:
     project_id: int
 
 
-Event = MayBegin | SecretsChanged | KeyRefused | KeyWorks | ProviderLimited | TurnOver | SledIgnores | ProjectGone
+Event = (
+    MayBegin
+    | SecretsChanged
+    | KeyRefused
+    | KeyWorks
+    | ProviderLimited
+    | ProjectChanged
+    | TurnBegan
+    | TurnOver
+    | SledIgnores
+    | ProjectGone
+)
 
 
 class Events:

@@ -30,6 +30,7 @@ from gateway.projects import Projects
 from gateway.store import Store, audit, messages, sweep, usage
 from gateway.turns import Admission, CallGate, Dispatcher
 from gateway.web import health, public_url, secrets_api
+from gateway.web.changes import Changes
 from gateway.web.local import LocalApi
 from gateway.web.metrics import Metrics
 from gateway.web.page import Page
@@ -84,6 +85,7 @@ class App:
     inbox: Inbox
     services: Services
     place: Place
+    changes: Changes
     transports: dict[str, Transport]
     console: Console | None
     cli: Cli
@@ -230,13 +232,14 @@ class App:
         posted = [route for t in self.transports.values() if isinstance(t, Webhooks) for route in t.routes()]
         api = LocalApi(self.services, self.inbox, self.fates, self.cli, parts=self.parts, checks=self.checks)
         gateway = self.settings.gateway
-        page = Page(self.services, self.place)
+        page = Page(self.services, self.place, self.changes)
         return Servers(
             gateway.listen,
             self.place,
             [*health.routes(self.parts, metrics.collect, self.life), *posted, *page.routes()],
             cli_socket(gateway.state_dir),
             [*api.routes(), *secrets_api.routes(self.secrets, self._is_project, self._note_secret)],
+            page.close,
         )
 
     # --- at work -----------------------------------------------------------------------------------------------------

@@ -34,10 +34,12 @@ from gateway.events import (
     KeyRefused,
     KeyWorks,
     MayBegin,
+    ProjectChanged,
     ProjectGone,
     ProviderLimited,
     SecretsChanged,
     SledIgnores,
+    TurnBegan,
     TurnOver,
 )
 from gateway.hive import Calls, Door, Leads, Notes, Powers, Schedules
@@ -47,6 +49,7 @@ from gateway.projects import Places, Projects, Registry, Setup, users
 from gateway.store import Store
 from gateway.store.seal import Seal
 from gateway.turns import Admission, Around, CallGate, Dispatcher, Limits
+from gateway.web.changes import Changes
 from gateway.web.place import Place
 from gateway.wire import (
     Accounts,
@@ -105,13 +108,17 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
             case MayBegin():
                 dispatcher.fill()
                 gate.look_again()
-            case TurnOver():
+            case ProjectChanged(project_id) | TurnBegan(project_id):
+                changes.project(project_id)
+            case TurnOver(project_id):
+                changes.project(project_id)
                 gate.look_again()
             case ProjectGone(project_id):
                 powers.gone(project_id)
             case SledIgnores(project_id):
                 projects.reconciler.replace_soon(project_id)
 
+    changes = Changes()
     events = Events(heard)
     address = database.where(settings)
     blot_out(database.passwords(address))
@@ -138,9 +145,9 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
     blot_out(secrets.values())
     credentials = Credentials(settings.agent, secrets)
     git_tokens = {host: value for host, token in settings.git.tokens.items() if (value := token.get_secret_value())}
-    sleds = Sleds(git_tokens)
+    sleds = Sleds(git_tokens, events)
     setup = _setup(settings, config_file, inputs, credentials, secrets)
-    registry = Registry(store, engine, sleds, setup)
+    registry = Registry(store, engine, sleds, setup, events)
     uses = SecretUses(store, lambda project: registry.name_of(project, ""))
     keys = Keys(lambda project: credentials.of(registry.name_of(project, ALL)), events, used=uses.note)
 
@@ -291,6 +298,7 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
         inbox=inbox,
         services=services,
         place=place,
+        changes=changes,
         transports=transports,
         console=console,
         cli=cli,

@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 from gateway.config.git_identity import GitIdentity
 from gateway.engine import Engine, ProjectPaths, SledSpec, Way
 from gateway.errors import UserError
+from gateway.events import Events, ProjectChanged
 from gateway.projects import limits, skills, ssh
 from gateway.projects.places import Places
 from gateway.projects.recipes import stored
@@ -55,8 +56,9 @@ class Setup:
 class Registry:
     """Looks projects up. Also the dispatcher's `Wire`: a sled counts once its project is READY."""
 
-    def __init__(self, store: Store, engine: Engine, sleds: Sleds, setup: Setup) -> None:
+    def __init__(self, store: Store, engine: Engine, sleds: Sleds, setup: Setup, events: Events) -> None:
         self._store = store
+        self._events = events
         #: What runs the sleds.
         self.engine = engine
         self._sleds = sleds
@@ -244,7 +246,7 @@ class Registry:
 
         changed = await self._store.write(unit)
         if project.id in self._living:  # what was deleted meanwhile stays deleted
-            self._living[project.id] = changed
+            self._know(changed)
         return changed
 
     @property
@@ -263,17 +265,23 @@ class Registry:
         for known in list(self._living.values()):
             leads = project is not None and known.id == project.id
             if known.leads != leads:
-                self._living[known.id] = replace(known, leads=leads)
+                self._know(replace(known, leads=leads))
 
     def admit(self, project: Project) -> None:
         """A project is among the living."""
-        self._living[project.id] = project
+        self._know(project)
 
     def dismiss(self, project: Project) -> Project:
         """A project is no longer among them; the project as it was last."""
-        return self._living.pop(project.id, project)
+        last = self._living.pop(project.id, project)
+        self._events.tell(ProjectChanged(project.id))
+        return last
 
     def is_ready(self, project: Project) -> None:
         """A bootstrap is done: from now on its sled counts."""
         if (known := self._living.get(project.id)) is not None and known.ready_at is None:
-            self._living[project.id] = replace(known, ready_at=project.ready_at)
+            self._know(replace(known, ready_at=project.ready_at))
+
+    def _know(self, project: Project) -> None:
+        self._living[project.id] = project
+        self._events.tell(ProjectChanged(project.id))

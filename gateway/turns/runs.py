@@ -26,7 +26,7 @@ from gateway.clock import Alarm
 from gateway.config import Person
 from gateway.delivery import Fates, Outbox
 from gateway.errors import StateError
-from gateway.events import SledIgnores
+from gateway.events import SledIgnores, TurnBegan
 from gateway.store import Connection, Store, conversations, dialogues, messages, turns
 from gateway.store.messages import StoredMessage
 from gateway.store.turns import SessionKey, Turn
@@ -153,6 +153,7 @@ class Runs:
         running = Running(turn, frame, live, now - elapsed_s, now, stop_reason=turn.stop_reason, people=people)
         self._open[turn.run] = running
         self._watch(running)
+        self._admission.events.tell(TurnBegan(turn.key.project_id))
         return running
 
     def take_up(self, turn: Turn) -> None:

@@ -1,6 +1,7 @@
 """What the gateway serves over HTTP."""
 
 __all__ = [
+    "changes",
     "health",
     "local",
     "metrics",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import Literal
 
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
@@ -15,6 +16,9 @@ from gateway.web import templates
 from gateway.web.place import Place
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+#: What a request is for. look: a page. change: it changes something. stream: a WebSocket. file: the same for everybody,
+#: under any name of this host.
+Kind = Literal["look", "change", "stream", "file"]
 
 #: Nothing inline, nothing from elsewhere, and in nobody's frame.
 POLICY = "; ".join(
@@ -57,15 +61,12 @@ class Guard:
         self._logins = logins
         self._failures: deque[float] = deque(maxlen=MOST_FAILURES)
 
-    def wrap(self, handler: Handler, *, changes: bool = False, anywhere: bool = False) -> Handler:
-        """The handler behind all checks. `changes`: it changes something, or gives out a stream; `anywhere`: it is the
-        same for everybody, under any name of this host.
-        """
+    def wrap(self, handler: Handler, kind: Kind = "look") -> Handler:
+        """The handler behind all checks."""
 
         async def guarded(request: web.Request) -> web.StreamResponse:
             try:
-                refusal = None if anywhere else self._refusal(request, changes=changes)
-                answer = refusal or await handler(request)
+                answer = self._refusal(request, kind) or await handler(request)
             except web.HTTPException as error:  # not found, too large: with our headers, too
                 answer = templates.message(error.status, error.reason)
             if not answer.prepared:
@@ -109,20 +110,24 @@ class Guard:
     def _cookie(self, request: web.Request) -> str:
         return SECURE_COOKIE if self.place.is_secure(_host(request)) else COOKIE
 
-    def _refusal(self, request: web.Request, *, changes: bool) -> web.Response | None:
+    def _refusal(self, request: web.Request, kind: Kind) -> web.Response | None:
         host = _host(request)
+        if kind == "file":
+            return None
         if host not in self.place.hosts:  # another name may be somebody else's, who made it lead here
-            if self.place.is_also_local(host) and not changes:
+            if self.place.is_also_local(host) and kind == "look":
                 return templates.elsewhere(self.place.local_url, str(request.rel_url))
             return templates.message(421, f"This page lives at {self.place.url}.")
-        if not changes:
+        if kind == "look":
             return None
-        if request.headers.get("Sec-Fetch-Site") != "same-origin":
+        ours, origin = self.place.origin(host), request.headers.get(hdrs.ORIGIN, "").lower()
+        site = request.headers.get("Sec-Fetch-Site")
+        if kind == "stream":  # no browser says the site of a WebSocket, and each says its origin
+            return None if origin == ours and site in (None, "same-origin") else templates.message(403, _NOT_OURS)
+        if site != "same-origin":
             return templates.message(403, f"{_NOT_OURS} Older browsers do not say who sends: then try a newer one.")
         # A plain form of a page without referrers says "null"; so does a frame that has no origin, which is cross-site.
-        if request.headers.get(hdrs.ORIGIN, "").lower() not in (self.place.origin(host), "null"):
-            return templates.message(403, _NOT_OURS)
-        return None
+        return None if origin in (ours, "null") else templates.message(403, _NOT_OURS)
 
 
 def _host(request: web.Request) -> str:

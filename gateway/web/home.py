@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from gateway.chat.text import quote
 from gateway.intake import Services
+from gateway.store.projects import Project
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,7 @@ class Run:
 class Row:
     """A project, at this moment."""
 
+    id: int
     name: str
     state: str
     trouble: str
@@ -36,17 +38,23 @@ class Row:
 
 def projects(services: Services) -> list[Row]:
     """All of them, by name."""
-    found = []
-    for project in services.projects.all():
-        runs = services.dispatcher.running_in(project.id)
-        found.append(
-            Row(
-                name=project.name,
-                state=services.projects.state(project),
-                trouble=services.projects.trouble(project.id),
-                stack=project.stack or "",
-                runs=tuple(Run(quote(turn.batch[0].text), turn.started_at) for turn in runs),
-                spent=services.admission.left(project.id)[0],
-            )
-        )
-    return found
+    return [_row(services, one) for one in services.projects.all()]
+
+
+def project(services: Services, project_id: int) -> Row | None:
+    """One of them; None: it is gone."""
+    found = services.projects.by_id(project_id)
+    return None if found is None else _row(services, found)
+
+
+def _row(services: Services, found: Project) -> Row:
+    runs = services.dispatcher.running_in(found.id)
+    return Row(
+        id=found.id,
+        name=found.name,
+        state=services.projects.state(found),
+        trouble=services.projects.trouble(found.id),
+        stack=found.stack or "",
+        runs=tuple(Run(quote(turn.batch[0].text), turn.started_at) for turn in runs),
+        spent=services.admission.left(found.id)[0],
+    )

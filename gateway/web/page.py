@@ -2,43 +2,51 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from aiohttp import web
 
 from gateway.errors import StateError, UserError
 from gateway.intake import Services
 from gateway.intake.logins import SESSION_FOR_S
 from gateway.web import home, templates
+from gateway.web.changes import Changes
 from gateway.web.guard import Guard
+from gateway.web.live import Live
 from gateway.web.place import Place
 
 
 class Page:
     """The routes of the page."""
 
-    def __init__(self, services: Services, place: Place) -> None:
+    def __init__(self, services: Services, place: Place, changes: Changes) -> None:
         self._services = services
+        self._changes = changes
         self._logins = services.logins
         self._guard = Guard(place, services.logins)
+        self._live = Live(services, self._guard, changes)
 
     def routes(self) -> list[web.RouteDef]:
         """On the server that strangers can reach: nothing is shown without a login but how to get one."""
-        look, change = self._guard.wrap, partial(self._guard.wrap, changes=True)
+        guarded = self._guard.wrap
         return [
-            web.get("/", look(self._home)),
-            web.get("/login/{token}", look(self._offer)),
-            web.post("/login", change(self._log_in)),
-            web.post("/logout", change(self._log_out)),
-            web.get("/static/{name}", self._guard.wrap(templates.serve_static, anywhere=True)),
+            web.get("/", guarded(self._home)),
+            web.get("/login/{token}", guarded(self._offer)),
+            web.post("/login", guarded(self._log_in, "change")),
+            web.post("/logout", guarded(self._log_out, "change")),
+            web.get("/live", guarded(self._live.stream, "stream")),
+            web.get("/static/{name}", guarded(templates.serve_static, "file")),
         ]
+
+    async def close(self) -> None:
+        """End what streams."""
+        await self._live.close()
 
     async def _home(self, request: web.Request) -> web.Response:
         visitor = self._guard.visitor(request)
         if visitor is None:
             return templates.render("welcome.html", 401)
         person, _ = visitor
-        return templates.render("home.html", person=person, projects=home.projects(self._services))
+        at = str(self._changes.now)  # before what is rendered: what changes meanwhile is told again
+        return templates.render("home.html", person=person, at=at, projects=home.projects(self._services))
 
     async def _offer(self, request: web.Request) -> web.Response:
         """Who would be logged in, and a button. Whatever looks at links before people do does not press it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,13 +19,17 @@ _MOST_OF_STRANGERS, _MOST_OF_OURS = 2**20, 2**24
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """What each of them serves, and where: `listen` is host:port, `socket` a path. `place` hears of the port."""
+    """What each of them serves, and where: `listen` is host:port, `socket` a path. `place` hears of the port.
+
+    `close` ends what would keep the first from ending.
+    """
 
     listen: str
     place: Place
     public: Iterable[web.RouteDef]
     socket: Path
     local: Iterable[web.RouteDef]
+    close: Callable[[], Awaitable[None]]
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
@@ -54,6 +58,7 @@ class Servers:
             self.socket.chmod(0o600)
             yield
         finally:
+            await self.close()
             for runner in runners:
                 await runner.cleanup()
             self.socket.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 from functools import cache
 from pathlib import Path
@@ -29,13 +30,24 @@ def _environment() -> Environment:
         auto_reload=False,
     )
     made.globals["static"] = static
+    made.filters["stamp"] = _stamp
     return made
+
+
+def _stamp(seconds: float) -> str:
+    """Seconds since the epoch, as `<time>` has them; the browser shows them in its own zone."""
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def render(template: str, status: int = 200, **values: Any) -> web.Response:
     """A whole page."""
     text = _environment().get_template(template).render(**{"person": None, **values})
     return web.Response(status=status, text=text, content_type="text/html", charset="utf-8")
+
+
+def fragment(template: str, **values: Any) -> str:
+    """A part of a page, from the template that the whole page uses for it, too."""
+    return _environment().get_template(template).render(**values)
 
 
 def message(status: int, told: str) -> web.Response:

@@ -17,6 +17,7 @@ from aiohttp import WSMsgType, web
 from msgspec.structs import replace
 
 from gateway.errors import SledAway, SledRefused
+from gateway.events import Events, ProjectChanged
 from gateway.wire.server import WireServer
 from gateway.wire.share import Share
 from sled.protocol import (
@@ -102,8 +103,9 @@ class _Connected:
 class Sleds:
     """Every project's sled, by its wire."""
 
-    def __init__(self, git_hosts: Collection[str] = ()) -> None:
+    def __init__(self, git_hosts: Collection[str] = (), events: Events | None = None) -> None:
         self._git_hosts = sorted(git_hosts)
+        self._events = events or Events()
         self._server = WireServer(self._drop)
         self._listener: Listener | None = None
         self._on_command: OnCommand | None = None
@@ -289,6 +291,7 @@ class Sleds:
         before = self._connected.get(project_id)
         self._connected[project_id] = connected
         self._turned_away.pop(project_id, None)
+        self._events.tell(ProjectChanged(project_id))
         try:
             if before is not None:
                 # The older connection is half-open, or a second sled; either way the newer hello is the truth.
@@ -302,6 +305,7 @@ class Sleds:
         finally:
             if self._connected.get(project_id) is connected:
                 del self._connected[project_id]
+                self._events.tell(ProjectChanged(project_id))
             connected.give_up("its sled went away")
 
     async def _listen(self, project_id: int, connected: _Connected) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import socket
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,12 @@ import pytest
 import pytest_asyncio
 
 from gateway.intake.logins import Logins
-from gateway.testing import InMemoryEngine
+from gateway.testing import InMemoryEngine, patience
+from gateway.web import home, live, templates
 from gateway.web.guard import COOKIE, MOST_FAILURES, SECURE_COOKIE
+from gateway.web.live import LOGGED_OUT
 from gateway.web.place import Place
+from tests.support.grounds import until
 from tests.support.house import House, house, make_settings
 
 OURS = "https://bot.example.org"
@@ -26,12 +31,13 @@ class Browser:
     """Requests as a browser makes them, each header of which a test can change."""
 
     def __init__(self, made: House, web: aiohttp.ClientSession) -> None:
+        self.made = made
         self.app = made.app
         self.place: Place = made.app.place
         self.logins: Logins = made.app.services.logins
         self.host = self.place.local_url.removeprefix("http://")
         self.cookie = ""
-        self._web = web
+        self.web = web
 
     @property
     def origin(self) -> str:
@@ -55,7 +61,7 @@ class Browser:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         sent = {"Host": self.host, **({"Cookie": self.cookie} if self.cookie else {}), **named}
         url = f"http://127.0.0.1:{self.place.port}{path}"
-        async with self._web.request(method, url, headers=sent, data=body, allow_redirects=False) as answer:
+        async with self.web.request(method, url, headers=sent, data=body, allow_redirects=False) as answer:
             return answer.status, await answer.text(), answer.headers
 
     async def log_in(self, sender: str = "fake:ana") -> str:
@@ -230,3 +236,67 @@ async def test_what_is_too_long_or_no_request_harms_nothing(browser: Browser) ->
         raw.sendall(b"GET / HTTP/1.1\r\n\r\n")  # without a Host
         first = await asyncio.to_thread(raw.recv, 100)
     assert first.split()[1] in (b"400", b"421")
+
+
+async def streams(browser: Browser, **headers: str) -> tuple[int, str]:
+    """How a WebSocket of the page is answered, or ends; and what came over it before."""
+    named = {"Host": browser.host, "Origin": browser.origin, "Cookie": browser.cookie, **headers}
+    sent = {name.replace("_", "-"): value for name, value in named.items() if value}
+    url = f"http://127.0.0.1:{browser.place.port}/live?after={browser.app.changes.now}"
+    try:
+        async with browser.web.ws_connect(url, headers=sent) as socket:
+            first = await asyncio.wait_for(socket.receive(), 5 * patience())
+            return (101, first.data) if first.type is aiohttp.WSMsgType.TEXT else (int(first.data), "")
+    except aiohttp.WSServerHandshakeError as refused:
+        return refused.status, ""
+
+
+async def test_the_stream_is_for_the_page_alone(browser: Browser) -> None:
+    assert await streams(browser) == (LOGGED_OUT, "")
+    await browser.log_in()
+    status, told = await streams(browser)
+    assert status == 101
+    assert json.loads(told)["parts"] == []
+    for origin in ("https://evil.example", "null", "", "http://huskies.localhost"):
+        assert await streams(browser, Origin=origin) == (403, "")
+    assert await streams(browser, Sec_Fetch_Site="cross-site") == (403, "")
+    assert await streams(browser, Host=f"127.0.0.1:{browser.place.port}") == (421, "")
+    assert await streams(browser, Host="evil.example", Origin="http://evil.example") == (421, "")
+
+
+async def test_a_session_has_so_many_streams_and_no_more(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "_MOST_STREAMS", 2)
+    await browser.log_in()
+    headers = {"Host": browser.host, "Origin": browser.origin, "Cookie": browser.cookie}
+    url = f"http://127.0.0.1:{browser.place.port}/live?after={browser.app.changes.now}"
+    async with browser.web.ws_connect(url, headers=headers) as one, browser.web.ws_connect(url, headers=headers) as two:
+        await one.receive()
+        await two.receive()
+        assert await streams(browser) == (LOGGED_OUT, "")
+    await until(lambda: not browser.app.changes._news, lambda: "streams are still open")
+    assert (await streams(browser))[0] == 101
+
+
+async def test_what_a_page_says_over_its_stream_is_nothing_to_anybody(browser: Browser) -> None:
+    await browser.log_in()
+    headers = {"Host": browser.host, "Origin": browser.origin, "Cookie": browser.cookie}
+    url = f"http://127.0.0.1:{browser.place.port}/live?after={browser.app.changes.now}"
+    async with browser.web.ws_connect(url, headers=headers) as socket:
+        await socket.receive()
+        await socket.send_str("stop")
+        await socket.send_str("x" * 100_000)
+        ended = await asyncio.wait_for(socket.receive(), 5 * patience())
+    assert (ended.type, ended.data) == (aiohttp.WSMsgType.CLOSE, aiohttp.WSCloseCode.MESSAGE_TOO_BIG)
+
+
+@pytest.mark.parametrize("where", ["name", "trouble", "stack", "said"])
+def test_whatever_agents_and_people_write_is_text(where: str) -> None:
+    evil = '<img src=x onerror="alert(1)"></li><script>alert(2)</script>'
+    made = home.Row(1, "demo", "ready", "", "", (home.Run("do it", 0.0),), 0.0)
+    other: dict[str, Any] = {"runs": (home.Run(evil, 0.0),)} if where == "said" else {where: evil}
+    changed = replace(made, **other)
+    html = templates.fragment("project_row.html", project=changed)
+    assert "&lt;img src=x onerror=&#34;" in html
+    assert "<img" not in html
+    assert "<script" not in html
+    assert html.count("</li>") == 1

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import AsyncIterator
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, async_playwright
+from playwright.async_api import Browser, BrowserContext, async_playwright, expect
 
 from gateway.testing import patience
 
@@ -38,6 +38,7 @@ async def visit(browser: Browser, *, dark: bool = False, phone: bool = False) ->
         timezone_id="Europe/Berlin",
     )
     context.set_default_timeout(15_000 * patience())
+    expect.set_options(timeout=15_000 * patience())
     try:
         yield context
     finally:

@@ -37,11 +37,12 @@ class GatewayProcess:
         self.log = folder / "gateway.log"
         self._folder = folder
         self._file = folder / "config.toml"
+        ours = {"state_dir": str(self.state), "listen": "127.0.0.1:0", **databases.settings(self.state)}
         values = {
-            "gateway": {"state_dir": str(self.state), "listen": "127.0.0.1:0", **databases.settings(self.state)},
             "projects": {"root": str(self.projects)},
             "git": {"user_name": "Test", "user_email": "test@example.org"},
             **config,
+            "gateway": {**ours, **config.get("gateway", {})},
             "engine": {"kind": "process", "allow_unsandboxed": True, "reconcile_s": 0.2, **config.get("engine", {})},
         }
         self._values = values
@@ -143,6 +144,11 @@ class GatewayProcess:
         body = {"scope": scope, "key": key, "value": value}
         async with self._session() as web, web.put("http://gateway/secrets", json=body) as answer:
             assert answer.status == 200, await answer.text()
+
+    async def page_link(self) -> str:
+        """A link to the page, as `huskies login` prints it."""
+        async with self._session() as web, web.post("http://gateway/login", json={}) as answer:
+            return str((await answer.json())["link"])
 
     async def card(self, within_s: float = 30) -> str:
         """The next thing that people are told while their message is at work: a question, or why it has to wait."""
