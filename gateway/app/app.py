@@ -40,6 +40,7 @@ from gateway.web.servers import Servers
 from gateway.web.webhooks import Webhooks
 from gateway.wire import Accounts, FileRoutes, GitProxy, McpProxy, ModelProxy, SecretUses, Sleds
 from transports.cli import Cli
+from transports.web import Web
 
 if TYPE_CHECKING:
     from transports.console import Console
@@ -89,6 +90,7 @@ class App:
     transports: dict[str, Transport]
     console: Console | None
     cli: Cli
+    web_chat: Web
     #: Why a part ended, until it is at work again.
     troubles: dict[str, str] = field(default_factory=dict)
     draining: bool = False
@@ -232,7 +234,7 @@ class App:
         posted = [route for t in self.transports.values() if isinstance(t, Webhooks) for route in t.routes()]
         api = LocalApi(self.services, self.inbox, self.fates, self.cli, parts=self.parts, checks=self.checks)
         gateway = self.settings.gateway
-        page = Page(self.services, self.place, self.changes)
+        page = Page(self.services, self.inbox, self.place, self.changes, self.web_chat)
         return Servers(
             gateway.listen,
             self.place,

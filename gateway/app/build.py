@@ -50,6 +50,7 @@ from gateway.store import Store
 from gateway.store.seal import Seal
 from gateway.turns import Admission, Around, CallGate, Dispatcher, Limits
 from gateway.web.changes import Changes
+from gateway.web.chat import topic_of
 from gateway.web.place import Place
 from gateway.wire import (
     Accounts,
@@ -67,6 +68,7 @@ from gateway.wire import (
 from stacks.images import BuildInputs
 from transports.agents import Agents
 from transports.cli import Cli
+from transports.web import Web
 
 if TYPE_CHECKING:
     from transports.console import Console
@@ -131,7 +133,8 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
     cli = Cli(user)
     console = _console(settings, user, pipe=pipe, terminal=terminal)
     access = Access(settings.access.operators, settings.access.members, {cli.sender, f"console:{user}"})
-    transports: dict[str, Transport] = {"cli": cli, **(more_transports or {})}
+    web_chat = Web(lambda room, what: changes.tell(topic_of(room, what)))
+    transports: dict[str, Transport] = {"cli": cli, "web": web_chat, **(more_transports or {})}
     transports |= {"console": console} if console is not None else {}
     check_senders(settings, {*PLATFORMS, "console", *transports})
     transports["agent"] = Agents()
@@ -302,6 +305,7 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
         transports=transports,
         console=console,
         cli=cli,
+        web_chat=web_chat,
     )
 
 

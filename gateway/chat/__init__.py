@@ -26,5 +26,5 @@ from gateway.chat.transport import (
 __all__ = [
     "Attachment", "Capabilities", "Conversation", "Deliveries", "Fate", "Incoming", "Message", "MessageRef", "Move",
     "Noted", "Outcome", "OutgoingFile", "Receiver", "Reply", "Transport", "Withdrawal", "WithoutFiles",
-    "cutting", "document", "finding", "guide", "markdown", "table", "text", "wording",
+    "cutting", "document", "finding", "guide", "html", "markdown", "table", "text", "wording",
 ]

@@ -24,6 +24,7 @@ __all__ = [
     "schedules",
     "seal",
     "sweep",
+    "timeline",
     "turns",
     "usage",
     "web_sessions",

@@ -12,6 +12,7 @@ from sqlalchemy.exc import NoResultFound
 
 from gateway import clock
 from gateway.chat import Attachment, Conversation, Fate, Message, MessageRef
+from gateway.config import AGENT, EVENT, SCHEDULE
 from gateway.store.conversations import Destination
 from gateway.store.portable import upsert
 from gateway.store.prepared import Prepared
@@ -56,8 +57,9 @@ class StoredMessage:
     @property
     def reply_to(self) -> str:
         """What replies are attached to; empty where nobody wrote it, as with what a schedule sends."""
-        here = self.conversation.transport
-        return self.external_id if self.room_id is None and self.sender.partition(":")[0] == here else ""
+        here, by_nobody = self.conversation.transport, self.sender.startswith((AGENT, SCHEDULE, EVENT))
+        wrote = not by_nobody or self.sender.partition(":")[0] == here  # in the page, people are those of elsewhere
+        return self.external_id if self.room_id is None and wrote else ""
 
     @property
     def quiet(self) -> bool:

@@ -360,6 +360,7 @@ outbox = Table(
     partial_index("ix_outbox_undelivered", "conversation_id", where=text("state IN ('failed', 'unknown')")),
     Index("ix_outbox_message_id", "message_id"),
     Index("ix_outbox_turn_id", "turn_id"),
+    Index("ix_outbox_conversation_id", "conversation_id"),
 )
 
 #: How far each transport has read, where its platform works that way.

@@ -2,6 +2,7 @@
 
 __all__ = [
     "changes",
+    "chat",
     "health",
     "local",
     "metrics",

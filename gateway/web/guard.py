@@ -10,6 +10,7 @@ from typing import Literal
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
+from gateway.errors import StateError, UserError
 from gateway.intake.logins import Logins, Person
 from gateway.store.web_sessions import WebSession
 from gateway.web import templates
@@ -69,6 +70,10 @@ class Guard:
                 answer = self._refusal(request, kind) or await handler(request)
             except web.HTTPException as error:  # not found, too large: with our headers, too
                 answer = templates.message(error.status, error.reason)
+            except UserError as error:  # what was asked about is not there
+                answer = templates.message(404, str(error))
+            except StateError as error:
+                answer = templates.message(503, f"The gateway cannot read or write its state: {error}")
             if not answer.prepared:
                 answer.headers.update(HEADERS)
                 answer.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")

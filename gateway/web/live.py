@@ -10,8 +10,10 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from gateway.config import Role
 from gateway.intake import Services
+from gateway.intake.logins import Person
 from gateway.web import home, templates
 from gateway.web.changes import Changes, Position, project_of
+from gateway.web.chat import Chat, is_about_a_room
 from gateway.web.guard import Guard
 
 #: Close codes of ours: the page is to load anew; its person is not logged in any more.
@@ -24,10 +26,11 @@ _MOST_KEPT = 1000
 
 
 class Live:
-    """The route `/live?after=<position>`."""
+    """The route `/live?after=<position>`, with `&chat=<name>` for a tab that shows a conversation."""
 
-    def __init__(self, services: Services, guard: Guard, changes: Changes) -> None:
+    def __init__(self, services: Services, guard: Guard, changes: Changes, chat: Chat) -> None:
         self._services = services
+        self._chat = chat
         self._guard = guard
         self._changes = changes
         self._streams: Counter[int] = Counter()
@@ -75,14 +78,19 @@ class Live:
                     await socket.close(code=ANEW)
                     return
                 position = self._changes.now
-                parts = [self._part(topic, visitor[0].role) for topic in topics]
+                found = [await self._part(topic, visitor[0], request.query.get("chat", "")) for topic in topics]
+                parts = [part for part in found if part is not None]
                 await socket.send_json({"at": str(position), "parts": parts})
                 await self._changes.wait(position)
                 await asyncio.sleep(_PACE_S)
 
-    def _part(self, topic: str, role: Role) -> dict[str, str]:
-        """What the page is to show for a topic now; rendered once for all of a role."""
-        number = self._changes.now.number
+    async def _part(self, topic: str, person: Person, chat: str) -> dict[str, str] | None:
+        """What a page is to show for a topic now, if anything; of projects, rendered once for all of a role."""
+        if is_about_a_room(topic):
+            return await self._chat.part(topic, person, chat)
+        if chat:
+            return None
+        number, role = self._changes.now.number, person.role
         kept = self._kept.get((topic, role))
         if kept is not None and kept[0] == number:
             return kept[1]
@@ -94,7 +102,7 @@ class Live:
 
     def _rendered(self, topic: str) -> dict[str, str]:
         project_id = project_of(topic)
-        assert project_id is not None  # there are no other topics yet
+        assert project_id is not None  # there is no other topic
         row = home.project(self._services, project_id)
         html = "" if row is None else templates.fragment("project_row.html", project=row)
         return {"id": f"project-{project_id}", "in": "projects", "html": html}

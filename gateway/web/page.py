@@ -5,24 +5,27 @@ from __future__ import annotations
 from aiohttp import web
 
 from gateway.errors import StateError, UserError
-from gateway.intake import Services
+from gateway.intake import Inbox, Services
 from gateway.intake.logins import SESSION_FOR_S
 from gateway.web import home, templates
 from gateway.web.changes import Changes
+from gateway.web.chat import Chat
 from gateway.web.guard import Guard
 from gateway.web.live import Live
 from gateway.web.place import Place
+from transports.web import Web
 
 
 class Page:
     """The routes of the page."""
 
-    def __init__(self, services: Services, place: Place, changes: Changes) -> None:
+    def __init__(self, services: Services, inbox: Inbox, place: Place, changes: Changes, transport: Web) -> None:
         self._services = services
         self._changes = changes
         self._logins = services.logins
         self._guard = Guard(place, services.logins)
-        self._live = Live(services, self._guard, changes)
+        self._chat = Chat(services, inbox, self._guard, changes, transport)
+        self._live = Live(services, self._guard, changes, self._chat)
 
     def routes(self) -> list[web.RouteDef]:
         """On the server that strangers can reach: nothing is shown without a login but how to get one."""
@@ -34,6 +37,7 @@ class Page:
             web.post("/logout", guarded(self._log_out, "change")),
             web.get("/live", guarded(self._live.stream, "stream")),
             web.get("/static/{name}", guarded(templates.serve_static, "file")),
+            *self._chat.routes(),
         ]
 
     async def close(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import secrets
 import socket
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
@@ -17,12 +18,13 @@ import pytest_asyncio
 
 from gateway.intake.logins import Logins
 from gateway.testing import InMemoryEngine, patience
-from gateway.web import home, live, templates
+from gateway.web import chat, home, live, templates
 from gateway.web.guard import COOKIE, MOST_FAILURES, SECURE_COOKIE
 from gateway.web.live import LOGGED_OUT
 from gateway.web.place import Place
 from tests.support.grounds import until
 from tests.support.house import House, house, make_settings
+from tests.transports.test_contract import HOSTILE
 
 OURS = "https://bot.example.org"
 
@@ -102,7 +104,7 @@ async def test_looking_at_a_link_does_not_use_it_up_and_pressing_the_button_does
     assert (await browser.get(f"/login/{token}"))[0] == 410
 
 
-@pytest.mark.parametrize("path", ["/login", "/logout"])
+@pytest.mark.parametrize("path", ["/login", "/logout", "/chat/all"])
 @pytest.mark.parametrize(
     "headers",
     [
@@ -300,3 +302,99 @@ def test_whatever_agents_and_people_write_is_text(where: str) -> None:
     assert "<img" not in html
     assert "<script" not in html
     assert html.count("</li>") == 1
+
+
+# --- conversations ---------------------------------------------------------------------------------------------------
+
+
+async def say(browser: Browser, text: str, name: str = "demo", **more: str) -> tuple[int, str, Any]:
+    return await browser.post(f"/chat/{name}", {"text": text, "id": secrets.token_hex(8), **more})
+
+
+async def reads(browser: Browser, part: str, name: str = "demo") -> str:
+    """The conversation, once it has that in it."""
+    async with asyncio.timeout(20 * patience()):
+        while True:
+            before = browser.app.changes.now
+            if part in (page := (await browser.get(f"/chat/{name}"))[1]):
+                return page
+            await browser.app.changes.wait(before)
+
+
+async def test_a_conversation_is_its_persons_alone(browser: Browser) -> None:
+    await browser.made.ask("new project demo", contains="is ready")
+    await browser.log_in("fake:ana")
+    await say(browser, "the secret of Ana")
+    await reads(browser, "fate answered")
+    await browser.log_in("fake:ben")
+    _, text, _ = await browser.get("/chat/demo")
+    assert "the secret of Ana" not in text
+    headers = {"Host": browser.host, "Origin": browser.origin, "Cookie": browser.cookie}
+    url = f"http://127.0.0.1:{browser.place.port}/live?chat=demo&after={browser.app.changes.now}"
+    async with browser.web.ws_connect(url, headers=headers) as socket:
+        await socket.receive()
+        browser.app.changes.tell(chat.topic_of("fake:ana demo", "in/1"))
+        await say(browser, "from Ben")
+        told = json.loads((await asyncio.wait_for(socket.receive(), 5 * patience())).data)
+    assert "from Ben" in told["parts"][0]["html"]
+    assert "the secret of Ana" not in json.dumps(told)
+
+
+async def test_nobody_can_do_more_in_the_page_than_in_a_chat(browser: Browser) -> None:
+    await browser.made.ask("new project demo", contains="is ready")
+    await browser.log_in("fake:ben")
+    await say(browser, "delete demo --purge")
+    assert "Only an operator can use `delete" in (await reads(browser, "Only an operator")).replace("<code>", "`")
+    assert browser.app.projects.names() == {"demo"}
+
+
+@pytest.mark.parametrize("name", ["nothing", "%2e%2e%2fall", "fake:ana%20demo", "demo%0a", "%00", "demo/x"])
+async def test_a_conversation_about_nothing_is_not_there(browser: Browser, name: str) -> None:
+    await browser.made.ask("new project demo", contains="is ready")
+    await browser.log_in()
+    assert (await browser.get(f"/chat/{name}"))[0] == 404
+    assert (await say(browser, "hello", name))[0] in (404, 405)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"text": ""},
+        {"text": "  \n"},
+        {"id": ""},
+        {"id": "short"},
+        {"id": "x" * 65},
+        {"id": "../../../../etc"},
+        {"id": "nul\0nul\0nul"},
+    ],
+    ids=str,
+)
+async def test_what_is_no_message_is_refused(browser: Browser, fields: dict[str, str]) -> None:
+    await browser.log_in()
+    whole = {"text": "hello", "id": "0123456789", **fields}
+    assert (await browser.post("/chat/all", whole))[0] == 400
+    assert "Nothing was said here yet." in (await browser.get("/chat/all"))[1]
+
+
+async def test_buttons_of_others_and_of_nothing_press_nothing(browser: Browser) -> None:
+    await browser.made.ask("new project demo", contains="is ready")
+    await browser.log_in("fake:ben")
+    for pressed in ("huskies-1-1", "x" * 1000, "nul\0", "🐺"):
+        assert (await say(browser, "allow", presses=pressed))[0] == 303
+    await say(browser, "hello")
+    assert "May I" not in await reads(browser, "fate answered")
+    assert "hello" in (await reads(browser, "hello"))
+
+
+@pytest.mark.parametrize("before", ["", "nan", "inf", "-1", "1e400", "1;drop", "9" * 40])
+async def test_where_a_page_begins_is_a_time_or_nothing(browser: Browser, before: str) -> None:
+    await browser.log_in()
+    assert (await browser.get(f"/chat/all?before={before}"))[0] == 200
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+async def test_what_an_agent_says_is_inert(text: str) -> None:
+    html = chat.written(text)
+    known = r"p|br|strong|em|s|a|code|pre|ul|ol|li|blockquote|h\d|hr|table|thead|tbody|tr|t[hd]"
+    assert not re.search(rf"<(?!/?(?:{known})\b)", html)
+    assert not re.search(r"<[^>]* on\w+=|href=\"(?!https?://|mailto:)", html)

@@ -10,8 +10,10 @@ import asyncio
 import contextlib
 import itertools
 import os
+import re
 import time
 from collections.abc import Callable, Collection, Sequence
+from html import unescape
 from pathlib import Path
 from typing import Self
 
@@ -24,9 +26,11 @@ from gateway.intake import Inbox
 from gateway.store import Store, conversations
 from gateway.store.tables import messages, outbox
 from gateway.testing import FakeTransport, patience
+from gateway.web.chat import written
 from transports.cli import Cli
 from transports.console import Console
 from transports.terminal import inert
+from transports.web import Web
 
 
 class Recorder:
@@ -216,6 +220,45 @@ class CliGround(Ground):
 
     def visible(self) -> list[str]:
         return [inert(text) for text in self._sent.values()]  # as `huskies send` prints them
+
+
+class Shown(Web):
+    """The page's transport; what is committed before it hears of it, as its readers find it in the database."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda _room, what: self.changed.append(what))
+        self.changed: list[str] = []
+        self.texts: dict[str, str] = {}
+
+    async def send(self, conversation: Conversation, reply: Reply, key: str) -> MessageRef:
+        self.texts[key] = reply.text
+        return await super().send(conversation, reply, key)
+
+    async def edit(self, ref: MessageRef, reply: Reply, key: str) -> None:
+        self.texts[ref.external_id] = reply.text
+        await super().edit(ref, reply, key)
+
+
+class WebGround(Ground):
+    """The page: messages come by its own requests, and what is said is written as its templates have it."""
+
+    person, person_name = "web:ana", "Ana"
+    conversation = Conversation("web", "web:ana demo")
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.transport = self._web = Shown()
+        self._ids = itertools.count(1)
+
+    async def say(self, text: str) -> str:
+        external_id = f"web:ana {next(self._ids)}"
+        await persist(self.recorder, Message(self.conversation, external_id, self.person, text, sender_name="Ana"))
+        return external_id
+
+    def visible(self) -> list[str]:
+        # A browser shows where a link leads.
+        found = [re.sub(r'<a href="([^"]*)"[^>]*>', r"(\1) ", written(text)) for text in self._web.texts.values()]
+        return [unescape(re.sub(r"<[^>]*>", "", text)) for text in found]
 
 
 class PipeGround(Ground):

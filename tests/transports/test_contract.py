@@ -18,7 +18,7 @@ from gateway.store import Store
 from gateway.testing import patience
 from tests.support.databases import place
 from tests.support.emulate_grounds import EmulatedSlack, EmulatedWhatsApp
-from tests.support.grounds import CliGround, FakeGround, Ground, PipeGround, until
+from tests.support.grounds import CliGround, FakeGround, Ground, PipeGround, WebGround, until
 from tests.support.remote_grounds import CHOICES, MatrixGround, RemoteGround, SlackGround, WhatsAppGround
 
 Make = Callable[[Store, Path, pytest.FixtureRequest], Ground]
@@ -51,6 +51,7 @@ def emulated(name: str, ground: type[EmulatedSlack | EmulatedWhatsApp]) -> Proof
 LOCAL = [
     Proof("fake", FakeGround, lambda store, *_: FakeGround(store)),
     Proof("console", PipeGround, lambda store, folder, _: PipeGround(store, folder)),
+    Proof("web", WebGround, lambda store, *_: WebGround(store)),
     Proof("cli", CliGround, lambda store, *_: CliGround(store)),
 ]
 REMOTE = [

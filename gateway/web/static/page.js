@@ -13,12 +13,16 @@
     connection.hidden = !text;
   }
 
+  // Rows stand by their name, or by their time.
+  const order = (row) => row.dataset.order || row.dataset.name;
+
   function place(part) {
     const made = document.createElement("template");
     made.innerHTML = part.html;
     const row = made.content.firstElementChild;
     const parent = document.getElementById(part.in);
-    const after = [...parent.children].find((other) => other.dataset.name > row.dataset.name);
+    if (!parent) return;
+    const after = [...parent.children].find((other) => order(other) > order(row));
     parent.insertBefore(row, after || null);
   }
 
@@ -26,7 +30,7 @@
     const old = document.getElementById(part.id);
     if (!part.html) {
       if (old) old.remove();
-    } else if (old && part.html.includes(`data-name="${old.dataset.name}"`)) {
+    } else if (old && part.html.includes(`"${order(old)}"`)) {
       Idiomorph.morph(old, part.html, { morphStyle: "outerHTML" });
     } else {
       if (old) old.remove();
@@ -40,7 +44,14 @@
     return `for ${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
   }
 
-  function tellAges() {
+  function tellTimes() {
+    for (const time of document.querySelectorAll("time[data-clock]")) {
+      const at = new Date(time.dateTime);
+      const today = at.toDateString() === new Date().toDateString();
+      const clock = at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+      time.textContent = today ? clock : `${at.toLocaleDateString()} ${clock}`;
+      time.title = at.toLocaleString();
+    }
     for (const time of document.querySelectorAll("time[data-age]")) {
       const since = new Date(time.dateTime);
       time.textContent = age((Date.now() - since) / 1000);
@@ -50,14 +61,17 @@
 
   function connect() {
     const address = location.origin.replace(/^http/, "ws");
-    const live = new WebSocket(`${address}/live?after=${encodeURIComponent(at)}`);
+    const chat = list.dataset.chat ? `&chat=${encodeURIComponent(list.dataset.chat)}` : "";
+    const live = new WebSocket(`${address}/live?after=${encodeURIComponent(at)}${chat}`);
     live.onmessage = (message) => {
       const told = JSON.parse(message.data);
+      const atEnd = innerHeight + scrollY >= document.body.scrollHeight - 80;
       told.parts.forEach(take);
       at = told.at;
       wait = 250;
       show("");
-      tellAges();
+      tellTimes();
+      if (atEnd && list.dataset.chat) scrollTo(0, document.body.scrollHeight);
     };
     live.onclose = (ended) => {
       if (ended.code === ANEW || ended.code === LOGGED_OUT) {
@@ -70,7 +84,7 @@
     };
   }
 
-  tellAges();
-  setInterval(tellAges, 15000);
+  tellTimes();
+  setInterval(tellTimes, 15000);
   connect();
 })();

@@ -1,4 +1,4 @@
-"""Who is logged in to the page in the browser."""
+"""Who is logged in to the page in the browser; and a conversation as it reads there."""
 
 from __future__ import annotations
 
@@ -22,3 +22,4 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_web_sessions")),
         sa.UniqueConstraint("token_hash", name=op.f("uq_web_sessions_token_hash")),
     )
+    op.create_index("ix_outbox_conversation_id", "outbox", ["conversation_id"])

@@ -1,0 +1,114 @@
+"""A conversation as it reads: what people wrote and what they were told, in the order of time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, func, select
+
+from gateway.chat import Conversation, Fate
+from gateway.store.outbox import decode_choices
+from gateway.store.tables import conversations, messages, outbox
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a person wrote. `at`: seconds since the epoch."""
+
+    id: int
+    at: float
+    sender: str
+    name: str
+    text: str
+    fate: Fate
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What people read. `key`: of what was sent first, in whose place `text` stands now; `state`: of its delivery."""
+
+    id: int
+    at: float
+    kind: str
+    key: str
+    text: str
+    choices: tuple[str, ...]
+    state: str
+
+
+Entry = Said | Told
+
+_SAID = select(
+    messages.c.id, messages.c.received_at, messages.c.sender, messages.c.sender_name, messages.c.text, messages.c.fate
+).where(messages.c.presses == "")
+_TOLD = select(
+    outbox.c.id,
+    outbox.c.conversation_id,
+    outbox.c.created_at,
+    outbox.c.kind,
+    outbox.c.text,
+    outbox.c.choices,
+    outbox.c.state,
+).where(outbox.c.replaces.is_(None))
+
+
+def newest(connection: Connection, conversation_id: int, limit: int, before: float | None = None) -> list[Entry]:
+    """The newest entries, or those before a time, oldest first."""
+    said = _SAID.where(messages.c.conversation_id == conversation_id).order_by(messages.c.id.desc()).limit(limit)
+    told = _TOLD.where(outbox.c.conversation_id == conversation_id).order_by(outbox.c.id.desc()).limit(limit)
+    if before is not None:
+        said = said.where(messages.c.received_at < before)
+        told = told.where(outbox.c.created_at < before)
+    found: list[Entry] = [*_said(connection, said), *_told(connection, told)]
+    return sorted(found, key=lambda entry: (entry.at, isinstance(entry, Told), entry.id))[-limit:]
+
+
+def said(connection: Connection, here: Conversation, external_id: str) -> Said | None:
+    """One of the first kind; None for one that is not there."""
+    of = messages.c.conversation_id == conversations.c.id
+    there = (conversations.c.room == here.room, messages.c.transport == here.transport)
+    wanted = _SAID.join(conversations, of).where(messages.c.external_id == external_id, *there)
+    return next(iter(_said(connection, wanted)), None)
+
+
+def told(connection: Connection, here: Conversation, row_id: int) -> Told | None:
+    """One of the second kind, by the id of any row in its place; None for one that is not there."""
+    of = outbox.c.conversation_id == conversations.c.id
+    there = (conversations.c.transport == here.transport, conversations.c.room == here.room)
+    first = connection.scalar(
+        select(func.coalesce(outbox.c.replaces, outbox.c.id))
+        .join(conversations, of)
+        .where(outbox.c.id == row_id, *there)
+    )
+    return None if first is None else next(iter(_told(connection, _TOLD.where(outbox.c.id == first))), None)
+
+
+def _said(connection: Connection, wanted: Select[Any]) -> list[Said]:
+    return [
+        Said(row.id, row.received_at, row.sender, row.sender_name, row.text, Fate(row.fate))
+        for row in connection.execute(wanted)
+    ]
+
+
+def _told(connection: Connection, wanted: Select[Any]) -> list[Told]:
+    first = connection.execute(wanted).all()
+    last = _replacing(connection, first)
+    found = []
+    for row in first:
+        now = last.get(row.id, row)
+        if now.text and (now is not row or row.state != "dropped"):
+            key = f"huskies-{row.id}-{int(row.created_at)}"
+            choices = decode_choices(now.choices)
+            found.append(Told(row.id, row.created_at, now.kind, key, now.text, choices, now.state))
+    return found
+
+
+def _replacing(connection: Connection, first: Sequence[Row[Any]]) -> dict[int, Row[Any]]:
+    """By what it stands in for: the newest row that replaced it."""
+    if not first:
+        return {}
+    here, ids = first[0].conversation_id, [row.id for row in first]
+    wanted = select(outbox).where(outbox.c.conversation_id == here, outbox.c.replaces.in_(ids)).order_by(outbox.c.id)
+    return {row.replaces: row for row in connection.execute(wanted)}

@@ -1,0 +1,175 @@
+"""Conversations in the page: one with each project, and one with no project, each person's own."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from dataclasses import replace
+
+from aiohttp import web
+
+from gateway.chat import Conversation, Message
+from gateway.chat.html import Html
+from gateway.chat.markdown import parse
+from gateway.errors import StateError
+from gateway.intake import Inbox, Services
+from gateway.intake.logins import Person
+from gateway.store import Connection, conversations, timeline
+from gateway.store.timeline import Entry, Said
+from gateway.web import templates
+from gateway.web.changes import Changes
+from gateway.web.guard import Guard
+from transports.web import NAME, Web
+
+#: Entries that a page begins with.
+_SHOWN = 60
+#: What the conversation without a project is called.
+ALL = "all"
+_IDENTIFIER = re.compile(r"[A-Za-z0-9-]{8,64}")
+_HTML = Html()
+_TOPIC = "room "
+
+
+class Chat:
+    """The routes of conversations, and what changed in one of them."""
+
+    def __init__(self, services: Services, inbox: Inbox, guard: Guard, changes: Changes, transport: Web) -> None:
+        self._services = services
+        self._inbox = inbox
+        self._guard = guard
+        self._changes = changes
+        self._transport = transport
+
+    def routes(self) -> list[web.RouteDef]:
+        """Each is about a conversation of whoever asks: nobody names another person's."""
+        guarded = self._guard.wrap
+        return [
+            web.get("/chat/{name}", guarded(self._show)),
+            web.post("/chat/{name}", guarded(self._say, "change")),
+        ]
+
+    async def _show(self, request: web.Request) -> web.Response:
+        visitor = self._guard.visitor(request)
+        if visitor is None:
+            return templates.render("welcome.html", 401)
+        name, at = request.match_info["name"], str(self._changes.now)
+        here = self._conversation(visitor[0], name)
+        before = request.query.get("before", "")
+        until = float(before) if re.fullmatch(r"\d{1,12}(\.\d{1,9})?", before) else None
+
+        def read(connection: Connection) -> list[Entry]:
+            known = conversations.find(connection, here)
+            return [] if known is None else timeline.newest(connection, known.id, _SHOWN, until)
+
+        entries = await self._services.store.read(read)
+        return templates.render(
+            "chat.html",
+            person=visitor[0],
+            at=at,
+            name=name,
+            title="huskies" if name == ALL else name,
+            rows=[self._row(entry) for entry in entries],
+            older=entries[0].at if len(entries) == _SHOWN else None,
+            identifier=secrets.token_hex(12),
+        )
+
+    async def _say(self, request: web.Request) -> web.Response:
+        """Take a message, once for each `id`; `presses`: the message whose button was pressed."""
+        visitor = self._guard.visitor(request)
+        if visitor is None:
+            return templates.render("welcome.html", 401)
+        form, person = await request.post(), visitor[0]
+        text, identifier, pressed = (str(form.get(field, "")) for field in ("text", "id", "presses"))
+        if not text.strip() or not _IDENTIFIER.fullmatch(identifier):
+            return templates.message(400, "There was nothing in it. Write something, and send it again.")
+        name = request.match_info["name"]
+        message = Message(
+            self._conversation(person, name),
+            f"{person.sender} {identifier}",
+            person.sender,
+            text.replace("\r\n", "\n"),
+            sender_name=person.name,
+        )
+        if pressed:
+            message = replace(message, presses=pressed)
+        try:
+            await self._inbox.accept(NAME, [message], None, project_id=await self._project(message.conversation, name))
+        except StateError as error:
+            return templates.message(503, f"That was not stored: {error}. Send it again.")
+        self.changed(message.conversation.room, f"in/{message.external_id}")
+        return web.Response(status=303, headers={"Location": f"/chat/{name}"})
+
+    async def _project(self, here: Conversation, name: str) -> int | None:
+        """What a conversation begins with; None: what it is about, it is about."""
+        if name == ALL:
+            return None
+        known = await self._services.store.read(lambda c: conversations.find(c, here))
+        if known is not None and known.project_id is not None and self._services.projects.by_id(known.project_id):
+            return None
+        return self._services.projects.get(name).id
+
+    def _conversation(self, person: Person, name: str) -> Conversation:
+        """That of a person with a project. Raises UserError."""
+        if name != ALL:
+            self._services.projects.get(name)
+        return Conversation(NAME, f"{person.sender} {name}")
+
+    # --- what changed ------------------------------------------------------------------------------------------------
+
+    def changed(self, room: str, what: str) -> None:
+        """See `transports.web.Web`."""
+        self._changes.tell(topic_of(room, what))
+
+    async def part(self, topic: str, person: Person, name: str) -> dict[str, str] | None:
+        """What a tab that shows that conversation of a person's is to show for a topic; None: nothing."""
+        room, _, what = topic.removeprefix(_TOPIC).partition("\n")
+        if not name or room != f"{person.sender} {name}":
+            return None
+        here, (kind, _, which) = Conversation(NAME, room), what.partition("/")
+        store = self._services.store
+        entry: Entry | None
+        if kind == "in":
+            entry = await store.read(lambda c: timeline.said(c, here, which))
+        else:
+            number = which.split("-")[1] if which.count("-") == 2 else ""
+            entry = await store.read(lambda c: timeline.told(c, here, int(number))) if number.isdigit() else None
+        if entry is None:
+            return None
+        row = self._row(entry)
+        return {"id": str(row["id"]), "in": "rows", "html": templates.fragment("chat_row.html", row=row)}
+
+    def _row(self, entry: Entry) -> dict[str, object]:
+        order = f"{entry.at:020.6f}"
+        if isinstance(entry, Said):
+            who = entry.name or entry.sender
+            said = {"id": f"in-{entry.id}", "order": f"{order}-0-{entry.id:012}", "mine": True, "who": who}
+            return {**said, "at": entry.at, "html": "", "text": entry.text, "fate": entry.fate.value, "choices": ()}
+        live = self._transport.live.get(entry.key)
+        text = entry.text if live is None else live
+        return {
+            "id": f"out-{entry.id}",
+            "order": f"{order}-1-{entry.id:012}",
+            "mine": False,
+            "who": self._services.settings.gateway.bot_name,
+            "at": entry.at,
+            "html": written(text),
+            "text": "",
+            "fate": "" if entry.state == "sent" else entry.state,
+            "choices": entry.choices if live is None else (),
+            "key": entry.key,
+        }
+
+
+def written(text: str) -> str:
+    """What an agent or the gateway said, for a page: raw HTML in it is text."""
+    return _HTML.blocks(parse(text).blocks)
+
+
+def topic_of(room: str, what: str) -> str:
+    """The topic of something in a room."""
+    return f"{_TOPIC}{room}\n{what}"
+
+
+def is_about_a_room(topic: str) -> bool:
+    """Whether a topic is one of a conversation."""
+    return topic.startswith(_TOPIC)
