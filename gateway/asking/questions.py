@@ -58,6 +58,7 @@ class _Open:
     who: str
     timer: Alarm | None = None
     reminder: Alarm | None = None
+    least_s: float = 0.0  # for which it is open, whatever its time was
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,7 +395,8 @@ class Questions:
             if asked.turn_id is None and (hears := then(asked)) is not None:
                 self._then[asked.id] = hears
             turn = turns.get(asked.turn_id)
-            self._wait(asked, _requester_or_operator(turn if asked.requester else None, self.people))
+            who = _requester_or_operator(turn if asked.requester else None, self.people)
+            self._wait(asked, who, AFTER_RESTART_S)
         for asked in filter(lambda asked: asked.run, settled):
             why = "nobody answered in time" if asked.outcome == "expired" else ""
             if asked.outcome == "denied" and asked.answers:
@@ -409,8 +411,8 @@ class Questions:
                     alarm.cancel()
         await self._tasks.close()
 
-    def _wait(self, asked: Asked, who: str) -> None:
-        waiting = self._open[asked.id] = _Open(asked, who)
+    def _wait(self, asked: Asked, who: str, least_s: float = 0.0) -> None:
+        waiting = self._open[asked.id] = _Open(asked, who, least_s=least_s)
         self._set_timer(waiting)
         half = asked.asked_at + (asked.deadline - asked.asked_at) / 2
         # After a restart it may have been said; and nobody is reminded of what they were asked a minute ago.
@@ -423,8 +425,9 @@ class Questions:
         if waiting.timer is not None:
             waiting.timer.cancel()
         asked = waiting.asked
-        # What a turn asks lasts so many seconds; the gateway's own lasts until some hour, as a budget does.
-        most_s = math.inf if asked.turn_id is None else asked.deadline - asked.asked_at
+        # What a turn asks lasts so many seconds, whatever its stamps say: they may be of a clock that was hours ahead
+        # when it was asked, or taken up. The gateway's own lasts until some hour, as a budget does.
+        most_s = math.inf if asked.turn_id is None else max(self.timeout_s, waiting.least_s)
         waiting.timer = Alarm(asked.deadline, lambda: self._expire(waiting), most_s=most_s)
 
     async def _remind(self, waiting: _Open) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway import clock
+from gateway.asking import questions
 from gateway.store import turns as rows
 from gateway.testing import patience
 from sled.protocol import Finished, Question, RunState
@@ -88,6 +89,28 @@ async def test_nor_a_question(world: World, wall_clock: WallClock, monkeypatch: 
     assert world.dispatcher._questions.left_s(asked) <= 0.3, "and that is what people are told"
     decision = await asyncio.wait_for(world.sleds.decisions.get(), 10 * patience())
     assert not decision.allow
+
+
+async def test_nor_one_that_was_taken_up_meanwhile(
+    tmp_path: Path, wall_clock: WallClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its time is moved on at a start, by whatever the clock says then."""
+    monkeypatch.setattr(questions, "AFTER_RESTART_S", 0.3)
+    world = await make_world(tmp_path)
+    monkeypatch.setattr(world.dispatcher._questions, "timeout_s", 0.3)
+    project, run = await begin(world)
+    await world.sleds.say(project, run.run, Question(id="q", kind="permission", tool="Bash", arguments="{}"))
+    await close_world(world)
+    wall_clock.step(7200)
+    again = await make_world(tmp_path, transport=world.transport)
+    monkeypatch.setattr(again.dispatcher._questions, "timeout_s", 0.3)
+    await again.dispatcher.recover()
+    await again.dispatcher._questions.recover(lambda _: None)
+    again.sleds.connect(project, runs=[RunState(run=run.run, last=1, finished=False)])
+    wall_clock.step(0)
+    decision = await asyncio.wait_for(again.sleds.decisions.get(), 10 * patience())
+    assert not decision.allow
+    await close_world(again)
 
 
 async def test_a_machine_that_slept_goes_on_at_once(world: World, wall_clock: WallClock) -> None:
