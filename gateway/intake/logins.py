@@ -83,8 +83,11 @@ class Logins:
         self._sessions: dict[str, WebSession] = {}
 
     async def recover(self) -> None:
-        """Read which sessions there are."""
-        self._sessions = {one.token_hash: one for one in await self._store.read(web_sessions.everything)}
+        """Read which sessions there are; those that nobody uses any more end."""
+        for one in await self._store.read(web_sessions.everything):
+            self._sessions[one.token_hash] = one
+            if self._is_over(one):
+                await self._end(one)
 
     # --- links -------------------------------------------------------------------------------------------------------
 
@@ -147,11 +150,10 @@ class Logins:
         session = self._sessions.get(_hashed(token))
         if session is None:
             return None
-        role = self._access.role(session.sender)
-        if role is Role.NOBODY or clock.since(session.seen_at) > SESSION_FOR_S:
+        if self._is_over(session):
             self._end(session)
             return None
-        now = clock.now()
+        role, now = self._access.role(session.sender), clock.now()
         if abs(now - session.seen_at) > _NOTE_EVERY_S:
             session = self._sessions[session.token_hash] = replace(session, seen_at=now)
             number = session.id
@@ -166,6 +168,10 @@ class Logins:
     async def end(self, session: WebSession) -> None:
         """Its browser is logged out, from this moment on. Raises StateError: until the next start only."""
         await self._end(session)
+
+    def _is_over(self, session: WebSession) -> bool:
+        is_old = clock.since(session.seen_at) > SESSION_FOR_S
+        return is_old or self._access.role(session.sender) is Role.NOBODY
 
     def _end(self, session: WebSession) -> asyncio.Future[None]:
         self._sessions.pop(session.token_hash, None)

@@ -11,7 +11,7 @@ from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
 from gateway.errors import StateError, UserError
-from gateway.intake.logins import Logins, Person
+from gateway.intake.logins import SESSION_FOR_S, Logins, Person
 from gateway.store.web_sessions import WebSession
 from gateway.web import templates
 from gateway.web.place import Place
@@ -74,6 +74,8 @@ class Guard:
                 answer = templates.message(404, str(error))
             except StateError as error:
                 answer = templates.message(503, f"The gateway cannot read or write its state: {error}")
+            if kind == "look" and isinstance(answer, web.Response) and self.visitor(request) is not None:
+                self.let_in(request, answer, request.cookies[self._cookie(request)], SESSION_FOR_S)  # from now on
             if not answer.prepared:
                 answer.headers.update(HEADERS)
                 answer.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")

@@ -184,7 +184,8 @@ async def test_who_logs_in_anew_leaves_no_session_behind(browser: Browser) -> No
     before = browser.cookie
     await browser.log_in()
     assert (await browser.get("/", Cookie=before))[0] == 401
-    assert (await browser.get("/"))[0] == 200
+    status, _, headers = await browser.get("/")
+    assert (status, "Max-Age=2592000" in headers["Set-Cookie"]) == (200, True), "a month from now on"
     status, _, headers = await browser.post("/logout")
     assert (status, headers["Location"]) == (303, "/")
     assert "Max-Age=0" in headers["Set-Cookie"]

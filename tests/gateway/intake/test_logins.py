@@ -150,6 +150,17 @@ async def test_it_ends_when_nobody_used_it_for_a_month(desk: Desk, wall_clock: W
     assert again.who(kept) is None
 
 
+async def test_what_nobody_uses_any_more_ends_at_a_start(desk: Desk, wall_clock: WallClock) -> None:
+    await desk.logins.begin(desk.token(), "")
+    wall_clock.step(SESSION_FOR_S - 60)
+    kept = await desk.logins.begin(desk.token(), "")
+    wall_clock.step(SESSION_FOR_S + 60)
+    again = desk.again()
+    await again.recover()
+    assert len(await desk.store.read(web_sessions.everything)) == 1
+    assert again.who(kept) is not None
+
+
 async def test_one_is_ended_and_the_others_are_not(desk: Desk) -> None:
     first, second = [await desk.logins.begin(desk.token(), "") for _ in range(2)]
     found = desk.logins.who(first)
