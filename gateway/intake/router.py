@@ -70,7 +70,8 @@ class Router:
         # The common case, a prompt with nothing before it, costs no task. Its project was read when it was
         # committed; no command has run in the room since, so that is still the active one.
         try:
-            if message.project_id is not None and self._is_plain_prompt(message):
+            is_new = message.fate is Fate.RECEIVED
+            if is_new and message.project_id is not None and self._is_plain_prompt(message):
                 self._dispatcher.submit(message, message.project_id)
                 return
         except Exception:
@@ -95,8 +96,11 @@ class Router:
             if isinstance(parsed, Parsed) and parsed.command.repeatable:
                 self.route(message)  # ahead of what came in after it
             else:
-                told = f"The gateway restarted during {quote(message.text)}. {LOOK}"
-                await self._carrying_out.settle(message, Fate.INTERRUPTED, told)
+                await self._cut_off(message)
+
+    async def _cut_off(self, message: StoredMessage) -> None:
+        told = f"The gateway restarted during {quote(message.text)}. {LOOK}"
+        await self._carrying_out.settle(message, Fate.INTERRUPTED, told)
 
     async def close(self) -> None:
         """Cut off what is running; the next start takes it up."""
@@ -189,6 +193,10 @@ class Router:
     async def _handle_persons(self, message: StoredMessage) -> None:
         """The same for what a person wrote, pressed or attached."""
         parsed = self._parse(message)
+        if message.fate is Fate.RUNNING and not isinstance(parsed, Parsed):
+            # It was a command when it began, before a restart, and what it named has gone since: it is no prompt now.
+            await self._cut_off(message)
+            return
         if message.presses and not (isinstance(parsed, Parsed) and getattr(parsed.command, "by_tap", False)):
             await self._answer(message, self._answers.pressed)
             return

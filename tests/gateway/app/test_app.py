@@ -23,7 +23,7 @@ from gateway.chat import Conversation, Fate
 from gateway.config.state_dir import lock_state
 from gateway.engine import docker
 from gateway.errors import ConfigError, EngineDown, EngineError, StateError, StateLocked, UserError
-from gateway.store import Connection, conversations
+from gateway.store import Connection, conversations, messages
 from gateway.store import projects as rows
 from gateway.store.messages import COMPACT
 from gateway.store.tables import turns
@@ -661,3 +661,24 @@ async def test_who_is_on_no_list_is_named_once_a_day_without_their_words(
     named = [record.getMessage() for record in caplog.records if "is on no list" in record.getMessage()]
     assert named == ["fake:eve wrote to the bot and is on no list; to let them: [access] members = ['fake:eve']"] * 2
     assert "secret of mine" not in caplog.text
+
+
+async def test_a_command_that_is_none_any_more_when_it_is_taken_up_is_told_as_cut_off(home: House) -> None:
+    """It began before a restart, and the bootstrap of what it names was undone since: it is no prompt for that."""
+    await home.ask("new project demo", contains="is ready")
+
+    def begun(connection: Connection) -> messages.StoredMessage:
+        here = conversations.find(connection, Conversation("fake", "room"))
+        assert here is not None
+        message = home.transport.message("up gone", "cut")
+        stored = messages.add(connection, message, here.id, here.project_id, direct=True)
+        assert stored is not None
+        assert messages.begin_command(connection, stored.id)
+        return messages.by_id(connection, stored.id)
+
+    message = await home.app.store.write(begun)
+    home.app.router.route(message)
+    told = await home.transport.until(lambda texts: any("restarted during “up gone”" in text for text in texts))
+    assert sum("up gone" in text for text in told) == 1
+    settled = await home.app.store.read(lambda c: messages.by_id(c, message.id))
+    assert settled.fate is Fate.INTERRUPTED
