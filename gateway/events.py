@@ -49,6 +49,11 @@ class ProjectChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class QuestionsChanged:
+    """Something more is asked of people, or something less."""
+
+
+@dataclass(frozen=True, slots=True)
 class TurnBegan:
     """A turn of a project is open."""
 
@@ -83,6 +88,7 @@ Event = (
     | KeyWorks
     | ProviderLimited
     | ProjectChanged
+    | QuestionsChanged
     | TurnBegan
     | TurnOver
     | SledIgnores

@@ -37,6 +37,7 @@ from gateway.events import (
     ProjectChanged,
     ProjectGone,
     ProviderLimited,
+    QuestionsChanged,
     SecretsChanged,
     SledIgnores,
     TurnBegan,
@@ -49,7 +50,7 @@ from gateway.projects import Places, Projects, Registry, Setup, users
 from gateway.store import Store
 from gateway.store.seal import Seal
 from gateway.turns import Admission, Around, CallGate, Dispatcher, Limits
-from gateway.web.changes import Changes
+from gateway.web.changes import NEEDS, Changes
 from gateway.web.chat import topic_of
 from gateway.web.place import Place
 from gateway.wire import (
@@ -112,6 +113,8 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
                 gate.look_again()
             case ProjectChanged(project_id) | TurnBegan(project_id):
                 changes.project(project_id)
+            case QuestionsChanged():
+                changes.tell(NEEDS)
             case TurnOver(project_id):
                 changes.project(project_id)
                 gate.look_again()
@@ -169,9 +172,8 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
         people=people,
         hand_on=lambda message: router.route(message),  # noqa: PLW0108 - made below
     )
-    questions = Questions(
-        store, outbox, registry.send, people, settings.agent.permission_timeout_s, Posting(outbox, files.keep)
-    )
+    posting = Posting(outbox, files.keep)
+    questions = Questions(store, outbox, registry.send, people, settings.agent.permission_timeout_s, posting, events)
     answers = Answers(questions, outbox, people)
     admission = Admission(
         store,

@@ -26,6 +26,7 @@ from gateway.clock import Alarm
 from gateway.config import Person
 from gateway.delivery import Outbox
 from gateway.errors import StateError
+from gateway.events import Events, QuestionsChanged
 from gateway.store import Connection, Store, messages
 from gateway.store import questions as rows
 from gateway.store.messages import StoredMessage
@@ -114,6 +115,7 @@ class Questions:
     people: Mapping[str, Person]
     timeout_s: float
     posting: Posting
+    events: Events = field(default_factory=Events)
     _open: dict[int, _Open] = field(default_factory=dict)
     _decided: defaultdict[str, dict[str, Decision]] = field(default_factory=lambda: defaultdict(dict))
     #: How long turns wait for people.
@@ -420,6 +422,7 @@ class Questions:
             waiting.reminder = Alarm(half, lambda: self._tasks.start(self._remind(waiting)))
         if asked.turn_id is not None:
             self.waits.begin(asked.turn_id, asked.asked_at)
+        self.events.tell(QuestionsChanged())
 
     def _set_timer(self, waiting: _Open) -> None:
         if waiting.timer is not None:
@@ -459,6 +462,7 @@ class Questions:
                 alarm.cancel()
         if waiting.asked.turn_id is not None:
             self.waits.end(waiting.asked.turn_id)
+        self.events.tell(QuestionsChanged())
 
     # --- small parts -------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 #: Changes that are remembered.
 _MOST = 4096
 _PROJECT = "project/"
+#: What is asked of people, as a topic.
+NEEDS = "needs"
 
 
 @dataclass(frozen=True, slots=True)

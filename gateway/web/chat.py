@@ -9,8 +9,6 @@ from dataclasses import replace
 from aiohttp import web
 
 from gateway.chat import Conversation, Message
-from gateway.chat.html import Html
-from gateway.chat.markdown import parse
 from gateway.errors import StateError
 from gateway.intake import Inbox, Services
 from gateway.intake.logins import Person
@@ -19,6 +17,7 @@ from gateway.store.timeline import Entry, Said
 from gateway.web import templates
 from gateway.web.changes import Changes
 from gateway.web.guard import Guard
+from gateway.web.markup import written
 from transports.web import NAME, Web
 
 #: Entries that a page begins with.
@@ -26,7 +25,6 @@ _SHOWN = 60
 #: What the conversation without a project is called.
 ALL = "all"
 _IDENTIFIER = re.compile(r"[A-Za-z0-9-]{8,64}")
-_HTML = Html()
 _TOPIC = "room "
 
 
@@ -158,11 +156,6 @@ class Chat:
             "choices": entry.choices if live is None else (),
             "key": entry.key,
         }
-
-
-def written(text: str) -> str:
-    """What an agent or the gateway said, for a page: raw HTML in it is text."""
-    return _HTML.blocks(parse(text).blocks)
 
 
 def topic_of(room: str, what: str) -> str:

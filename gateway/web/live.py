@@ -12,7 +12,7 @@ from gateway.config import Role
 from gateway.intake import Services
 from gateway.intake.logins import Person
 from gateway.web import home, templates
-from gateway.web.changes import Changes, Position, project_of
+from gateway.web.changes import NEEDS, Changes, Position, project_of
 from gateway.web.chat import Chat, is_about_a_room
 from gateway.web.guard import Guard
 
@@ -90,6 +90,9 @@ class Live:
             return await self._chat.part(topic, person, chat)
         if chat:
             return None
+        if topic == NEEDS:
+            asked = home.needs(self._services, person)
+            return {"id": "needs", "in": "", "html": templates.fragment("needs.html", needs=asked)}
         number, role = self._changes.now.number, person.role
         kept = self._kept.get((topic, role))
         if kept is not None and kept[0] == number:

@@ -50,7 +50,8 @@ class Page:
             return templates.render("welcome.html", 401)
         person, _ = visitor
         at = str(self._changes.now)  # before what is rendered: what changes meanwhile is told again
-        return templates.render("home.html", person=person, at=at, projects=home.projects(self._services))
+        needs, projects = home.needs(self._services, person), home.projects(self._services)
+        return templates.render("home.html", person=person, at=at, needs=needs, projects=projects)
 
     async def _offer(self, request: web.Request) -> web.Response:
         """Who would be logged in, and a button. Whatever looks at links before people do does not press it."""

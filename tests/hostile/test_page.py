@@ -7,6 +7,7 @@ import json
 import re
 import secrets
 import socket
+import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +17,16 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from gateway.asking.questions import Then
+from gateway.chat import Conversation
 from gateway.intake.logins import Logins
+from gateway.store import conversations
 from gateway.testing import InMemoryEngine, patience
-from gateway.web import chat, home, live, templates
+from gateway.web import chat, home, live, markup, templates
 from gateway.web.guard import COOKIE, MOST_FAILURES, SECURE_COOKIE
 from gateway.web.live import LOGGED_OUT
 from gateway.web.place import Place
+from sled.protocol import Question
 from tests.support.grounds import until
 from tests.support.house import House, house, make_settings
 from tests.transports.test_contract import HOSTILE
@@ -395,7 +400,24 @@ async def test_where_a_page_begins_is_a_time_or_nothing(browser: Browser, before
 
 @pytest.mark.parametrize("text", HOSTILE)
 async def test_what_an_agent_says_is_inert(text: str) -> None:
-    html = chat.written(text)
+    html = markup.written(text)
     known = r"p|br|strong|em|s|a|code|pre|ul|ol|li|blockquote|h\d|hr|table|thead|tbody|tr|t[hd]"
     assert not re.search(rf"<(?!/?(?:{known})\b)", html)
     assert not re.search(r"<[^>]* on\w+=|href=\"(?!https?://|mailto:)", html)
+
+
+async def test_what_is_asked_is_shown_to_those_who_may_answer(browser: Browser) -> None:
+    """A member sees what is theirs; an operator sees everything."""
+    await browser.made.ask("new project demo", contains="is ready")
+    project = browser.app.projects.get("demo")
+    here = await browser.app.store.read(lambda c: conversations.find(c, Conversation("fake", "room")))
+    assert here is not None
+    question = Question(id="q", kind="permission", tool="Bash", arguments='{"command": "<img src=x>"}')
+    then = Then(lambda _: asyncio.sleep(0))
+    await browser.app.questions.ask_operator(project.id, here.id, question, time.time() + 60, then)
+    await browser.log_in("fake:ben")
+    assert "Bash" not in (await browser.get("/"))[1]
+    await browser.log_in("fake:ana")
+    _, text, _ = await browser.get("/")
+    assert "&lt;img src=x&gt;" in text
+    assert "<img src=x" not in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -148,3 +149,20 @@ async def test_what_is_sent_twice_is_one_message(room: Room) -> None:
     await expect(box).to_have_value("")
     await expect(theirs(page)).to_have_count(1)
     await expect(mine(page)).to_have_count(1)
+
+
+async def test_what_is_asked_anywhere_is_answered_at_home(room: Room) -> None:
+    home = await room.tab()
+    await expect(home.get_by_role("heading", name="Needs you")).to_be_hidden()
+    asking = asyncio.create_task(room.gateway.send("@@permission Bash npm test\n@@say done with it", "q"))
+    await expect(home.get_by_role("heading", name="Needs you")).to_be_visible()
+    await expect(home.locator("#needs")).to_contain_text("Bash npm test")
+    await expect(home.locator("#needs")).to_contain_text("cli:default")
+    await home.get_by_role("button", name="allow").click()
+    await expect(home.get_by_role("heading", name="Needs you")).to_be_hidden()
+    assert (await asking)["replies"][-1].endswith("done with it")
+    asking = asyncio.create_task(room.gateway.send("@@permission Bash npm test\n@@say done with it", "q2"))
+    await expect(home.get_by_role("button", name="deny")).to_be_visible()
+    await room.gateway.send("deny", "d")
+    await expect(home.get_by_role("heading", name="Needs you")).to_be_hidden()  # answered there, gone here
+    await asking

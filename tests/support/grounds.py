@@ -26,7 +26,7 @@ from gateway.intake import Inbox
 from gateway.store import Store, conversations
 from gateway.store.tables import messages, outbox
 from gateway.testing import FakeTransport, patience
-from gateway.web.chat import written
+from gateway.web.markup import written
 from transports.cli import Cli
 from transports.console import Console
 from transports.terminal import inert

@@ -30,7 +30,7 @@
     const old = document.getElementById(part.id);
     if (!part.html) {
       if (old) old.remove();
-    } else if (old && part.html.includes(`"${order(old)}"`)) {
+    } else if (old && (!order(old) || part.html.includes(`"${order(old)}"`))) {
       Idiomorph.morph(old, part.html, { morphStyle: "outerHTML" });
     } else {
       if (old) old.remove();
@@ -83,6 +83,16 @@
       wait = Math.min(wait * 2, 5000);
     };
   }
+
+  // A button of its own is pressed without leaving the page; what comes of it comes over /live.
+  document.addEventListener("submit", async (event) => {
+    const form = event.target;
+    if (!form.classList.contains("press")) return;
+    event.preventDefault();
+    const body = new URLSearchParams(new FormData(form));
+    const answer = await fetch(form.action, { method: "POST", body, redirect: "manual" }).catch(() => null);
+    if (answer === null || !(answer.ok || answer.type === "opaqueredirect")) show("That was not sent. Press it again.");
+  });
 
   tellTimes();
   setInterval(tellTimes, 15000);
