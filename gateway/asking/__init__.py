@@ -2,7 +2,7 @@
 
 from gateway.asking.answers import Answers
 from gateway.asking.people import name_of
-from gateway.asking.posting import Posting
+from gateway.asking.posting import Posting, is_long
 from gateway.asking.questions import Permission, Questions, Then
 
 __all__ = [
@@ -12,5 +12,6 @@ __all__ = [
     "Questions",
     "Then",
     "cards",
+    "is_long",
     "name_of",
 ]

@@ -46,18 +46,30 @@ def card(asked: Asked, *, who: str, several_open: bool, attached: bool = False) 
     if body.kind == "permission":
         session = f", `allow session{number}` (from now on: {code(body.rule)})" if body.rule else ""
         words = f"Reply `allow{number}`{session} or `deny{number}`."
-        shown = arguments(body)
         if attached:
-            shown = f"{summary(body)}\nAll of its arguments ({len(body.arguments):,} characters) are in the file above."
-        # What a sled asks cannot read like this, whatever it calls its tool.
-        asks = f"The gateway asks: {_own(body)}?" if asked.own else f"May I use {escaped(body.tool)}?"
-        told = f"🔐 **{asks}**\n\n{shown}\n\n{words}"
+            above = f"All of its arguments ({len(body.arguments):,} characters) are in the file above."
+            told = f"{_asks(asked)}\n\n{summary(body)}\n{above}\n\n{words}"
+        else:
+            told = f"{whole(asked)}\n\n{words}"
     else:
-        at = len(asked.answers)
-        told = f"❓ {_query(body.queries[at], at + 1, len(body.queries))}"
+        told = whole(asked)
         if several_open:
             told += f"\n\nTo answer this one: `answer {asked.number} …`"
     return f"{told}\n_{who} can answer within {within}._"
+
+
+def whole(asked: Asked) -> str:
+    """All that is asked, and nothing of how to answer."""
+    body, at = asked.body, len(asked.answers)
+    if body.kind == "permission":
+        return f"{_asks(asked)}\n\n{arguments(body)}"
+    return f"❓ {_query(body.queries[at], at + 1, len(body.queries))}"
+
+
+def _asks(asked: Asked) -> str:
+    # What a sled asks cannot read like this, whatever it calls its tool.
+    asks = f"The gateway asks: {_own(asked.body)}?" if asked.own else f"May I use {escaped(asked.body.tool)}?"
+    return f"🔐 **{asks}**"
 
 
 def _own(body: Question) -> str:

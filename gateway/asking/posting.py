@@ -43,7 +43,7 @@ class Posting:
         return await asyncio.to_thread(self._make_attachment, question)
 
     def _make_attachment(self, question: Question) -> OutgoingFile | None:
-        if not _is_long(question):
+        if not is_long(question):
             return None
         try:
             name = f"{question.tool[:40] or 'arguments'}.txt"
@@ -89,7 +89,7 @@ class Posting:
         self.outbox.add(connection, asked.destination, text, kind="question", replaces=replaces)
 
 
-def _is_long(question: Question) -> bool:
+def is_long(question: Question) -> bool:
     """Whether a tool's arguments are too long for a card."""
     if question.kind != "permission":
         return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.asking import cards
+from gateway.asking import cards, is_long
 from gateway.chat.text import quote
 from gateway.config import Role
 from gateway.intake import Services
@@ -47,13 +47,15 @@ def projects(services: Services) -> list[Row]:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What somebody may answer. `html`: what is asked; `says`: the buttons, each with what pressing it says."""
+    """What somebody may answer. `html`: all that is asked, if it `is_shown`; `says`: the buttons, each with what
+    pressing it says."""
 
     id: int
     project: str
     where: str
     since: float
     html: str
+    is_shown: bool
     says: tuple[tuple[str, str], ...]
 
 
@@ -64,6 +66,8 @@ def needs(services: Services, person: Person) -> list[Need]:
         about = services.projects.by_id(asked.project_id)
         if about is None or (person.role is not Role.OPERATOR and asked.requester != person.sender):
             continue
+        # Nobody says yes to what they were not shown.
+        is_shown = not is_long(asked.body)
         buttons = (("allow", f"allow #{asked.id}"), ("deny", f"no #{asked.id}"))
         found.append(
             Need(
@@ -71,8 +75,9 @@ def needs(services: Services, person: Person) -> list[Need]:
                 project=about.name,
                 where=str(asked.conversation),
                 since=asked.asked_at,
-                html=written(cards.summary(asked.body)),
-                says=buttons if asked.body.kind == "permission" else (),
+                html=written(cards.whole(asked) if is_shown else cards.summary(asked.body)),
+                is_shown=is_shown,
+                says=buttons if asked.body.kind == "permission" and is_shown else (),
             )
         )
     return found

@@ -412,12 +412,16 @@ async def test_what_is_asked_is_shown_to_those_who_may_answer(browser: Browser) 
     project = browser.app.projects.get("demo")
     here = await browser.app.store.read(lambda c: conversations.find(c, Conversation("fake", "room")))
     assert here is not None
-    question = Question(id="q", kind="permission", tool="Bash", arguments='{"command": "<img src=x>"}')
     then = Then(lambda _: asyncio.sleep(0))
-    await browser.app.questions.ask_operator(project.id, here.id, question, time.time() + 60, then)
+    told = "x" * 300 + "; rm -rf /  # <img src=x>"
+    for name, command in (("q", told), ("long", told * 100)):
+        question = Question(id=name, kind="permission", tool="Bash", arguments=json.dumps({"command": command}))
+        await browser.app.questions.ask_operator(project.id, here.id, question, time.time() + 60, then)
     await browser.log_in("fake:ben")
     assert "Bash" not in (await browser.get("/"))[1]
     await browser.log_in("fake:ana")
     _, text, _ = await browser.get("/")
-    assert "&lt;img src=x&gt;" in text
+    assert "; rm -rf /  # &lt;img src=x&gt;" in text, "all of it, however long the line"
     assert "<img src=x" not in text
+    buttons = [says for says in ("allow #1", "allow #2") if f'value="{says}"' in text]
+    assert buttons == ["allow #1"], "nobody says yes to what they were not shown"
