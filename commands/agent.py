@@ -10,6 +10,8 @@ from gateway.intake import CommandContext
 from gateway.store.projects import Project
 
 _KINDS = ("claude", "scripted", "default")
+#: Characters of an agent, as the wire to a sled has it (`sled.protocol.Id`).
+_LONGEST = 80
 
 
 class Agent:
@@ -34,8 +36,10 @@ class Agent:
         kind = " ".join(kind.split())
         if kind.lower() in _KINDS:
             return await _choose(ctx, project, kind.lower())
-        if not kind.startswith("acp:") or not kind.removeprefix("acp:").strip() or len(kind) > 80:
+        if not kind.startswith("acp:") or not kind.removeprefix("acp:").strip():
             raise UserError("Type `agent claude`, `agent scripted`, `agent acp:<command>` or `agent default`.")
+        if len(kind) > _LONGEST:
+            raise UserError(f"That command is longer than {_LONGEST} characters. Put it into a script and name that.")
 
         async def act(answer: CommandContext) -> str:
             return await _choose(answer, project, kind)

@@ -137,9 +137,12 @@ class FakeTransport:
         return [text for _, text in self.sent]
 
     async def until(self, condition: Callable[[list[str]], bool], within_s: float = 10.0) -> list[str]:
-        """Wait until what people read satisfies `condition`. Raises TimeoutError."""
-        async with asyncio.timeout(within_s * patience()), self.changed:
-            await self.changed.wait_for(lambda: condition(self.texts))
+        """Wait until what people read satisfies `condition`. Raises TimeoutError, with what they read instead."""
+        try:
+            async with asyncio.timeout(within_s * patience()), self.changed:
+                await self.changed.wait_for(lambda: condition(self.texts))
+        except TimeoutError:
+            raise TimeoutError("people read instead: " + "\n---\n".join(self.texts[-5:])) from None
         return self.texts
 
     async def _tell(self) -> None:

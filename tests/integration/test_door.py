@@ -130,7 +130,9 @@ async def test_calls_are_bounded_and_a_refusal_without_a_row_is_in_the_audit_onc
 
 
 async def test_an_agent_of_the_agent_client_protocol_has_the_tool(yard: House) -> None:
-    program = f"{sys.executable} {Path(acp_agent.__file__)}"
+    assert "Put it into a script" in await yard.ask(f"agent acp:{'/deep' * 20}/agent", contains="longer than 80")
+    program = "sh agent"
+    (yard.tmp_path / "projects" / "shop" / "agent").write_text(f"exec {sys.executable} {Path(acp_agent.__file__)}\n")
     asked = await yard.ask(f"agent acp:{program}", contains="confirm")
     code = re.search(r"confirm \w{4}", asked)
     assert code is not None

@@ -12,6 +12,14 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class Cause:
+    """Why a build failed, with what to type; and the line that tells it."""
+
+    why: str
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Cause:
     says: re.Pattern[str]
     why: str
@@ -69,7 +77,9 @@ _CAUSES = (
 )
 
 
-def cause(lines: Iterable[str]) -> str:
-    """Why a build failed that said this last, and what to type; empty if nobody can tell."""
-    said = "\n".join(lines)
-    return next((known.why for known in _CAUSES if known.says.search(said)), "")
+def cause(lines: Iterable[str]) -> Cause | None:
+    """Why a build failed that said this last; None if nobody can tell."""
+    said = list(lines)
+    return next(
+        (Cause(known.why, line.strip()[:200]) for known in _CAUSES for line in said if known.says.search(line)), None
+    )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway import kill_points
-from gateway.chat.text import plain, seconds
+from gateway.chat.text import code, plain, seconds
 from gateway.engine.docker.build_proxy import Way
 from gateway.engine.docker.causes import cause
 from gateway.engine.docker.client import Client
@@ -71,10 +71,11 @@ class LayerBuild:
         if self._error or not self._image:
             last = "\n".join(self._tail)
             where = f"at {self._step or 'its first step'}"
-            why = cause([*self._heard, self._error])
+            known = cause([*self._heard, self._error])
+            # The line itself, as it may be none of the last: two streams of a tool arrive in any order.
             first = (
-                f"building {self._layer.name} failed: {why}. It was {where}"
-                if why
+                f"building {self._layer.name} failed: {known.why}. It was {where} and said {code(known.line)}"
+                if known
                 else (f"building {self._layer.name} failed {where}: {self._error.rstrip('.')}")
             )
             raise BuildFailed(f"{first}. The last lines:\n```\n{last.replace('```', '` ` `')}\n```")

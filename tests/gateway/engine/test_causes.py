@@ -54,8 +54,11 @@ TLS, PROXY, PASSWORD, NAMES, NETWORK, DISK, REFUSED = (
     ],
 )
 def test_the_first_line_names_the_cause_and_what_to_type(said: str, meant: str) -> None:
-    assert meant in cause(["Step 6/9 : RUN apt-get update", said, "Removing intermediate container"])
+    known = cause(["Step 6/9 : RUN apt-get update", said, "Removing intermediate container"])
+    assert known is not None
+    assert meant in known.why
+    assert known.line == said.strip()
 
 
 def test_what_nobody_can_tell_is_not_guessed() -> None:
-    assert cause(["error: could not compile `hello`", "make: *** [Makefile:2: all] Error 1"]) == ""
+    assert cause(["error: could not compile `hello`", "make: *** [Makefile:2: all] Error 1"]) is None
