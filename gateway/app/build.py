@@ -26,7 +26,7 @@ from gateway.config.mcp import servers_of
 from gateway.config.secrets import ALL, secrets_file
 from gateway.config.sections import passwords_in
 from gateway.config.state_dir import instance, lock_state
-from gateway.delivery import Fates, Files, Outbox
+from gateway.delivery import FROM_PAGE, Fates, Files, Outbox
 from gateway.engine import Engine
 from gateway.events import (
     Event,
@@ -136,7 +136,7 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
     cli = Cli(user)
     console = _console(settings, user, pipe=pipe, terminal=terminal)
     access = Access(settings.access.operators, settings.access.members, {cli.sender, f"console:{user}"})
-    web_chat = Web(lambda room, what: changes.tell(topic_of(room, what)))
+    web_chat = Web(lambda room, what: changes.tell(topic_of(room, what)), state_dir / ".gateway" / "files" / FROM_PAGE)
     transports: dict[str, Transport] = {"cli": cli, "web": web_chat, **(more_transports or {})}
     transports |= {"console": console} if console is not None else {}
     check_senders(settings, {*PLATFORMS, "console", *transports})

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 #: Days that a file is kept after it was written, sent or not: longer than a platform may be down.
 KEEP_DAYS = 7
+#: The folder of what people sent with the page: the gateway is its platform.
+FROM_PAGE = "web"
 #: Characters of an answer that are read in the chat; of a longer one this many, and the whole is a file.
 INLINE = 8000
 _BEGINNING = 3000
@@ -82,11 +84,12 @@ class Files:
             told = f"The file has the first {len(text):,} characters of the answer; the rest was too long to send."
         return f"{split(text, _BEGINNING)[0]}\n\n… _{told}_", file
 
-    def sweep(self) -> None:
-        """Drop the files that were written more than `KEEP_DAYS` ago."""
-        before = time.time() - KEEP_DAYS * 86400
+    def sweep(self, days: int) -> None:
+        """Drop the files that were written more than `KEEP_DAYS` ago; `days`: for those that nobody else keeps."""
+        now = time.time()
         for path in self.folder.glob("*/*"):
-            if path.stat().st_mtime < before:
+            kept = max(days, KEEP_DAYS) if path.parent.name == FROM_PAGE and not path.suffix else KEEP_DAYS
+            if path.stat().st_mtime < now - kept * 86400:
                 path.unlink(missing_ok=True)
         for folder in self.folder.glob("*"):
             with contextlib.suppress(OSError):

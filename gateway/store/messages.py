@@ -327,12 +327,17 @@ def _message(row: Any) -> StoredMessage:
         fate=Fate(row.fate),
         turn_id=row.turn_id,
         received_at=row.received_at,
-        files=msgspec.json.decode(row.files, type=tuple[Attachment, ...]) if row.files else (),
+        files=decode_files(row.files),
         presses=row.presses,
         quoted=row.quoted,
         word=row.word,
         room_id=row.room_id,
     )
+
+
+def decode_files(stored: str) -> tuple[Attachment, ...]:
+    """What came with a message, as its row has it."""
+    return msgspec.json.decode(stored, type=tuple[Attachment, ...]) if stored else ()
 
 
 # What every message runs is built once: building a statement costs as much as running it.

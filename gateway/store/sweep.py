@@ -40,14 +40,14 @@ def sweep(connection: Connection, before: float) -> int:
     return count
 
 
-async def sweep_forever(store: Store, keep_days: int, sweep_files: Callable[[], None]) -> None:
+async def sweep_forever(store: Store, keep_days: int, sweep_files: Callable[[int], None]) -> None:
     """Sweep now and every few hours."""
     while True:
         try:
             count = await store.write(lambda c: sweep(c, clock.now() - keep_days * 86400))
             if count:
                 log.info("dropped %s messages older than %s days", count, keep_days)
-            await asyncio.to_thread(sweep_files)
+            await asyncio.to_thread(sweep_files, keep_days)
         except (StateError, OSError) as error:
             log.error("nothing was swept: %s", error)
         await asyncio.sleep(_EVERY_S)

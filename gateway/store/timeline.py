@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, select
+from sqlalchemy import Column, ColumnElement, Connection, Row, Select, func, select
 
-from gateway.chat import Conversation, Fate
+from gateway.chat import Attachment, Conversation, Fate
+from gateway.store.messages import decode_files
 from gateway.store.outbox import decode_choices
 from gateway.store.tables import conversations, messages, outbox
 
@@ -23,6 +24,7 @@ class Said:
     name: str
     text: str
     fate: Fate
+    files: tuple[Attachment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +38,35 @@ class Told:
     text: str
     choices: tuple[str, ...]
     state: str
+    #: As the outbox has it; empty: none.
+    file: str = ""
 
 
 Entry = Said | Told
 
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an entry stands among all of a conversation."""
+
+    at: float
+    is_told: bool
+    id: int
+
+    @classmethod
+    def of(cls, entry: Entry) -> Place:
+        """An entry's own."""
+        return cls(entry.at, isinstance(entry, Told), entry.id)
+
+
 _SAID = select(
-    messages.c.id, messages.c.received_at, messages.c.sender, messages.c.sender_name, messages.c.text, messages.c.fate
+    messages.c.id,
+    messages.c.received_at,
+    messages.c.sender,
+    messages.c.sender_name,
+    messages.c.text,
+    messages.c.fate,
+    messages.c.files,
 ).where(messages.c.presses == "")
 _TOLD = select(
     outbox.c.id,
@@ -51,18 +76,25 @@ _TOLD = select(
     outbox.c.text,
     outbox.c.choices,
     outbox.c.state,
+    outbox.c.file,
 ).where(outbox.c.replaces.is_(None))
 
 
-def newest(connection: Connection, conversation_id: int, limit: int, before: float | None = None) -> list[Entry]:
-    """The newest entries, or those before a time, oldest first."""
+def newest(connection: Connection, conversation_id: int, limit: int, before: Place | None = None) -> list[Entry]:
+    """The newest entries, or those before one, oldest first."""
     said = _SAID.where(messages.c.conversation_id == conversation_id).order_by(messages.c.id.desc()).limit(limit)
     told = _TOLD.where(outbox.c.conversation_id == conversation_id).order_by(outbox.c.id.desc()).limit(limit)
     if before is not None:
-        said = said.where(messages.c.received_at < before)
-        told = told.where(outbox.c.created_at < before)
+        # Of one moment what people said is first, and then by number.
+        earlier = messages.c.id < (2**62 if before.is_told else before.id)
+        said = said.where(_before(messages.c.received_at, before.at, earlier))
+        told = told.where(_before(outbox.c.created_at, before.at, outbox.c.id < (before.id if before.is_told else 0)))
     found: list[Entry] = [*_said(connection, said), *_told(connection, told)]
-    return sorted(found, key=lambda entry: (entry.at, isinstance(entry, Told), entry.id))[-limit:]
+    return sorted(found, key=lambda entry: astuple(Place.of(entry)))[-limit:]
+
+
+def _before(time: Column[float], at: float, earlier: ColumnElement[bool]) -> ColumnElement[bool]:
+    return (time < at) | ((time == at) & earlier)
 
 
 def said(connection: Connection, here: Conversation, external_id: str) -> Said | None:
@@ -85,9 +117,26 @@ def told(connection: Connection, here: Conversation, row_id: int) -> Told | None
     return None if first is None else next(iter(_told(connection, _TOLD.where(outbox.c.id == first))), None)
 
 
+def attached(connection: Connection, message_id: int, number: int) -> tuple[Conversation, Attachment] | None:
+    """A file that came with a message, and where; None if there is none."""
+    of = messages.c.conversation_id == conversations.c.id
+    wanted = select(messages.c.files, conversations.c.transport, conversations.c.room).join(conversations, of)
+    row = connection.execute(wanted.where(messages.c.id == message_id)).one_or_none()
+    files = () if row is None else decode_files(row.files)
+    return None if row is None or number >= len(files) else (Conversation(row.transport, row.room), files[number])
+
+
+def handed_out(connection: Connection, row_id: int) -> tuple[Conversation, str] | None:
+    """The file of an outbox row, as it is stored, and where it was sent; None if there is none."""
+    of = outbox.c.conversation_id == conversations.c.id
+    wanted = select(outbox.c.file, conversations.c.transport, conversations.c.room).join(conversations, of)
+    row = connection.execute(wanted.where(outbox.c.id == row_id)).one_or_none()
+    return None if row is None or not row.file else (Conversation(row.transport, row.room), row.file)
+
+
 def _said(connection: Connection, wanted: Select[Any]) -> list[Said]:
     return [
-        Said(row.id, row.received_at, row.sender, row.sender_name, row.text, Fate(row.fate))
+        Said(row.id, row.received_at, row.sender, row.sender_name, row.text, Fate(row.fate), decode_files(row.files))
         for row in connection.execute(wanted)
     ]
 
@@ -98,10 +147,10 @@ def _told(connection: Connection, wanted: Select[Any]) -> list[Told]:
     found = []
     for row in first:
         now = last.get(row.id, row)
-        if now.text and (now is not row or row.state != "dropped"):
+        if (now.text or row.file) and (now is not row or row.state != "dropped"):
             key = f"huskies-{row.id}-{int(row.created_at)}"
             choices = decode_choices(now.choices)
-            found.append(Told(row.id, row.created_at, now.kind, key, now.text, choices, now.state))
+            found.append(Told(row.id, row.created_at, now.kind, key, now.text, choices, now.state, row.file))
     return found
 
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 from dataclasses import replace
+from typing import TypeVar
 
 from aiohttp import web
 
 from gateway.chat import Conversation, Message
-from gateway.errors import StateError
+from gateway.errors import StateError, UserError
 from gateway.intake import Inbox, Services
 from gateway.intake.logins import Person
 from gateway.store import Connection, conversations, timeline
 from gateway.store.timeline import Entry, Said
-from gateway.web import templates
+from gateway.web import served, templates, uploads
 from gateway.web.changes import Changes
 from gateway.web.guard import Guard
 from gateway.web.markup import written
@@ -25,7 +27,9 @@ _SHOWN = 60
 #: What the conversation without a project is called.
 ALL = "all"
 _IDENTIFIER = re.compile(r"[A-Za-z0-9-]{8,64}")
+_PLACE = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)-([01])-(\d{1,15})")
 _TOPIC = "room "
+T = TypeVar("T")
 
 
 class Chat:
@@ -44,6 +48,8 @@ class Chat:
         return [
             web.get("/chat/{name}", guarded(self._show)),
             web.post("/chat/{name}", guarded(self._say, "change")),
+            web.get(r"/files/said/{message:\d{1,15}}/{number:\d{1,3}}", guarded(self._sent_by_people)),
+            web.get(r"/files/told/{row:\d{1,15}}", guarded(self._sent_to_people)),
         ]
 
     async def _show(self, request: web.Request) -> web.Response:
@@ -52,8 +58,8 @@ class Chat:
             return templates.render("welcome.html", 401)
         name, at = request.match_info["name"], str(self._changes.now)
         here = self._conversation(visitor[0], name)
-        before = request.query.get("before", "")
-        until = float(before) if re.fullmatch(r"\d{1,12}(\.\d{1,9})?", before) else None
+        found = _PLACE.fullmatch(request.query.get("before", ""))
+        until = None if found is None else timeline.Place(float(found[1]), found[2] == "1", int(found[3]))
 
         def read(connection: Connection) -> list[Entry]:
             known = conversations.find(connection, here)
@@ -67,7 +73,8 @@ class Chat:
             name=name,
             title="huskies" if name == ALL else name,
             rows=[self._row(entry) for entry in entries],
-            older=entries[0].at if len(entries) == _SHOWN else None,
+            older=_place(entries[0]) if len(entries) == _SHOWN else "",
+            is_past=until is not None,
             identifier=secrets.token_hex(12),
         )
 
@@ -76,26 +83,56 @@ class Chat:
         visitor = self._guard.visitor(request)
         if visitor is None:
             return templates.render("welcome.html", 401)
-        form, person = await request.post(), visitor[0]
-        text, identifier, pressed = (str(form.get(field, "")) for field in ("text", "id", "presses"))
-        if not text.strip() or not _IDENTIFIER.fullmatch(identifier):
-            return templates.message(400, "There was nothing in it. Write something, and send it again.")
         name = request.match_info["name"]
+        here = self._conversation(visitor[0], name)
+        try:
+            async with uploads.reading(request, self._transport.folder) as form:
+                return await self._take(visitor[0], here, name, form)
+        except uploads.TooMuch as error:
+            return templates.message(413, str(error))
+        except StateError as error:
+            return templates.message(503, f"That was not stored: {error}. Send it again.")
+        except OSError as error:
+            return templates.message(503, f"The files were not stored: {error.strerror}. Send it again.")
+
+    async def _take(self, person: Person, here: Conversation, name: str, form: uploads.Form) -> web.Response:
+        text, identifier, pressed = (form.fields.get(field, "") for field in ("text", "id", "presses"))
+        if not (text.strip() or form.files) or not _IDENTIFIER.fullmatch(identifier):
+            return templates.message(400, "There was nothing in it. Write something, and send it again.")
         message = Message(
-            self._conversation(person, name),
+            here,
             f"{person.sender} {identifier}",
             person.sender,
             text.replace("\r\n", "\n"),
             sender_name=person.name,
         )
+        if form.files:
+            kept = await asyncio.to_thread(form.keep, self._transport.folder, message.external_id)
+            message = replace(message, files=kept)
         if pressed:
             message = replace(message, presses=pressed)
-        try:
-            await self._inbox.accept(NAME, [message], None, project_id=await self._project(message.conversation, name))
-        except StateError as error:
-            return templates.message(503, f"That was not stored: {error}. Send it again.")
-        self.changed(message.conversation.room, f"in/{message.external_id}")
+        await self._inbox.accept(NAME, [message], None, project_id=await self._project(here, name))
+        self.changed(here.room, f"in/{message.external_id}")
         return web.Response(status=303, headers={"Location": f"/chat/{name}"})
+
+    async def _sent_by_people(self, request: web.Request) -> web.StreamResponse:
+        number, which = int(request.match_info["number"]), int(request.match_info["message"])
+        found = await self._services.store.read(lambda c: timeline.attached(c, which, number))
+        file = self._theirs(request, found)
+        return await served.give(self._transport.folder / file.ref, file.name, file.mime)
+
+    async def _sent_to_people(self, request: web.Request) -> web.StreamResponse:
+        which = int(request.match_info["row"])
+        found = await self._services.store.read(lambda c: timeline.handed_out(c, which))
+        file = served.decode(self._theirs(request, found))
+        return await served.give(file.path, file.name, file.mime)
+
+    def _theirs(self, request: web.Request, found: tuple[Conversation, T] | None) -> T:
+        """What was found, for whoever's it is; for everybody else it is as if it were not there. Raises UserError."""
+        visitor = self._guard.visitor(request)
+        if visitor is None or found is None or found[0].transport != NAME or not _is_of(visitor[0], found[0].room):
+            raise UserError(served.GONE)
+        return found[1]
 
     async def _project(self, here: Conversation, name: str) -> int | None:
         """What a conversation begins with; None: what it is about, it is about."""
@@ -141,9 +178,12 @@ class Chat:
         if isinstance(entry, Said):
             who = entry.name or entry.sender
             said = {"id": f"in-{entry.id}", "order": f"{order}-0-{entry.id:012}", "mine": True, "who": who}
-            return {**said, "at": entry.at, "html": "", "text": entry.text, "fate": entry.fate.value, "choices": ()}
+            files = served.shown(entry.files, f"/files/said/{entry.id}")
+            told = {"at": entry.at, "html": "", "text": entry.text, "fate": entry.fate.value, "choices": ()}
+            return {**said, **told, "files": files}
         live = self._transport.live.get(entry.key)
         text = entry.text if live is None else live
+        file = served.decode(entry.file) if entry.file else None
         return {
             "id": f"out-{entry.id}",
             "order": f"{order}-1-{entry.id:012}",
@@ -155,7 +195,17 @@ class Chat:
             "fate": "" if entry.state == "sent" else entry.state,
             "choices": entry.choices if live is None else (),
             "key": entry.key,
+            "files": [served.listed(file.name, file.mime, file.size, f"/files/told/{entry.id}")] if file else [],
         }
+
+
+def _place(entry: Entry) -> str:
+    place = timeline.Place.of(entry)
+    return f"{place.at!r}-{int(place.is_told)}-{place.id}"
+
+
+def _is_of(person: Person, room: str) -> bool:
+    return room.rpartition(" ")[0] == person.sender
 
 
 def topic_of(room: str, what: str) -> str:

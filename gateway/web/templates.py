@@ -31,12 +31,24 @@ def _environment() -> Environment:
     )
     made.globals["static"] = static
     made.filters["stamp"] = _stamp
+    made.filters["bytes"] = _bytes
     return made
 
 
 def _stamp(seconds: float) -> str:
     """Seconds since the epoch, as `<time>` has them; the browser shows them in its own zone."""
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _bytes(count: int) -> str:
+    """A number of bytes, as people read it."""
+    return (
+        f"{count:,} bytes"
+        if count < 2**10
+        else f"{count / 2**10:,.0f} KiB"
+        if count < 2**20
+        else f"{count / 2**20:,.1f} MiB"
+    )
 
 
 def render(template: str, status: int = 200, **values: Any) -> web.Response:

@@ -56,14 +56,16 @@ class Browser:
     async def get(self, path: str, **headers: str) -> tuple[int, str, Mapping[str, str]]:
         return await self._ask("GET", path, headers, None)
 
-    async def post(self, path: str, body: dict[str, str] | None = None, **headers: str) -> tuple[int, str, Any]:
+    async def post(
+        self, path: str, body: dict[str, str] | aiohttp.FormData | None = None, **headers: str
+    ) -> tuple[int, str, Any]:
         sent = {"Origin": self.origin, "Sec-Fetch-Site": "same-origin", **headers}
         return await self._ask(
             "POST", path, {name: value for name, value in sent.items() if value or name == "Host"}, body or {}
         )
 
     async def _ask(
-        self, method: str, path: str, headers: Mapping[str, str], body: dict[str, str] | None
+        self, method: str, path: str, headers: Mapping[str, str], body: Any
     ) -> tuple[int, str, Mapping[str, str]]:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         sent = {"Host": self.host, **({"Cookie": self.cookie} if self.cookie else {}), **named}
@@ -421,7 +423,7 @@ async def test_what_is_asked_is_shown_to_those_who_may_answer(browser: Browser) 
     assert "Bash" not in (await browser.get("/"))[1]
     await browser.log_in("fake:ana")
     _, text, _ = await browser.get("/")
-    assert "; rm -rf /  # &lt;img src=x&gt;" in text, "all of it, however long the line"
+    assert "; rm -rf /  # &lt;img src=x&gt;" in re.sub(r"</?span[^>]*>", "", text), "all of it, however long the line"
     assert "<img src=x" not in text
     buttons = [says for says in ("allow #1", "allow #2") if f'value="{says}"' in text]
     assert buttons == ["allow #1"], "nobody says yes to what they were not shown"

@@ -226,7 +226,7 @@ class Shown(Web):
     """The page's transport; what is committed before it hears of it, as its readers find it in the database."""
 
     def __init__(self) -> None:
-        super().__init__(lambda _room, what: self.changed.append(what))
+        super().__init__(lambda _room, what: self.changed.append(what), Path())
         self.changed: list[str] = []
         self.texts: dict[str, str] = {}
 

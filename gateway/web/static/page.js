@@ -94,7 +94,19 @@
     if (answer === null || !(answer.ok || answer.type === "opaqueredirect")) show("That was not sent. Press it again.");
   });
 
+  // What is copied is what was written, without the page around it.
+  document.addEventListener("click", async (event) => {
+    const button = event.target;
+    if (!("copy" in button.dataset)) return;
+    const copied = button.dataset.copy || button.parentElement.querySelector("code").textContent.replace(/\n$/, "");
+    const done = await navigator.clipboard.writeText(copied).then(() => true, () => false);
+    button.textContent = done ? "Copied" : "Press Ctrl+C";
+    if (!done) getSelection().selectAllChildren(button.parentElement.querySelector("code"));
+    setTimeout(() => (button.textContent = "Copy"), 1500);
+  });
+
   tellTimes();
+  document.addEventListener("placed", tellTimes);
   setInterval(tellTimes, 15000);
   connect();
 })();

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.delivery.files import KEEP_DAYS, Files, safe_name
+from gateway.delivery.files import FROM_PAGE, KEEP_DAYS, Files, safe_name
 from sled.protocol import cut
 from tests.conftest import World
 
@@ -53,8 +53,15 @@ async def test_old_files_go(world: World, tmp_path: Path) -> None:
     files = Files(tmp_path / "files", world.store, world.outbox)
     kept = files.keep("new.txt", b"new")
     old = files.keep("old.txt", b"old")
-    before = time.time() - (KEEP_DAYS + 1) * 86400
-    os.utime(old.path, (before, before))
-    files.sweep()
+    (files.folder / FROM_PAGE).mkdir()
+    sent, older, cut_off = (files.folder / FROM_PAGE / name for name in ("0a", "0b", "0c.part"))
+    for path, days in ((old.path, 1), (sent, 1), (cut_off, 1), (older, 30)):
+        path.touch()
+        before = time.time() - (KEEP_DAYS + days) * 86400
+        os.utime(path, (before, before))
+    files.sweep(30)
+    assert sent.exists(), "the gateway is the platform of what came from the page"
+    assert not older.exists()
+    assert not cut_off.exists()
     assert kept.path.exists()
     assert not old.path.exists()
