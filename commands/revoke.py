@@ -12,9 +12,9 @@ from gateway.store import questions
 
 class Revoke:
     """Takes back what was allowed "for this session" in the active project: the one with that number in `permissions`,
-    or all. From then on the agent asks again."""
+    or all. `revoke #12` means one by the number that it has everywhere. From then on the agent asks again."""
 
-    usage = "revoke [number]"
+    usage = "revoke [rule]"
     summary = "take back what was allowed for a session"
     role = Role.MEMBER
     level: Level = "never"
@@ -25,10 +25,16 @@ class Revoke:
         rules = await ctx.services.store.read(lambda c: questions.rules_of(c, project.id))
         if not rules:
             return f"Nothing to revoke: nothing is allowed for a session of {project.name}."
-        number = ctx.get("number")
-        if number is not None:
-            if not 1 <= int(number) <= len(rules):
+        chosen = ctx.get("rule")
+        if chosen is not None and chosen.startswith("#"):
+            rules = [rule for rule in rules if rule.id == int(chosen.removeprefix("#"))]
+            if not rules:
+                raise UserError(
+                    f"Nothing is allowed in {project.name} by that number any more; `permissions` lists what is."
+                )
+        elif chosen is not None:
+            if not 1 <= int(chosen) <= len(rules):
                 raise UserError(f"Choose a number from 1 to {len(rules)}; `permissions` lists them.")
-            rules = [rules[int(number) - 1]]
+            rules = [rules[int(chosen) - 1]]
         await ctx.services.store.write(lambda c: questions.drop_rules(c, [rule.id for rule in rules]))
         return "\n".join(f"No longer allowed without asking: {code(rule.rule)}" for rule in rules)

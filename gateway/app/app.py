@@ -234,7 +234,7 @@ class App:
         posted = [route for t in self.transports.values() if isinstance(t, Webhooks) for route in t.routes()]
         api = LocalApi(self.services, self.inbox, self.fates, self.cli, parts=self.parts, checks=self.checks)
         gateway = self.settings.gateway
-        page = Page(self.services, self.inbox, self.place, self.changes, self.web_chat)
+        page = Page(self.services, self.inbox, self.place, self.changes, self.web_chat, secrets=self.secrets.names)
         return Servers(
             gateway.listen,
             self.place,

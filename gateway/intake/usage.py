@@ -3,8 +3,8 @@
     new project <new-name> [--stack <stack>] [--git <url>] [--submodules]
 
 Bare words are literal, `<...>` is required, `[...]` may be left out. What a placeholder takes is decided by its name:
-`project` is the name of an existing project, `number` a number, `question` one of a question (`2`,
-`#12`), `word|word` one of these, `when` and `times` the words
+`project` is the name of an existing project, `number` a number, `question` and `rule` one of a question or of a rule
+(`2`, `#12`), `word|word` one of these, `when` and `times` the words
 for a time, `word=...` a setting, in any order. `name...` takes the rest of the message, `agent...` only if that is the
 name of an agent; anything else is one token.
 """
@@ -186,7 +186,7 @@ def _takes(slot: Slot, token: str, projects: Collection[str]) -> bool:
         return token.lower() in projects
     if slot.name == "number":
         return token.isdigit() and len(token) < 7
-    if slot.name == "question":
+    if slot.name in ("question", "rule"):
         return _QUESTION.fullmatch(token) is not None
     return True
 

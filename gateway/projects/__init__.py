@@ -22,6 +22,7 @@ __all__ = [
     "recipes",
     "shared",
     "skills",
+    "source_tree",
     "ssh",
     "users",
 ]

@@ -46,6 +46,11 @@ async def last(projects: Projects, project: Project) -> Change:
     return _read(await projects.job(project, "diff", {}, _WITHIN_S), Change)
 
 
+async def of_run(projects: Projects, project: Project, run: str) -> Change:
+    """What the turn of that run changed. Raises SledError, also where it is too long ago."""
+    return _read(await projects.job(project, "diff", {"run": run}, _WITHIN_S), Change)
+
+
 async def undo(projects: Projects, project: Project) -> str:
     """Undo the last turn that is not undone yet; what came of it. Raises SledError."""
     undone = _read(await projects.job(project, "undo", {}, _WITHIN_S), _Undone)

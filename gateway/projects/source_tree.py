@@ -53,6 +53,21 @@ def read_text(source: Path, relative: str) -> str | None:
     return _look(source, relative, lambda file: None if _is_long(file) else os.read(file, MAX_BYTES).decode())
 
 
+def read_bytes(source: Path, relative: str, most: int) -> bytes | None:
+    """A file of the source; None unless it is a regular one of at most so many bytes, that no link leads to."""
+
+    def look(file: int) -> bytes | None:
+        if os.fstat(file).st_size > most:
+            return None
+        with os.fdopen(os.dup(file), "rb") as opened:
+            data = opened.read(most + 1)  # it may grow meanwhile
+        return data if len(data) <= most else None
+
+    if any(part in ("", ".", "..") for part in relative.split("/")):
+        return None
+    return _look(source, relative, look)
+
+
 def _is_long(descriptor: int) -> bool:
     return os.fstat(descriptor).st_size > MAX_BYTES
 

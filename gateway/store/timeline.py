@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Row, Select, func, sel
 from gateway.chat import Attachment, Conversation, Fate
 from gateway.store.messages import decode_files
 from gateway.store.outbox import decode_choices
-from gateway.store.tables import conversations, messages, outbox
+from gateway.store.tables import conversations, messages, outbox, sessions, turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,81 @@ _TOLD = select(
     outbox.c.state,
     outbox.c.file,
 ).where(outbox.c.replaces.is_(None))
+
+
+@dataclass(frozen=True, slots=True)
+class Worked:
+    """A turn, as it reads.
+
+    Attributes:
+        seconds: how long it took, without waiting for people; None while it is under way.
+        text: of the first message that it was about; empty if that is not kept any more. `more`: how many others.
+        usd: what it cost.
+    """
+
+    id: int
+    run: str
+    began_at: float
+    seconds: float | None
+    sender: str
+    name: str
+    text: str
+    more: int
+    room: Conversation
+    agent: str
+    model: str
+    tools: dict[str, int]
+    usd: float
+    ending: str
+    error: str
+
+
+def turns_of(connection: Connection, project_id: int, limit: int, before: int | None = None) -> list[Worked]:
+    """A project's newest turns, or those before one, newest first."""
+    first = (
+        select(func.min(messages.c.id).label("id"), func.count().label("size"), messages.c.turn_id.label("turn_id"))
+        .where(messages.c.turn_id.is_not(None))
+        .group_by(messages.c.turn_id)
+    )
+    newest = select(turns.c.id).where(turns.c.project_id == project_id).order_by(turns.c.id.desc()).limit(limit)
+    if before is not None:
+        newest = newest.where(turns.c.id < before)
+    ids = list(connection.scalars(newest))
+    batch = first.where(messages.c.turn_id.in_(ids)).subquery()
+    wanted = (
+        select(
+            *(turns, batch.c.size, messages.c.sender_name, messages.c.text.label("said")),
+            *(conversations.c.transport, conversations.c.room, conversations.c.thread),
+        )
+        .join_from(turns, sessions, turns.c.session_id == sessions.c.id)
+        .join(conversations, sessions.c.conversation_id == conversations.c.id)
+        .outerjoin(batch, batch.c.turn_id == turns.c.id)
+        .outerjoin(messages, messages.c.id == batch.c.id)
+        .where(turns.c.id.in_(ids))
+        .order_by(turns.c.id.desc())
+    )
+    return [_worked(row) for row in connection.execute(wanted)]
+
+
+def _worked(row: Row[Any]) -> Worked:
+    took = None if row.ended_at is None else max(0.0, row.ended_at - row.started_at - row.waited_s)
+    return Worked(
+        id=row.id,
+        run=row.run,
+        began_at=row.started_at,
+        seconds=took,
+        sender=row.requested_by,
+        name=row.sender_name or "",
+        text=row.said or "",
+        more=max(0, (row.size or 0) - 1),
+        room=Conversation(row.transport, row.room, row.thread),
+        agent=row.agent,
+        model=row.model,
+        tools=json.loads(row.tools or "{}"),
+        usd=max(row.cost_usd, row.metered_usd),
+        ending=row.ending,
+        error=row.error,
+    )
 
 
 def newest(connection: Connection, conversation_id: int, limit: int, before: Place | None = None) -> list[Entry]:

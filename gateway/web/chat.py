@@ -96,7 +96,10 @@ class Chat:
             return templates.message(503, f"The files were not stored: {error.strerror}. Send it again.")
 
     async def _take(self, person: Person, here: Conversation, name: str, form: uploads.Form) -> web.Response:
-        text, identifier, pressed = (form.fields.get(field, "") for field in ("text", "id", "presses"))
+        """`rest`: what was written beside a button, which is part of what the button says; `about`: the project that it
+        is on the page of, as the conversation may have turned to another one."""
+        text, rest, identifier, pressed = (form.fields.get(field, "") for field in ("text", "rest", "id", "presses"))
+        text = f"{text} {' '.join(rest.split())}".strip() if rest.strip() else text
         if not (text.strip() or form.files) or not _IDENTIFIER.fullmatch(identifier):
             return templates.message(400, "There was nothing in it. Write something, and send it again.")
         message = Message(
@@ -106,6 +109,11 @@ class Chat:
             text.replace("\r\n", "\n"),
             sender_name=person.name,
         )
+        if (about := form.fields.get("about")) and (other := await self._turned_to(here, about)):
+            told = (
+                f"Your conversation about {about} is about {other} now. Write `switch {about}` there, and press again."
+            )
+            return templates.message(409, told)
         if form.files:
             kept = await asyncio.to_thread(form.keep, self._transport.folder, message.external_id)
             message = replace(message, files=kept)
@@ -142,6 +150,12 @@ class Chat:
         if known is not None and known.project_id is not None and self._services.projects.by_id(known.project_id):
             return None
         return self._services.projects.get(name).id
+
+    async def _turned_to(self, here: Conversation, name: str) -> str:
+        """The project that a conversation is about, if it is another than its name says."""
+        known = await self._services.store.read(lambda c: conversations.find(c, here))
+        project = None if known is None or known.project_id is None else self._services.projects.by_id(known.project_id)
+        return "" if project is None or project.name == name else project.name
 
     def _conversation(self, person: Person, name: str) -> Conversation:
         """That of a person with a project. Raises UserError."""

@@ -50,6 +50,8 @@ _NOT_OURS = "This was not sent by the page itself. Open the page, and try again.
 #: Links that are tried in vain in a minute, by everybody together: 32 random bytes are not found by trying, and no log
 #: and no database needs to hear of it.
 MOST_FAILURES, _MINUTE_S = 30, 60.0
+#: Close code of a stream whose person is not logged in any more.
+LOGGED_OUT = 4001
 #: The cookie's name. The second is kept by browsers only if it is https, this host's alone, and for all paths.
 COOKIE, SECURE_COOKIE = "huskies", "__Host-huskies"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
+from collections.abc import Mapping
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
@@ -14,10 +15,11 @@ from gateway.intake.logins import Person
 from gateway.web import home, templates
 from gateway.web.changes import NEEDS, Changes, Position, project_of
 from gateway.web.chat import Chat, is_about_a_room
-from gateway.web.guard import Guard
+from gateway.web.guard import LOGGED_OUT, Guard
+from gateway.web.project import ProjectPage
 
-#: Close codes of ours: the page is to load anew; its person is not logged in any more.
-ANEW, LOGGED_OUT = 4000, 4001
+#: Close code of ours: the page is to load anew.
+ANEW = 4000
 #: Seconds between two looks whether the browser is still there, and between two messages to it: what happens within is
 #: told together. Streams of one session; more are somebody's mistake.
 _HEARTBEAT_S, _PACE_S, _MOST_STREAMS = 20.0, 0.05, 50
@@ -26,11 +28,13 @@ _MOST_KEPT = 1000
 
 
 class Live:
-    """The route `/live?after=<position>`, with `&chat=<name>` for a tab that shows a conversation."""
+    """The route `/live?after=<position>`, with `&chat=<name>` for a tab that shows a conversation, and with
+    `&project=<name>` for one that shows a project."""
 
-    def __init__(self, services: Services, guard: Guard, changes: Changes, chat: Chat) -> None:
+    def __init__(self, services: Services, guard: Guard, changes: Changes, chat: Chat, project: ProjectPage) -> None:
         self._services = services
         self._chat = chat
+        self._project = project
         self._guard = guard
         self._changes = changes
         self._streams: Counter[int] = Counter()
@@ -78,17 +82,20 @@ class Live:
                     await socket.close(code=ANEW)
                     return
                 position = self._changes.now
-                found = [await self._part(topic, visitor[0], request.query.get("chat", "")) for topic in topics]
+                found = [await self._part(topic, visitor[0], request.query) for topic in topics]
                 parts = [part for part in found if part is not None]
                 await socket.send_json({"at": str(position), "parts": parts})
                 await self._changes.wait(position)
                 await asyncio.sleep(_PACE_S)
 
-    async def _part(self, topic: str, person: Person, chat: str) -> dict[str, str] | None:
+    async def _part(self, topic: str, person: Person, shown: Mapping[str, str]) -> dict[str, str] | None:
         """What a page is to show for a topic now, if anything; of projects, rendered once for all of a role."""
         if is_about_a_room(topic):
-            return await self._chat.part(topic, person, chat)
-        if chat:
+            return await self._chat.part(topic, person, shown.get("chat", ""))
+        if name := shown.get("project"):
+            project = self._services.projects.by_id(project_of(topic) or 0)
+            return await self._project.part(project, person) if project is not None and project.name == name else None
+        if "chat" in shown:
             return None
         if topic == NEEDS:
             asked = home.needs(self._services, person)

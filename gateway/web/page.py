@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Mapping
+
 from aiohttp import web
 
 from gateway.errors import StateError, UserError
@@ -13,19 +16,30 @@ from gateway.web.chat import Chat
 from gateway.web.guard import Guard
 from gateway.web.live import Live
 from gateway.web.place import Place
+from gateway.web.project import ProjectPage
 from transports.web import Web
 
 
 class Page:
-    """The routes of the page."""
+    """The routes of the page. `secrets`: the names of what is secret, by scope."""
 
-    def __init__(self, services: Services, inbox: Inbox, place: Place, changes: Changes, transport: Web) -> None:
+    def __init__(
+        self,
+        services: Services,
+        inbox: Inbox,
+        place: Place,
+        changes: Changes,
+        transport: Web,
+        *,
+        secrets: Callable[[], Mapping[str, list[str]]],
+    ) -> None:
         self._services = services
         self._changes = changes
         self._logins = services.logins
         self._guard = Guard(place, services.logins)
         self._chat = Chat(services, inbox, self._guard, changes, transport)
-        self._live = Live(services, self._guard, changes, self._chat)
+        self._project = ProjectPage(services, self._guard, changes, secrets)
+        self._live = Live(services, self._guard, changes, self._chat, self._project)
 
     def routes(self) -> list[web.RouteDef]:
         """On the server that strangers can reach: nothing is shown without a login but how to get one."""
@@ -38,11 +52,12 @@ class Page:
             web.get("/live", guarded(self._live.stream, "stream")),
             web.get("/static/{name}", guarded(templates.serve_static, "file")),
             *self._chat.routes(),
+            *self._project.routes(),
         ]
 
     async def close(self) -> None:
         """End what streams."""
-        await self._live.close()
+        await asyncio.gather(self._live.close(), self._project.close())
 
     async def _home(self, request: web.Request) -> web.Response:
         visitor = self._guard.visitor(request)

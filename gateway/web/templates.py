@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import secrets
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ def _environment() -> Environment:
     made.globals["static"] = static
     made.filters["stamp"] = _stamp
     made.filters["bytes"] = _bytes
+    made.globals["identifier"] = lambda: secrets.token_hex(12)
     return made
 
 

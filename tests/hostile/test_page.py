@@ -23,8 +23,7 @@ from gateway.intake.logins import Logins
 from gateway.store import conversations
 from gateway.testing import InMemoryEngine, patience
 from gateway.web import chat, home, live, markup, templates
-from gateway.web.guard import COOKIE, MOST_FAILURES, SECURE_COOKIE
-from gateway.web.live import LOGGED_OUT
+from gateway.web.guard import COOKIE, LOGGED_OUT, MOST_FAILURES, SECURE_COOKIE
 from gateway.web.place import Place
 from sled.protocol import Question
 from tests.support.grounds import until

@@ -35,7 +35,7 @@ async def room(tmp_path: Path, unused_port: int) -> AsyncIterator[Room]:
 async def chat(room: Room) -> Page:
     """A tab with the conversation about demo."""
     page = await room.tab()
-    await page.get_by_role("link", name="demo").click()
+    await page.get_by_role("link", name="demo", exact=True).click()
     await expect(page.get_by_role("heading", name="demo")).to_be_visible()
     return page
 

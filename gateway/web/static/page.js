@@ -5,7 +5,7 @@
   const ANEW = 4000, LOGGED_OUT = 4001;
   const list = document.querySelector("[data-at]");
   const connection = document.getElementById("connection");
-  let at = list.dataset.at;
+  let at = list ? list.dataset.at : "";
   let wait = 250;
 
   function show(text) {
@@ -61,8 +61,9 @@
 
   function connect() {
     const address = location.origin.replace(/^http/, "ws");
-    const chat = list.dataset.chat ? `&chat=${encodeURIComponent(list.dataset.chat)}` : "";
-    const live = new WebSocket(`${address}/live?after=${encodeURIComponent(at)}${chat}`);
+    const shown = new URLSearchParams({ after: at });
+    for (const what of ["chat", "project"]) if (list.dataset[what]) shown.set(what, list.dataset[what]);
+    const live = new WebSocket(`${address}/live?${shown}`);
     live.onmessage = (message) => {
       const told = JSON.parse(message.data);
       const atEnd = innerHeight + scrollY >= document.body.scrollHeight - 80;
@@ -108,5 +109,5 @@
   tellTimes();
   document.addEventListener("placed", tellTimes);
   setInterval(tellTimes, 15000);
-  connect();
+  if (list) connect();
 })();
