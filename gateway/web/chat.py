@@ -193,7 +193,14 @@ class Chat:
             who = entry.name or entry.sender
             said = {"id": f"in-{entry.id}", "order": f"{order}-0-{entry.id:012}", "mine": True, "who": who}
             files = served.shown(entry.files, f"/files/said/{entry.id}")
-            told = {"at": entry.at, "html": "", "text": entry.text, "fate": entry.fate.value, "choices": ()}
+            told = {
+                "at": entry.at,
+                "html": "",
+                "text": entry.text,
+                "fate": entry.fate.value,
+                "choices": (),
+                "live": False,
+            }
             return {**said, **told, "files": files}
         live = self._transport.live.get(entry.key)
         text = entry.text if live is None else live
@@ -208,6 +215,7 @@ class Chat:
             "text": "",
             "fate": "" if entry.state == "sent" else entry.state,
             "choices": entry.choices if live is None else (),
+            "live": live is not None,
             "key": entry.key,
             "files": [served.listed(file.name, file.mime, file.size, f"/files/told/{entry.id}")] if file else [],
         }

@@ -15,6 +15,7 @@ from gateway.web.changes import Changes
 from gateway.web.chat import Chat
 from gateway.web.guard import Guard
 from gateway.web.live import Live
+from gateway.web.palette import Palette
 from gateway.web.place import Place
 from gateway.web.project import ProjectPage
 from transports.web import Web
@@ -39,6 +40,7 @@ class Page:
         self._guard = Guard(place, services.logins)
         self._chat = Chat(services, inbox, self._guard, changes, transport)
         self._project = ProjectPage(services, self._guard, changes, secrets)
+        self._palette = Palette(services, self._guard)
         self._live = Live(services, self._guard, changes, self._chat, self._project)
 
     def routes(self) -> list[web.RouteDef]:
@@ -53,11 +55,17 @@ class Page:
             web.get("/static/{name}", guarded(templates.serve_static, "file")),
             *self._chat.routes(),
             *self._project.routes(),
+            *self._palette.routes(),
+            web.get("/manifest.webmanifest", guarded(templates.serve_manifest, "file")),
+            web.get("/{anything:.*}", guarded(self._nothing)),
         ]
 
     async def close(self) -> None:
         """End what streams."""
         await asyncio.gather(self._live.close(), self._project.close())
+
+    async def _nothing(self, _: web.Request) -> web.Response:
+        return templates.message(404, "There is no such page.")
 
     async def _home(self, request: web.Request) -> web.Response:
         visitor = self._guard.visitor(request)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 _HERE = Path(__file__).parent
-_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml", ".png": "image/png"}
 
 
 @cache
@@ -93,13 +93,24 @@ def static(name: str) -> str:
     return f"/static/{found}"
 
 
+async def serve_manifest(_: web.Request) -> web.Response:
+    """`/manifest.webmanifest`: what a phone needs to put the page among its apps."""
+    icons = [
+        {"src": static("icon-512.png"), "sizes": "512x512", "type": "image/png"},
+        {"src": static("icon.svg"), "sizes": "any", "type": "image/svg+xml"},
+    ]
+    told = {"name": "huskies", "short_name": "huskies", "start_url": "/", "scope": "/", "display": "standalone"}
+    colours = {"background_color": "#fbfbf9", "theme_color": "#1b5e96"}
+    return web.json_response({**told, **colours, "icons": icons}, content_type="application/manifest+json")
+
+
 async def serve_static(request: web.Request) -> web.Response:
     """`/static/{name}`: kept by browsers for a year."""
     found = _files().get(request.match_info["name"])
     if found is None:
         raise web.HTTPNotFound
     data, kind = found
-    answer = web.Response(body=data, content_type=kind, charset="utf-8")
+    answer = web.Response(body=data, content_type=kind, charset="utf-8" if kind.startswith("text/") else None)
     answer.headers["Cache-Control"] = "public, max-age=31536000, immutable"
     answer.enable_compression()
     return answer

@@ -34,7 +34,7 @@ async def test_turns_appear_with_what_they_changed(room: Room) -> None:
     await room.gateway.send("@@fail <b>no</b>", "t2")
     await expect(turn).to_contain_text("failed")
     await expect(turn).to_contain_text("<b>no</b>")
-    await page.locator(".turns li").nth(1).get_by_role("link", name="What the turn of").click()
+    await page.locator(".turns li").nth(1).get_by_role("link", name="What it changed").click()
     await expect(page.locator(".sides del")).to_have_text("print('one')")
     await expect(page.locator(".sides ins")).to_have_text("print('two')")
     assert wrong == []

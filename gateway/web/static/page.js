@@ -26,6 +26,35 @@
     parent.insertBefore(row, after || null);
   }
 
+  // --- while nobody looks --------------------------------------------------------------------------------------------
+
+  const notify = document.getElementById("notify");
+  const told = new Set([...document.querySelectorAll("#needs li, .theirs:not([data-live])")].map((row) => row.id));
+
+  const can = () => "Notification" in window && Notification.permission === "granted";
+
+  // Once for each answer that is whole, and each question.
+  function tellOfNews() {
+    for (const row of document.querySelectorAll("#needs li, .theirs:not([data-live])")) {
+      if (told.has(row.id)) continue;
+      told.add(row.id);
+      if (!document.hidden || !can()) continue;
+      const body = row.querySelector(".text")?.innerText.slice(0, 200) ?? "";
+      const note = new Notification(document.title, { body, tag: row.id });
+      note.addEventListener("click", () => (focus(), note.close()));
+    }
+  }
+
+  if (list && "Notification" in window && Notification.permission === "default") {
+    notify.hidden = false;
+    notify.addEventListener("click", async () => {
+      await Notification.requestPermission();
+      notify.hidden = true;
+    });
+  }
+
+  // --- what the gateway tells ----------------------------------------------------------------------------------------
+
   function take(part) {
     const old = document.getElementById(part.id);
     if (!part.html) {
@@ -72,6 +101,7 @@
       wait = 250;
       show("");
       tellTimes();
+      tellOfNews();
       if (atEnd && list.dataset.chat) scrollTo(0, document.body.scrollHeight);
     };
     live.onclose = (ended) => {
