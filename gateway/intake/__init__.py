@@ -19,4 +19,5 @@ __all__ = [
     "Router",
     "Services",
     "logins",
+    "usage",
 ]

@@ -53,6 +53,11 @@ def read_text(source: Path, relative: str) -> str | None:
     return _look(source, relative, lambda file: None if _is_long(file) else os.read(file, MAX_BYTES).decode())
 
 
+def is_file(source: Path, relative: str) -> bool:
+    """Whether a regular file is there, that no link leads to."""
+    return _is_inside(relative) and _look(source, relative, lambda _: True) is True
+
+
 def read_bytes(source: Path, relative: str, most: int) -> bytes | None:
     """A file of the source; None unless it is a regular one of at most so many bytes, that no link leads to."""
 
@@ -63,9 +68,11 @@ def read_bytes(source: Path, relative: str, most: int) -> bytes | None:
             data = opened.read(most + 1)  # it may grow meanwhile
         return data if len(data) <= most else None
 
-    if any(part in ("", ".", "..") for part in relative.split("/")):
-        return None
-    return _look(source, relative, look)
+    return _look(source, relative, look) if _is_inside(relative) else None
+
+
+def _is_inside(relative: str) -> bool:
+    return all(part not in ("", ".", "..") for part in relative.split("/"))
 
 
 def _is_long(descriptor: int) -> bool:

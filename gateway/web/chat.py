@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
@@ -20,6 +21,7 @@ from gateway.web import served, templates, uploads
 from gateway.web.changes import Changes
 from gateway.web.guard import Guard
 from gateway.web.markup import written
+from gateway.web.vouched import Vouched
 from transports.web import NAME, Web
 
 #: Entries that a page begins with.
@@ -35,8 +37,11 @@ T = TypeVar("T")
 class Chat:
     """The routes of conversations, and what changed in one of them."""
 
-    def __init__(self, services: Services, inbox: Inbox, guard: Guard, changes: Changes, transport: Web) -> None:
+    def __init__(
+        self, services: Services, inbox: Inbox, guard: Guard, changes: Changes, *, transport: Web, vouched: Vouched
+    ) -> None:
         self._services = services
+        self._vouched = vouched
         self._inbox = inbox
         self._guard = guard
         self._changes = changes
@@ -66,13 +71,16 @@ class Chat:
             return [] if known is None else timeline.newest(connection, known.id, _SHOWN, until)
 
         entries = await self._services.store.read(read)
+        link = self._links(name)
+        # Whole documents, and files that are looked for: not on the loop.
+        rows = await asyncio.to_thread(lambda: [self._row(entry, link) for entry in entries])
         return templates.render(
             "chat.html",
             person=visitor[0],
             at=at,
             name=name,
             title="huskies" if name == ALL else name,
-            rows=[self._row(entry) for entry in entries],
+            rows=rows,
             older=_place(entries[0]) if len(entries) == _SHOWN else "",
             is_past=until is not None,
             identifier=secrets.token_hex(12),
@@ -184,10 +192,14 @@ class Chat:
             entry = await store.read(lambda c: timeline.told(c, here, int(number))) if number.isdigit() else None
         if entry is None:
             return None
-        row = self._row(entry)
+        row = await asyncio.to_thread(self._row, entry, self._links(name))
         return {"id": str(row["id"]), "in": "rows", "html": templates.fragment("chat_row.html", row=row)}
 
-    def _row(self, entry: Entry) -> dict[str, object]:
+    def _links(self, name: str) -> Callable[[str], str]:
+        """Where the agent's words lead, in the conversation about that project."""
+        return self._vouched.links(self._services.projects.get(name)) if name != ALL else lambda _: ""
+
+    def _row(self, entry: Entry, link: Callable[[str], str]) -> dict[str, object]:
         order = f"{entry.at:020.6f}"
         if isinstance(entry, Said):
             who = entry.name or entry.sender
@@ -211,7 +223,7 @@ class Chat:
             "mine": False,
             "who": self._services.settings.gateway.bot_name,
             "at": entry.at,
-            "html": written(text),
+            "html": written(text, link) if live is None else written(text),
             "text": "",
             "fate": "" if entry.state == "sent" else entry.state,
             "choices": entry.choices if live is None else (),

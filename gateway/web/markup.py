@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import html
+from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
-from gateway.chat.document import Block, CodeBlock
+from gateway.chat.document import Block, Code, CodeBlock, Span
 from gateway.chat.html import Html, escaped
 from gateway.chat.markdown import parse
 
@@ -18,6 +20,15 @@ _MOST = 50_000
 
 
 class _Page(Html):
+    def __init__(self, link: Callable[[str], str]) -> None:
+        super().__init__()
+        self._leads = link
+
+    def _span(self, span: Span) -> str:
+        if isinstance(span, Code) and (address := self._leads(span.words)):
+            return f'<a href="{html.escape(address)}">{super()._span(span)}</a>'
+        return super()._span(span)
+
     def _block(self, block: Block) -> str:
         if not isinstance(block, CodeBlock):
             return super()._block(block)
@@ -27,12 +38,25 @@ class _Page(Html):
         )
 
 
-_HTML = _Page()
+def written(text: str, link: Callable[[str], str] = lambda _: "") -> str:
+    """A Markdown text as HTML: raw HTML in it is text. `link`: where words of code lead; empty: nowhere."""
+    return _Page(link).blocks(parse(text).blocks)
 
 
-def written(text: str) -> str:
-    """A Markdown text as HTML: raw HTML in it is text."""
-    return _HTML.blocks(parse(text).blocks)
+def file(text: str, name: str) -> str:
+    """A file's text as HTML, in the colours of what its name says that it is; each line is whole."""
+    from pygments.lexers import get_lexer_for_filename
+    from pygments.util import ClassNotFound
+
+    try:
+        lexer = None if len(text) > _MOST else get_lexer_for_filename(name, stripnl=False)
+    except ClassNotFound:
+        lexer = None
+    if lexer is None:
+        return escaped(text.removesuffix("\n"))
+    from pygments import highlight
+
+    return highlight(text, lexer, _formatter()).removesuffix("\n")
 
 
 @lru_cache(maxsize=512)

@@ -18,6 +18,7 @@ from gateway.web.live import Live
 from gateway.web.palette import Palette
 from gateway.web.place import Place
 from gateway.web.project import ProjectPage
+from gateway.web.vouched import Vouched
 from transports.web import Web
 
 
@@ -38,7 +39,8 @@ class Page:
         self._changes = changes
         self._logins = services.logins
         self._guard = Guard(place, services.logins)
-        self._chat = Chat(services, inbox, self._guard, changes, transport)
+        self._vouched = Vouched(services, self._guard)
+        self._chat = Chat(services, inbox, self._guard, changes, transport=transport, vouched=self._vouched)
         self._project = ProjectPage(services, self._guard, changes, secrets)
         self._palette = Palette(services, self._guard)
         self._live = Live(services, self._guard, changes, self._chat, self._project)
@@ -56,6 +58,7 @@ class Page:
             *self._chat.routes(),
             *self._project.routes(),
             *self._palette.routes(),
+            *self._vouched.routes(),
             web.get("/manifest.webmanifest", guarded(templates.serve_manifest, "file")),
             web.get("/{anything:.*}", guarded(self._nothing)),
         ]

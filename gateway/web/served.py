@@ -45,14 +45,22 @@ def listed(name: str, mime: str, size: int, address: str) -> dict[str, object]:
 
 async def give(path: Path, name: str, mime: str) -> web.StreamResponse:
     """A file: shown if it is a picture by its own bytes, downloaded otherwise. Raises UserError if it is gone."""
-    beginning = await asyncio.to_thread(_beginning, path)
-    kind = next((kind for kind, marks in _PICTURES.items() if beginning.startswith(marks)), "")
-    if kind == "image/webp" and beginning[8:12] != b"WEBP":
-        kind = ""
+    kind = picture(await asyncio.to_thread(_beginning, path))
     if kind and kind == mime:
         return web.FileResponse(path, headers={"Content-Type": kind, "Content-Disposition": "inline"})
-    told = f"attachment; filename*=UTF-8''{quote(name, safe='')}"
-    return web.FileResponse(path, headers={"Content-Type": "application/octet-stream", "Content-Disposition": told})
+    headers = {"Content-Type": "application/octet-stream", "Content-Disposition": download(name)}
+    return web.FileResponse(path, headers=headers)
+
+
+def picture(beginning: bytes) -> str:
+    """The type of the picture that bytes begin; empty if they begin none that a browser is to show."""
+    kind = next((kind for kind, marks in _PICTURES.items() if beginning.startswith(marks)), "")
+    return "" if kind == "image/webp" and beginning[8:12] != b"WEBP" else kind
+
+
+def download(name: str) -> str:
+    """The header that has a browser keep a file under its name, whatever it is."""
+    return f"attachment; filename*=UTF-8''{quote(name, safe='')}"
 
 
 def _beginning(path: Path) -> bytes:
