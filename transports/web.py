@@ -17,6 +17,11 @@ from gateway.errors import DeliveryRefused
 NAME = "web"
 
 
+def room_of(sender: str, name: str) -> str:
+    """The room of a person's conversation about a project, or about none."""
+    return f"{sender} {name}"
+
+
 class Web:
     """Implements `gateway.chat.Transport` for the page.
 

@@ -155,6 +155,19 @@ class App:
             draining=self.draining,
         )
 
+    def wrong(self) -> list[str]:
+        """What is known to be wrong now, without a look at anything: for the page of operators."""
+        platforms = {name: transport for name, transport in self.transports.items() if name != AGENTS}
+        away = [
+            f"{name}: {self.troubles.get(name) or 'not connected'}"
+            for name, transport in platforms.items()
+            if not transport.serving
+        ]
+        key = self.proxy.key_problem if self.credentials.chosen(ALL) == "claude" else ""
+        state = f"the state cannot be written: {self.store.problem}" if self.store.problem else ""
+        loops = [f"{name}: {why}" for name, why in self.troubles.items() if name not in self.transports]
+        return [one for one in (state, key, self.dispatcher.problem, *away, *loops) if one]
+
     async def checks(self) -> list[Finding]:
         """What the platforms say now."""
         found, exposed = await asyncio.gather(inspect(self.settings, self.life), self.projects.exposed())
@@ -234,7 +247,15 @@ class App:
         posted = [route for t in self.transports.values() if isinstance(t, Webhooks) for route in t.routes()]
         api = LocalApi(self.services, self.inbox, self.fates, self.cli, parts=self.parts, checks=self.checks)
         gateway = self.settings.gateway
-        page = Page(self.services, self.inbox, self.place, self.changes, self.web_chat, secrets=self.secrets.names)
+        page = Page(
+            self.services,
+            self.inbox,
+            self.place,
+            self.changes,
+            self.web_chat,
+            secrets=self.secrets.names,
+            wrong=self.wrong,
+        )
         return Servers(
             gateway.listen,
             self.place,

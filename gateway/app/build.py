@@ -103,20 +103,26 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
                 dispatcher.key_changed()
             case KeyRefused(told):
                 log.error("%s", told)
+                changes.tell(NEEDS)
             case KeyWorks():
                 log.warning("the model key works again")
+                changes.tell(NEEDS)
                 dispatcher.key_changed()
             case ProviderLimited(until):
                 admission.limit(until)
             case MayBegin():
                 dispatcher.fill()
                 gate.look_again()
-            case ProjectChanged(project_id) | TurnBegan(project_id):
+            case ProjectChanged(project_id):
                 changes.project(project_id)
+            case TurnBegan(project_id):
+                changes.project(project_id)
+                changes.tell(NEEDS)
             case QuestionsChanged():
                 changes.tell(NEEDS)
             case TurnOver(project_id):
                 changes.project(project_id)
+                changes.tell(NEEDS)
                 gate.look_again()
             case ProjectGone(project_id):
                 powers.gone(project_id)

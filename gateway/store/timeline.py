@@ -92,6 +92,7 @@ class Worked:
     """
 
     id: int
+    project_id: int
     run: str
     began_at: float
     seconds: float | None
@@ -110,15 +111,27 @@ class Worked:
 
 def turns_of(connection: Connection, project_id: int, limit: int, before: int | None = None) -> list[Worked]:
     """A project's newest turns, or those before one, newest first."""
+    newest = select(turns.c.id).where(turns.c.project_id == project_id).order_by(turns.c.id.desc()).limit(limit)
+    if before is not None:
+        newest = newest.where(turns.c.id < before)
+    return _turns(connection, list(connection.scalars(newest)))
+
+
+def failed(connection: Connection, since: float) -> list[Worked]:
+    """The newest turn of each project, if it began after that, and failed or was cut off; not if it was stopped."""
+    newest = select(func.max(turns.c.id)).where(turns.c.started_at > since).group_by(turns.c.project_id)
+    wanted = select(turns.c.id).where(
+        turns.c.id.in_(newest), turns.c.ending.in_(("failed", "interrupted")), turns.c.reason != "stopped"
+    )
+    return _turns(connection, list(connection.scalars(wanted)))
+
+
+def _turns(connection: Connection, ids: Sequence[int]) -> list[Worked]:
     first = (
         select(func.min(messages.c.id).label("id"), func.count().label("size"), messages.c.turn_id.label("turn_id"))
         .where(messages.c.turn_id.is_not(None))
         .group_by(messages.c.turn_id)
     )
-    newest = select(turns.c.id).where(turns.c.project_id == project_id).order_by(turns.c.id.desc()).limit(limit)
-    if before is not None:
-        newest = newest.where(turns.c.id < before)
-    ids = list(connection.scalars(newest))
     batch = first.where(messages.c.turn_id.in_(ids)).subquery()
     wanted = (
         select(
@@ -139,6 +152,7 @@ def _worked(row: Row[Any]) -> Worked:
     took = None if row.ended_at is None else max(0.0, row.ended_at - row.started_at - row.waited_s)
     return Worked(
         id=row.id,
+        project_id=row.project_id,
         run=row.run,
         began_at=row.started_at,
         seconds=took,

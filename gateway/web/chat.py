@@ -22,7 +22,7 @@ from gateway.web.changes import Changes
 from gateway.web.guard import Guard
 from gateway.web.markup import written
 from gateway.web.vouched import Vouched
-from transports.web import NAME, Web
+from transports.web import NAME, Web, room_of
 
 #: Entries that a page begins with.
 _SHOWN = 60
@@ -169,7 +169,7 @@ class Chat:
         """That of a person with a project. Raises UserError."""
         if name != ALL:
             self._services.projects.get(name)
-        return Conversation(NAME, f"{person.sender} {name}")
+        return Conversation(NAME, room_of(person.sender, name))
 
     # --- what changed ------------------------------------------------------------------------------------------------
 
@@ -180,7 +180,7 @@ class Chat:
     async def part(self, topic: str, person: Person, name: str) -> dict[str, str] | None:
         """What a tab that shows that conversation of a person's is to show for a topic; None: nothing."""
         room, _, what = topic.removeprefix(_TOPIC).partition("\n")
-        if not name or room != f"{person.sender} {name}":
+        if not name or room != room_of(person.sender, name):
             return None
         here, (kind, _, which) = Conversation(NAME, room), what.partition("/")
         store = self._services.store

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.asking import cards, is_long
 from gateway.chat.text import quote
-from gateway.config import Role
 from gateway.intake import Services
-from gateway.intake.logins import Person
 from gateway.store.projects import Project
-from gateway.web.markup import written
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,44 +39,6 @@ class Row:
 def projects(services: Services) -> list[Row]:
     """All of them, by name."""
     return [_row(services, one) for one in services.projects.all()]
-
-
-@dataclass(frozen=True, slots=True)
-class Need:
-    """What somebody may answer. `html`: all that is asked, if it `is_shown`; `says`: the buttons, each with what
-    pressing it says."""
-
-    id: int
-    project: str
-    where: str
-    since: float
-    html: str
-    is_shown: bool
-    says: tuple[tuple[str, str], ...]
-
-
-def needs(services: Services, person: Person) -> list[Need]:
-    """What waits for an answer that this person may give, in any room, oldest first."""
-    found = []
-    for asked in services.questions.everything():
-        about = services.projects.by_id(asked.project_id)
-        if about is None or (person.role is not Role.OPERATOR and asked.requester != person.sender):
-            continue
-        # Nobody says yes to what they were not shown.
-        is_shown = not is_long(asked.body)
-        buttons = (("allow", f"allow #{asked.id}"), ("deny", f"no #{asked.id}"))
-        found.append(
-            Need(
-                id=asked.id,
-                project=about.name,
-                where=str(asked.conversation),
-                since=asked.asked_at,
-                html=written(cards.whole(asked) if is_shown else cards.summary(asked.body)),
-                is_shown=is_shown,
-                says=buttons if asked.body.kind == "permission" and is_shown else (),
-            )
-        )
-    return found
 
 
 def project(services: Services, project_id: int) -> Row | None:

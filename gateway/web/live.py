@@ -16,6 +16,7 @@ from gateway.web import home, templates
 from gateway.web.changes import NEEDS, Changes, Position, project_of
 from gateway.web.chat import Chat, is_about_a_room
 from gateway.web.guard import LOGGED_OUT, Guard
+from gateway.web.needs import Needs
 from gateway.web.project import ProjectPage
 
 #: Close code of ours: the page is to load anew.
@@ -31,8 +32,11 @@ class Live:
     """The route `/live?after=<position>`, with `&chat=<name>` for a tab that shows a conversation, and with
     `&project=<name>` for one that shows a project."""
 
-    def __init__(self, services: Services, guard: Guard, changes: Changes, chat: Chat, project: ProjectPage) -> None:
+    def __init__(
+        self, services: Services, guard: Guard, changes: Changes, *, chat: Chat, project: ProjectPage, needs: Needs
+    ) -> None:
         self._services = services
+        self._needs = needs
         self._chat = chat
         self._project = project
         self._guard = guard
@@ -98,8 +102,7 @@ class Live:
         if "chat" in shown:
             return None
         if topic == NEEDS:
-            asked = home.needs(self._services, person)
-            return {"id": "needs", "in": "", "html": templates.fragment("needs.html", needs=asked)}
+            return {"id": "needs", "in": "", "html": templates.fragment("needs.html", **await self._needs.of(person))}
         number, role = self._changes.now.number, person.role
         kept = self._kept.get((topic, role))
         if kept is not None and kept[0] == number:

@@ -15,6 +15,7 @@ from gateway.web.changes import Changes
 from gateway.web.chat import Chat
 from gateway.web.guard import Guard
 from gateway.web.live import Live
+from gateway.web.needs import Needs
 from gateway.web.palette import Palette
 from gateway.web.place import Place
 from gateway.web.project import ProjectPage
@@ -23,7 +24,7 @@ from transports.web import Web
 
 
 class Page:
-    """The routes of the page. `secrets`: the names of what is secret, by scope."""
+    """The routes of the page. `secrets`: the names of what is secret, by scope; `wrong`: see `Needs`."""
 
     def __init__(
         self,
@@ -34,6 +35,7 @@ class Page:
         transport: Web,
         *,
         secrets: Callable[[], Mapping[str, list[str]]],
+        wrong: Callable[[], list[str]],
     ) -> None:
         self._services = services
         self._changes = changes
@@ -43,7 +45,8 @@ class Page:
         self._chat = Chat(services, inbox, self._guard, changes, transport=transport, vouched=self._vouched)
         self._project = ProjectPage(services, self._guard, changes, secrets)
         self._palette = Palette(services, self._guard)
-        self._live = Live(services, self._guard, changes, self._chat, self._project)
+        self._needs = Needs(services, changes, wrong)
+        self._live = Live(services, self._guard, changes, chat=self._chat, project=self._project, needs=self._needs)
 
     def routes(self) -> list[web.RouteDef]:
         """On the server that strangers can reach: nothing is shown without a login but how to get one."""
@@ -76,8 +79,8 @@ class Page:
             return templates.render("welcome.html", 401)
         person, _ = visitor
         at = str(self._changes.now)  # before what is rendered: what changes meanwhile is told again
-        needs, projects = home.needs(self._services, person), home.projects(self._services)
-        return templates.render("home.html", person=person, at=at, needs=needs, projects=projects)
+        needs = await self._needs.of(person)
+        return templates.render("home.html", person=person, at=at, projects=home.projects(self._services), **needs)
 
     async def _offer(self, request: web.Request) -> web.Response:
         """Who would be logged in, and a button. Whatever looks at links before people do does not press it."""

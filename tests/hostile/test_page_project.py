@@ -67,3 +67,12 @@ async def test_a_run_that_is_none_names_nothing(browser: Browser) -> None:
     await browser.log_in()
     for run in ("../../x", "--help", "%00", "a" * 100):
         assert (await browser.get(f"/project/demo/changes?run={run}"))[0] in (404, 409)
+
+
+async def test_what_is_wrong_is_told_to_operators(browser: Browser) -> None:
+    browser.made.transport.serving = False
+    browser.app.troubles["fake"] = "<b>the token</b> was refused"
+    await browser.log_in("fake:ben")
+    assert "the token" not in (await browser.get("/"))[1]
+    await browser.log_in("fake:ana")
+    assert "fake: &lt;b&gt;the token&lt;/b&gt; was refused" in (await browser.get("/"))[1]

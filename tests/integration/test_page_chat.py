@@ -135,6 +135,7 @@ async def test_what_is_sent_twice_is_one_message(room: Room) -> None:
         """() => {
             const real = window.fetch;
             window.fetch = async (...request) => {
+                if (request[1]?.method !== "POST") return real(...request);
                 await real(...request);
                 window.fetch = real;
                 throw new TypeError("the answer was lost");
@@ -167,3 +168,20 @@ async def test_what_is_asked_anywhere_is_answered_at_home(room: Room) -> None:
     await room.gateway.send("deny", "d")
     await expect(home.get_by_role("heading", name="Needs you")).to_be_hidden()  # answered there, gone here
     await asking
+
+
+async def test_a_turn_that_failed_needs_somebody_until_it_is_tried_again(room: Room) -> None:
+    home = await room.tab()
+    talk = await room.context.new_page()
+    await talk.goto(f"{home.url}chat/demo")
+    await say(talk, "@@fail the disk <b>is full</b>")
+    await expect(home.locator("#needs")).to_contain_text("The last turn failed: “the disk <b>is full</b>”")
+    await say(talk, "now it works")
+    await expect(home.get_by_role("heading", name="Needs you")).to_be_hidden()
+    await say(talk, "@@fail again")
+    await home.get_by_role("button", name="try again").click()
+    await expect(mine(talk)).to_have_count(4)  # the button says it in that conversation
+    await room.gateway.send("switch demo", "s")
+    await room.gateway.send("@@fail elsewhere", "e")
+    await expect(home.locator("#needs")).to_contain_text("Write retry in that room")
+    await expect(home.get_by_role("button", name="try again")).to_have_count(0)

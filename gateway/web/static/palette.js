@@ -7,7 +7,14 @@
   const list = dialog.querySelector("ul");
   let offered = null;
 
-  const offer = () => (offered ??= fetch("/palette").then((answer) => answer.json()));
+  // Without a gateway there is nothing to offer, until it is back.
+  const offer = () =>
+    (offered ??= fetch("/palette")
+      .then((answer) => (answer.ok ? answer.json() : Promise.reject(answer)))
+      .catch(() => {
+        offered = null;
+        return { commands: [], projects: [] };
+      }));
 
   // --- a list under a field, from which one is chosen ----------------------------------------------------------------
 
