@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Row, Select, func, select
+from sqlalchemy import Column, ColumnElement, Connection, Row, Select, false, func, select, true
 
 from gateway.chat import Attachment, Conversation, Fate
 from gateway.store.messages import decode_files
@@ -176,9 +176,11 @@ def newest(connection: Connection, conversation_id: int, limit: int, before: Pla
     told = _TOLD.where(outbox.c.conversation_id == conversation_id).order_by(outbox.c.id.desc()).limit(limit)
     if before is not None:
         # Of one moment what people said is first, and then by number.
-        earlier = messages.c.id < (2**62 if before.is_told else before.id)
+        earlier = true() if before.is_told else messages.c.id < before.id
         said = said.where(_before(messages.c.received_at, before.at, earlier))
-        told = told.where(_before(outbox.c.created_at, before.at, outbox.c.id < (before.id if before.is_told else 0)))
+        told = told.where(
+            _before(outbox.c.created_at, before.at, outbox.c.id < before.id if before.is_told else false())
+        )
     found: list[Entry] = [*_said(connection, said), *_told(connection, told)]
     return sorted(found, key=lambda entry: astuple(Place.of(entry)))[-limit:]
 

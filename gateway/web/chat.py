@@ -29,7 +29,7 @@ _SHOWN = 60
 #: What the conversation without a project is called.
 ALL = "all"
 _IDENTIFIER = re.compile(r"[A-Za-z0-9-]{8,64}")
-_PLACE = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)-([01])-(\d{1,15})")
+_PLACE = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)-([01])-(\d{1,9})")
 _TOPIC = "room "
 T = TypeVar("T")
 
@@ -53,8 +53,8 @@ class Chat:
         return [
             web.get("/chat/{name}", guarded(self._show)),
             web.post("/chat/{name}", guarded(self._say, "change")),
-            web.get(r"/files/said/{message:\d{1,15}}/{number:\d{1,3}}", guarded(self._sent_by_people)),
-            web.get(r"/files/told/{row:\d{1,15}}", guarded(self._sent_to_people)),
+            web.get(r"/files/said/{message:\d{1,9}}/{number:\d{1,3}}", guarded(self._sent_by_people)),
+            web.get(r"/files/told/{row:\d{1,9}}", guarded(self._sent_to_people)),
         ]
 
     async def _show(self, request: web.Request) -> web.Response:

@@ -103,7 +103,7 @@ class ProjectPage:
         person, at = visitor[0], str(self._changes.now)
         project = self._services.projects.get(request.match_info["name"])
         before = request.query.get("before", "")
-        until = int(before) if re.fullmatch(r"\d{1,15}", before) else None
+        until = int(before) if re.fullmatch(r"\d{1,9}", before) else None
         roles = {command.usage.split()[0]: command.role for command in self._services.commands}
         return templates.render(
             "project.html",
