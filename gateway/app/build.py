@@ -47,10 +47,10 @@ from gateway.hive import Calls, Door, Leads, Notes, Powers, Schedules
 from gateway.intake import CarryingOut, Confirmations, Inbox, Parser, Router, Services
 from gateway.intake.logins import Logins
 from gateway.projects import Places, Projects, Registry, Setup, users
-from gateway.store import Store
+from gateway.store import Store, messages
 from gateway.store.seal import Seal
 from gateway.turns import Admission, Around, CallGate, Dispatcher, Limits
-from gateway.web.changes import NEEDS, Changes
+from gateway.web.changes import FLOW, NEEDS, Changes
 from gateway.web.chat import topic_of
 from gateway.web.place import Place
 from gateway.wire import (
@@ -147,7 +147,7 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
     transports |= {"console": console} if console is not None else {}
     check_senders(settings, {*PLATFORMS, "console", *transports})
     transports["agent"] = Agents()
-    outbox = Outbox(store, transports)
+    outbox = Outbox(store, transports, on_new=lambda: changes.tell(FLOW))
     transports |= {name: PLATFORMS[name].make(settings, access, outbox) for name in settings.remote_transports}
     fates = Fates(outbox)
     files = Files(state_dir / ".gateway" / "files", store, outbox)
@@ -269,10 +269,15 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
     )
     carrying_out = CarryingOut(services, fates, lambda *answer: door.tell(*answer))  # noqa: PLW0108 - made below
     router = Router(services, fates, parser, calls, carrying_out)
+
+    def accepted(message: messages.StoredMessage) -> None:
+        changes.tell(FLOW)
+        router.route(message)
+
     inbox = Inbox(
         store,
         access,
-        on_accepted=router.route,
+        on_accepted=accepted,
         on_withdrawn=dispatcher.withdrawn,
         on_moved=outbox.moved,
         words=router.words,

@@ -14,6 +14,7 @@ from gateway.chat.nouns import (
 from gateway.chat.transport import (
     Capabilities,
     Deliveries,
+    Membership,
     Noted,
     Outcome,
     Receiver,
@@ -24,7 +25,8 @@ from gateway.chat.transport import (
 
 # fmt: off
 __all__ = [
-    "Attachment", "Capabilities", "Conversation", "Deliveries", "Fate", "Incoming", "Message", "MessageRef", "Move",
-    "Noted", "Outcome", "OutgoingFile", "Receiver", "Reply", "Transport", "Withdrawal", "WithoutFiles",
+    "Attachment", "Capabilities", "Conversation", "Deliveries", "Fate", "Incoming", "Membership", "Message",
+    "MessageRef", "Move", "Noted", "Outcome", "OutgoingFile", "Receiver", "Reply", "Transport", "Withdrawal",
+    "WithoutFiles",
     "cutting", "document", "finding", "guide", "html", "markdown", "table", "text", "wording",
 ]

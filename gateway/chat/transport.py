@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from gateway.chat.nouns import Attachment, Conversation, Fate, Incoming, MessageRef, OutgoingFile
 from gateway.errors import DeliveryRefused
@@ -155,6 +155,14 @@ class Transport(Protocol):
 
     async def mark(self, ref: MessageRef, fate: Fate) -> None:
         """Show `fate` on a person's message. Best effort: failures are logged, never raised."""
+
+
+@runtime_checkable
+class Membership(Protocol):
+    """For transports of rooms with several people: who reads a room now."""
+
+    async def is_in(self, conversation: Conversation, sender: str) -> bool:
+        """Whether a person is in the room now. Raises TransportError where that cannot be known."""
 
 
 class WithoutFiles:

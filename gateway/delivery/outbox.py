@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from gateway.chat import (
     Capabilities,
@@ -37,8 +37,12 @@ _OFF = Capabilities(max_text=1500, edits=False, edit_interval_s=0.0, idempotent=
 class Outbox:
     """Sends for all conversations."""
 
-    def __init__(self, store: Store, transports: Mapping[str, Transport]) -> None:
+    def __init__(
+        self, store: Store, transports: Mapping[str, Transport], on_new: Callable[[], None] = lambda: None
+    ) -> None:
+        """`on_new` is called whenever there is something new to send."""
         self._store = store
+        self._on_new = on_new
         self._transports = transports
         self._workers: dict[Conversation, Worker] = {}
         self._marks: set[asyncio.Task[None]] = set()
@@ -133,6 +137,7 @@ class Outbox:
 
     def wake(self, conversation: Conversation) -> None:
         """There is something new to send."""
+        self._on_new()
         if not self._closing and conversation.transport in self._transports:
             self._worker(conversation).wake()
 

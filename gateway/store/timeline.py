@@ -20,6 +20,7 @@ class Said:
     """What a person wrote. `at`: seconds since the epoch."""
 
     id: int
+    conversation_id: int
     at: float
     sender: str
     name: str
@@ -33,6 +34,7 @@ class Told:
     """What people read. `key`: of what was sent first, in whose place `text` stands now; `state`: of its delivery."""
 
     id: int
+    conversation_id: int
     at: float
     kind: str
     key: str
@@ -62,6 +64,7 @@ class Place:
 
 _SAID = select(
     messages.c.id,
+    messages.c.conversation_id,
     messages.c.received_at,
     messages.c.sender,
     messages.c.sender_name,
@@ -185,6 +188,48 @@ def newest(connection: Connection, conversation_id: int, limit: int, before: Pla
     return sorted(found, key=lambda entry: astuple(Place.of(entry)))[-limit:]
 
 
+def everywhere(connection: Connection, limit: int) -> list[tuple[Conversation, Entry]]:
+    """The newest entries of all conversations, newest first, each with where it was said."""
+    said = _said(connection, _SAID.order_by(messages.c.id.desc()).limit(limit))
+    told = _told(connection, _TOLD.order_by(outbox.c.id.desc()).limit(limit))
+    found: list[Entry] = [*said, *told]
+    newest = sorted(found, key=lambda entry: astuple(Place.of(entry)), reverse=True)[:limit]
+    ids = {entry.conversation_id for entry in newest}
+    rows = connection.execute(select(conversations).where(conversations.c.id.in_(ids)))
+    rooms = {row.id: Conversation(row.transport, row.room, row.thread) for row in rows}
+    return [(rooms[entry.conversation_id], entry) for entry in newest]
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """A conversation in which somebody wrote. `direct`: with the bot alone; `at`: when they last did."""
+
+    id: int
+    room: Conversation
+    direct: bool
+    project_id: int | None
+    at: float
+
+
+def spoken_in(connection: Connection, sender: str, limit: int, conversation_id: int | None = None) -> list[Spoken]:
+    """The conversations in which a person wrote, those of last first; of one of them alone, if it is named."""
+    at = func.max(messages.c.received_at).label("at")
+    mine = select(messages.c.conversation_id, at).where(messages.c.sender == sender)
+    if conversation_id is not None:
+        mine = mine.where(messages.c.conversation_id == conversation_id)
+    there = mine.group_by(messages.c.conversation_id).subquery()
+    wanted = (
+        select(conversations, there.c.at)
+        .join(there, there.c.conversation_id == conversations.c.id)
+        .order_by(there.c.at.desc())
+        .limit(limit)
+    )
+    return [
+        Spoken(row.id, Conversation(row.transport, row.room, row.thread), row.direct, row.project_id, row.at)
+        for row in connection.execute(wanted)
+    ]
+
+
 def _before(time: Column[float], at: float, earlier: ColumnElement[bool]) -> ColumnElement[bool]:
     return (time < at) | ((time == at) & earlier)
 
@@ -228,7 +273,16 @@ def handed_out(connection: Connection, row_id: int) -> tuple[Conversation, str] 
 
 def _said(connection: Connection, wanted: Select[Any]) -> list[Said]:
     return [
-        Said(row.id, row.received_at, row.sender, row.sender_name, row.text, Fate(row.fate), decode_files(row.files))
+        Said(
+            row.id,
+            row.conversation_id,
+            row.received_at,
+            row.sender,
+            row.sender_name,
+            row.text,
+            Fate(row.fate),
+            decode_files(row.files),
+        )
         for row in connection.execute(wanted)
     ]
 
@@ -242,7 +296,9 @@ def _told(connection: Connection, wanted: Select[Any]) -> list[Told]:
         if (now.text or row.file) and (now is not row or row.state != "dropped"):
             key = f"huskies-{row.id}-{int(row.created_at)}"
             choices = decode_choices(now.choices)
-            found.append(Told(row.id, row.created_at, now.kind, key, now.text, choices, now.state, row.file))
+            found.append(
+                Told(row.id, row.conversation_id, row.created_at, now.kind, key, now.text, choices, now.state, row.file)
+            )
     return found
 
 
@@ -250,6 +306,6 @@ def _replacing(connection: Connection, first: Sequence[Row[Any]]) -> dict[int, R
     """By what it stands in for: the newest row that replaced it."""
     if not first:
         return {}
-    here, ids = first[0].conversation_id, [row.id for row in first]
-    wanted = select(outbox).where(outbox.c.conversation_id == here, outbox.c.replaces.in_(ids)).order_by(outbox.c.id)
+    there, ids = {row.conversation_id for row in first}, [row.id for row in first]
+    wanted = select(outbox).where(outbox.c.conversation_id.in_(there), outbox.c.replaces.in_(ids)).order_by(outbox.c.id)
     return {row.replaces: row for row in connection.execute(wanted)}

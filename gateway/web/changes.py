@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import deque
 from dataclasses import dataclass
 
-#: Changes that are remembered.
+#: Topics whose last change is remembered.
 _MOST = 4096
 _PROJECT = "project/"
-#: What is asked of people, as a topic.
-NEEDS = "needs"
+#: What is asked of people, as a topic; and what is said, anywhere.
+NEEDS, FLOW = "needs", "flow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,9 @@ class Changes:
     def __init__(self) -> None:
         self._life = secrets.token_hex(8)
         self._number = 0
-        self._topics: deque[tuple[int, str]] = deque(maxlen=_MOST)
+        #: The number of the last change of each topic, oldest first; and of the last one that is forgotten.
+        self._topics: dict[str, int] = {}
+        self._forgotten = 0
         self._news: set[asyncio.Future[None]] = set()
 
     @property
@@ -58,7 +59,11 @@ class Changes:
     def tell(self, topic: str) -> None:
         """Something changed."""
         self._number += 1
-        self._topics.append((self._number, topic))
+        self._topics.pop(topic, None)
+        self._topics[topic] = self._number
+        if len(self._topics) > _MOST:
+            oldest = next(iter(self._topics))
+            self._forgotten = self._topics.pop(oldest)
         news, self._news = self._news, set()
         for one in news:
             if not one.done():
@@ -68,14 +73,14 @@ class Changes:
         """The topics that changed after a position, each once; None where that cannot be known."""
         if position.life != self._life or position.number > self._number:
             return None
-        if self._number - position.number > len(self._topics):
+        if position.number < self._forgotten:
             return None
         topics: list[str] = []
-        for number, topic in reversed(self._topics):
+        for topic, number in reversed(self._topics.items()):
             if number <= position.number:
                 break
             topics.append(topic)
-        return list(dict.fromkeys(reversed(topics)))
+        return topics[::-1]
 
     async def wait(self, position: Position) -> None:
         """Return when something has changed since."""

@@ -13,11 +13,12 @@ from gateway.config import Role
 from gateway.intake import Services
 from gateway.intake.logins import Person
 from gateway.web import home, templates
-from gateway.web.changes import NEEDS, Changes, Position, project_of
+from gateway.web.changes import FLOW, NEEDS, Changes, Position, project_of
 from gateway.web.chat import Chat, is_about_a_room
 from gateway.web.guard import LOGGED_OUT, Guard
 from gateway.web.needs import Needs
 from gateway.web.project import ProjectPage
+from gateway.web.rooms import Rooms
 
 #: Close code of ours: the page is to load anew.
 ANEW = 4000
@@ -33,10 +34,19 @@ class Live:
     `&project=<name>` for one that shows a project."""
 
     def __init__(
-        self, services: Services, guard: Guard, changes: Changes, *, chat: Chat, project: ProjectPage, needs: Needs
+        self,
+        services: Services,
+        guard: Guard,
+        changes: Changes,
+        *,
+        chat: Chat,
+        project: ProjectPage,
+        needs: Needs,
+        rooms: Rooms,
     ) -> None:
         self._services = services
         self._needs = needs
+        self._rooms = rooms
         self._chat = chat
         self._project = project
         self._guard = guard
@@ -94,6 +104,8 @@ class Live:
 
     async def _part(self, topic: str, person: Person, shown: Mapping[str, str]) -> dict[str, str] | None:
         """What a page is to show for a topic now, if anything; of projects, rendered once for all of a role."""
+        if "flow" in shown or topic == FLOW:
+            return await self._rooms.part(person) if "flow" in shown and topic == FLOW else None
         if is_about_a_room(topic):
             return await self._chat.part(topic, person, shown.get("chat", ""))
         if name := shown.get("project"):

@@ -19,6 +19,7 @@ from gateway.web.needs import Needs
 from gateway.web.palette import Palette
 from gateway.web.place import Place
 from gateway.web.project import ProjectPage
+from gateway.web.rooms import Rooms
 from gateway.web.vouched import Vouched
 from transports.web import Web
 
@@ -45,8 +46,11 @@ class Page:
         self._chat = Chat(services, inbox, self._guard, changes, transport=transport, vouched=self._vouched)
         self._project = ProjectPage(services, self._guard, changes, secrets)
         self._palette = Palette(services, self._guard)
+        self._rooms = Rooms(services, self._guard, changes)
         self._needs = Needs(services, changes, wrong)
-        self._live = Live(services, self._guard, changes, chat=self._chat, project=self._project, needs=self._needs)
+        self._live = Live(
+            services, self._guard, changes, chat=self._chat, project=self._project, needs=self._needs, rooms=self._rooms
+        )
 
     def routes(self) -> list[web.RouteDef]:
         """On the server that strangers can reach: nothing is shown without a login but how to get one."""
@@ -61,6 +65,7 @@ class Page:
             *self._chat.routes(),
             *self._project.routes(),
             *self._palette.routes(),
+            *self._rooms.routes(),
             *self._vouched.routes(),
             web.get("/manifest.webmanifest", guarded(templates.serve_manifest, "file")),
             web.get("/{anything:.*}", guarded(self._nothing)),

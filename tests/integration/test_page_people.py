@@ -81,7 +81,17 @@ async def test_every_view_is_for_everybody(room: Room, axe: str, look: str) -> N
         await expect(page.get_by_role("dialog")).to_be_visible()
         seen["palette"] = await findings(page, axe)
         for path in (
-            *("chat/all", "project/demo", "project/demo/changes", "project/demo/logs/sled", "nothing", "login/none"),
+            *(
+                "chat/all",
+                "rooms",
+                "room/1",
+                "flow",
+                "project/demo",
+                "project/demo/changes",
+                "project/demo/logs/sled",
+                "nothing",
+                "login/none",
+            ),
             *("chat/nothing", "project/nothing"),
         ):
             await page.goto(f"{home}{path}")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.chat import Conversation, Fate, MessageRef, Move, Reply
-from gateway.errors import DeliveryHeld
+from gateway.chat import Conversation, Fate, Membership, MessageRef, Move, Reply
+from gateway.errors import DeliveryHeld, TransportError
 from gateway.testing import patience
 from tests.support.matrix_user import body_is, edits, reacts
 
@@ -322,3 +322,15 @@ async def test_a_reply_brings_what_it_answers(world: World, encrypted: bool) -> 
     relates = {"m.relates_to": {"m.in_reply_to": {"event_id": answer.external_id}}}
     await ana.put(room, {"msgtype": "m.text", "body": "really?", **relates})
     assert (await bot.receiver.gets_text("really?")).quoted == "> You wrote:\n> all is well"
+
+
+async def test_the_homeserver_says_who_is_in_a_room(world: World) -> None:
+    ana, ben, bot = await world.user("ana"), await world.user("ben"), await world.bot()
+    here, there = Conversation("matrix", await world.room(ana, bot)), bot.transport
+    assert isinstance(there, Membership)
+    assert await there.is_in(here, f"matrix:{ana.user_id}")
+    assert not await there.is_in(here, f"matrix:{ben.user_id}")
+    await ana.client.room_leave(here.room)
+    assert not await there.is_in(here, f"matrix:{ana.user_id}")
+    with pytest.raises(TransportError):
+        await there.is_in(Conversation("matrix", "!nowhere:localhost"), f"matrix:{ana.user_id}")

@@ -85,6 +85,11 @@ class Outgoing:
         body = {**why, "m.relates_to": {"rel_type": "m.reference", "event_id": event_id}}
         await self._put(room_id, CANCEL, body, content.transaction("decline", room_id, event_id))
 
+    async def joined(self, room_id: str) -> set[str]:
+        """The accounts that are in a room now. Raises TransportError."""
+        response = await self._client.call(self._client.joined_members(room_id))
+        return {member.user_id for member in response.members}
+
     async def _room(self, room_id: str) -> Any:
         """What the SDK knows of a room. Raises TransportDown while that is nothing."""
         room = self._client.rooms.get(room_id)

@@ -60,6 +60,10 @@ class MatrixTransport:
         finally:
             self._connection = None
 
+    async def is_in(self, conversation: Conversation, sender: str) -> bool:
+        """See `gateway.chat.Membership`: the homeserver is asked."""
+        return sender.removeprefix(f"{self.name}:") in await self._running().outgoing.joined(conversation.room)
+
     async def send(self, conversation: Conversation, reply: Reply, key: str) -> MessageRef:
         """Post `reply`; the same `key` posts it only once.
 

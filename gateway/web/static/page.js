@@ -91,7 +91,7 @@
   function connect() {
     const address = location.origin.replace(/^http/, "ws");
     const shown = new URLSearchParams({ after: at });
-    for (const what of ["chat", "project"]) if (list.dataset[what]) shown.set(what, list.dataset[what]);
+    for (const what of ["chat", "project", "flow"]) if (list.dataset[what]) shown.set(what, list.dataset[what]);
     const live = new WebSocket(`${address}/live?${shown}`);
     live.onmessage = (message) => {
       const told = JSON.parse(message.data);

@@ -31,7 +31,10 @@ def test_a_position_that_is_good_for_nothing_is_said_so(monkeypatch: pytest.Monk
         changes.project(number)
     assert len(changes.since(before) or []) == module._MOST
     changes.project(0)
+    assert len(changes.since(before) or []) == module._MOST, "however often the same things change"
+    changes.project(module._MOST)
     assert changes.since(before) is None, "too old"
+    assert changes.since(Position(before.life, 2)) is not None
 
 
 @pytest.mark.parametrize("text", ["", ".", "abc", "abc.", "abc.-1", "abc.1e9", ".5", "abc." + "9" * 400, "abc.²"])
