@@ -72,11 +72,9 @@ class Rooms:
 
     async def _is_in(self, one: Spoken, sender: str) -> bool:
         """Whether somebody who wrote in a room reads it now. Where its platform does not say, only the bot's own."""
-        if one.direct:
-            return True
         transport = self._services.transports.get(one.room.transport)
         if not isinstance(transport, Membership):
-            return False
+            return one.direct
         try:
             return await transport.is_in(one.room, sender)
         except TransportError:

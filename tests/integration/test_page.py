@@ -73,6 +73,23 @@ async def test_from_the_terminals_link_to_the_projects_and_out_again(
     assert await context.cookies() == []
 
 
+async def test_from_the_terminals_link_to_a_project_and_an_answer(terminal: Terminal, context: BrowserContext) -> None:
+    await terminal.shows(lambda screen: "/login/" in "".join(screen.all))
+    page = await context.new_page()
+    await page.goto(link_in(terminal))
+    await page.get_by_role("button", name="Log in").click()
+    await page.get_by_role("link", name="to the bot", exact=True).click()
+    await page.get_by_label("Message").fill("new project demo")
+    await page.get_by_role("button", name="Send").click()
+    await expect(page.locator("#rows .theirs").last).to_contain_text("demo is ready.")
+    await page.get_by_role("link", name="Projects").click()
+    await page.get_by_role("link", name="demo", exact=True).click()
+    await page.get_by_label("Message").fill("hello there")
+    await page.get_by_role("button", name="Send").click()
+    await expect(page.locator("#rows .mine")).to_contain_text("answered")
+    await expect(page.locator("#rows .theirs")).to_contain_text("hello there")
+
+
 async def test_another_name_of_this_machine_leads_to_the_right_one(terminal: Terminal, context: BrowserContext) -> None:
     await terminal.shows(lambda screen: "/login/" in "".join(screen.all))
     page, link = await context.new_page(), link_in(terminal)
