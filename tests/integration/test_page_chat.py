@@ -185,3 +185,25 @@ async def test_a_turn_that_failed_needs_somebody_until_it_is_tried_again(room: R
     await room.gateway.send("@@fail elsewhere", "e")
     await expect(home.locator("#needs")).to_contain_text("Write retry in that room")
     await expect(home.get_by_role("button", name="try again")).to_have_count(0)
+
+
+async def test_nothing_jumps_while_an_answer_grows(room: Room) -> None:
+    page = await chat(room)
+    await page.evaluate(
+        """() => {
+            window.moved = 0;
+            new PerformanceObserver((list) => {
+                for (const shift of list.getEntries()) if (!shift.hadRecentInput) window.moved += shift.value;
+            }).observe({ type: "layout-shift" });
+        }"""
+    )
+    await page.evaluate(
+        """() => {
+            const body = new URLSearchParams({ text: "@@stream 400", id: "growing-1" });
+            return fetch("/chat/demo", { method: "POST", body, redirect: "manual" });
+        }"""
+    )
+    await expect(mine(page)).to_contain_text("answered")
+    await expect(page.locator("[data-live]")).to_have_count(0)
+    assert await theirs(page).last.evaluate("row => row.offsetHeight") > 0
+    assert await page.evaluate("moved") < 0.1, "what the web's own measure calls good"
