@@ -149,6 +149,44 @@ def sums(connection: Connection, since: float, now: float, project_id: int | Non
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What one turn used. `at`: when it began, seconds since the epoch; `seconds`: None while it is under way."""
+
+    at: float
+    seconds: float | None
+    project: str
+    person: str
+    agent: str
+    input_tokens: int
+    output_tokens: int
+    usd: float
+
+
+def each(connection: Connection, since: float, most: int) -> list[Spent]:
+    """The turns that began at `since` or later, newest first, at most so many."""
+    took = greatest(turns.c.ended_at - turns.c.started_at - turns.c.waited_s, 0.0)
+    seconds = case((turns.c.ended_at.is_(None), None), else_=took)
+    cached = turns.c.cache_read_tokens + turns.c.cache_write_tokens
+    wanted = (
+        select(
+            turns.c.started_at,
+            seconds,
+            projects.c.name,
+            turns.c.requested_by,
+            turns.c.agent,
+            turns.c.input_tokens + cached,
+            turns.c.output_tokens,
+            greatest(turns.c.cost_usd, turns.c.metered_usd),
+        )
+        .join_from(turns, projects, turns.c.project_id == projects.c.id)
+        .where(turns.c.started_at >= since)
+        .order_by(turns.c.id.desc())
+        .limit(most)
+    )
+    return [Spent(*row) for row in connection.execute(wanted)]
+
+
 def _turn_of(connection: Connection, project_id: int, session: str) -> int | None:
     newest = select(turns.c.id).where(turns.c.project_id == project_id).order_by(turns.c.id.desc()).limit(1)
     if (found := _SESSION.fullmatch(session)) is not None:

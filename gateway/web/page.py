@@ -20,6 +20,7 @@ from gateway.web.palette import Palette
 from gateway.web.place import Place
 from gateway.web.project import ProjectPage
 from gateway.web.rooms import Rooms
+from gateway.web.usage import Usage
 from gateway.web.vouched import Vouched
 from transports.web import Web
 
@@ -65,6 +66,7 @@ class Page:
             *self._chat.routes(),
             *self._project.routes(),
             *self._palette.routes(),
+            *Usage(self._services, self._guard).routes(),
             *self._rooms.routes(),
             *self._vouched.routes(),
             web.get("/manifest.webmanifest", guarded(templates.serve_manifest, "file")),

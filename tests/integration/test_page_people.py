@@ -86,6 +86,8 @@ async def test_every_view_is_for_everybody(room: Room, axe: str, look: str) -> N
                 "rooms",
                 "room/1",
                 "flow",
+                "usage",
+                "usage?by=person&days=90",
                 "project/demo",
                 "project/demo/changes",
                 "project/demo/logs/sled",
