@@ -8,7 +8,7 @@ BIN    := .venv/bin
 SYNAPSE := $(CACHE)/synapse-$(shell cksum requirements/synapse.txt | cut -d' ' -f1)
 PEERS := $(CACHE)/peers-$(shell cksum requirements/peers/package-lock.json | cut -d' ' -f1)
 
-.PHONY: vendored run test check bench hostile fuzz chaos install locks docs
+.PHONY: vendored screenshots run test check bench hostile fuzz chaos install locks docs
 run: install
 	$(BIN)/huskies run $(ARGS)
 
@@ -74,6 +74,10 @@ vendored:
 	cp $(VENDORED)/node_modules/idiomorph/dist/idiomorph.min.js gateway/web/static/idiomorph.js
 	cp $(VENDORED)/node_modules/idiomorph/LICENSE gateway/web/licences/idiomorph.txt
 	cd gateway/web && sha256sum static/idiomorph.js > licences/SHA256SUMS
+
+# Pictures of the page, for docs/: look at them before they are committed.
+screenshots: .venv/dev.done
+	$(BIN)/python -m tests.screenshots docs/images
 
 # Hashes without addresses: any index that has the packages will do.
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
