@@ -256,7 +256,7 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
         admission=admission,
         files=files,
         projects=projects,
-        confirmations=Confirmations(),
+        confirmations=Confirmations(lambda: changes.tell(NEEDS)),
         powers=powers,
         schedules=schedules,
         notes=notes,
@@ -272,6 +272,8 @@ async def build(  # noqa: PLR0915 - one list from top to bottom, which is what i
 
     def accepted(message: messages.StoredMessage) -> None:
         changes.tell(FLOW)
+        if message.project_id is not None:
+            changes.project(message.project_id)  # one more waits there
         router.route(message)
 
     inbox = Inbox(

@@ -18,6 +18,7 @@ __all__ = [
     "Parser",
     "Router",
     "Services",
+    "confirmations",
     "logins",
     "usage",
 ]

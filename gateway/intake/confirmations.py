@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gateway import clock
+from gateway.chat import Conversation
 from gateway.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ class _Question:
     sender: str
     conversation_id: int
     message_id: int  # the message whose reply the question is
+    conversation: Conversation
+    said: str  # the message that it is about
     word: str  # what must be typed after the code; empty for nothing
     act: Act
     asked_at: float  # by the wall's clock, and by the event loop's: one may be set, the other stands still in a sleep
@@ -40,11 +43,24 @@ class _Question:
         return passed < GOOD_FOR_S
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """An open question of the bot's. `said`: what it is about; `needs_word`: more than the code is to be typed."""
+
+    code: str
+    said: str
+    conversation: Conversation
+    asked_at: float
+    needs_word: bool
+
+
 class Confirmations:
     """Open questions. They end with the process: an unanswered question is a no."""
 
-    def __init__(self) -> None:
+    def __init__(self, changed: Callable[[], None] = lambda: None) -> None:
+        """`changed` is called when one more is open, or one less."""
         self._open: dict[str, _Question] = {}
+        self._changed = changed
 
     def ask(self, ctx: CommandContext, act: Act, *, word: str = "") -> str:
         """What the person has to type for `act` to happen, with the context of that answer.
@@ -54,10 +70,29 @@ class Confirmations:
         self._open = {code: question for code, question in self._open.items() if question.is_open}
         code = "".join(secrets.choice(_LETTERS) for _ in range(4))
         message, now = ctx.message, asyncio.get_running_loop().time()
-        self._open[code] = _Question(message.sender, message.conversation_id, message.id, word, act, clock.now(), now)
+        self._open[code] = _Question(
+            message.sender,
+            message.conversation_id,
+            message.id,
+            message.conversation,
+            message.text,
+            word,
+            act,
+            clock.now(),
+            now,
+        )
+        self._changed()
         if not word:
             ctx.offers.append(f"confirm {code}")
         return f"confirm {code} {word}".rstrip()
+
+    def of(self, sender: str) -> list[Waiting]:
+        """What a person was asked, and has not answered yet, oldest first."""
+        return [
+            Waiting(code, one.said, one.conversation, one.asked_at, needs_word=bool(one.word))
+            for code, one in self._open.items()
+            if one.sender == sender and one.is_open
+        ]
 
     async def answer(self, code: str, word: str, ctx: CommandContext) -> str:
         """Take an answer; what came of it.
@@ -74,6 +109,7 @@ class Confirmations:
         if word != question.word:
             raise UserError(f"To confirm, type `confirm {code} {question.word}`".rstrip("` ") + "`.")
         del self._open[code.lower()]
+        self._changed()
         if ctx.message.presses:
             ctx.replaces = question.message_id
         return await question.act(ctx)

@@ -461,6 +461,10 @@ class Dispatcher:
         """The open turns of a project."""
         return [running.turn for running in self._runs.in_project(project_id)]
 
+    def waiting_in(self, project_id: int) -> int:
+        """Conversations of a project that have messages which no turn has taken yet."""
+        return sum(key.project_id == project_id for key in self._line.sessions)
+
     def people_served(self, project_id: int) -> set[str]:
         """At whose word a project works now."""
         return set().union(*(running.people for running in self._runs.in_project(project_id)))

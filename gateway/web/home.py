@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from gateway.chat.text import quote
 from gateway.intake import Services
 from gateway.store.projects import Project
+from gateway.store.turns import Turn
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run under way. `since`: seconds since the epoch."""
+    """A run under way. `who`: for whom; `since`: seconds since the epoch."""
 
     said: str
+    who: str
     since: float
 
 
@@ -27,6 +29,8 @@ class Row:
     trouble: str
     stack: str
     runs: tuple[Run, ...]
+    #: Conversations with messages that no turn has taken yet.
+    waiting: int
     #: Spent today, in USD.
     spent: float
 
@@ -55,6 +59,12 @@ def _row(services: Services, found: Project) -> Row:
         state=services.projects.state(found),
         trouble=services.projects.trouble(found.id),
         stack=found.stack or "",
-        runs=tuple(Run(quote(turn.batch[0].text), turn.started_at) for turn in runs),
+        runs=tuple(Run(quote(turn.batch[0].text), _who(services, turn), turn.started_at) for turn in runs),
+        waiting=services.dispatcher.waiting_in(found.id),
         spent=services.admission.left(found.id)[0],
     )
+
+
+def _who(services: Services, turn: Turn) -> str:
+    known = services.settings.people.get(turn.requested_by)
+    return known.name if known is not None else turn.batch[0].sender_name or turn.requested_by

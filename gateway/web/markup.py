@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from pygments.formatter import Formatter
     from pygments.lexer import Lexer
 
+#: Names of what is shown beside its name.
+_PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".webp")
 #: Characters of code that are coloured; of longer ones none are.
 _MOST = 50_000
 
@@ -26,7 +28,11 @@ class _Page(Html):
 
     def _span(self, span: Span) -> str:
         if isinstance(span, Code) and (address := self._leads(span.words)):
-            return f'<a href="{html.escape(address)}">{super()._span(span)}</a>'
+            shown = f'<a href="{html.escape(address)}">{super()._span(span)}</a>'
+            if not span.words.lower().endswith(_PICTURES):
+                return shown
+            picture = f'<img src="{html.escape(address)}?raw=1" alt="{html.escape(span.words)}" loading="lazy">'
+            return f'{shown} <span class="file">{picture}</span>'
         return super()._span(span)
 
     def _block(self, block: Block) -> str:

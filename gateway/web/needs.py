@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gateway import clock
@@ -11,6 +11,7 @@ from gateway.asking import cards, is_long
 from gateway.chat.text import quote
 from gateway.config import Role
 from gateway.intake import Services
+from gateway.intake.confirmations import GOOD_FOR_S, Waiting
 from gateway.intake.logins import Person
 from gateway.store import timeline
 from gateway.store.questions import Asked
@@ -34,6 +35,8 @@ class Need:
     project: str
     where: str
     since: float
+    #: When it is none any more, whatever happens; 0: not by itself.
+    until: float = field(default=0.0, kw_only=True)
     html: str
     says: tuple[tuple[str, str], ...] = ()
     to: str = "all"
@@ -62,7 +65,8 @@ class Needs:
             for turn in await self._turns()
             if person.role is Role.OPERATOR or turn.sender == person.sender
         ]
-        found = [one for one in (*asked, *failed) if one is not None]
+        confirm = [self._confirmation(one, person) for one in self._services.confirmations.of(person.sender)]
+        found = [one for one in (*asked, *failed, *confirm) if one is not None]
         wrong = self._wrong() if person.role is Role.OPERATOR else []
         return {"needs": sorted(found, key=lambda one: one.since), "wrong": wrong}
 
@@ -84,6 +88,24 @@ class Needs:
             html=written(cards.whole(asked) if is_shown else cards.summary(asked.body)),
             says=(("allow", f"allow #{asked.id}"), ("deny", f"no #{asked.id}")) if is_permission else (),
             hint="" if is_permission else written(hint),
+        )
+
+    def _confirmation(self, one: Waiting, person: Person) -> Need:
+        """A question of the bot's own, which is answered where it was asked."""
+        sender, _, name = one.conversation.room.rpartition(" ")
+        is_here = one.conversation.transport == NAME and sender == person.sender and not one.needs_word
+        return Need(
+            key=f"confirm-{one.code}",
+            project="",
+            where=f"in {one.conversation}",
+            since=one.asked_at,
+            until=one.asked_at + GOOD_FOR_S,
+            html=written(f"Shall it be done? {quote(one.said, 200)}"),
+            says=(("confirm", f"confirm {one.code}"),) if is_here else (),
+            to=name if is_here else "all",
+            hint=""
+            if is_here
+            else written(f"Write `confirm {one.code}{' …' if one.needs_word else ''}` in that room."),
         )
 
     def _turn(self, turn: Worked, person: Person) -> Need | None:

@@ -59,6 +59,7 @@ def actions(project: Project, commands: Mapping[str, Role], role: Role) -> list[
         ),
         Action("Restart", f"/restart {name}", "What runs is ended, and it begins in a new container."),
         Action("Rebuild", f"/rebuild {name}", "Its image is built anew; you are shown what changes, and asked."),
+        Action("Stop", "/stop", "Your run there is ended, and what is waiting in your conversation is dropped."),
         Action("Try again", f"/retry {name}", "The last turn that was cut off, or failed, runs again."),
         Action("Undo", f"/undo {name}", "What the last turn changed in its files is put back."),
         Action("Set the model", "/model", "Leave it empty to see which one it is.", "model"),

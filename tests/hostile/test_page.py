@@ -298,11 +298,12 @@ async def test_what_a_page_says_over_its_stream_is_nothing_to_anybody(browser: B
     assert (ended.type, ended.data) == (aiohttp.WSMsgType.CLOSE, aiohttp.WSCloseCode.MESSAGE_TOO_BIG)
 
 
-@pytest.mark.parametrize("where", ["name", "trouble", "stack", "said"])
+@pytest.mark.parametrize("where", ["name", "trouble", "stack", "said", "who"])
 def test_whatever_agents_and_people_write_is_text(where: str) -> None:
     evil = '<img src=x onerror="alert(1)"></li><script>alert(2)</script>'
-    made = home.Row(1, "demo", "ready", "", "", (home.Run("do it", 0.0),), 0.0)
-    other: dict[str, Any] = {"runs": (home.Run(evil, 0.0),)} if where == "said" else {where: evil}
+    made = home.Row(1, "demo", "ready", "", "", (home.Run("do it", "Ana", 0.0),), 2, 0.0)
+    run = home.Run(evil, "Ana", 0.0) if where == "said" else home.Run("do it", evil, 0.0)
+    other: dict[str, Any] = {"runs": (run,)} if where in ("said", "who") else {where: evil}
     changed = replace(made, **other)
     html = templates.fragment("project_row.html", project=changed)
     assert "&lt;img src=x onerror=&#34;" in html

@@ -97,3 +97,14 @@ async def test_operators_see_the_flow_and_members_do_not(browser: Browser) -> No
                 await browser.made.say("even more", sender="fake:ben", room="dm")
             parts = (await asyncio.wait_for(socket.receive_json(), 10))["parts"]
             told += "".join(part["html"] for part in parts) or " "
+
+
+async def test_what_somebody_was_asked_is_theirs_alone(browser: Browser) -> None:
+    await browser.made.ask("new project demo", contains="is ready")
+    await browser.made.ask("delete demo", contains="Delete demo?")
+    await browser.log_in("fake:ana")
+    _, text, _ = await browser.get("/")
+    assert "Shall it be done? “delete demo”" in text
+    assert "in that room" in text, "it is answered where it was asked"
+    await browser.log_in("fake:ben")
+    assert "Shall it be done?" not in (await browser.get("/"))[1]

@@ -77,6 +77,12 @@ async def test_what_an_agent_writes_leads_to_its_files_alone(browser: Browser) -
     link = Vouched(browser.app.services, Guard(browser.place, browser.logins)).links(project)
     html = markup.written("`a.py` and `a.py:1`, `gone.py`, a.py, [x](a.py), `.hidden/b.txt`\n\n    a.py\n", link)
     assert html.count("<a href=") == 3
+    assert "<img" not in html
+    (source / "a&b's onerror=x.png").write_bytes(PNG)
+    html = markup.written("`a&b's onerror=x.png` and `gone.png`", link)
+    assert html.count("<img") == 1
+    assert 'alt="a&amp;b&#x27;s onerror=x.png"' in html
+    assert "/a%26b%27s%20onerror%3Dx.png?raw=1" in html
 
 
 @pytest.mark.parametrize(

@@ -207,3 +207,29 @@ async def test_nothing_jumps_while_an_answer_grows(room: Room) -> None:
     await expect(page.locator("[data-live]")).to_have_count(0)
     assert await theirs(page).last.evaluate("row => row.offsetHeight") > 0
     assert await page.evaluate("moved") < 0.1, "what the web's own measure calls good"
+
+
+async def test_what_waits_for_a_yes_is_on_top_for_whoever_was_asked(room: Room) -> None:
+    home = await room.tab()
+    talk = await room.context.new_page()
+    await talk.goto(f"{home.url}chat/demo")
+    await say(talk, "delete demo")
+    await expect(home.locator("#needs")).to_contain_text("Shall it be done? “delete demo”")
+    await home.get_by_role("button", name="confirm").click()
+    await expect(home.get_by_role("heading", name="Needs you")).to_be_hidden()
+    await expect(home.get_by_text("No projects yet.")).to_be_visible()
+
+
+async def test_whoever_waits_is_counted(room: Room) -> None:
+    home = await room.tab()
+    talk = await room.context.new_page()
+    await talk.goto(f"{home.url}chat/demo")
+    await say(talk, "@@run while [ ! -e go ]; do sleep 0.05; done")
+    row = home.locator("#projects li").first
+    await expect(row).to_contain_text("root: “@@run while")
+    waiting = asyncio.create_task(room.gateway.send("and this", "w"))
+    await expect(row).to_contain_text("1 waiting")
+    (room.gateway.projects / "demo" / "go").touch()
+    await waiting
+    await expect(row).to_contain_text("ready")
+    await expect(row).not_to_contain_text("waiting")

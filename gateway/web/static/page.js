@@ -81,6 +81,9 @@
       time.textContent = today ? clock : `${at.toLocaleDateString()} ${clock}`;
       time.title = at.toLocaleString();
     }
+    for (const row of document.querySelectorAll("[data-until]")) {
+      if (new Date(row.dataset.until) < Date.now()) row.remove();
+    }
     for (const time of document.querySelectorAll("time[data-age]")) {
       const since = new Date(time.dateTime);
       time.textContent = age((Date.now() - since) / 1000);
@@ -138,6 +141,6 @@
 
   tellTimes();
   document.addEventListener("placed", tellTimes);
-  setInterval(tellTimes, 15000);
+  setInterval(tellTimes, 5000);
   if (list) connect();
 })();
