@@ -165,6 +165,16 @@ class WebApi:
         channel = self.channels.get(told["channel"])
         return {"ok": True, "channel": channel} if channel else {"ok": False, "error": "channel_not_found"}
 
+    def _conversations_members(self, told: Mapping[str, Any]) -> dict[str, Any]:
+        channel = self.channels.get(told["channel"])
+        if channel is None:
+            return {"ok": False, "error": "channel_not_found"}
+        members = channel.get("members", [])
+        begin, limit = int(told.get("cursor") or 0), 2
+        after = str(begin + limit) if begin + limit < len(members) else ""
+        found = members[begin : begin + limit]
+        return {"ok": True, "members": found, "response_metadata": {"next_cursor": after}}
+
     def _users_info(self, told: Mapping[str, Any]) -> dict[str, Any]:
         name = self.users.get(told["user"])
         if name is None:

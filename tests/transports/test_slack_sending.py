@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from gateway.chat import Attachment, Conversation, Fate, MessageRef, OutgoingFile, Reply
-from gateway.errors import DeliveryHeld, DeliveryRefused, TooLong, TransportDown, TransportRefused
+from gateway.chat import Attachment, Conversation, Fate, Membership, MessageRef, OutgoingFile, Reply
+from gateway.errors import DeliveryHeld, DeliveryRefused, TooLong, TransportDown, TransportError, TransportRefused
 from tests.support.slack_bot import SlackBot
 from tests.support.slack_server import BOT, SlackServer, buttons, limited, refusing, shown
 from transports.slack.api import Api
@@ -368,3 +368,13 @@ async def test_before_it_runs() -> None:
             await bot.transport.send(DIRECT, Reply("x"), "key")
         await bot.transport.mark(MessageRef(DIRECT, "D0ANA:1.1"), Fate.FAILED)
         assert not bot.transport.serving
+
+
+async def test_slack_says_who_is_in_a_channel(bot: SlackBot) -> None:
+    there = bot.transport
+    assert isinstance(there, Membership)
+    bot.server.channels["C0DEV"]["members"] = ["U0A", "U0B", "U0C", "U0D", "U0ANA"]
+    assert await there.is_in(ROOM, "slack:U0ANA"), "on the third page"
+    assert not await there.is_in(ROOM, "slack:U0EVE")
+    with pytest.raises(TransportError):
+        await there.is_in(Conversation("slack", "C0NONE"), "slack:U0ANA")

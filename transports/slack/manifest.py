@@ -14,11 +14,11 @@ NEEDED = (
 )
 #: Scopes that are optional, and what is missing without each.
 WANTED = {
-    "channels:read": "slash commands and shortcuts in channels",
+    "channels:read": "slash commands and shortcuts in channels, and reading them in the page",
     "commands": "`/huskies` and *Send to huskies*",
     "files:read": "files that people send",
     "files:write": "files that agents send",
-    "groups:read": "slash commands and shortcuts in private channels",
+    "groups:read": "slash commands and shortcuts in private channels, and reading them in the page",
     "im:read": "slash commands in direct messages",
     "mpim:read": "slash commands in group direct messages",
     "reactions:write": "fates as reactions",

@@ -7,7 +7,7 @@ import logging
 
 from gateway.errors import DeliveryHeld, DeliveryRefused, TransportError
 from transports.slack.api import Api
-from transports.slack.told import mapping
+from transports.slack.told import mapping, string
 
 log = logging.getLogger(__name__)
 
@@ -16,6 +16,8 @@ _TOLD = (
     "or write to me directly."
 )
 _WITHIN_S = 1.5
+#: Pages of members that are looked through.
+_PAGES = 20
 
 
 class Rooms:
@@ -44,3 +46,18 @@ class Rooms:
         if there:
             self._in.add(channel)
         return there
+
+
+async def is_in(api: Api, channel: str, user_id: str) -> bool:
+    """Whether somebody is in a conversation now. Raises TransportError, also where it has too many people to look."""
+    cursor = ""
+    for _ in range(_PAGES):
+        data, _headers = await api.call(
+            api.client.conversations_members(channel=channel, limit=999, cursor=cursor or None)
+        )
+        if user_id in data.get("members", ()):
+            return True
+        cursor = string(mapping(data.get("response_metadata")).get("next_cursor"))
+        if not cursor:
+            return False
+    raise DeliveryRefused("it has too many people to look through")

@@ -84,6 +84,15 @@ class SlackTransport:
         """Post a file. Raises as `send` does."""
         return await self._running().outgoing.send_file(conversation, file, reply, key)
 
+    async def is_in(self, conversation: Conversation, sender: str) -> bool:
+        """See `gateway.chat.Membership`: Slack is asked."""
+        from transports.slack import rooms
+
+        api = self._running().api
+        if api is None:
+            raise TransportDown("the Slack transport is not connected yet")
+        return await rooms.is_in(api, conversation.room, sender.removeprefix(f"{self.name}:"))
+
     async def fetch(self, file: Attachment, into: Path, most: int) -> None:
         """Write a file that came with a message to `into`. Raises as `send` does."""
         from transports.slack import files
