@@ -71,9 +71,9 @@ class Guard:
             try:
                 answer = self._refusal(request, kind) or await handler(request)
             except web.HTTPException as error:  # not found, too large: with our headers, too
-                answer = templates.message(error.status, error.reason)
+                answer = templates.message(error.status, error.reason, self._person(request))
             except UserError as error:  # what was asked about is not there
-                answer = templates.message(404, str(error))
+                answer = templates.message(404, str(error), self._person(request))
             except StateError as error:
                 answer = templates.message(503, f"The gateway cannot read or write its state: {error}")
             if kind == "look" and isinstance(answer, web.Response) and self.visitor(request) is not None:
@@ -89,6 +89,10 @@ class Guard:
         """Who is logged in."""
         token = request.cookies.get(self._cookie(request), "")
         return self._logins.who(token) if token else None
+
+    def _person(self, request: web.Request) -> Person | None:
+        visitor = self.visitor(request)
+        return None if visitor is None else visitor[0]
 
     def let_in(self, request: web.Request, answer: web.Response, token: str, seconds: float) -> None:
         """Have the browser keep a session's token."""

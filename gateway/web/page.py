@@ -78,7 +78,7 @@ class Page:
         await asyncio.gather(self._live.close(), self._project.close())
 
     async def _nothing(self, _: web.Request) -> web.Response:
-        return templates.message(404, "There is no such page.")
+        raise UserError("There is no such page.")
 
     async def _home(self, request: web.Request) -> web.Response:
         visitor = self._guard.visitor(request)

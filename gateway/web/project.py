@@ -14,7 +14,7 @@ from aiohttp import WSCloseCode, web
 from gateway.chat.text import quote, seconds
 from gateway.config import AGENT, Role
 from gateway.config.secrets import ALL
-from gateway.errors import EngineError, SledError
+from gateway.errors import EngineError, SledError, UserError
 from gateway.intake import Services
 from gateway.intake.logins import Person
 from gateway.projects import file_changes, recipes
@@ -184,14 +184,14 @@ class ProjectPage:
             return templates.render("welcome.html", 401)
         project, run = self._services.projects.get(request.match_info["name"]), request.query.get("run", "")
         if run and not _RUN.fullmatch(run):
-            return templates.message(404, "There is no such turn.")
+            raise UserError("There is no such turn.")
         projects = self._services.projects
         try:
             change = await (
                 file_changes.of_run(projects, project, run) if run else file_changes.last(projects, project)
             )
         except SledError as error:
-            return templates.message(409, f"What that turn changed cannot be shown: {error}.")
+            return templates.message(409, f"What that turn changed cannot be shown: {error}.", visitor[0])
         files, is_all = sides.by_file(change.patch)
         whole = is_all and not change.truncated
         return templates.render(
@@ -204,7 +204,7 @@ class ProjectPage:
             return templates.render("welcome.html", 401)
         project, of = self._services.projects.get(request.match_info["name"]), request.match_info["of"]
         if of not in _LOGS:
-            return templates.message(404, f"There are three logs: {', '.join(_LOGS)}.")
+            raise UserError(f"There are three logs: {', '.join(_LOGS)}.")
         text = await self.log(project, of)
         return templates.render("logs.html", person=visitor[0], name=project.name, of=of, logs=_LOGS, text=text)
 

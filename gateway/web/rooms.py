@@ -101,7 +101,8 @@ class Rooms:
         if visitor is None:
             return templates.render("welcome.html", 401)
         if visitor[0].role is not Role.OPERATOR:
-            return templates.message(403, "Only operators see what is said everywhere. Your own rooms are under Rooms.")
+            told = "Only operators see what is said everywhere. Your own rooms are under Rooms."
+            return templates.message(403, told, visitor[0])
         at = str(self._changes.now)
         return templates.render("flow.html", person=visitor[0], at=at, rows=await self._flow_rows())
 

@@ -14,6 +14,8 @@ from aiohttp import web
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+    from gateway.intake.logins import Person
+
 _HERE = Path(__file__).parent
 _TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml", ".png": "image/png"}
 
@@ -64,9 +66,9 @@ def fragment(template: str, **values: Any) -> str:
     return _environment().get_template(template).render(**values)
 
 
-def message(status: int, told: str) -> web.Response:
-    """A page that says one thing."""
-    return render("message.html", status, title="huskies", told=told)
+def message(status: int, told: str, person: Person | None = None) -> web.Response:
+    """A page that says one thing; with the ways to others, for whoever is logged in."""
+    return render("message.html", status, title="huskies", told=told, person=person)
 
 
 def elsewhere(url: str, path: str) -> web.Response:

@@ -44,7 +44,7 @@ class Usage:
         asked_days, by = request.query.get("days", str(DAYS[0])), request.query.get("by", GROUPS[0])
         if asked_days not in map(str, DAYS) or by not in GROUPS:
             could = f"days can be {', '.join(map(str, sorted(DAYS)))}, and by can be {', '.join(GROUPS)}"
-            return templates.message(400, f"There is no such chart: {could}.")
+            return templates.message(400, f"There is no such chart: {could}.", visitor[0])
         days, zone = int(asked_days), self._services.schedules.zone(visitor[0].sender)
         today = datetime.fromtimestamp(clock.now(), zone).replace(hour=0, minute=0, second=0, microsecond=0)
         first = today - timedelta(days=days - 1)
